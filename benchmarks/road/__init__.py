@@ -1,0 +1,1 @@
+"""`python -m benchmarks.road [--quick]`: every figure of the road of an event."""

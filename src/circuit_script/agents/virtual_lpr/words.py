@@ -1,0 +1,78 @@
+"""The words in which a score explains itself."""
+
+from __future__ import annotations
+
+DID = {
+    "appointment_booked": "booked an appointment",
+    "application_submitted": "sent an application",
+    "quote_or_tour_request": "asked for a quote, tour or demo",
+    "callback_request": "asked to be called back",
+    "trial_started": "started a trial",
+    "inbound_call": "called",
+    "contact_form": "filled in the contact form",
+    "missed_inbound_call": "called and was missed",
+    "checkout_abandoned": "left the checkout or booking page",
+    "pricing_view": "looked at prices",
+    "location_view": "looked up location or hours",
+    "case_study_view": "read a case study or comparison",
+    "return_visit": "came back to the site",
+    "ad_click": "clicked an ad",
+    "positive_reply": "replied with interest",
+    "call_interested": "was interested on the phone",
+    "price_question": "asked about price or availability",
+    "asked_for_person": "asked to speak to a person",
+    "neutral_reply": "replied",
+    "event_attended": "attended an event",
+    "download": "downloaded something",
+    "link_click": "clicked a link",
+    "video_half": "watched at least half of a video",
+    "social_interaction": "reacted on social media",
+}
+AGAINST = {
+    "not_interested_reply": "said not interested",
+    "unsubscribed": "unsubscribed from a channel",
+    "careers_view": "looked at the careers page",
+    "no_show": "did not come to an appointment",
+    "unanswered_call": "did not answer our call",
+    "student_or_job_seeker": "is a student, job seeker or vendor",
+    "disposable_email": "gave a disposable e-mail address",
+    "hard_bounce": "e-mail bounced",
+    "invalid_phone": "phone number is not valid",
+    "stated_not_now": "said not now",
+}
+NAMES = {
+    "owner": "is the owner",
+    "executive": "is in the executive team",
+    "self": "decides alone",
+    "director": "is a director or head",
+    "family": "buys for the family",
+    "manager": "is a manager",
+    "staff": "is on the staff",
+    "exact": "wants exactly what is offered",
+    "related": "wants something related to what is offered",
+    "mentioned": "mentioned what is offered",
+}
+UNKNOWN = {
+    "company_match": "industry or segment",
+    "location_fit": "location",
+    "financial_capacity": "budget",
+    "decision_authority": "role",
+    "need_match": "need",
+    "reachability": "a way to reach them",
+}
+TITLES = {
+    "company_match": "Company/Business Match",
+    "location_fit": "Location Fit",
+    "financial_capacity": "Financial Capacity",
+    "decision_authority": "Decision Authority",
+    "need_match": "Need Match",
+    "reachability": "Reachability",
+    "hand_raise": "Hand-raise",
+    "commercial_interest": "Commercial Interest",
+    "conversation": "Conversation",
+    "engagement": "Engagement",
+    "stated_timeline": "Stated Timeline",
+    "recency": "Recency",
+    "momentum": "Momentum",
+    "trigger_event": "Trigger Event",
+}

@@ -1,0 +1,3 @@
+from circuit_script.cli import main
+
+main()

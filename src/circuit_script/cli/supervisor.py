@@ -1,0 +1,239 @@
+"""Starts the roles of one host, restarts what dies, and ends them in the order in which nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+from circuit_script.config import Settings
+from circuit_script.db.embedded import EmbeddedPostgres
+from circuit_script.db.migrate import migrate
+from circuit_script.errors import StartError
+
+START_TIMEOUT = 60.0
+GATEWAY_GRACE = 10.0
+LONGEST_PAUSE = 5.0
+EXPLAINED = 1
+
+
+async def database_of(settings: Settings, *, started: bool = False) -> str:
+    """The URL of the migrated database: ``DATABASE_URL``, or the embedded one.
+
+    ``started`` says that a supervisor has it running and migrated already.
+    """
+    if settings.database_url is not None:
+        if not started:
+            await migrate(settings.database_url)
+        return settings.database_url
+    url = await EmbeddedPostgres(settings.folder).start()
+    if not started:
+        await migrate(url)
+    return url
+
+
+@dataclass(slots=True)
+class RoleProcess:
+    """One role as a process; ``ready`` is what it said when it was."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    ready: str
+    since: float = field(default_factory=time.monotonic)
+
+
+class Supervisor:
+    """``serve`` without a role: PostgreSQL (if embedded), worker, gateway."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._roles: dict[str, RoleProcess] = {}
+        self._watchers: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
+        self._signals = 0
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; a second signal ends everything at once."""
+        with self._only_one_here():
+            loop = asyncio.get_running_loop()
+            for each in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(each, self._signalled)
+            self._port_is_free()
+            _say("starting PostgreSQL" if self._settings.database_url is None else "connecting to the database")
+            await database_of(self._settings)
+            try:
+                await self._start_roles()
+                await self._stop.wait()
+            finally:
+                await self._end()
+
+    def _signalled(self) -> None:
+        self._signals += 1
+        self._stop.set()
+        if self._signals > 1:
+            for each in self._roles.values():
+                with contextlib.suppress(ProcessLookupError):
+                    each.process.kill()
+            _say("stopped at once. What was acknowledged is in the ledger and goes on at the next start.")
+            os._exit(130)
+        _say("stopping: what runs is finished first (again to stop at once)")
+
+    @contextlib.contextmanager
+    def _only_one_here(self) -> Iterator[None]:
+        """One supervisor per folder; the kernel frees the lock when its holder dies."""
+        try:
+            self._settings.state.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._settings.state / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StartError(
+                f"{error.strerror}: {self._settings.state}.",
+                cure="Let this user write to the app's folder, run as its owner, or free some space.",
+            ) from None
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
+                raise StartError(
+                    f"Another circuit-script serve (process {owner}) runs in {self._settings.folder}.",
+                    cure=f"Stop it (kill {owner}), or use another folder.",
+                ) from None
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(lock)
+
+    def _port_is_free(self) -> None:
+        """Say so before anything is started."""
+        gateway = self._settings.gateway
+        family = socket.AF_INET6 if ":" in gateway.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((gateway.host, gateway.port))
+            except OSError as error:
+                raise StartError(
+                    f"{gateway.host}:{gateway.port}: {error.strerror}.",
+                    cure="Stop what listens there, or choose another port: circuit-script serve --port 8080.",
+                ) from None
+
+    async def _start_roles(self) -> None:
+        """The worker first: it makes the release live, without which nothing could be routed."""
+        for name in ("worker", "gateway"):
+            _say(f"starting the {name}")
+            started = await self._start(name)
+            if self._stop.is_set():
+                return
+            self._watchers.append(asyncio.create_task(self._watch(started)))
+        if self._settings.database_url is None:
+            self._watchers.append(asyncio.create_task(self._watch_database()))
+        address = self._roles["gateway"].ready
+        _say(f"ready: {address}/ shows what happens; webhooks go to {address}/webhooks/gohighlevel")
+
+    async def _start(self, name: str) -> RoleProcess:
+        """Start a role and wait until it says that it is ready. Raises StartError when it ends instead."""
+        receive, send = os.pipe()
+        command = [
+            sys.executable, "-m", "circuit_script.cli", "serve", "--role", name, "--supervised",
+            "--folder", str(self._settings.folder), "--port", str(self._port(name)), "--ready-fd", str(send),
+        ]  # fmt: skip
+        process = await asyncio.create_subprocess_exec(*command, pass_fds=[send])
+        os.close(send)
+        async with _reading(receive) as reader:
+            try:
+                words = await asyncio.wait_for(reader.readline(), START_TIMEOUT)
+            except TimeoutError:
+                process.kill()
+                raise StartError(f"The {name} was not ready after {START_TIMEOUT:g} s.") from None
+        if not words.endswith(b"\n"):
+            code = await process.wait()
+            if self._stop.is_set():
+                return RoleProcess(name, process, "")
+            raise StartError(f"The {name} ended with status {code}; what it said stands above.")
+        role = self._roles[name] = RoleProcess(name, process, words.decode().strip())
+        return role
+
+    def _port(self, name: str) -> int:
+        """A restarted gateway keeps the port that the first one was given."""
+        before = self._roles.get(name)
+        return int(before.ready.rpartition(":")[2]) if name == "gateway" and before else self._settings.gateway.port
+
+    async def _watch(self, role: RoleProcess) -> None:
+        """Restart the role whenever it ends, at once if it had lived for a while."""
+        pause = 0.1
+        while not self._stop.is_set():
+            code = await role.process.wait()
+            if self._stop.is_set():
+                return
+            pause = 0.1 if time.monotonic() - role.since > 30 else min(LONGEST_PAUSE, pause * 2)
+            _say(f"the {role.name} ended with status {code}; starting it again in {pause:.1f} s")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause)
+                return
+            try:
+                role = await self._start(role.name)
+            except StartError as error:
+                _say(str(error))
+
+    async def _watch_database(self) -> None:
+        """The embedded server outlives us, but should it die, it is started again."""
+        embedded = EmbeddedPostgres(self._settings.folder)
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), 1.0)
+                return
+            if not embedded.running():
+                _say("PostgreSQL is gone; starting it again")
+                try:
+                    await embedded.start()
+                except StartError as error:
+                    _say(str(error))
+
+    async def _end(self) -> None:
+        """Gateway, then worker, then database: nothing is accepted that could not be kept."""
+        for each in self._watchers:
+            each.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        for name, grace in (("gateway", GATEWAY_GRACE), ("worker", self._settings.worker.drain + 10)):
+            role = self._roles.get(name)
+            if role is not None:
+                await _terminate(role.process, grace)
+        if self._settings.database_url is None:
+            await EmbeddedPostgres(self._settings.folder).stop()
+        _say("stopped")
+
+
+async def _terminate(process: asyncio.subprocess.Process, grace: float) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), grace)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def _reading(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+    )
+    try:
+        yield reader
+    finally:
+        transport.close()
+
+
+def _say(words: str) -> None:
+    print(f"circuit-script: {words}", file=sys.stderr, flush=True)

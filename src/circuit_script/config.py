@@ -1,0 +1,139 @@
+"""Settings of one app: arguments over environment (``CIRCUIT_GATEWAY__PORT=8080``) over ``circuit.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from circuit_script.errors import ConfigError
+
+FILE = "circuit.toml"
+VENDOR_GOHIGHLEVEL_KEY = "MCowBQYDK2VwAyEAi2HR1srL4o18O8BRa7gVJY7G7bupbN3H9AwJrHCDiOg="
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GatewaySettings(_Section):
+    """The HTTP door. ``max_body`` in bytes; ``max_waiting`` is the number of deliveries at which it says 'later'."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    max_body: int = Field(default=5 * 1024 * 1024, gt=0)
+    max_waiting: int = Field(default=5000, gt=0)
+
+
+class WorkerSettings(_Section):
+    """Dispatcher, children and courier of one host. Times in seconds."""
+
+    children: int = Field(default=2, ge=1, le=64)
+    batch_size: int = Field(default=200, ge=1, le=200)
+    attempts: int = Field(default=5, ge=1, le=100)
+    backoff: float = Field(default=5.0, gt=0)
+    hold: float = Field(default=300.0, ge=0)
+    lease: float = Field(default=10.0, ge=1)
+    drain: float = Field(default=30.0, ge=0)
+
+
+class GoHighLevelSettings(_Section):
+    """Key of ``X-GHL-Signature`` (base64 of the DER, or PEM); ``legacy`` also accepts ``x-wh-signature``."""
+
+    public_key: str = VENDOR_GOHIGHLEVEL_KEY
+    legacy: bool = False
+    legacy_key: str = ""
+
+
+class StandardSettings(_Section):
+    """Standard Webhooks: per account one secret or, while rotating, several (``whsec_…``)."""
+
+    secrets: dict[str, tuple[str, ...]] = {}
+
+    @field_validator("secrets", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {account: (each,) if isinstance(each, str) else each for account, each in value.items()}
+
+
+class SourceSettings(_Section):
+    gohighlevel: GoHighLevelSettings = GoHighLevelSettings()
+    standard: StandardSettings = StandardSettings()
+
+
+class Address(_Section):
+    """Where the ``webhook`` connector posts to; with a ``secret`` it signs as Standard Webhooks does."""
+
+    url: str = Field(pattern=r"^https?://")
+    secret: str = ""
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured. Unknown names are refused."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="CIRCUIT_", env_nested_delimiter="__", populate_by_name=True
+    )
+
+    folder: Path = Path()
+    app: str = Field(default="app", pattern=r"^[A-Za-z_][\w.]*$")
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    pooler: bool = False
+    gateway: GatewaySettings = GatewaySettings()
+    worker: WorkerSettings = WorkerSettings()
+    sources: SourceSettings = SourceSettings()
+    addresses: dict[str, Address] = {}
+    tenants: dict[str, dict[str, tuple[str, ...]]] = {}
+    limits: dict[str, int | float] = {}
+
+    @property
+    def state(self) -> Path:
+        """The folder of everything this installation keeps beside the app."""
+        return self.folder / ".circuit"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        folder = Path(init_settings().get("folder", "."))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, folder / FILE)
+
+
+def load_settings(folder: Path, **overrides: Any) -> Settings:
+    """The settings of the app in ``folder``.
+
+    Raises ConfigError, which names the file, the setting and what is wrong with it.
+    """
+    folder = folder.resolve()
+    try:
+        return Settings(folder=folder, **overrides)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{folder / FILE}: {error}.", cure="Mend that line and start again.") from None
+    except SettingsError as error:
+        cure = "Give it as JSON, as in CIRCUIT_LIMITS='{\"callouts\": 5}'."
+        raise ConfigError(f"in the environment: {error}.", cure=cure) from None
+    except ValidationError as error:
+        raise ConfigError(f"{folder / FILE}: {_faults(error)}", cure="Mend it and start again.") from None
+    except OSError as error:
+        raise ConfigError(f"{folder / FILE}: {error.strerror}.") from None
+
+
+def _faults(error: ValidationError) -> str:
+    """Each fault with the setting's dotted name; values are not shown, since some are secrets."""
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()) + "."

@@ -1,0 +1,148 @@
+-- Outcome: one statement settles one or several executions.
+
+-- The values of `old` that `new` replaces; a key that `old` lacks is null.
+CREATE FUNCTION circuit.replaced(old jsonb, new jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (SELECT coalesce(jsonb_object_agg(n.key, coalesce(old -> n.key, 'null'::jsonb)), '{}'::jsonb)
+        FROM jsonb_each(new) AS n WHERE (old -> n.key) IS DISTINCT FROM n.value);
+
+-- Raises CS001 when a lane has another owner by now, or when a queue row has been settled by somebody
+-- else: the caller's result then does not count.
+CREATE FUNCTION circuit.settle(
+    worker uuid, held_lanes smallint[], epochs bigint[],
+    -- executions
+    x_id uuid[], x_tenant text[], x_release bigint[], x_handler smallint[], x_object text[], x_event text[],
+    x_records smallint[], x_status text[], x_reason text[], x_detail text[], x_started timestamptz[],
+    x_usage jsonb[],
+    -- outcomes, one per queue row
+    q_id bigint[], q_handler smallint[], q_delivery uuid[], q_ordinal smallint[], q_execution uuid[],
+    q_tenant text[], q_record text[], q_status text[], q_reason text[], q_attempts smallint[],
+    q_not_before timestamptz[], q_held_until timestamptz[],
+    -- records: state of the event merged with our own writes; `written` is our writes alone
+    r_tenant text[], r_object text[], r_id text[], r_data jsonb[], r_written jsonb[], r_seq bigint[],
+    d_tenant text[], d_object text[], d_id text[], d_seq bigint[],
+    -- effects
+    e_id uuid[], e_tenant text[], e_execution uuid[], e_release bigint[], e_lane smallint[], e_order bigint[],
+    e_connector text[], e_operation text[], e_target text[], e_record text[], e_payload jsonb[], e_status text[]
+) RETURNS boolean
+LANGUAGE plpgsql
+-- As in take_in: cached plans date from empty tables.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    n bigint;
+BEGIN
+    IF (SELECT count(*) FROM unnest(held_lanes, epochs) AS h (lane, epoch)
+        JOIN circuit.lanes l ON l.lane = h.lane AND l.epoch = h.epoch AND l.owner = worker)
+       <> cardinality(held_lanes) THEN
+        RAISE EXCEPTION 'lane lost' USING ERRCODE = 'CS001';
+    END IF;
+
+    IF cardinality(q_id) > 0 THEN
+        DELETE FROM circuit.queue q
+        USING unnest(q_id, q_handler, q_status) AS s (id, handler, status)
+        WHERE q.id = s.id AND q.handler = s.handler AND s.status <> 'retry';
+        GET DIAGNOSTICS n = ROW_COUNT;
+        IF n <> cardinality(q_id) - cardinality(array_positions(q_status, 'retry')) THEN
+            RAISE EXCEPTION 'event settled by another' USING ERRCODE = 'CS001';
+        END IF;
+        IF array_position(q_status, 'retry') IS NOT NULL THEN
+            UPDATE circuit.queue q
+            SET attempts = s.attempts, not_before = s.not_before, held_until = s.held_until
+            FROM unnest(q_id, q_handler, q_status, q_attempts, q_not_before, q_held_until)
+                 AS s (id, handler, status, attempts, not_before, held_until)
+            WHERE q.id = s.id AND q.handler = s.handler AND s.status = 'retry' AND q.attempts = s.attempts - 1;
+            GET DIAGNOSTICS n = ROW_COUNT;
+            IF n <> cardinality(array_positions(q_status, 'retry')) THEN
+                RAISE EXCEPTION 'event settled by another' USING ERRCODE = 'CS001';
+            END IF;
+        END IF;
+
+        INSERT INTO circuit.outcomes (delivery, ordinal, handler, execution, tenant, status, reason)
+        SELECT * FROM unnest(q_delivery, q_ordinal, q_handler, q_execution, q_tenant, q_status, q_reason);
+
+        IF array_position(q_status, 'dead') IS NOT NULL THEN
+            INSERT INTO circuit.dead_letters
+                (kind, tenant, delivery, ordinal, handler, execution, record, attempts, reason)
+            SELECT 'event', s.tenant, s.delivery, s.ordinal, s.handler, s.execution, s.record, s.attempts,
+                   coalesce(s.reason, '')
+            FROM unnest(q_tenant, q_delivery, q_ordinal, q_handler, q_execution, q_record, q_attempts, q_reason,
+                        q_status)
+                 AS s (tenant, delivery, ordinal, handler, execution, record, attempts, reason, status)
+            WHERE s.status = 'dead';
+        END IF;
+    END IF;
+
+    INSERT INTO circuit.executions
+        (id, tenant, release, handler, object, event, records, status, reason, detail, started_at, usage)
+    SELECT x.id, x.tenant, x.release, x.handler, x.object, x.event, x.records, x.status, x.reason, x.detail,
+           x.started, x.usage
+    FROM unnest(x_id, x_tenant, x_release, x_handler, x_object, x_event, x_records, x_status, x_reason, x_detail,
+                x_started, x_usage)
+         AS x (id, tenant, release, handler, object, event, records, status, reason, detail, started, usage);
+
+    IF cardinality(r_id) > 0 THEN
+        INSERT INTO circuit.records AS r (tenant, object, id, data, written, seq)
+        SELECT i.tenant, i.object, i.id, i.data, i.written, i.seq
+        FROM unnest(r_tenant, r_object, r_id, r_data, r_written, r_seq)
+             AS i (tenant, object, id, data, written, seq)
+        ORDER BY 1, 2, 3
+        ON CONFLICT (tenant, object, id) DO UPDATE SET
+            data = r.data || CASE WHEN r.seq < excluded.seq THEN excluded.data ELSE excluded.written END,
+            before = CASE WHEN r.seq < excluded.seq THEN circuit.replaced(r.data, excluded.data)
+                          WHEN r.seq = excluded.seq THEN circuit.replaced(r.data, excluded.written) || r.before
+                          ELSE r.before END,
+            written = r.written || excluded.written,
+            deleted = CASE WHEN r.seq < excluded.seq THEN false ELSE r.deleted END,
+            seq = greatest(r.seq, excluded.seq),
+            updated_at = now();
+    END IF;
+    IF cardinality(d_id) > 0 THEN
+        -- Deleted by event d.seq, unless a later one brought it back; or (0) by a handler, whatever came.
+        UPDATE circuit.records r
+        SET deleted = true, seq = greatest(r.seq, d.seq), updated_at = now(),
+            before = CASE WHEN r.seq < d.seq THEN '{}'::jsonb ELSE r.before END
+        FROM unnest(d_tenant, d_object, d_id, d_seq) AS d (tenant, object, id, seq)
+        WHERE r.tenant = d.tenant AND r.object = d.object AND r.id = d.id AND (d.seq = 0 OR r.seq <= d.seq);
+    END IF;
+
+    IF cardinality(e_id) > 0 THEN
+        INSERT INTO circuit.effects
+            (id, tenant, execution, release, lane, order_hash, connector, operation, target, record, payload,
+             status, settled_at)
+        SELECT e.id, e.tenant, e.execution, e.release, e.lane, e.order_hash, e.connector, e.operation, e.target,
+               e.record, e.payload, e.status, CASE WHEN e.status = 'delivered' THEN now() END
+        FROM unnest(e_id, e_tenant, e_execution, e_release, e_lane, e_order, e_connector, e_operation, e_target,
+                    e_record, e_payload, e_status)
+             AS e (id, tenant, execution, release, lane, order_hash, connector, operation, target, record,
+                   payload, status);
+    END IF;
+    RETURN true;
+END $$;
+
+-- Who may see what ------------------------------------------------------------------------------
+-- circuit_road (intake, dispatch, outcome) may cross tenants; circuit_tenant sees the tenant of its session.
+
+CREATE FUNCTION circuit.current_tenant() RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN nullif(current_setting('circuit.tenant', true), '');
+
+DO $$
+DECLARE
+    part text;
+BEGIN
+    FOREACH part IN ARRAY ARRAY['deliveries', 'events', 'queue', 'executions', 'outcomes', 'effects',
+                                'dead_letters', 'journal', 'circuit_logs', 'records'] LOOP
+        EXECUTE format('ALTER TABLE circuit.%I ENABLE ROW LEVEL SECURITY', part);
+        EXECUTE format('ALTER TABLE circuit.%I FORCE ROW LEVEL SECURITY', part);
+        EXECUTE format('CREATE POLICY road ON circuit.%I TO circuit_road USING (true) WITH CHECK (true)', part);
+        EXECUTE format('CREATE POLICY tenant ON circuit.%I FOR SELECT TO circuit_tenant '
+                       'USING (tenant = circuit.current_tenant())', part);
+        EXECUTE format('GRANT SELECT ON circuit.%I TO circuit_tenant', part);
+    END LOOP;
+END $$;
+GRANT USAGE ON SCHEMA circuit TO circuit_road, circuit_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA circuit TO circuit_road;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA circuit TO circuit_road;
+GRANT SELECT ON circuit.lead_scores, circuit.handlers, circuit.releases TO circuit_tenant;

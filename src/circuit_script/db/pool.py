@@ -1,0 +1,131 @@
+"""Connections to PostgreSQL: autocommit, UTF-8, and errors that say what to do.
+
+`tenant_reading` is the one way to read for a person or a handler: row security shows that tenant's rows only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+from psycopg_pool import AsyncConnectionPool
+
+from circuit_script.errors import ConfigError, DatabaseUnavailable
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+Pool = AsyncConnectionPool[Connection]
+
+_CONNECT_TIMEOUT = 10  # seconds
+_PREFER_INDEXES = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+
+# One round trip. set_config('role', …, true) is SET LOCAL ROLE.
+_BECOME_TENANT = """
+    SELECT set_config('circuit.tenant', %s, true), set_config('transaction_read_only', 'on', true),
+           set_config('role', 'circuit_tenant', true)
+"""
+
+# SQLSTATE or libpq's words → what to do.
+_CURES = (
+    ("28P01", "Check the user and password in DATABASE_URL."),
+    ("password authentication failed", "Check the user and password in DATABASE_URL."),
+    ("28000", "Allow this user and host in the server's pg_hba.conf."),
+    ("no pg_hba.conf entry", "Allow this user and host in the server's pg_hba.conf."),
+    ("does not exist", "Create the database or role that DATABASE_URL names."),
+    ("too many clients", "Raise max_connections, or put PgBouncer in front (pooler = true)."),
+    ("remaining connection slots", "Raise max_connections, or put PgBouncer in front (pooler = true)."),
+    ("could not translate host name", "Check the host in DATABASE_URL."),
+    ("failed to resolve host", "Check the host in DATABASE_URL."),
+    ("Connection refused", "Start the server, or check host and port in DATABASE_URL."),
+    ("No such file or directory", "Start the server, or check the socket folder in DATABASE_URL."),
+    ("timeout", "Check that the server can be reached from here."),
+)
+
+
+async def open_connection(url: str, *, pooler: bool = True, name: str = "circuit-script") -> Connection:
+    """One autocommit connection. Raises DatabaseUnavailable with a cure, ConfigError for a malformed URL.
+
+    ``pooler`` (the safe default) sends no server-side prepared statements.
+    """
+    _check(url)
+    try:
+        return await psycopg.AsyncConnection.connect(url, **_options(pooler, name))
+    except psycopg.Error as error:
+        raise unavailable(error) from error
+
+
+async def prefer_indexes(connection: Connection) -> None:
+    """Plan for tables that grow: the plans of prepared statements are kept, and the first ones date from empty
+    tables, where reading all of them costs nothing."""
+    await connection.execute(_PREFER_INDEXES)
+
+
+async def open_pool(
+    url: str, *, min_size: int, max_size: int, name: str, pooler: bool = False, indexes: bool = False
+) -> Pool:
+    """An open pool with ``min_size`` connections made; the caller closes it.
+
+    With ``pooler`` (PgBouncer in transaction mode) statements are not prepared on the server. With ``indexes``
+    its statements are planned by ``prefer_indexes`` (needless with a pooler, where nothing is prepared).
+    """
+    await (await open_connection(url, name=name)).close()  # says why, where the pool would only say "timeout"
+    pool: Pool = AsyncConnectionPool(
+        url,
+        kwargs=_options(pooler, name),
+        min_size=min_size,
+        max_size=max_size,
+        name=name,
+        open=False,
+        configure=prefer_indexes if indexes and not pooler else None,
+        check=AsyncConnectionPool.check_connection,
+    )
+    try:
+        await pool.open(wait=True, timeout=_CONNECT_TIMEOUT)
+    except psycopg.Error as error:
+        await pool.close()
+        raise unavailable(error) from error
+    return pool
+
+
+@contextlib.asynccontextmanager
+async def tenant_reading(connection: Connection, tenant: str) -> AsyncIterator[None]:
+    """A read-only transaction that sees ``tenant``'s rows and no others.
+
+    Never inside another transaction: the role would outlive this block.
+    """
+    if connection.info.transaction_status is not TransactionStatus.IDLE:
+        raise RuntimeError("tenant_reading must not be used inside a transaction")
+    async with connection.transaction():
+        await connection.execute(_BECOME_TENANT, (tenant,))
+        yield
+
+
+def unavailable(error: psycopg.Error) -> DatabaseUnavailable:
+    """The driver's error as ours, with what to do about it."""
+    text = str(error)
+    cure = next((cure for words, cure in _CURES if words in (error.sqlstate, text) or words in text), "")
+    detail = " ".join(text.split())
+    return DatabaseUnavailable(detail, cure=cure or "Check DATABASE_URL and the server's log.")
+
+
+def _options(pooler: bool, name: str) -> dict[str, Any]:
+    return {
+        "autocommit": True,
+        "prepare_threshold": None if pooler else 5,
+        "client_encoding": "utf8",
+        "application_name": name,
+        "connect_timeout": _CONNECT_TIMEOUT,
+    }
+
+
+def _check(url: str) -> None:
+    try:
+        conninfo_to_dict(url)
+    except psycopg.Error:
+        raise ConfigError(
+            "DATABASE_URL is not a PostgreSQL address.",
+            cure="It looks like postgresql://user:password@host:5432/database.",
+        ) from None  # the cause would print the password

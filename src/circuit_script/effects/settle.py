@@ -1,0 +1,289 @@
+"""Settles executions: outcome, usage and effects in one transaction, several executions in one commit."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from circuit_script.connectors.connector import Fields
+from circuit_script.db.binary_arrays import Packed, bigints, jsonbs, smallints, texts, timestamps, uuids
+from circuit_script.db.pool import Pool
+from circuit_script.effects.unit import Send, Write
+from circuit_script.errors import Fenced
+
+MAX_EXECUTIONS = 32
+FENCED = "CS001"
+OF_THE_ROWS = ("21", "22", "23", "54")  # SQLSTATE classes: cardinality, data, integrity, too large
+
+_EXECUTIONS = (uuids, texts, bigints, smallints, texts, texts, smallints, texts, texts, texts, timestamps, jsonbs)
+_ROWS = (bigints, smallints, uuids, smallints, uuids, texts, texts, texts, texts, smallints, timestamps, timestamps)
+_RECORDS = (texts, texts, texts, jsonbs, jsonbs, bigints)
+_DELETED = (texts, texts, texts, bigints)
+_EFFECTS = (uuids, texts, uuids, bigints, smallints, bigints, texts, texts, texts, texts, jsonbs, texts)
+_PARAMETERS = 3 + sum(map(len, (_EXECUTIONS, _ROWS, _RECORDS, _DELETED, _EFFECTS)))
+SETTLE = f"SELECT circuit.settle({', '.join(['%b'] * _PARAMETERS)})"
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What becomes of one queue row. ``status`` is succeeded, retry, dead or echo."""
+
+    id: int
+    handler: int
+    lane: int
+    delivery: UUID
+    ordinal: int
+    tenant: str
+    record: str
+    status: str
+    attempts: int
+    order_hash: int
+    reason: str | None = None
+    not_before: datetime | None = None
+    held_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The state that an event brought for its record; ``seq`` is the event's id."""
+
+    object: str
+    id: str
+    fields: Fields
+    seq: int
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One execution with all that its end means."""
+
+    execution: UUID
+    tenant: str
+    release: int
+    handler: int
+    object: str
+    event: str
+    records: int
+    status: str
+    started_at: datetime
+    usage: Mapping[str, float]
+    reason: str | None = None
+    detail: str | None = None
+    epochs: Mapping[int, int] = field(default_factory=dict)
+    rows: Sequence[Settled] = ()
+    arrived: Sequence[Arrived] = ()
+    writes: Sequence[Write] = ()
+    sends: Sequence[tuple[Send, int, int]] = ()
+
+    def touched(self) -> set[tuple[str, str, str]]:
+        """Keys of the CRM records that this settlement changes."""
+        changed: Iterable[Arrived | Write] = (*self.arrived, *self.writes)
+        return {(self.tenant, each.object, each.id) for each in changed}
+
+
+@dataclass(slots=True)
+class _Row:
+    data: Fields
+    written: Fields
+    seq: int = 0
+    deleted: bool = False
+    deleted_by: int = 0  # the event that deleted it, 0 for a handler
+
+
+class Settler:
+    """Commits settlements for one worker. What arrives while a commit is under way shares the next one."""
+
+    def __init__(self, pool: Pool, worker: UUID) -> None:
+        self._pool = pool
+        self._worker = worker
+        self._waiting: list[tuple[Settlement, asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Return once the settlement is committed.
+
+        Raises Fenced when it does not count, and psycopg.Error when the database could not say.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((settlement, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        await future
+
+    async def _run(self) -> None:
+        while self._waiting:
+            group = self._next_group()
+            try:
+                await self._commit([settlement for settlement, _ in group])
+            except (psycopg.Error, OSError) as error:
+                await self._one_by_one(group, error)
+            except Exception as bug:  # who waits must hear of it: else its rows would wait for ever
+                for _, future in group:
+                    _resolve(future, bug)
+            else:
+                for _, future in group:
+                    _resolve(future)
+
+    def _next_group(self) -> list[tuple[Settlement, asyncio.Future[None]]]:
+        """The longest prefix in which no record is touched twice (one statement changes a row once) and no
+        lane has two epochs."""
+        group: list[tuple[Settlement, asyncio.Future[None]]] = []
+        touched: set[tuple[str, str, str]] = set()
+        epochs: dict[int, int] = {}
+        for waiting in self._waiting[:MAX_EXECUTIONS]:
+            mine, held = waiting[0].touched(), waiting[0].epochs
+            if touched & mine or any(epochs.get(lane, epoch) != epoch for lane, epoch in held.items()):
+                break
+            touched |= mine
+            epochs |= held
+            group.append(waiting)
+        del self._waiting[: len(group)]
+        return group
+
+    async def _one_by_one(
+        self, group: Sequence[tuple[Settlement, asyncio.Future[None]]], error: psycopg.Error | OSError
+    ) -> None:
+        """A group that failed as a whole is tried apart, so that one bad settlement fails alone."""
+        for settlement, future in group:
+            if len(group) == 1 or is_transient(error):
+                _resolve(future, _translated(error))
+                continue
+            try:
+                await self._commit([settlement])
+            except (psycopg.Error, OSError) as single:
+                _resolve(future, _translated(single))
+            else:
+                _resolve(future)
+
+    async def _commit(self, settlements: Sequence[Settlement]) -> None:
+        try:
+            values = _parameters(self._worker, settlements)
+        except (TypeError, ValueError, OverflowError, RecursionError, struct.error) as error:
+            raise psycopg.DataError(f"it cannot be stored: {error}") from error
+        async with self._pool.connection() as connection:
+            await connection.execute(SETTLE, values, binary=True)
+
+
+def _resolve(future: asyncio.Future[None], error: Exception | None = None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def _translated(error: psycopg.Error | OSError) -> Exception:
+    if isinstance(error, psycopg.Error) and error.sqlstate == FENCED:
+        return Fenced(str(error.diag.message_primary or ""))
+    return error
+
+
+def is_transient(error: psycopg.Error | OSError) -> bool:
+    """True when the error speaks of the server or the connection, false when it speaks of what was written."""
+    if not isinstance(error, psycopg.Error) or error.sqlstate is None:
+        return not isinstance(error, psycopg.DataError)
+    return error.sqlstate != FENCED and not error.sqlstate.startswith(OF_THE_ROWS)
+
+
+def _parameters(worker: UUID, settlements: Sequence[Settlement]) -> list[Any]:
+    epochs = {lane: epoch for each in settlements for lane, epoch in each.epochs.items()}
+    executions = [
+        (s.execution, s.tenant, s.release, s.handler, s.object, s.event, s.records, s.status, _plain(s.reason),
+         _plain(s.detail), s.started_at, _json(s.usage))
+        for s in settlements
+    ]  # fmt: skip
+    rows = [
+        (r.id, r.handler, r.delivery, r.ordinal, s.execution, r.tenant, r.record, r.status, _plain(r.reason),
+         r.attempts, r.not_before, r.held_until)
+        for s in settlements
+        for r in s.rows
+    ]  # fmt: skip
+    kept, deleted = _records(settlements)
+    effects = [
+        (send.id, s.tenant, s.execution, s.release, lane, order_hash, send.connector, send.operation, send.target,
+         _owner(s, send), _json(send.payload), "pending")
+        for s in settlements
+        for send, lane, order_hash in s.sends
+    ]  # fmt: skip
+    effects += [each for s in settlements if (each := _local_effect(s)) is not None]
+    return [
+        worker, smallints(list(epochs)), bigints(list(epochs.values())),
+        *_packed(executions, _EXECUTIONS), *_packed(rows, _ROWS), *_packed(kept, _RECORDS),
+        *_packed(deleted, _DELETED), *_packed(effects, _EFFECTS),
+    ]  # fmt: skip
+
+
+def _packed(rows: Sequence[tuple[Any, ...]], packers: Sequence[Callable[[list[Any]], Packed]]) -> list[Packed]:
+    """A column at a time: one packed array per packer."""
+    if not rows:
+        return [pack([]) for pack in packers]
+    return [pack(list(column)) for pack, column in zip(packers, zip(*rows, strict=True), strict=True)]
+
+
+def _records(settlements: Sequence[Settlement]) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """One row per CRM record: what the event brought, our writes laid over it in their order."""
+    rows: dict[tuple[str, str, str], _Row] = {}
+    for each in settlements:
+        for state in each.arrived:
+            fields = {name: value for name, value in state.fields.items() if name != "id"}
+            by = state.seq if state.deleted else 0
+            rows[each.tenant, state.object, state.id] = _Row(fields, {}, state.seq, state.deleted, by)
+        for write in each.writes:
+            row = rows.setdefault((each.tenant, write.object, write.id), _Row({}, {}))
+            row.deleted = write.op == "delete"
+            row.deleted_by = 0
+            row.data.update(write.fields)
+            row.written.update(write.fields)
+    kept = [(*key, _json(row.data), _json(row.written), row.seq) for key, row in rows.items() if not row.deleted]
+    deleted = [(*key, row.deleted_by) for key, row in rows.items() if row.deleted]
+    return kept, deleted
+
+
+def _local_effect(settlement: Settlement) -> tuple[Any, ...] | None:
+    """One row a settlement for what it wrote to the built-in CRM, so that it can be shown and repaired."""
+    if not settlement.writes:
+        return None
+    row = settlement.rows[0]
+    names = sorted({f"{each.op} {each.object}" for each in settlement.writes})
+    payload = _json([[each.op, each.object, each.id, each.fields] for each in settlement.writes])
+    return (settlement.execution, settlement.tenant, settlement.execution, settlement.release, row.lane,
+            row.order_hash, "local", ", ".join(names)[:200], "records", None, payload, "delivered")  # fmt: skip
+
+
+def _owner(settlement: Settlement, send: Send) -> str | None:
+    return settlement.rows[send.owner].record if send.owner is not None else None
+
+
+def _plain(text: str | None) -> str | None:
+    """Text that PostgreSQL takes."""
+    return text if text is None else text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _json(value: Any) -> bytes:
+    """JSON that PostgreSQL's jsonb takes: it has no NUL, so NUL becomes U+FFFD."""
+    encoded = _encode(value)
+    return encoded if b"\\u0000" not in encoded else _encode(_without_nul(value))
+
+
+def _without_nul(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd")
+        case dict():
+            return {_without_nul(str(name)): _without_nul(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_without_nul(each) for each in value]
+        case _:
+            return value

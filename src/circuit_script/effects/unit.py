@@ -1,0 +1,169 @@
+"""The unit of work of one execution: its writes, held until the execution (or record) has succeeded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from circuit_script.clock import uuid7
+from circuit_script.connectors.connector import Fields, Query
+from circuit_script.errors import RequestRefused
+
+MAX_IDENTIFIER = 255  # bytes of UTF-8: several stand together in one index row of at most 2,704
+WRITES = frozenset({"insert", "update", "upsert", "delete"})
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One row written to the built-in CRM. ``owner`` is the index of the batch's record it belongs to."""
+
+    op: str
+    object: str
+    id: str
+    fields: Fields
+    owner: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One message to the outside world."""
+
+    id: UUID
+    connector: str
+    operation: str
+    target: str
+    payload: Fields
+    owner: int | None
+
+
+@dataclass(slots=True)
+class UnitOfWork:
+    """Held writes and sends of one execution over the records ``ids`` of ``object``.
+
+    ``contacts`` are the contacts these records belong to, parallel to ``ids``.
+    """
+
+    object: str
+    ids: Sequence[str]
+    contacts: Sequence[str | None] = ()
+    writes: list[Write] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
+    _index: Mapping[tuple[str, str], int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        contacts = {("Contact", key): place for place, key in enumerate(self.contacts) if key}
+        self._index = contacts | {(self.object, key): place for place, key in enumerate(self.ids)}
+
+    def write(self, op: str, object_: str, rows: Sequence[Any], owner: int | None) -> list[str]:
+        """Hold rows; returns their ids. An effect belongs to ``owner``, or to the record whose id it writes.
+
+        Raises RequestRefused when a row is not a mapping or lacks an id that its operation needs.
+        """
+        if op not in WRITES:
+            raise RequestRefused(f"unknown operation {op!r}.")
+        if "\0" in object_ or not 0 < len(object_.encode()) <= MAX_IDENTIFIER:
+            raise RequestRefused(f"{object_[:80]!r} is no name of an object.")
+        held = [self._held(op, object_, row, owner, place) for place, row in enumerate(rows)]
+        self.writes += held
+        return [each.id for each in held]
+
+    def _held(self, op: str, object_: str, row: Any, owner: int | None, place: int) -> Write:
+        if not isinstance(row, dict):
+            raise RequestRefused(f"{op} {object_}: row {place} is a {type(row).__name__}, not a mapping.")
+        identifier = row.get("id")
+        if identifier in (None, ""):
+            if op not in ("insert", "upsert"):
+                raise RequestRefused(f"{op} {object_}: row {place} has no id.")
+            identifier = uuid7()
+        identifier = str(identifier)
+        if "\0" in identifier or len(identifier.encode()) > MAX_IDENTIFIER:
+            raise RequestRefused(f"{op} {object_}: row {place} has an id that cannot be stored.")
+        fields = {name: value for name, value in row.items() if name != "id"}
+        if owner is None:
+            owner = self._index.get((object_, identifier))
+        if owner is None and "contactId" in fields:
+            owner = self._index.get(("Contact", str(fields["contactId"])))
+        if owner is None and len(self.ids) == 1:
+            owner = 0
+        return Write(op, object_, identifier, fields, owner)
+
+    def send(self, connector: str, operation: str, target: str, payload: Fields, owner: int | None) -> UUID:
+        """Hold one message; returns its id, which is its idempotency key."""
+        if owner is None and len(self.ids) == 1:
+            owner = 0
+        held = Send(uuid7(), connector, operation, target, payload, owner)
+        self.sends.append(held)
+        return held.id
+
+    @property
+    def unattributed(self) -> bool:
+        """True when something would leave only if every record succeeded."""
+        held: Sequence[Write | Send] = (*self.writes, *self.sends)
+        return any(each.owner is None for each in held)
+
+    def surviving(self, failed: Collection[int]) -> tuple[list[Write], list[Send]]:
+        """What may leave when the records ``failed`` did not succeed."""
+        if not failed:
+            return self.writes, self.sends
+        return (
+            [each for each in self.writes if each.owner is not None and each.owner not in failed],
+            [each for each in self.sends if each.owner is not None and each.owner not in failed],
+        )
+
+    def overlay_rows(self, object_: str, ids: Sequence[str], rows: Sequence[Fields | None]) -> list[Fields | None]:
+        """Stored rows, parallel to ``ids``, as they look with the pending writes laid over them."""
+        pending = self._pending(object_)
+        if not pending:
+            return list(rows)
+        return [_applied(row, key, pending.get(key, ())) for key, row in zip(ids, rows, strict=True)]
+
+    def unread(self, object_: str, rows: Sequence[Fields]) -> list[str]:
+        """Ids with pending writes that ``rows`` lack, whose stored state an overlay needs too."""
+        read = {str(row["id"]) for row in rows}
+        return [key for key, writes in self._pending(object_).items() if key not in read and writes[0].op != "insert"]
+
+    def overlay_query(self, query: Query, rows: Sequence[Fields]) -> list[Fields]:
+        """Query results with pending writes laid over: changed rows that no longer match are dropped, and
+        pending inserts that match are added at the end."""
+        pending = self._pending(query.object)
+        if not pending:
+            return list(rows)
+        shown = {str(row["id"]): _applied(row, str(row["id"]), pending.get(str(row["id"]), ())) for row in rows}
+        for key, writes in pending.items():
+            if key not in shown and writes[0].op in ("insert", "upsert"):
+                shown[key] = _applied(None, key, writes)
+        matching = [row for row in shown.values() if row is not None and matches(row, query.where)]
+        return matching[: query.limit]
+
+    def _pending(self, object_: str) -> dict[str, list[Write]]:
+        pending: dict[str, list[Write]] = {}
+        for each in self.writes:
+            if each.object == object_:
+                pending.setdefault(each.id, []).append(each)
+        return pending
+
+
+def _applied(row: Fields | None, key: str, writes: Sequence[Write]) -> Fields | None:
+    for each in writes:
+        match each.op:
+            case "delete":
+                row = None
+            case "update" if row is None:
+                row = None
+            case _:
+                row = {**(row or {}), **each.fields, "id": key}
+    return row
+
+
+def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    """True when the row has each wanted value (or one of a list of them), as the built-in CRM compares them."""
+    for name, wanted in where.items():
+        several = wanted if isinstance(wanted, list) else [wanted]
+        value = row.get(name)
+        if name in ("id", "contactId") and value is not None:
+            value, several = str(value), [None if each is None else str(each) for each in several]
+        if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in several):
+            return False
+    return True

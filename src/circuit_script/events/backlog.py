@@ -1,0 +1,254 @@
+"""What waits in memory: order per record, fairness among tenants, batches by size or age.
+
+Pure: no database and no clock of its own. A **chain** holds the waiting rows of one order key for one handler;
+only its head may run. Heads that may run stand in **groups** (tenant, handler, object, event), which batches
+are cut from.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from circuit_script.execution.outcome import HandlerSpec
+
+GroupKey = tuple[str, int, str, str]
+ChainKey = tuple[int, str, int]
+
+
+@dataclass(slots=True, eq=False)
+class Queued:
+    """One event for one handler, as it stands in the queue."""
+
+    id: int
+    handler: int
+    lane: int
+    attempts: int
+    ordinal: int
+    order_hash: int
+    delivery: UUID
+    not_before: datetime | None
+    held_until: datetime | None
+    tenant: str
+    object: str
+    event: str
+    record: str
+    recovered: bool = False
+    journal: dict[bytes, bytes] = field(default_factory=dict)
+    since: float = 0.0
+    running: bool = False
+    delayed: bool = False
+
+    @property
+    def chain(self) -> ChainKey:
+        return self.handler, self.tenant, self.order_hash
+
+    @property
+    def group(self) -> GroupKey:
+        return self.tenant, self.handler, self.object, self.event
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When a batch closes: at ``size`` rows, or when its oldest row has waited ``linger`` seconds."""
+
+    size: int
+    linger: float
+
+
+class Backlog:
+    """Rows of the lanes that this worker owns. Times are seconds of one monotonic clock."""
+
+    def __init__(self, handlers: Mapping[int, HandlerSpec], look_ahead: int = 2000) -> None:
+        self.handlers = handlers
+        self._look_ahead = look_ahead
+        self._known: dict[tuple[int, int], Queued] = {}
+        self._chains: dict[ChainKey, deque[Queued]] = {}
+        self._groups: dict[str, dict[GroupKey, deque[Queued]]] = {}
+        self._turns: deque[str] = deque()
+        self._count: dict[str, int] = {}
+        self._timers: list[tuple[float, int, Queued, bool]] = []
+        self._ticket = itertools.count()
+        self.skipped: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def offer(self, row: Queued, now: float, wait: float = 0.0, hold: float = 0.0) -> bool:
+        """Take a row that was read from the queue, or skip it because its tenant has enough in memory.
+
+        Skipped tenants are read again from ``skipped[tenant]`` on. ``wait`` and ``hold`` are what is left of a
+        retry's delay and of the time that it holds its record's later events.
+        """
+        key = row.id, row.handler
+        if key in self._known:
+            return False
+        if row.tenant in self.skipped or self._count.get(row.tenant, 0) >= self._look_ahead:
+            self.skipped[row.tenant] = min(row.id, self.skipped.get(row.tenant, row.id))
+            return False
+        self._known[key] = row
+        self._count[row.tenant] = self._count.get(row.tenant, 0) + 1
+        chain = self._chains.setdefault(row.chain, deque())
+        chain.append(row)
+        if wait > 0:
+            self._delay(row, now, wait, hold)
+        elif chain[0] is row:
+            self._ready(row, now)
+        return True
+
+    def hungry(self) -> list[str]:
+        """Skipped tenants of which less than half the look-ahead is left in memory."""
+        return [each for each in self.skipped if self._count.get(each, 0) < self._look_ahead // 2]
+
+    def next_batch(
+        self, now: float, pace: Callable[[HandlerSpec], Pace], may_run: Callable[[str, HandlerSpec], bool]
+    ) -> list[Queued]:
+        """The next closed batch, tenants taking turns; empty when none may run now."""
+        self._ring(now)
+        for _ in range(len(self._turns)):
+            tenant = self._turns[0]
+            self._turns.rotate(-1)
+            groups = self._groups.get(tenant)
+            if not groups:
+                self._turns.remove(tenant)
+                self._groups.pop(tenant, None)
+                continue
+            for key, ready in list(groups.items()):
+                spec = self.handlers[key[1]]
+                close = pace(spec)
+                full = len(ready) >= close.size
+                if (full or now - ready[0].since >= close.linger) and may_run(tenant, spec):
+                    return self._cut(groups, key, ready, spec.batch_size)
+        return []
+
+    def waiting_tenants(self) -> int:
+        """How many tenants have something that could run."""
+        return sum(1 for groups in self._groups.values() if groups)
+
+    def next_due(self, now: float, pace: Callable[[HandlerSpec], Pace]) -> float | None:
+        """Seconds until the next batch closes by age or a retry is due; None when nothing waits."""
+        ages = [
+            ready[0].since + pace(self.handlers[key[1]]).linger - now
+            for groups in self._groups.values()
+            for key, ready in itertools.islice(groups.items(), 8)
+        ]
+        if self._timers:
+            ages.append(self._timers[0][0] - now)
+        return max(0.0, min(ages)) if ages else None
+
+    def done(self, row: Queued, now: float) -> None:
+        """The row has left the queue; the next of its order key may run."""
+        if not self._is_known(row):
+            return
+        del self._known[row.id, row.handler]
+        self._count[row.tenant] -= 1
+        if not self._count[row.tenant]:
+            del self._count[row.tenant]
+        self._unchain(row, now)
+
+    def again(self, row: Queued, now: float, wait: float = 0.0, hold: float = 0.0) -> None:
+        """The row runs again after ``wait`` seconds; until ``hold`` has passed it holds its order key."""
+        row.running = False
+        if not self._is_known(row):
+            return
+        if wait > 0:
+            self._delay(row, now, wait, hold)
+        else:
+            self._ready(row, now)
+
+    def drop(self, lanes: Iterable[int], now: float) -> None:
+        """Forget what waits in lanes that are no longer ours; what runs is fenced when it settles."""
+        gone = set(lanes)
+        for row in [each for each in self._known.values() if each.lane in gone]:
+            if not row.running:
+                self._ungroup(row)
+            self.done(row, now)
+
+    def low_water(self, lanes: Iterable[int], cursor: int) -> dict[int, int]:
+        """Per lane, the id below which nothing is left: its oldest known row, else what was read last."""
+        floor = min([cursor, *(first - 1 for first in self.skipped.values())])
+        low = dict.fromkeys(lanes, floor)
+        for row in self._known.values():
+            if row.lane in low:
+                low[row.lane] = min(low[row.lane], row.id - 1)
+        return low
+
+    def running_in(self, lanes: Iterable[int]) -> bool:
+        wanted = set(lanes)
+        return any(row.running and row.lane in wanted for row in self._known.values())
+
+    def _is_known(self, row: Queued) -> bool:
+        """False for a row that was dropped, also when it was read anew after its lane came back."""
+        return self._known.get((row.id, row.handler)) is row
+
+    def _cut(
+        self, groups: dict[GroupKey, deque[Queued]], key: GroupKey, ready: deque[Queued], size: int
+    ) -> list[Queued]:
+        batch = [ready.popleft() for _ in range(min(size, len(ready)))]
+        for row in batch:
+            row.running = True
+        if not ready:
+            del groups[key]
+        else:
+            groups[key] = groups.pop(key)
+        return batch
+
+    def _ready(self, row: Queued, now: float) -> None:
+        row.since = now
+        groups = self._groups.get(row.tenant)
+        if groups is None:
+            groups = self._groups[row.tenant] = {}
+            self._turns.append(row.tenant)
+        groups.setdefault(row.group, deque()).append(row)
+
+    def _delay(self, row: Queued, now: float, wait: float, hold: float) -> None:
+        row.delayed = True
+        heapq.heappush(self._timers, (now + wait, next(self._ticket), row, True))
+        if hold < wait:
+            heapq.heappush(self._timers, (now + max(0.0, hold), next(self._ticket), row, False))
+
+    def _ring(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            _, _, row, due = heapq.heappop(self._timers)
+            if not self._is_known(row):
+                continue
+            if not due:
+                self._unchain(row, now)
+                continue
+            row.delayed = False
+            chain = self._chains.setdefault(row.chain, deque())
+            if row not in chain:
+                chain.insert(1 if chain and chain[0].running else 0, row)
+                self._stand_down(chain, row)
+            if chain[0] is row:
+                self._ready(row, now)
+
+    def _stand_down(self, chain: deque[Queued], row: Queued) -> None:
+        """A late retry that comes back before a waiting head takes its place."""
+        if chain[0] is row and len(chain) > 1:
+            self._ungroup(chain[1])
+
+    def _unchain(self, row: Queued, now: float) -> None:
+        chain = self._chains.get(row.chain)
+        if chain is None:
+            return
+        was_head = bool(chain) and chain[0] is row
+        if row in chain:
+            chain.remove(row)
+        if not chain:
+            del self._chains[row.chain]
+        elif was_head and not chain[0].running and not chain[0].delayed:
+            self._ready(chain[0], now)
+
+    def _ungroup(self, row: Queued) -> None:
+        groups = self._groups.get(row.tenant, {})
+        ready = groups.get(row.group)
+        if ready and row in ready:
+            ready.remove(row)
+            if not ready:
+                del groups[row.group]

@@ -1,0 +1,196 @@
+"""From queue rows to what a handler is given: records, before-images, and which of them are echoes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from circuit_script.db.binary_arrays import texts, uuids
+from circuit_script.db.pool import Pool
+from circuit_script.effects.echoes import is_echo
+from circuit_script.errors import CircuitError
+from circuit_script.events.backlog import Queued
+from circuit_script.events.sources import Source
+from circuit_script.execution.outcome import Fields
+
+LOAD = """
+SELECT d.source, d.body, d.received_at, d.vendor_id, r.data, r.before, r.written, r.seq, r.deleted
+FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[])
+     WITH ORDINALITY AS b (delivery, tenant, object, record, place)
+LEFT JOIN circuit.deliveries d ON d.id = b.delivery
+LEFT JOIN circuit.records r ON r.tenant = b.tenant AND r.object = b.object AND r.id = b.record
+ORDER BY b.place
+"""
+
+# The record as its last delivery before this event brought it.
+EARLIER = """
+SELECT w.place, d.source, d.body, e.ordinal
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[])
+     WITH ORDINALITY AS w (tenant, object, record, id, place)
+CROSS JOIN LATERAL (
+    SELECT e.delivery, e.ordinal FROM circuit.events e
+    WHERE e.tenant = w.tenant AND e.record = w.record AND e.object = w.object AND e.id < w.id
+    ORDER BY e.id DESC LIMIT 1) e
+JOIN circuit.deliveries d ON d.id = e.delivery
+"""
+
+MAX_BATCHES = 64
+Found = tuple[Any, ...]
+
+JOURNAL = "SELECT event, handler, key, reply FROM circuit.journal WHERE event = ANY(%s::bigint[])"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One record of a batch. ``incoming`` is what the vendor sent, ``record`` that laid over what is stored."""
+
+    row: Queued
+    incoming: Fields
+    record: Fields
+    old: Fields | None
+    meta: Fields
+    echo: bool
+
+
+class Loader:
+    """Reads what batches need: one statement for all batches that wait, and a second one only for records with a
+    rarer history."""
+
+    def __init__(self, pool: Pool, sources: Mapping[str, Source]) -> None:
+        self._pool = pool
+        self._sources = sources
+        self._waiting: list[tuple[Sequence[Queued], asyncio.Future[list[Found]]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def load(self, rows: Sequence[Queued]) -> tuple[list[Item], dict[int, str]]:
+        """The items, or else the places of rows that cannot be read, each with its reason."""
+        found = await self._find(rows)
+        items: list[Item] = []
+        unreadable: dict[int, str] = {}
+        for place, (row, each) in enumerate(zip(rows, found, strict=True)):
+            try:
+                items.append(self._item(row, *each))
+            except (LookupError, TypeError, ValueError, CircuitError) as error:
+                unreadable[place] = f"its delivery cannot be read: {type(error).__name__}: {error}"
+        if unreadable:
+            return [], unreadable
+        if any(row.attempts or row.recovered for row in rows):
+            await self._recall(rows)
+        untold = [place for place, each in enumerate(items) if each.old is None and each.row.event != "afterInsert"]
+        if untold:
+            await self._from_ledger(items, untold)
+        return items, {}
+
+    async def _find(self, rows: Sequence[Queued]) -> list[Found]:
+        future: asyncio.Future[list[Found]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((rows, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._find_all())
+        return await future
+
+    async def _find_all(self) -> None:
+        """What is asked for while a statement is under way shares the next one."""
+        while self._waiting:
+            asked, self._waiting = self._waiting[:MAX_BATCHES], self._waiting[MAX_BATCHES:]
+            rows = [row for each, _ in asked for row in each]
+            try:
+                found = await self._read(rows)
+            except Exception as error:  # who waits must hear of it
+                for _, future in asked:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            start = 0
+            for each, future in asked:
+                if not future.done():
+                    future.set_result(found[start : start + len(each)])
+                start += len(each)
+
+    async def _read(self, rows: Sequence[Queued]) -> list[Found]:
+        values = (
+            uuids([row.delivery for row in rows]),
+            texts([row.tenant for row in rows]),
+            texts([row.object for row in rows]),
+            texts([row.record for row in rows]),
+        )
+        async with self._pool.connection() as connection:
+            return await (await connection.execute(LOAD, values, binary=True)).fetchall()
+
+    async def _from_ledger(self, items: list[Item], places: Sequence[int]) -> None:
+        rows = [items[place].row for place in places]
+        wanted = (
+            [row.tenant for row in rows],
+            [row.object for row in rows],
+            [row.record for row in rows],
+            [row.id for row in rows],
+        )
+        async with self._pool.connection() as connection:
+            found = await (await connection.execute(EARLIER, wanted)).fetchall()
+        for nth, source, body, ordinal in found:
+            place = places[nth - 1]
+            with contextlib.suppress(LookupError, TypeError, ValueError, CircuitError):  # then nothing is known of it
+                old = self._sources[source].records(bytes(body))[ordinal]
+                items[place] = replace(items[place], old={**old, "id": rows[nth - 1].record})
+
+    async def _recall(self, rows: Sequence[Queued]) -> None:
+        by_key = {(row.id, row.handler): row for row in rows}
+        async with self._pool.connection() as connection:
+            found = await (await connection.execute(JOURNAL, [[row.id for row in rows]])).fetchall()
+        for event, handler, key, reply in found:
+            row = by_key.get((event, handler))
+            if row is not None:
+                row.journal[bytes(key)] = bytes(reply)
+
+    def _item(
+        self,
+        row: Queued,
+        source: str | None,
+        body: bytes | None,
+        received_at: datetime | None,
+        vendor_id: str | None,
+        data: Fields | None,
+        before: Fields | None,
+        written: Mapping[str, Any] | None,
+        seq: int | None,
+        deleted: bool | None,
+    ) -> Item:
+        if source is None or body is None or received_at is None:
+            raise LookupError("it is no longer in the ledger")
+        incoming = self._sources[source].records(bytes(body))[row.ordinal]
+        stored = data if data is not None and not deleted else None
+        old = _old(data if seq == row.id else stored, before, seq or 0, row)
+        changes = row.event == "afterUpdate" and (seq or 0) < row.id
+        return Item(
+            row=row,
+            incoming=incoming,
+            record={**(stored or {}), **incoming},
+            old={**old, "id": row.record} if old is not None else None,
+            meta=_meta(row, source, vendor_id, received_at),
+            echo=changes and stored is not None and is_echo(incoming, stored, written or {}),
+        )
+
+
+def _meta(row: Queued, source: str, vendor_id: str | None, received_at: datetime) -> Fields:
+    return {
+        "id": row.id,
+        "delivery": str(row.delivery),
+        "source": source,
+        "vendor_id": vendor_id,
+        "received_at": received_at.timestamp(),
+        "attempt": row.attempts + 1,
+    }
+
+
+def _old(stored: Fields | None, before: Fields | None, seq: int, row: Queued) -> Fields | None:
+    """The record as it was before this event (decided by the id of the event that the stored row shows)."""
+    if row.event == "afterInsert" or stored is None:
+        return None
+    if seq < row.id:
+        return stored
+    if seq == row.id:
+        return {**stored, **before} if before is not None else None
+    return None

@@ -1,0 +1,68 @@
+"""Reads queue rows: forward with one cursor, again for tenants that were skipped and for lanes just won."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Any
+
+from circuit_script.db.pool import Connection
+from circuit_script.events.backlog import Queued
+
+COLUMNS = """id, handler, lane, attempts, ordinal, order_hash, delivery, not_before, held_until,
+       tenant, object, event, record"""
+FORWARD = f"SELECT {COLUMNS} FROM circuit.queue WHERE id > %s ORDER BY id, handler LIMIT %s"
+LANES = f"""SELECT {COLUMNS} FROM circuit.queue
+WHERE id > %s AND id <= %s AND lane = ANY(%s::smallint[]) ORDER BY id, handler LIMIT %s"""
+TENANT = f"""SELECT {COLUMNS} FROM circuit.queue
+WHERE id >= %s AND id <= %s AND tenant = %s AND lane = ANY(%s::smallint[]) ORDER BY id, handler LIMIT %s"""
+NEWEST = "SELECT coalesce(max(id), 0) FROM circuit.queue"
+AGAIN = f"SELECT {COLUMNS} FROM circuit.queue WHERE id = ANY(%s::bigint[])"
+
+
+class QueueReader:
+    """``cursor`` is the id up to which every row has been seen. Ids rise in the order of commits, so nothing
+    appears behind it."""
+
+    def __init__(self) -> None:
+        self.cursor = 0
+
+    def start_at(self, low: Mapping[int, int]) -> None:
+        self.cursor = min(low.values(), default=0)
+
+    async def forward(self, connection: Connection, limit: int) -> list[Queued]:
+        rows = await self._rows(connection, FORWARD, [self.cursor, limit])
+        if len(rows) == limit:
+            # The last event may have more handlers than were read: it is read again.
+            whole = [row for row in rows if row.id < rows[-1].id]
+            rows = whole or rows
+        if rows:
+            self.cursor = rows[-1].id
+        return rows
+
+    async def of_lanes(
+        self, connection: Connection, lanes: Mapping[int, int], chunk: int = 5000
+    ) -> AsyncIterator[list[Queued]]:
+        """In chunks, all rows up to the cursor of lanes just won, from their low-water marks on."""
+        after = min(lanes.values())
+        while rows := await self._rows(connection, LANES, [after, self.cursor, list(lanes), chunk]):
+            yield rows
+            if len(rows) < chunk:
+                return
+            after = rows[-1].id - 1
+
+    async def of_tenant(
+        self, connection: Connection, tenant: str, first: int, lanes: Collection[int], limit: int
+    ) -> list[Queued]:
+        return await self._rows(connection, TENANT, [first, self.cursor, tenant, list(lanes), limit])
+
+    async def newest(self, connection: Connection) -> int:
+        row = await (await connection.execute(NEWEST)).fetchone()
+        return int(row[0]) if row else 0
+
+    async def again(self, connection: Connection, ids: Collection[int]) -> dict[tuple[int, int], Queued]:
+        rows = await self._rows(connection, AGAIN, [list(ids)])
+        return {(row.id, row.handler): row for row in rows}
+
+    async def _rows(self, connection: Connection, statement: str, values: list[Any]) -> list[Queued]:
+        cursor = await connection.execute(statement, values, binary=True)
+        return [Queued(*row) for row in await cursor.fetchall()]

@@ -1,0 +1,101 @@
+"""From an outcome to what becomes of each row of its batch: succeed, retry, die, or be isolated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from circuit_script.effects.settle import Settled
+from circuit_script.events.backlog import Queued
+from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
+
+LONGEST_BACKOFF = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """``attempts`` in all; delays double from ``backoff`` seconds; ``hold`` is how long a retry holds its key."""
+
+    attempts: int
+    backoff: float
+    hold: float
+
+    def delay(self, attempt: int) -> float:
+        """Seconds before the attempt after ``attempt``, between half and all of the doubled step."""
+        step = min(LONGEST_BACKOFF, self.backoff * 2.0 ** (attempt - 1))
+        return step * random.uniform(0.5, 1.0)  # spreads load, guards nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Every row has its end: failures map a row's index to its reason."""
+
+    status: str
+    failures: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Nothing of this execution counts; its rows run again, apart."""
+
+    status: str
+    parts: Sequence[Sequence[int]]
+
+
+def judge(outcome: Outcome, size: int, *, unattributed: bool) -> Finished | Split:
+    """What an outcome means for a batch of ``size`` records.
+
+    ``unattributed`` effects leave only if every record succeeded, so with them a partial success is split.
+    """
+    match outcome:
+        case Succeeded(errors=errors) if not errors:
+            return Finished("succeeded", {})
+        case Succeeded(errors=errors) if unattributed and size > 1:
+            return Split("partial", apart(errors, size))
+        case Succeeded(errors=errors):
+            return Finished("partial" if len(errors) < size else "failed", dict(errors))
+        case Failed(reason=reason) if size == 1:
+            return Finished("failed", {0: reason})
+        case Breached() if size == 1:
+            return Finished("breached", {0: outcome.reason})
+        case Failed(suspect=suspect):
+            return Split("failed", isolate(suspect, size))
+        case Breached(suspect=suspect):
+            return Split("breached", isolate(suspect, size))
+
+
+def apart(errors: Collection[int], size: int) -> list[list[int]]:
+    """Each failed record alone, the others together."""
+    rest = [place for place in range(size) if place not in errors]
+    return [*([place] for place in errors), *([rest] if rest else [])]
+
+
+def isolate(suspect: int | None, size: int) -> list[list[int]]:
+    """The suspect alone first, then the others; halves when nobody is suspected."""
+    if suspect is not None and 0 <= suspect < size:
+        return [[suspect], [place for place in range(size) if place != suspect]]
+    middle = size // 2
+    return [list(range(middle)), list(range(middle, size))]
+
+
+def settle_row(row: Queued, failure: str | None, policy: RetryPolicy, now: datetime) -> Settled:
+    """The row's end, or its next attempt."""
+    attempts = row.attempts + 1
+    status = "succeeded" if failure is None else "dead" if attempts >= policy.attempts else "retry"
+    return Settled(
+        id=row.id,
+        handler=row.handler,
+        lane=row.lane,
+        delivery=row.delivery,
+        ordinal=row.ordinal,
+        tenant=row.tenant,
+        record=row.record,
+        status=status,
+        attempts=attempts,
+        order_hash=row.order_hash,
+        reason=failure,
+        not_before=now + timedelta(seconds=policy.delay(attempts)) if status == "retry" else None,
+        held_until=(row.held_until or now + timedelta(seconds=policy.hold)) if status == "retry" else None,
+    )

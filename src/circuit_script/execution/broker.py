@@ -1,0 +1,227 @@
+"""The parent's answer to what a governed child asks for: counted, bounded, journaled, and held where it must be."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+import httpx
+import msgspec
+
+from circuit_script.connectors.connector import CRM, Fields, Query
+from circuit_script.errors import RequestRefused
+from circuit_script.execution.outcome import Work
+from circuit_script.governor import LimitExceeded, Usage
+
+MAX_HEADERS = 100
+
+
+class Held(Protocol):
+    """Where writes and sends wait for the outcome."""
+
+    def write(self, op: str, object_: str, rows: Sequence[Any], owner: int | None) -> list[str]: ...
+
+    def send(self, connector: str, operation: str, target: str, payload: Fields, owner: int | None) -> UUID: ...
+
+    def overlay_rows(self, object_: str, ids: Sequence[str], rows: Sequence[Fields | None]) -> list[Fields | None]: ...
+
+    def unread(self, object_: str, rows: Sequence[Fields]) -> list[str]: ...
+
+    def overlay_query(self, query: Query, rows: Sequence[Fields]) -> list[Fields]: ...
+
+
+class Journal(Protocol):
+    """Replies of calls that already left. ``owner`` is the index of the record, None for the whole batch."""
+
+    def find(self, owner: int | None, key: bytes) -> bytes | None: ...
+
+    async def keep(self, owner: int | None, key: bytes, reply: bytes) -> None: ...
+
+
+class ExecutionBroker:
+    """One execution's broker."""
+
+    def __init__(
+        self,
+        work: Work,
+        *,
+        crm: CRM,
+        held: Held,
+        journal: Journal,
+        client: httpx.AsyncClient,
+        knows: Callable[[str, str], bool],
+        log: Callable[[dict[str, Any]], None],
+        remaining: Callable[[], float],
+    ) -> None:
+        self.usage = Usage()
+        self._work = work
+        self._crm = crm
+        self._held = held
+        self._journal = journal
+        self._client = client
+        self._knows = knows
+        self._log = log
+        self._remaining = remaining
+        self._breach: LimitExceeded | None = None
+        self._calls: Counter[tuple[int | None, bytes]] = Counter()
+        self._known: set[tuple[str, str]] = {(work.object, str(row.get("id"))) for row in work.records}
+        self._verbs: Mapping[str, Callable[[dict[str, Any]], Any]] = {
+            "dml": self._dml,
+            "query": self._query,
+            "get": self._get,
+            "http": self._http,
+            "send": self._send,
+            "connect": self._connect,
+        }
+
+    async def request(self, verb: str, arguments: dict[str, Any]) -> Any:
+        """Answer one request of the child.
+
+        Raises RequestRefused for what it may not have, and LimitExceeded, for ever after the first one.
+        """
+        if self._breach is not None:
+            raise self._breach
+        handle = self._verbs.get(verb)
+        if handle is None:
+            raise RequestRefused(f"there is no request {verb!r}.")
+        try:
+            return await handle(arguments)
+        except LimitExceeded as breach:
+            self._breach = breach
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RequestRefused(f"{verb}: {type(error).__name__}: {error}.") from None
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Take one log line; over the limit it ends the execution at its next request."""
+        size = len(str(line.get("message", ""))) + len(str(line.get("context") or ""))
+        try:
+            self._spend("log_bytes", size)
+        except LimitExceeded as breach:
+            self._breach = self._breach or breach
+            return
+        self._log(line)
+
+    def _spend(self, limit: str, amount: int) -> None:
+        used = getattr(self.usage, limit) + amount
+        setattr(self.usage, limit, used)
+        ceiling = getattr(self._work.limits, limit)
+        if limit == "messages":
+            ceiling *= len(self._work.records)
+        if used > ceiling:
+            raise LimitExceeded(limit, used, ceiling)
+
+    def _owner(self, asked: Mapping[str, Any]) -> int | None:
+        """The index of the record that a request is made for; the only one when there is only one."""
+        owner = asked.get("record")
+        size = len(self._work.records)
+        if owner is None:
+            return 0 if size == 1 else None
+        if not isinstance(owner, int) or not 0 <= owner < size:
+            raise ValueError(f"there is no record {owner!r} in this batch")
+        return owner
+
+    async def _dml(self, asked: dict[str, Any]) -> dict[str, list[str]]:
+        object_, op, rows = str(asked["object"]), str(asked["op"]), asked["rows"]
+        self._spend("dml_statements", 1)
+        self._spend("dml_rows", len(rows))
+        if op in ("update", "delete"):
+            await self._must_exist(op, object_, rows)
+        ids = self._held.write(op, object_, rows, self._owner(asked))
+        self._known.update((object_, each) for each in ids)
+        return {"ids": ids}
+
+    async def _must_exist(self, op: str, object_: str, rows: Sequence[Any]) -> None:
+        """An update of a record that nobody has seen is an error, as it is with every CRM."""
+        unseen = [
+            str(row["id"])
+            for row in rows
+            if isinstance(row, dict) and row.get("id") and (object_, str(row["id"])) not in self._known
+        ]
+        if not unseen:
+            return
+        found = await self._crm.get(self._work.tenant, object_, unseen)
+        missing = [key for key, row in zip(unseen, found, strict=True) if row is None]
+        if missing:
+            raise RequestRefused(f"{op} {object_}: there is no record {missing[0]!r}.")
+        self._known.update((object_, key) for key in unseen)
+
+    async def _query(self, asked: dict[str, Any]) -> list[Fields]:
+        self._spend("db_queries", 1)
+        limit = asked.get("limit")
+        limit = 1000 if limit is None else int(limit)
+        where = asked.get("where") or {}
+        if not isinstance(where, dict):
+            raise TypeError("where maps fields to values")
+        query = Query(str(asked["object"]), where, asked.get("order_by"), limit)
+        rows = await self._crm.query(self._work.tenant, query)
+        if unread := self._held.unread(query.object, rows):
+            written = await self._crm.get(self._work.tenant, query.object, unread)
+            rows += [row for row in written if row is not None]
+        rows = self._held.overlay_query(query, rows)
+        self._spend("db_rows", len(rows))
+        self._known.update((query.object, str(row["id"])) for row in rows)
+        return rows
+
+    async def _get(self, asked: dict[str, Any]) -> list[Fields | None]:
+        self._spend("db_queries", 1)
+        object_, ids = str(asked["object"]), [str(each) for each in asked["ids"]]
+        stored = await self._crm.get(self._work.tenant, object_, ids)
+        rows = self._held.overlay_rows(object_, ids, stored)
+        self._spend("db_rows", sum(row is not None for row in rows))
+        self._known.update((object_, key) for key, row in zip(ids, rows, strict=True) if row is not None)
+        return rows
+
+    async def _send(self, asked: dict[str, Any]) -> dict[str, str]:
+        connector, target = str(asked["connector"]), str(asked["to"])
+        if not self._knows(connector, target):
+            raise RequestRefused(
+                f"{connector} knows no address {target!r}.",
+                cure=f"Add [addresses.{target}] with its url to circuit.toml.",
+            )
+        if not isinstance(asked["payload"], dict):
+            raise RequestRefused(f"a payload is a mapping, not a {type(asked['payload']).__name__}.")
+        self._spend("messages", 1)
+        held = self._held.send(connector, str(asked["operation"]), target, asked["payload"], self._owner(asked))
+        return {"id": str(held)}
+
+    async def _connect(self, asked: dict[str, Any]) -> None:
+        self._spend("callouts", 1)
+
+    async def _http(self, asked: dict[str, Any]) -> dict[str, Any]:
+        owner = self._owner(asked)
+        fingerprint = hashlib.blake2b(msgspec.msgpack.encode([
+            asked["method"], asked["url"], sorted((asked.get("headers") or {}).items()), asked.get("body"),
+        ]), digest_size=16).digest()  # fmt: skip
+        self._calls[owner, fingerprint] += 1
+        key = fingerprint + self._calls[owner, fingerprint].to_bytes(4, "big")
+        if (known := self._journal.find(owner, key)) is not None:
+            return dict(msgspec.msgpack.decode(known))
+        self._spend("callouts", 1)
+        answer = await self._fetch(asked)
+        await self._journal.keep(owner, key, msgspec.msgpack.encode(answer))
+        return answer
+
+    async def _fetch(self, asked: dict[str, Any]) -> dict[str, Any]:
+        ceiling = self._work.limits.callout_bytes
+        body = asked.get("body")
+        if body is not None and len(body) > ceiling:
+            raise LimitExceeded("callout_bytes", len(body), ceiling)
+        patience = max(0.05, min(float(asked.get("timeout") or 30.0), self._remaining()))
+        try:
+            request = self._client.stream(
+                asked["method"], asked["url"], headers=asked.get("headers"), content=body, timeout=patience
+            )
+            async with request as response:
+                received = bytearray()
+                async for chunk in response.aiter_bytes():
+                    received += chunk
+                    if len(received) > ceiling:
+                        raise LimitExceeded("callout_bytes", len(received), ceiling)
+                headers = dict(list(response.headers.items())[:MAX_HEADERS])
+                return {"status": response.status_code, "headers": headers, "body": bytes(received)}
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RequestRefused(f"{asked['method']} {asked['url']}: {type(error).__name__}: {error}.") from None

@@ -1,0 +1,271 @@
+"""The worker's end of one child: its socket, its shared memory, its pidfd."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+
+from circuit_script.execution import protocol
+from circuit_script.execution.procfs import Extent, ProcessFiles
+from circuit_script.execution.protocol import (
+    NOBODY,
+    SHARED,
+    SPOKEN,
+    STARTED,
+    SUSPECT,
+    Frames,
+    Hello,
+    ProtocolError,
+    ToParent,
+    to_parent,
+)
+from circuit_script.governor import MB
+
+BUFFER = 1 * MB
+RECEIVE = 256 * 1024
+MAX_UNSENT = 64 * MB
+HEADROOM = 32 * MB  # between the ceiling, which the watch holds, and the kernel's hard stop
+GROWTH = 32 * MB  # a child that stays larger than this is not used again
+CLOSED = "the handler closed its connection to the platform"
+GARBAGE = "the handler wrote garbage on its connection to the platform"
+LAST_WORDS = 8000
+HANG_UP_PATIENCE = 0.02
+BURIAL_PATIENCE = 0.2
+
+_received = memoryview(bytearray(RECEIVE))  # one for all: what is received is copied at once
+
+
+class Listener(Protocol):
+    """The execution that runs in the child."""
+
+    def on_message(self, message: ToParent) -> None: ...
+
+    def on_gone(self, why: str, detail: str) -> None: ...
+
+
+class ChildLink:
+    """One child process. ``on_ready`` and ``on_gone`` tell the pool; a listener hears the rest while it is busy."""
+
+    def __init__(
+        self, number: int, on_ready: Callable[[ChildLink], None], on_gone: Callable[[ChildLink], None]
+    ) -> None:
+        self.number = number
+        self.pid = 0
+        self.ready = False
+        self.gone = False
+        self.listener: Listener | None = None
+        self.tenant: str | None = None
+        self.key: tuple[str | None, int] | None = None  # (tenant, None for all; ceiling of memory), for life
+        self.baseline = Extent(0, 0, 0, 1, False)
+        self._on_ready = on_ready
+        self._on_gone = on_gone
+        self._loop = asyncio.get_running_loop()
+        self._socket, self.theirs = socket.socketpair()
+        for end in (self._socket, self.theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self._socket.setblocking(False)
+        self.memory = os.memfd_create("circuit")
+        os.ftruncate(self.memory, SHARED)
+        self._word = memoryview(mmap.mmap(self.memory, SHARED)).cast("q")
+        self._frames = Frames()
+        self._unsent = bytearray()
+        self._pidfd = -1
+        self._files: ProcessFiles | None = None
+        self._runs = 0
+        self._paused = False
+        self._why = ""
+        self._greeted = False
+        self._doomed = False
+        self._code: int | None = None
+        self._loop.add_reader(self._socket, self._on_readable)
+
+    def adopt(self, pid: int, pidfd: int) -> None:
+        """The zygote has forked it."""
+        self.pid, self._pidfd = pid, pidfd
+        self.theirs.close()
+        self._loop.add_reader(pidfd, self._on_exit)
+        self._greet()
+
+    def begin(self, listener: Listener, frame: bytearray) -> None:
+        """Hand over a run. Raises OSError when the child cannot take it."""
+        assert self.key is not None
+        if self._runs == 0:
+            ceiling = self.baseline.data + self.key[1] + HEADROOM
+            resource.prlimit(self.pid, resource.RLIMIT_DATA, (ceiling, ceiling))
+        self._runs += 1
+        self.listener = listener
+        self.send(frame)
+
+    @property
+    def began(self) -> bool:
+        """Whether the child has started with the run that it was handed."""
+        return bool(self._word[STARTED] >= self._runs)
+
+    @property
+    def suspect(self) -> int | None:
+        """The record that the child works on now."""
+        word = self._word[SUSPECT]
+        return None if word == NOBODY else word
+
+    @property
+    def doomed(self) -> bool:
+        """Whether it is dead, or will be in a moment."""
+        return self.gone or self._doomed
+
+    def extent(self) -> Extent:
+        """Its size now. Raises OSError when it is gone."""
+        if self._files is None:
+            raise ProcessLookupError(self.pid)
+        return self._files.extent()
+
+    def reusable(self, extent: Extent) -> bool:
+        """Whether it came out of a run as it went in: nothing running beside it, and not much larger."""
+        return (
+            extent.threads <= self.baseline.threads
+            and not extent.parent
+            and extent.resident <= self.baseline.resident + GROWTH
+        )
+
+    def send(self, frame: bytearray) -> None:
+        """Send, or keep what the socket does not take yet. Raises OSError when the child is gone or does not read."""
+        if not self._unsent:
+            try:
+                sent = self._socket.send(frame)
+            except BlockingIOError:
+                sent = 0
+            if sent == len(frame):
+                return
+            frame = frame[sent:]
+            self._loop.add_writer(self._socket, self._on_writable)
+        self._unsent += frame
+        if len(self._unsent) > MAX_UNSENT:
+            self.kill("the handler does not read what it asked for")
+
+    def pause(self, paused: bool) -> None:
+        """Stop or go on reading, so that a flood of requests waits in the child."""
+        if paused != self._paused and not self.doomed:
+            self._paused = paused
+            if paused:
+                self._loop.remove_reader(self._socket)
+            else:
+                self._loop.add_reader(self._socket, self._on_readable)
+
+    def kill(self, why: str = "") -> None:
+        """End it now."""
+        self._doomed = True
+        self._why = self._why or why
+        if self._pidfd >= 0 and not self.gone:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def discard(self, why: str) -> None:
+        """Forget it without a process: it was never forked, or its zygote is gone."""
+        if not self.gone:
+            self._why = self._why or why
+            self._bury()
+
+    def ended(self, code: int) -> None:
+        """The zygote has reaped it, and killed its orphans."""
+        self._code = code
+        if not self.gone:
+            self._bury()
+
+    def _on_readable(self) -> None:
+        try:
+            while not self._paused:
+                chunk = self._socket.recv(BUFFER)
+                if not chunk:
+                    return self._hang_up(CLOSED)
+                for body in self._frames.feed(chunk):
+                    self._on_message(to_parent.decode(body))
+                if len(chunk) < BUFFER:
+                    return None
+        except BlockingIOError:
+            return None
+        except OSError:
+            self._hang_up("the handler broke its connection to the platform")
+        except (msgspec.MsgspecError, ProtocolError, UnicodeError, RecursionError) as error:
+            self._hang_up(f"{GARBAGE} ({error})")
+
+    def _on_message(self, message: ToParent) -> None:
+        if self.listener is not None:
+            self.listener.on_message(message)
+        elif isinstance(message, Hello) and not self._greeted and message.version in SPOKEN:
+            self._greeted = True
+            self._greet()
+        else:
+            self.kill()  # nobody asked: a thread or a process that an execution left behind
+
+    def _greet(self) -> None:
+        """It is ready once it has greeted and the zygote has named it, in whichever order."""
+        if not (self._greeted and self.pid):
+            return
+        try:
+            self._files = ProcessFiles(self.pid)
+            self.baseline = self._files.extent()
+        except OSError:
+            return  # it is gone already, and we shall hear of it
+        self.ready = True
+        self._on_ready(self)
+
+    def _hang_up(self, why: str) -> None:
+        """Read no more. A process that ends by itself gets a moment to do so, then its own code tells why."""
+        self._paused = self._doomed = True
+        self._loop.remove_reader(self._socket)
+        self._loop.call_later(HANG_UP_PATIENCE, self.kill, why)
+
+    def _on_writable(self) -> None:
+        try:
+            del self._unsent[: self._socket.send(self._unsent)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._unsent.clear()
+        if not self._unsent:
+            self._loop.remove_writer(self._socket)
+
+    def _on_exit(self) -> None:
+        """The process is dead; the zygote will say how, once its orphans are killed."""
+        self._loop.remove_reader(self._pidfd)
+        if not self._paused:
+            self._on_readable()
+        self._loop.call_later(BURIAL_PATIENCE, self.discard, "")
+
+    def _bury(self) -> None:
+        self.gone = True
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        self.theirs.close()
+        detail = os.pread(self.memory, LAST_WORDS, SHARED).decode("utf-8", "replace")
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        if self._files is not None:
+            self._files.close()
+            self._files = None
+        os.close(self.memory)
+        if self.listener is not None:
+            self.listener.on_gone(self._why or _told(self._code), detail)
+        self._on_gone(self)
+
+
+def _told(code: int | None) -> str:
+    match code:
+        case None:
+            return "the handler's process ended"
+        case protocol.CUT_OFF:
+            return CLOSED
+        case code if code < 0:
+            return f"the handler's process was killed by {signal.Signals(-code).name}"
+        case _:
+            return f"the handler left its process with exit code {code}"

@@ -1,0 +1,215 @@
+"""How an author declares handlers: ``@trigger`` on functions and methods, kept in a registry of HandlerSpecs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from sys import modules
+from types import FunctionType
+from typing import Any, NoReturn, TypeVar, cast
+
+from circuit_script.errors import AppError, ConfigError
+from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.governor import Limits
+
+EVENTS = ("afterInsert", "afterUpdate", "afterDelete", "afterUndelete")
+MAX_BATCH = 200
+MAX_DOC = 4000
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CircuitTrigger:
+    """A class whose methods are triggers. One instance is made in each child, without arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the decorators of one handler may say besides its routes."""
+
+    batch_size: int | None = None
+    limits: Limits | Mapping[str, float] | None = None
+    share_child: bool | None = None
+    echoes: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A handler as declared, with its function."""
+
+    function: FunctionType
+    spec: HandlerSpec
+    options: Options
+
+
+class Registry:
+    """Every handler that this process has imported, by name. ``limits`` are those of a handler that names none."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self._declared: dict[str, Declared] = {}
+
+    def add(self, function: Any, object_: str, events: Sequence[str], options: Options) -> None:
+        """Take one decorator's word. Raises AppError that names file, line and cure."""
+        function = _must_be_function(function)
+        place = Place.of(function)
+        routes = tuple((place.checked_object(object_), event) for event in place.checked_events(events))
+        known = self._declared.get(place.handler)
+        if known is not None and known.function is not function:
+            place.refuse(
+                f"there is a handler {place.handler!r} already, at {known.spec.file}:{known.spec.line}.",
+                "Give one of them another name.",
+            )
+        if known is not None:
+            options = place.merged(known.options, options)
+            routes = tuple(dict.fromkeys((*routes, *known.spec.routes)))
+        spec = HandlerSpec(
+            name=place.handler,
+            routes=routes,
+            batch_size=place.checked_batch_size(options.batch_size),
+            limits=place.checked_limits(options.limits, self.limits),
+            share_child=bool(options.share_child),
+            echoes=bool(options.echoes),
+            file=place.file,
+            line=place.line,
+            doc=(inspect.getdoc(function) or "")[:MAX_DOC],
+        )
+        self._declared[place.handler] = Declared(function, spec, options)
+
+    def specs(self) -> tuple[HandlerSpec, ...]:
+        """Every handler, by name."""
+        return tuple(self._declared[name].spec for name in sorted(self._declared))
+
+    def check(self) -> None:
+        """See that the class of every method can be found. Raises AppError with file and line."""
+        for declared in self._declared.values():
+            _owner(declared.function, declared.spec.name)
+
+    def callable(self, name: str) -> Callable[[Any], Any]:
+        """The handler to call with a Context; a method is bound to a new instance of its class.
+
+        Raises KeyError for an unknown name.
+        """
+        function = self._declared[name].function
+        owner = _owner(function, name)
+        return function if owner is None else cast(Callable[[Any], Any], getattr(owner(), function.__name__))
+
+
+registry = Registry()
+
+
+def trigger(
+    object: str,
+    events: str | Sequence[str],
+    *,
+    batch_size: int | None = None,
+    limits: Limits | Mapping[str, float] | None = None,
+    share_child: bool | None = None,
+    echoes: bool | None = None,
+) -> Callable[[F], F]:
+    """Call the function or method with a Context for ``events`` ("afterInsert", …) of ``object`` ("Contact", …).
+
+    Decorators stack: each adds its routes to the same handler. ``batch_size`` is at most 200; ``limits`` replaces
+    single limits ({"wall_time": 5}) or all of them (Limits(...)); ``share_child`` is the promise that the handler keeps
+    no state in globals, so that tenants may share a child; ``echoes`` starts it also for our own writes coming back.
+    """
+    options = Options(batch_size, limits, share_child, echoes)
+
+    def declare(function: F) -> F:
+        registry.add(function, object, [events] if isinstance(events, str) else events, options)
+        return function
+
+    return declare
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a handler stands, to name it in what is wrong with it."""
+
+    handler: str
+    file: str
+    line: int
+
+    @classmethod
+    def of(cls, function: FunctionType) -> Place:
+        name = function.__qualname__.rpartition("<locals>.")[2]
+        return cls(name, function.__code__.co_filename, function.__code__.co_firstlineno)
+
+    def refuse(self, wrong: str, cure: str) -> NoReturn:
+        raise AppError(f"{self.file}:{self.line}: {self.handler}: {wrong}", cure=cure)
+
+    def checked_object(self, object_: Any) -> str:
+        if not isinstance(object_, str) or not object_:
+            self.refuse(f"the object is {object_!r}.", 'Write its name, like "Contact".')
+        return object_
+
+    def checked_events(self, events: Any) -> tuple[str, ...]:
+        if not isinstance(events, (list, tuple, set, frozenset)) or not events:
+            self.refuse("it names no event.", f"Write a list of {', '.join(EVENTS)}.")
+        for event in events:
+            if event not in EVENTS:
+                self.refuse(f"there is no event {event!r}.", _nearest(str(event), EVENTS))
+        return tuple(events)
+
+    def checked_batch_size(self, size: Any) -> int:
+        if size is None:
+            return MAX_BATCH
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_BATCH:
+            self.refuse(f"batch_size is {size!r}.", f"Write a whole number from 1 to {MAX_BATCH}.")
+        return size
+
+    def checked_limits(self, limits: Any, default: Limits) -> Limits:
+        if limits is None:
+            return default
+        if isinstance(limits, Limits):
+            return limits
+        if not isinstance(limits, Mapping):
+            self.refuse(f"limits is {limits!r}.", 'Write them like {"wall_time": 5}.')
+        names = [field.name for field in fields(Limits)]
+        for name in limits:
+            if name not in names:
+                self.refuse(f"there is no limit {name!r}.", _nearest(str(name), names))
+        try:
+            return replace(default, **limits)
+        except ConfigError as error:
+            self.refuse(error.detail, "Write a positive number.")
+
+    def merged(self, first: Options, second: Options) -> Options:
+        """The options of two decorators of one handler; each may be said once."""
+        chosen = {}
+        for field in fields(Options):
+            mine, other = getattr(first, field.name), getattr(second, field.name)
+            if mine is not None and other is not None and mine != other:
+                self.refuse(f"its decorators disagree about {field.name}.", "Say it in one of them.")
+            chosen[field.name] = other if mine is None else mine
+        return Options(**chosen)
+
+
+def _must_be_function(function: Any) -> FunctionType:
+    if isinstance(function, FunctionType) and function.__name__ != "<lambda>":
+        return function
+    caller = inspect.stack()[3]
+    kind = "a lambda" if isinstance(function, FunctionType) else f"a {type(function).__name__}"
+    raise AppError(
+        f"{caller.filename}:{caller.lineno}: @trigger stands on {kind}, not on a function.",
+        cure="Put it directly above a `def` or `async def`, below @staticmethod and @classmethod.",
+    )
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    lower = {each.lower(): each for each in names}
+    close = get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    return f"Did you mean {lower[close[0]]!r}?" if close else f"There are {', '.join(names)}."
+
+
+def _owner(function: FunctionType, name: str) -> Any:
+    """The class of a method, None for a function."""
+    found: Any = modules[function.__module__]
+    path = name.split(".")[:-1]
+    for part in path:
+        found = getattr(found, part, None)
+    if found is None:
+        Place.of(function).refuse("its class is hidden in a function.", "Put it at the top of its module.")
+    return found if path else None

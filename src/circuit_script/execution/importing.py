@@ -1,0 +1,69 @@
+"""Imports the author's app, once, and says where it is wrong."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import stat
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+
+from circuit_script.errors import AppError
+
+
+def import_app(folder: Path, name: str) -> ModuleType:
+    """Import the module or package ``name`` in ``folder``, with all submodules. Raises AppError with file and line."""
+    sys.path.insert(0, str(folder))
+    if not (folder / name.replace(".", "/")).is_dir() and not (folder / f"{name.replace('.', '/')}.py").exists():
+        raise AppError(
+            f"there is no {name}.py and no folder {name}/ in {folder}.",
+            cure='Make one, or set `app = "..."` in circuit.toml to the module that has your triggers.',
+        )
+    module = _imported(folder, name)
+    for found in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{name}.", onerror=lambda _: None):
+        if not found.name.endswith("__main__"):
+            _imported(folder, found.name)
+    return module
+
+
+def warnings_after_import(ours: frozenset[int]) -> tuple[str, ...]:
+    """Threads and sockets that the app holds open: forked children do not get the threads, and share the sockets."""
+    warnings = [
+        f"importing the app started the thread {thread.name!r}: children do not have it."
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread()
+    ]
+    native = len(os.listdir("/proc/self/task")) - threading.active_count()
+    if native > 0 and "numpy" not in sys.modules:  # the threads of OpenBLAS are known to be safe
+        warnings.append(f"importing the app started {native} threads outside of Python: children do not have them.")
+    for entry in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if int(entry) not in ours and stat.S_ISSOCK(os.fstat(int(entry)).st_mode):
+                warnings.append(f"importing the app opened a socket (descriptor {entry}): all children share it.")
+    return tuple(warnings)
+
+
+def _imported(folder: Path, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except AppError:
+        raise
+    except BaseException as error:  # an app may even call sys.exit while it is imported
+        where = _where(folder, error)
+        said = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+        raise AppError(f"{where}: {said}", cure=f"Mend {where} and start again.") from error
+
+
+def _where(folder: Path, error: BaseException) -> str:
+    """The author's line that failed: the deepest one within the app's folder."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+    last = (mine or frames)[-1]
+    return f"{last.filename}:{last.lineno}"

@@ -1,0 +1,69 @@
+"""CircuitLog: the author's log, and what the author's code prints."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, TextIO
+
+from circuit_script.execution.session import active
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+MAX_LINE = 16 * 1024
+
+
+class CircuitLog:
+    """Lines of the execution's log; ``fields`` become searchable context. Outside an execution they go nowhere."""
+
+    @staticmethod
+    def debug(message: object, **fields: Any) -> None:
+        _write("debug", message, fields)
+
+    @staticmethod
+    def info(message: object, **fields: Any) -> None:
+        _write("info", message, fields)
+
+    @staticmethod
+    def warning(message: object, **fields: Any) -> None:
+        _write("warning", message, fields)
+
+    @staticmethod
+    def error(message: object, **fields: Any) -> None:
+        _write("error", message, fields)
+
+
+log = CircuitLog
+
+
+def _write(level: str, message: object, fields: dict[str, Any]) -> None:
+    if (session := active()) is not None:
+        session.log({"level": level, "message": str(message)[:MAX_LINE], "context": fields})
+
+
+class Printed(io.RawIOBase):
+    """What stands under stdout or stderr in a child: its lines become log lines."""
+
+    def __init__(self, level: str) -> None:
+        self._level = level
+        self._open = b""
+
+    @classmethod
+    def stream(cls, level: str) -> TextIO:
+        """A text stream like sys.stdout."""
+        return io.TextIOWrapper(
+            io.BufferedWriter(cls(level), 1024), encoding="utf-8", errors="replace", line_buffering=True
+        )
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer) -> int:
+        chunk = bytes(data)
+        *lines, self._open = (self._open + chunk).split(b"\n")
+        if len(self._open) > MAX_LINE:
+            lines, self._open = [*lines, self._open], b""
+        for line in lines:
+            if line:
+                _write(self._level, line.decode("utf-8", "replace"), {})
+        return len(chunk)

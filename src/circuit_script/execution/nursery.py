@@ -1,0 +1,73 @@
+"""What the pool and its zygote say to each other, one message per packet of a SOCK_SEQPACKET socket."""
+
+from __future__ import annotations
+
+import msgspec
+
+from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.governor import Limits
+
+MAX_PACKET = 128 * 1024
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """What a zygote is started with, on its command line."""
+
+    control: int
+    parent: int
+    folder: str
+    app: str
+    limits: Limits
+
+
+class Fork(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """To the zygote: make a child; its socket and its shared memory come with the packet."""
+
+    number: int
+
+
+class Handler(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """From the zygote: the app has this handler."""
+
+    spec: HandlerSpec
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The app is imported; every handler was named."""
+
+    warnings: tuple[str, ...]
+
+
+class Broken(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The app cannot be imported; the zygote ends."""
+
+    detail: str
+    cure: str
+
+
+class Forked(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The child exists; its pidfd comes with the packet."""
+
+    number: int
+    pid: int
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """A child has ended and was reaped, and its orphans were killed. ``code`` is negative for a signal."""
+
+    pid: int
+    code: int
+
+
+class NotForked(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """The system has no room for another process."""
+
+    number: int
+    reason: str
+
+
+FromZygote = Handler | Ready | Broken | Forked | Ended | NotForked
+
+from_zygote: msgspec.msgpack.Decoder[FromZygote] = msgspec.msgpack.Decoder(FromZygote)
+to_zygote: msgspec.msgpack.Decoder[Fork] = msgspec.msgpack.Decoder(Fork)
+encode = msgspec.msgpack.Encoder().encode

@@ -1,0 +1,261 @@
+"""The governed processes of one worker: a zygote, its children, and who of them runs what."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from circuit_script.errors import AppError, CircuitError
+from circuit_script.execution.child_link import ChildLink
+from circuit_script.execution.outcome import Failed, Outcome, Work
+from circuit_script.execution.run import Broker, Execution, Unsendable, frame_of
+from circuit_script.execution.zygote_link import Manifest, ZygoteLink
+from circuit_script.governor import Limits
+
+__all__ = ["Broker", "ChildInfo", "Manifest", "Pool"]
+
+PARKED = 8  # children that wait for more work of their tenant
+FIRST_RESTART, LAST_RESTART = 0.05, 5.0  # seconds between attempts to restart a zygote
+FORK_RETRY = 0.25
+ABANDONED = 3  # children that may be gone before they begin, in a row, for one batch
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ChildInfo:
+    """A child, for those who look. ``tenant`` is None while it has served nobody, or serves all."""
+
+    pid: int
+    busy: bool
+    tenant: str | None
+
+
+class Pool:
+    """Runs executions in at most ``size`` children at once; ``on_change`` is called when a place becomes free."""
+
+    def __init__(
+        self,
+        *,
+        app_folder: Path,
+        app: str,
+        size: int,
+        on_change: Callable[[], None],
+        limits: Limits | None = None,
+    ) -> None:
+        self._folder = app_folder
+        self._app = app
+        self.size = size
+        self.on_change = on_change
+        self._limits = limits or Limits()
+        self._spares = max(1, size // 2)
+        self._manifest: Manifest | None = None
+        self._zygote: ZygoteLink | None = None
+        self._places = asyncio.Semaphore(size)
+        self._running = 0
+        self._children: dict[int, ChildLink] = {}
+        self._fresh: deque[ChildLink] = deque()
+        self._parked: deque[ChildLink] = deque()  # the longest unused first
+        self._waiting: deque[asyncio.Future[ChildLink]] = deque()
+        self._number = 0
+        self._stopping = False
+        self._restart: asyncio.Task[None] | None = None
+        self._empty = asyncio.Event()
+
+    async def start(self) -> Manifest:
+        """Import the app and fork the first children. Raises AppError with file and line when the app is wrong."""
+        self._zygote = ZygoteLink(self._folder, self._app, self._limits, self)
+        self._manifest = await self._zygote.start()
+        self._top_up()
+        return self._manifest
+
+    async def stop(self) -> None:
+        """End every process. What still runs ends as Failed."""
+        self._stopping = True
+        if self._restart is not None:
+            self._restart.cancel()
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(CircuitError("the worker stops."))
+        for child in list(self._children.values()):
+            child.kill("the worker stops")
+        if self._zygote is not None:
+            self._zygote.kill()
+            await self._empty.wait()
+
+    def idle(self, tenant: str, share: bool) -> bool:
+        """Whether a batch of this tenant could begin now, or as soon as a child is forked."""
+        return self._running < self.size and self._zygote is not None and not self._stopping
+
+    @property
+    def children(self) -> Sequence[ChildInfo]:
+        """Every child that has greeted."""
+        return [
+            ChildInfo(child.pid, child.listener is not None, child.tenant)
+            for child in self._children.values()
+            if child.ready
+        ]
+
+    @property
+    def zygote_pid(self) -> int:
+        """0 while there is none."""
+        return self._zygote.pid if self._zygote is not None else 0
+
+    async def run(self, work: Work, broker: Broker) -> Outcome:
+        """Run one batch in a child and give the verdict. Never raises for anything that a handler does."""
+        try:
+            frame = frame_of(work)
+        except Unsendable as unsendable:
+            return Failed(unsendable.reason, broker.usage, suspect=unsendable.suspect)
+        async with self._places:
+            self._running += 1
+            try:
+                for _ in range(ABANDONED):
+                    outcome = await self._attempt(work, broker, frame)
+                    if outcome is not None:
+                        return outcome
+                return Failed("the processes that should have run it ended before they began", broker.usage)
+            finally:
+                self._running -= 1
+                self.on_change()
+
+    async def _attempt(self, work: Work, broker: Broker, frame: bytearray) -> Outcome | None:
+        child = await self._child_for((None if work.share_child else work.tenant, work.limits.memory))
+        child.tenant = None if work.share_child else work.tenant
+        try:
+            return await Execution(child, work, broker).outcome(frame)
+        finally:
+            self._take_back(child)
+
+    async def _child_for(self, key: tuple[str | None, int]) -> ChildLink:
+        """One that has served this tenant with this ceiling of memory, or a fresh one."""
+        for child in reversed(self._parked):
+            if child.key == key:
+                self._parked.remove(child)
+                return child
+        if self._fresh:
+            child = self._fresh.popleft()
+        else:
+            child = await self._next_fresh()
+        child.key = key
+        self._top_up()
+        return child
+
+    async def _next_fresh(self) -> ChildLink:
+        if self._stopping:
+            raise CircuitError("the worker stops.")
+        waiting: asyncio.Future[ChildLink] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        self._top_up()
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                self._on_ready(waiting.result())  # it came in the same moment: somebody else may have it
+            raise
+        finally:
+            with suppress(ValueError):
+                self._waiting.remove(waiting)
+
+    def _take_back(self, child: ChildLink) -> None:
+        if not child.doomed:
+            self._parked.append(child)
+            if len(self._parked) > PARKED:
+                self._parked.popleft().kill()
+        self._top_up()
+
+    def _top_up(self) -> None:
+        """Order children: enough that a change of tenant finds one ready."""
+        zygote = self._zygote
+        if zygote is None or self._stopping:
+            return None
+        live = [child for child in self._children.values() if not child.doomed]
+        fresh = sum(child.key is None for child in live)
+        wanted = max(self._spares + len(self._waiting), self.size - (len(live) - fresh))
+        for _ in range(wanted - fresh):
+            self._number += 1
+            child = ChildLink(self._number, self._on_ready, self._on_gone)
+            self._children[child.number] = child
+            try:
+                zygote.fork(child.number, child.theirs, child.memory)
+            except OSError:
+                child.discard("its zygote is gone")
+                return zygote.kill()
+
+    def _on_ready(self, child: ChildLink) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                return waiting.set_result(child)
+        self._fresh.append(child)
+
+    def _on_gone(self, child: ChildLink) -> None:
+        self._children.pop(child.number, None)
+        for waiting in (self._fresh, self._parked):
+            with suppress(ValueError):
+                waiting.remove(child)
+        self._when_empty()
+        if child.pid:
+            self._top_up()
+
+    def on_forked(self, number: int, pid: int, pidfd: int) -> None:
+        """A child exists."""
+        child = self._children.get(number)
+        if child is None:
+            os.close(pidfd)  # given up meanwhile: its socket is closed, so it ends by itself
+        else:
+            child.adopt(pid, pidfd)
+
+    def on_not_forked(self, number: int, reason: str) -> None:
+        """The system has no room: try again soon."""
+        _logger.error("no new child: %s", reason)
+        if (child := self._children.get(number)) is not None:
+            child.discard(reason)
+        asyncio.get_running_loop().call_later(FORK_RETRY, self._top_up)
+
+    def on_ended(self, pid: int, code: int) -> None:
+        """A child was reaped."""
+        for child in list(self._children.values()):
+            if child.pid == pid:
+                child.ended(code)
+
+    def on_zygote_death(self, zygote: ZygoteLink) -> None:
+        """Its children died with it."""
+        if zygote is not self._zygote:
+            return
+        self._zygote = None
+        for child in list(self._children.values()):
+            child.kill("the process that hosts the handlers ended")
+            if not child.pid:
+                child.discard("the process that hosts the handlers ended")
+        self._when_empty()
+        if not self._stopping and self._manifest is not None:
+            self._restart = asyncio.get_running_loop().create_task(self._raise_again(self._manifest))
+
+    async def _raise_again(self, before: Manifest) -> None:
+        """Start another zygote, until one has the same handlers."""
+        pause = FIRST_RESTART
+        while True:
+            zygote = ZygoteLink(self._folder, self._app, self._limits, self)
+            try:
+                if (await zygote.start()).handlers == before.handlers:
+                    break
+                zygote.kill()
+                _logger.error("the app changed on disk while it ran: its handlers are not the same any more")
+            except AppError as error:
+                _logger.error("the app cannot be loaded again: %s", error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LAST_RESTART)
+        self._zygote = zygote
+        self._top_up()
+        self.on_change()
+
+    def _when_empty(self) -> None:
+        if self._stopping and self._zygote is None and not self._children:
+            self._empty.set()

@@ -1,0 +1,154 @@
+"""What parent and child say to each other: msgpack messages behind a four-byte length, with a version.
+
+The child greets with Hello. The parent then sends a Run; the child sends Requests, each answered by one Reply with
+the same id, and LogLines, which are not answered; a Result ends the run.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from circuit_script.governor import MB
+
+VERSION = 1
+SPOKEN = frozenset({1})
+MAX_FRAME = 32 * MB
+
+# The memory that both sides share: a page of 64 bit words, and behind it the last words of a child that crashes.
+SHARED = mmap.PAGESIZE
+SUSPECT = 0  # the index of the record that the handler works on
+STARTED = 1  # how many runs the child has begun
+NOBODY = -1
+
+CUT_OFF = 76  # exit code of a child whose socket was closed by its handler
+
+_length = struct.Struct("<I")
+_encoder = msgspec.msgpack.Encoder()
+
+
+class ProtocolError(Exception):
+    """The other side does not speak this protocol."""
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """The child is ready."""
+
+    version: int
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """One batch. ``old`` and ``events`` stay packed until the handler reads them."""
+
+    execution: str
+    handler: str
+    tenant: str
+    object: str
+    event: str
+    records: list[dict[str, Any]]
+    old: msgspec.Raw
+    events: msgspec.Raw
+    limits: dict[str, float]
+    started_at: float
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Something that the handler needs of the broker."""
+
+    id: int
+    verb: str
+    arguments: dict[str, Any]
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The broker's answer: a value, a refusal, or a limit as (name, used, ceiling). ``used`` is the Usage."""
+
+    id: int
+    value: Any = None
+    refused: str | None = None
+    limit: tuple[str, float, float] | None = None
+    used: Any = None
+
+
+class LogLine(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """One line of the author's log."""
+
+    line: dict[str, Any]
+
+
+class Result(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """How the handler ended, as the child sees it.
+
+    ``kind`` is "returned", "raised", "memory" (a MemoryError that nobody handled), "limit" (LimitExceeded) or "left"
+    (SystemExit and its kin). ``unclean`` says that processes were started, so this child must not be used again.
+    """
+
+    kind: str
+    errors: dict[int, str] = {}  # msgspec gives each instance its own
+    reason: str = ""
+    detail: str = ""
+    suspect: int | None = None
+    unclean: bool = False
+
+
+ToParent = Hello | Request | LogLine | Result
+ToChild = Run | Reply
+
+to_parent: msgspec.msgpack.Decoder[ToParent] = msgspec.msgpack.Decoder(ToParent)
+to_child: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)
+
+
+def pack(message: ToParent | ToChild) -> bytearray:
+    """One frame.
+
+    Raises TypeError, ValueError or OverflowError for what msgpack cannot carry, and ProtocolError when it is too long.
+    """
+    frame = bytearray(512)
+    _encoder.encode_into(message, frame, _length.size)
+    size = len(frame) - _length.size
+    if size > MAX_FRAME:
+        raise ProtocolError(f"a message of {size:,} bytes is over the {MAX_FRAME:,} that one may have")
+    _length.pack_into(frame, 0, size)
+    return frame
+
+
+def packed(value: Any) -> msgspec.Raw:
+    """A part of a message that is unpacked only when it is read."""
+    return msgspec.Raw(_encoder.encode(value))
+
+
+class Frames:
+    """Cuts a stream of bytes into frames."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes | memoryview) -> Iterator[memoryview]:
+        """The bodies of the frames that are complete now. Raises ProtocolError for a length over the bound."""
+        if self._buffer:
+            self._buffer += chunk
+            chunk = bytes(self._buffer) if self._complete() else b""
+        view, start = memoryview(chunk), 0
+        while start + _length.size <= len(view):
+            size = _length.unpack_from(view, start)[0]
+            if size > MAX_FRAME:
+                raise ProtocolError(f"a message claims {size:,} bytes")
+            end = start + _length.size + size
+            if end > len(view):
+                break
+            yield view[start + _length.size : end]
+            start = end
+        if len(view):
+            self._buffer = bytearray(view[start:])
+
+    def _complete(self) -> bool:
+        if len(self._buffer) < _length.size:
+            return False
+        size: int = _length.unpack_from(self._buffer)[0]
+        return size > MAX_FRAME or len(self._buffer) >= _length.size + size

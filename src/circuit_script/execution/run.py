@@ -1,0 +1,231 @@
+"""One execution, seen from the parent: hands the batch over, serves the child's requests, gives the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import lru_cache
+from typing import Any, Protocol
+
+from circuit_script.errors import RequestRefused
+from circuit_script.execution.child_link import CLOSED, GARBAGE, ChildLink
+from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work
+from circuit_script.execution.protocol import LogLine, Reply, Request, Result, Run, ToParent, pack, packed
+from circuit_script.execution.watch import Watch
+from circuit_script.governor import LimitExceeded, Limits, Usage
+
+KILL_AFTER = 0.05  # seconds after the verdict; until then the handler may end by itself
+MAX_REQUESTS = 256  # of one child that are served at once
+
+_logger = logging.getLogger(__name__)
+
+
+class Broker(Protocol):
+    """What answers a child's requests; one for each execution."""
+
+    usage: Usage
+
+    async def request(self, verb: str, arguments: dict[str, Any]) -> Any: ...
+
+    def log(self, line: dict[str, Any]) -> None: ...
+
+
+class Unsendable(Exception):
+    """A record of the batch cannot be packed; ``suspect`` is its index."""
+
+    def __init__(self, reason: str, suspect: int | None) -> None:
+        self.reason = reason
+        self.suspect = suspect
+        super().__init__(reason)
+
+
+def frame_of(work: Work) -> bytearray:
+    """The batch as one frame. Raises Unsendable."""
+    try:
+        return pack(_run(work, slice(None)))
+    except Exception as error:  # msgspec raises many kinds for what it cannot carry
+        return _blame(work, error)
+
+
+class Execution:
+    """A run in a child. ``outcome`` is None when the child was gone before it began."""
+
+    def __init__(self, child: ChildLink, work: Work, broker: Broker) -> None:
+        self._child = child
+        self._work = work
+        self._broker = broker
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[Outcome | None] = self._loop.create_future()
+        self._requests: set[asyncio.Task[None]] = set()
+        self._breach: LimitExceeded | None = None
+        self._suspect: int | None = None
+        self._kill_timer: asyncio.TimerHandle | None = None
+        self._watch = Watch(child, work.limits, self._on_verdict)
+
+    async def outcome(self, frame: bytearray) -> Outcome | None:
+        """Run to the end; a cancelled one kills its child."""
+        try:
+            self._child.begin(self, frame)
+        except OSError:
+            self._watch.stop()
+            self._child.kill("it could not take a batch")
+            return None
+        try:
+            return await self._done
+        except asyncio.CancelledError:
+            self._end(None)
+            self._child.kill("its execution was cancelled")
+            raise
+
+    def on_message(self, message: ToParent) -> None:
+        """What the child says while it runs."""
+        match message:
+            case Request():
+                task = self._loop.create_task(self._serve(message))
+                self._requests.add(task)
+                task.add_done_callback(self._served)
+                if len(self._requests) >= MAX_REQUESTS:
+                    self._child.pause(True)
+            case LogLine(line):
+                self._log(line)
+            case Result():
+                self._on_result(message)
+            case _:
+                self._child.kill(GARBAGE)
+
+    def on_gone(self, why: str, detail: str) -> None:
+        """The child is dead and buried."""
+        if self._done.done():
+            return None
+        if not self._child.began and self._breach is None:
+            return self._end(None)
+        usage = self._broker.usage
+        crossed = self._breach or self._watch.settle(usage)
+        if crossed is not None:
+            return self._end(self._breached(crossed))
+        self._end(Failed(why, usage, detail, self._child.suspect))
+
+    def _on_result(self, result: Result) -> None:
+        usage = self._broker.usage
+        crossed = self._watch.settle(usage)
+        crossed = self._breach or crossed
+        clean = crossed is None and result.kind in ("returned", "raised") and not result.unclean
+        if not (clean and self._watch.reusable):
+            self._child.kill("it is not used again")
+        if crossed is not None:
+            return self._end(self._breached(crossed))
+        self._end(self._judged(result, usage))
+
+    def _judged(self, result: Result, usage: Usage) -> Outcome:
+        size = len(self._work.records)
+        suspect = result.suspect if result.suspect is not None and 0 <= result.suspect < size else None
+        match result.kind:
+            case "returned" if all(0 <= place < size for place in result.errors):
+                return Succeeded(usage, result.errors)
+            case "memory":
+                ceiling = self._work.limits.memory
+                usage.memory = max(usage.memory, ceiling)  # the kernel refused what would have been more
+                return Breached("memory", usage.memory, ceiling, usage, suspect)
+            case "raised" | "limit" | "left":
+                return Failed(result.reason, usage, result.detail, suspect)
+            case _:
+                return Failed(GARBAGE, usage)
+
+    def _on_verdict(self, breach: LimitExceeded) -> None:
+        """The limit is crossed: nothing that the handler does from here on counts."""
+        if self._breach is not None or self._done.done():
+            return
+        self._breach = breach
+        self._suspect = self._child.suspect
+        self._watch.stop()
+        patience = 0.0 if breach.limit == "memory" else KILL_AFTER
+        self._kill_timer = self._loop.call_later(patience, self._child.kill)
+
+    def _breached(self, breach: LimitExceeded) -> Breached:
+        if self._breach is None:
+            self._suspect = self._child.suspect
+        else:
+            self._watch.settle(self._broker.usage)
+        return Breached(breach.limit, breach.used, breach.ceiling, self._broker.usage, self._suspect)
+
+    def _end(self, outcome: Outcome | None) -> None:
+        self._watch.stop()
+        self._child.listener = None
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+            self._child.kill()
+        for task in self._requests:
+            task.cancel()
+        if not self._done.done():
+            self._done.set_result(outcome)
+
+    async def _serve(self, request: Request) -> None:
+        used = self._broker.usage
+        try:
+            if self._breach is not None:
+                raise self._breach
+            value = await self._broker.request(request.verb, request.arguments)
+            reply = Reply(request.id, value, used=used)
+        except RequestRefused as refused:
+            reply = Reply(request.id, refused=str(refused), used=used)
+        except LimitExceeded as breach:
+            self._on_verdict(breach)
+            reply = Reply(request.id, limit=(breach.limit, breach.used, breach.ceiling))
+        except Exception as error:
+            _logger.exception("request %s of execution %s failed", request.verb, self._work.execution)
+            reply = Reply(request.id, refused=f"the platform could not answer: {type(error).__name__}.")
+        self._answer(reply)
+
+    def _answer(self, reply: Reply) -> None:
+        try:
+            frame = pack(reply)
+        except Exception as error:  # msgspec raises many kinds for what it cannot carry
+            frame = pack(Reply(reply.id, refused=f"the answer cannot be sent: {error}."))
+        if self._child.listener is self:
+            try:
+                self._child.send(frame)
+            except OSError:
+                self._child.kill(CLOSED)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        if len(self._requests) < MAX_REQUESTS:
+            self._child.pause(False)
+
+    def _log(self, line: dict[str, Any]) -> None:
+        try:
+            self._broker.log(line)
+        except LimitExceeded as breach:
+            self._on_verdict(breach)
+        except Exception:  # a log that fails does not fail its execution
+            _logger.exception("log line of execution %s lost", self._work.execution)
+
+
+@lru_cache
+def _ceilings(limits: Limits) -> dict[str, float]:
+    return limits.as_dict()
+
+
+def _run(work: Work, part: slice) -> Run:
+    return Run(
+        execution=str(work.execution),
+        handler=work.handler,
+        tenant=work.tenant,
+        object=work.object,
+        event=work.event,
+        records=list(work.records[part]),
+        old=packed(work.old[part]),
+        events=packed(work.events[part]),
+        limits=_ceilings(work.limits),
+        started_at=work.started_at,
+    )
+
+
+def _blame(work: Work, error: Exception) -> bytearray:
+    """Find the record that cannot be packed, so that the others can go on without it."""
+    for place in range(len(work.records)):
+        try:
+            pack(_run(work, slice(place, place + 1)))
+        except Exception as found:
+            raise Unsendable(f"the record cannot be handed to the handler: {found}", place) from None
+    raise Unsendable(f"the batch cannot be handed to the handler: {error}", None) from None

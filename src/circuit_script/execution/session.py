@@ -1,0 +1,219 @@
+"""The child's end of the wire: requests to the broker, from coroutines and from plain code, and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import msgspec
+
+from circuit_script.errors import RequestRefused
+from circuit_script.execution.protocol import Frames, LogLine, ProtocolError, Reply, Request, Run, pack, to_child
+from circuit_script.governor import LimitExceeded
+
+RECEIVE = 256 * 1024
+
+current_record: ContextVar[int | None] = ContextVar("current_record", default=None)
+_active: Session | None = None
+T = TypeVar("T")
+
+
+def active() -> Session | None:
+    """The session of the execution that runs in this process now, if any."""
+    return _active
+
+
+def session() -> Session:
+    """The session of the running execution. Raises RuntimeError outside of one."""
+    if _active is None:
+        raise RuntimeError("This works inside a handler only: there is no execution here.")
+    return _active
+
+
+def enter(entered: Session | None) -> None:
+    """Make this session the running one."""
+    global _active
+    _active = entered
+
+
+class Wire:
+    """The socket to the parent, as the child sees it: blocking, one frame at a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._identity = os.fstat(sock.fileno())
+        self._received = memoryview(bytearray(RECEIVE))
+        self._frames = Frames()
+        self._ready: list[Run | Reply] = []
+        self._sending = threading.Lock()
+        self.reading = threading.Lock()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, frame: bytearray) -> None:
+        """Send one frame whole. Raises OSError when the socket is gone, also when its number means another file."""
+        with self._sending:
+            if not os.path.samestat(os.fstat(self._socket.fileno()), self._identity):
+                raise OSError("the socket was closed")
+            self._socket.sendall(frame)
+
+    def receive(self, *, wait: bool = True) -> list[Run | Reply]:
+        """The next messages; none when there are none and ``wait`` is false. Raises EOFError at the end."""
+        while not self._ready:
+            try:
+                size = self._socket.recv_into(self._received, 0, 0 if wait else socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            if not size:
+                raise EOFError
+            # A copy: what stays packed in a message must not change with the next one.
+            chunk = bytes(self._received[:size])
+            self._ready += [to_child.decode(body) for body in self._frames.feed(chunk)]
+        ready, self._ready = self._ready, []
+        return ready
+
+    def close(self) -> None:
+        """Let go without a word: in a process that the handler forked."""
+        self._socket.close()
+
+
+class Session:
+    """One execution's talk with its broker."""
+
+    def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, run: Run) -> None:
+        self.run = run
+        self.started = time.monotonic()
+        self.used: Mapping[str, float] = {}
+        self.breach: LimitExceeded | None = None
+        self.unclean = False
+        self.context: Any = None
+        self._wire = wire
+        self._loop = loop
+        self._pid = os.getpid()
+        self._next = 0
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._arrived: dict[int, Reply] = {}
+        self._listening = False
+        self._log_left = int(run.limits["log_bytes"]) * 2  # the broker must see that the limit is crossed
+        self.dropped = 0
+
+    async def request(self, verb: str, arguments: dict[str, Any], kind: type[T]) -> T:
+        """Ask the broker and wait. Raises RequestRefused or LimitExceeded, the latter for ever after the first."""
+        self._must_be_allowed()
+        if not self._listening:
+            self._loop.add_reader(self._wire.fileno(), self._on_readable)
+            self._listening = True
+        number = self._send(verb, arguments)
+        future = self._waiting[number] = self._loop.create_future()
+        try:
+            reply = await future
+        finally:
+            self._waiting.pop(number, None)
+        return self._value(reply, kind)
+
+    def request_now(self, verb: str, arguments: dict[str, Any]) -> Any:
+        """Ask the broker and block this thread, for code that cannot await."""
+        self._must_be_allowed()
+        with self._wire.reading:
+            number = self._send(verb, arguments)
+            while number not in self._arrived:
+                self._take(self._wire.receive())
+            reply = self._arrived.pop(number)
+        return self._value(reply, object)
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Send a line to the log; past the limit it is only counted."""
+        size = len(line["message"])
+        if self._log_left < 0 or os.getpid() != self._pid:
+            self.dropped += size
+            return
+        self._log_left -= size + 64
+        line = {"record": current_record.get(), "at": time.time(), **line}
+        try:
+            frame = pack(LogLine(line))
+        except Exception:  # whatever an author put into the line, a log never fails its handler
+            frame = pack(LogLine({**line, "message": clean(line["message"]), "context": {}}))
+        with suppress(OSError):
+            self._wire.send(frame)
+
+    def finish(self) -> None:
+        """Stop listening: the execution is over."""
+        if self._listening:
+            self._loop.remove_reader(self._wire.fileno())
+        for future in self._waiting.values():
+            future.cancel()
+
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.started
+
+    def reopen_log(self, size: int) -> None:
+        """Let one more line through: the one that says how much was dropped."""
+        self._log_left = size
+
+    def exceed(self, breach: LimitExceeded) -> LimitExceeded:
+        """Remember the first breach, so that every later request raises it again."""
+        self.breach = self.breach or breach
+        return self.breach
+
+    def _must_be_allowed(self) -> None:
+        if os.getpid() != self._pid:
+            raise RequestRefused("a process that the handler forked cannot ask the broker.")
+        if self.breach is not None:
+            raise self.breach
+
+    def _send(self, verb: str, arguments: dict[str, Any]) -> int:
+        self._next += 1
+        try:
+            frame = pack(Request(self._next, verb, arguments))
+        except (TypeError, ValueError, OverflowError, RecursionError, ProtocolError) as error:
+            raise RequestRefused(f"{verb}: the values cannot be sent: {error}.") from None
+        self._wire.send(frame)
+        return self._next
+
+    def _on_readable(self) -> None:
+        if not self._wire.reading.acquire(blocking=False):
+            return  # another thread reads, and hands over what is ours
+        try:
+            self._take(self._wire.receive(wait=False))
+        finally:
+            self._wire.reading.release()
+
+    def _take(self, messages: list[Run | Reply]) -> None:
+        here = threading.get_ident() == threading.main_thread().ident
+        for reply in messages:
+            if not isinstance(reply, Reply):
+                raise ProtocolError("a new run before the end of this one")
+            if (future := self._waiting.get(reply.id)) is None:
+                self._arrived[reply.id] = reply
+            elif here:
+                _settle(future, reply)
+            else:
+                self._loop.call_soon_threadsafe(_settle, future, reply)
+
+    def _value(self, reply: Reply, kind: type[T]) -> T:
+        if reply.used:
+            self.used = reply.used
+        if reply.limit is not None:
+            raise self.exceed(LimitExceeded(*reply.limit))
+        if reply.refused is not None:
+            raise RequestRefused(reply.refused)
+        return msgspec.convert(reply.value, kind)
+
+
+def clean(text: str) -> str:
+    """Text that can be sent: lone surrogates are not UTF-8."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _settle(future: asyncio.Future[Reply], reply: Reply) -> None:
+    if not future.done():
+        future.set_result(reply)

@@ -1,0 +1,93 @@
+"""The parent's verdict on time, CPU and memory of one running execution."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from circuit_script.execution.child_link import ChildLink
+from circuit_script.execution.procfs import Extent, cpu_time, descendants_of, memory_of
+from circuit_script.governor import MB, LimitExceeded, Limits, Usage
+
+TICK = 0.01
+LATER_TICK = 0.02  # once it has run for a second
+CLOSE_LOOK = 5  # every so many ticks also what hides: memfds, and processes below the child
+SUSPICIOUS = 16 * MB  # of mapped files or shared memory: only a close look tells the one from the other
+
+Verdict = Callable[[LimitExceeded], None]
+
+
+class Watch:
+    """Looks at a child from the start of its run to its end, and says when it crosses a limit."""
+
+    def __init__(self, child: ChildLink, limits: Limits, verdict: Verdict) -> None:
+        self._child = child
+        self._limits = limits
+        self._verdict = verdict
+        self._loop = asyncio.get_running_loop()
+        self._started = time.monotonic()  # finer than the time of uvloop
+        self._cpu_before = cpu_time(child.pid)
+        self._cpu = 0.0
+        self._below: dict[int, float] = {}
+        self._ticks = 0
+        self._last_look: Extent | None = None
+        self.memory = 0
+        self._timer = self._loop.call_later(min(TICK, limits.wall_time), self._tick)
+
+    def stop(self) -> None:
+        """The run is over."""
+        self._timer.cancel()
+
+    @property
+    def wall_time(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def cpu_time(self) -> float:
+        self._cpu = max(self._cpu, cpu_time(self._child.pid) - self._cpu_before)  # a dead one has no clock any more
+        return self._cpu + sum(self._below.values())
+
+    def settle(self, usage: Usage) -> LimitExceeded | None:
+        """Take the last measures into ``usage``, and say whether one is over its limit."""
+        with suppress(OSError):
+            self._last_look = self._child.extent()
+            self._see(self._last_look.resident - self._child.baseline.resident)
+        usage.wall_time, usage.cpu_time, usage.memory = self.wall_time, self.cpu_time, self.memory
+        return self._crossed()
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the child was clean at the last measure."""
+        return self._last_look is not None and self._child.reusable(self._last_look)
+
+    def _tick(self) -> None:
+        self._ticks += 1
+        with suppress(OSError):
+            extent = self._child.extent()
+            self._see(extent.resident - self._child.baseline.resident)
+            if self._ticks % CLOSE_LOOK == 0 or extent.mapped - self._child.baseline.mapped > SUSPICIOUS:
+                self._look_closely()
+        if (crossed := self._crossed()) is not None:
+            return self._verdict(crossed)
+        pause = TICK if self.wall_time < 1 else LATER_TICK
+        left = max(0.0, self._limits.wall_time - self.wall_time)
+        self._timer = self._loop.call_later(min(pause, left), self._tick)
+
+    def _look_closely(self) -> None:
+        below = descendants_of(self._child.pid)
+        baseline = self._child.baseline.resident
+        self._see(sum(max(0, memory_of(pid) - baseline) for pid in (self._child.pid, *below)))
+        for pid in below:
+            self._below[pid] = max(cpu_time(pid), self._below.get(pid, 0.0))
+
+    def _see(self, memory: int) -> None:
+        self.memory = max(self.memory, memory)
+
+    def _crossed(self) -> LimitExceeded | None:
+        for limit in ("wall_time", "cpu_time", "memory"):
+            used, ceiling = getattr(self, limit), getattr(self._limits, limit)
+            if used > ceiling:
+                return LimitExceeded(limit, used, ceiling)
+        return None

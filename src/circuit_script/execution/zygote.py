@@ -1,0 +1,155 @@
+"""The process that imports the author's app once and forks children: ``python -m circuit_script.execution.zygote``."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from circuit_script.errors import AppError
+from circuit_script.execution import child, hardening, hooks, importing
+from circuit_script.execution.handlers import registry
+from circuit_script.execution.nursery import (
+    MAX_PACKET,
+    Assignment,
+    Broken,
+    Ended,
+    Forked,
+    FromZygote,
+    Handler,
+    NotForked,
+    Ready,
+    encode,
+    to_zygote,
+)
+from circuit_script.execution.procfs import children_of
+
+
+def main(argument: str) -> None:
+    """Import the app, report it, and fork until the worker hangs up."""
+    assignment = msgspec.json.decode(argument, type=Assignment)
+    os.setsid()
+    hardening.die_with_parent(assignment.parent)
+    hardening.adopt_orphans()
+    hardening.drop_privileges()
+    Zygote(assignment).serve()
+
+
+class Zygote:
+    """Forks children, reaps them, and kills what they leave behind."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        self._control = socket.socket(fileno=assignment.control)
+        self._control.set_inheritable(False)
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+        self._children: set[int] = set()
+        self._own: frozenset[int] = frozenset()
+        self._pid = os.getpid()
+
+    def serve(self) -> None:
+        """Raises SystemExit when the app does not import."""
+        registry.limits = self._assignment.limits
+        try:
+            importing.import_app(Path(self._assignment.folder), self._assignment.app)
+            registry.check()
+        except AppError as error:
+            self._say(Broken(error.detail[:8000], error.cure[:2000]))
+            raise SystemExit(1) from None
+        for spec in registry.specs():
+            self._say(Handler(spec))
+        ours = frozenset({self._control.fileno(), self._woken.fileno(), self._waker.fileno()})
+        warnings = importing.warnings_after_import(ours)
+        self._own = frozenset(children_of(self._pid))
+        hooks.install()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        gc.collect()
+        gc.freeze()  # what is imported stays shared with the children
+        self._say(Ready(warnings))
+        try:
+            self._obey()
+        finally:
+            os._exit(0)  # the worker hung up; an interpreter that shuts down would run the app's exit handlers
+
+    def _obey(self) -> NoReturn:
+        watched = select.poll()
+        watched.register(self._control, select.POLLIN)
+        watched.register(self._woken, select.POLLIN)
+        while True:
+            for descriptor, _ in watched.poll():
+                if descriptor == self._control.fileno():
+                    self._on_order()
+                else:
+                    with suppress(BlockingIOError):
+                        self._woken.recv(4096)
+                    self._reap()
+
+    def _on_order(self) -> None:
+        packet, descriptors, _, _ = socket.recv_fds(self._control, MAX_PACKET, 2, socket.MSG_CMSG_CLOEXEC)
+        if not packet:
+            raise EOFError
+        order = to_zygote.decode(packet)
+        sock, memory = descriptors
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._say(NotForked(order.number, str(error)))
+        else:
+            if pid == 0:
+                self._become_child(sock, memory)
+            self._children.add(pid)
+            pidfd = os.pidfd_open(pid)
+            socket.send_fds(self._control, [encode(Forked(order.number, pid))], [pidfd])
+            os.close(pidfd)
+        os.close(sock)
+        os.close(memory)
+
+    def _become_child(self, sock: int, memory: int) -> NoReturn:
+        try:
+            hardening.die_with_parent(self._pid)
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for ours in (self._control, self._woken, self._waker):
+                ours.close()
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for standard in (0, 1, 2):
+                os.dup2(nowhere, standard)
+            os.close(nowhere)
+            child.serve(socket.socket(fileno=sock), memory, registry)
+        finally:
+            os._exit(70)
+
+    def _reap(self) -> None:
+        """Collect what has ended, then kill what it left: descendants that have become our own children."""
+        ended = []
+        with suppress(ChildProcessError):
+            while (status := os.waitpid(-1, os.WNOHANG))[0]:
+                if status[0] in self._children:
+                    self._children.discard(status[0])
+                    ended.append(Ended(status[0], os.waitstatus_to_exitcode(status[1])))
+        for orphan in children_of(self._pid):
+            if orphan not in self._children and orphan not in self._own:
+                with suppress(ProcessLookupError):
+                    os.kill(orphan, signal.SIGKILL)  # its end wakes us again, for its own orphans
+        for word in ended:
+            self._say(word)
+
+    def _say(self, word: FromZygote) -> None:
+        self._control.send(encode(word))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

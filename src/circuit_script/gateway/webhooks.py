@@ -1,0 +1,141 @@
+"""``POST /webhooks/*``: one raw ASGI route in front of FastAPI, because each microsecond here is paid per event."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from circuit_script.errors import IntakeRefused
+from circuit_script.events.intake import Accepted, Intake
+from circuit_script.events.sources import Reason, Source
+from circuit_script.gateway import problems
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+PREFIX = "/webhooks/"
+MAX_ACCOUNT = 255  # characters
+DRAINED = 8 * 1024 * 1024  # bytes of a refused body that are read, so that its sender gets to read the answer
+
+_LENGTH = str(len('{"id":""}') + 36).encode()
+_HEADERS = [(b"content-type", b"application/json"), (b"content-length", _LENGTH)]
+_ACCEPTED: Message = {"type": "http.response.start", "status": 202, "headers": _HEADERS}
+_DUPLICATE: Message = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
+
+log = logging.getLogger(__name__)
+
+
+class _Gone(Exception):
+    """The sender left before its body was complete."""
+
+
+class Webhooks:
+    """Answers as the ledger did: 202 with the delivery's id, 200 with the first one's, or a problem."""
+
+    def __init__(self, intake: Intake, max_body: int) -> None:
+        self._intake = intake
+        self._max_body = max_body
+        self._wanted = {
+            name: {header.encode(): header for header in source.kept_headers} for name, source in intake.sources.items()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        source: Source | None = None
+        try:
+            source, account = self._find(scope["path"])
+            if scope["method"] != "POST":
+                raise IntakeRefused(405, Reason.WRONG_METHOD, "Deliveries are posted.")
+            headers, length = self._headers(scope, source.name)
+            if length > self._max_body:
+                # Who waits for "100 Continue" has sent nothing yet that would have to be read first.
+                await self._too_large(receive, 0 if b"expect" in dict(scope["headers"]) else DRAINED)
+            body = await self._body(receive)
+            accepted = await self._intake.accept(source, headers, body, account)
+        except IntakeRefused as refused:
+            if refused.status in (404, 405, 413):  # the intake has counted the others
+                self._intake.refusals.add(source.name if source else "unknown", refused.reason)
+            await _refuse(send, refused)
+        except _Gone:
+            pass
+        except Exception:
+            log.exception("a delivery could not be handled")
+            status = source.overload_status if source else 503
+            await _refuse(send, IntakeRefused(status, Reason.OVERLOADED, "Something is wrong here; send again."))
+        else:
+            await _confirm(send, accepted)
+
+    def _find(self, path: str) -> tuple[Source, str | None]:
+        name, slash, account = path[len(PREFIX) :].partition("/")
+        source = self._intake.sources.get(name)
+        if source is None or source.has_accounts != bool(slash):
+            raise IntakeRefused(404, Reason.UNKNOWN_SOURCE, "No such source.")
+        if not slash:
+            return source, None
+        if not account.isprintable() or "/" in account or not 0 < len(account) <= MAX_ACCOUNT:
+            raise IntakeRefused(404, Reason.UNKNOWN_ACCOUNT, "No such account.")
+        return source, account
+
+    def _headers(self, scope: Scope, source: str) -> tuple[dict[str, str], int]:
+        """The headers that the source reads, and the length that the request claims."""
+        wanted = self._wanted[source]
+        headers: dict[str, str] = {}
+        length = 0
+        for name, value in scope["headers"]:
+            known = wanted.get(name)
+            if known is not None:
+                text = value.decode("latin-1")
+                headers[known] = f"{headers[known]}, {text}" if known in headers else text
+            elif name == b"content-length" and value.isdigit():
+                length = int(value[:20])
+        return headers, length
+
+    async def _body(self, receive: Receive) -> bytes:
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if message["type"] == "http.request" and not message.get("more_body") and len(body) <= self._max_body:
+            return body
+        return await self._rest(message, receive)
+
+    async def _rest(self, message: Message, receive: Receive) -> bytes:
+        """A body that comes in pieces; its claimed length is not believed."""
+        parts: list[bytes] = []
+        size = 0
+        while message["type"] == "http.request":
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._max_body:
+                await self._too_large(receive, DRAINED if message.get("more_body") else 0)
+            if not message.get("more_body"):
+                return b"".join(parts)
+            message = await receive()
+        raise _Gone
+
+    async def _too_large(self, receive: Receive, drained: int) -> None:
+        while drained > 0:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise _Gone
+            drained = drained - len(message.get("body", b"")) if message.get("more_body") else 0
+        raise IntakeRefused(413, Reason.TOO_LARGE, f"A delivery has at most {self._max_body} bytes.")
+
+
+async def _confirm(send: Send, accepted: Accepted) -> None:
+    first = accepted.duplicate_of
+    body = b'{"id":"%s"}' % str(first or accepted.id).encode()
+    await send(_ACCEPTED if first is None else _DUPLICATE)
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse(send: Send, refused: IntakeRefused) -> None:
+    body = problems.render(refused.status, refused.detail, refused.reason)
+    headers = problems.headers_of(refused.status) | {"content-length": str(len(body))}
+    if refused.status == 405:
+        headers["allow"] = "POST"
+    if refused.status == 413:
+        headers["connection"] = "close"
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": refused.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,88 @@
+"""What one execution may use, and what it has used (defaults: Apex's habit, our table)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from math import inf
+
+from circuit_script.errors import ConfigError
+
+MB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Ceilings of one execution. Times in seconds, memory and bodies in bytes, the rest are counts."""
+
+    wall_time: float = 30.0
+    cpu_time: float = 10.0
+    memory: int = 128 * MB
+    callouts: int = 50
+    callout_bytes: int = 6 * MB
+    db_queries: int = 100
+    db_rows: int = 50_000
+    dml_statements: int = 150
+    dml_rows: int = 10_000
+    messages: int = 10
+    log_bytes: int = 1 * MB
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < inf:
+                raise ConfigError(f"limit {field.name} must be a positive number, not {value!r}.")
+
+    def lowered(self, **limits: float) -> Limits:
+        """These limits with some replaced."""
+        return replace(self, **limits)  # type: ignore[arg-type]  # names are checked by replace
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def limits_of(named: Mapping[str, float]) -> Limits:
+    """The default limits with those of ``[limits]`` in circuit.toml instead. Raises ConfigError."""
+    known = [each.name for each in fields(Limits)]
+    for name in named:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            cure = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
+            raise ConfigError(f"[limits]: there is no limit {name!r}.", cure=cure)
+    return replace(Limits(), **named)  # type: ignore[arg-type]  # names are checked above, values by Limits
+
+
+@dataclass(slots=True)
+class Usage:
+    """What an execution has used so far, counted on the parent's side."""
+
+    wall_time: float = 0.0
+    cpu_time: float = 0.0
+    memory: int = 0
+    callouts: int = 0
+    db_queries: int = 0
+    db_rows: int = 0
+    dml_statements: int = 0
+    dml_rows: int = 0
+    messages: int = 0
+    log_bytes: int = 0
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+class LimitExceeded(BaseException):
+    """An execution crossed one of its limits.
+
+    Derives from BaseException so that ``except Exception`` in a handler does not swallow it.
+    """
+
+    def __init__(self, limit: str, used: float, ceiling: float) -> None:
+        self.limit = limit
+        self.used = used
+        self.ceiling = ceiling
+        super().__init__(f"{limit}: used {used:g} of {ceiling:g}")
+
+    def __reduce__(self) -> tuple[type[LimitExceeded], tuple[str, float, float]]:
+        return type(self), (self.limit, self.used, self.ceiling)

@@ -1,0 +1,277 @@
+"""The platform as an operator runs it: the real command in a process of its own, found, signalled and read.
+
+A `Platform` is one folder with an app. `Load` is a vendor that sends signed deliveries over real HTTP and repeats
+whatever was not acknowledged, so that what it says was acknowledged can be held against the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from circuit_script.db.embedded import EmbeddedPostgres
+from tests.servers import until
+
+COMMAND = str(Path(sys.executable).with_name("circuit-script"))
+START = 60.0
+END = 45.0
+
+CONFIG = """
+{top}
+[gateway]
+port = {port}
+
+[worker]
+children = 2
+{worker}
+
+[sources.gohighlevel]
+public_key = "{public_key}"
+{more}
+"""
+
+
+def free_port() -> int:
+    """A loopback port that nobody holds now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_app(
+    folder: Path,
+    triggers: str,
+    *,
+    public_key: str,
+    port: int = 0,
+    top: str = "",
+    worker: str = "lease = 1\nbackoff = 0.05",
+    more: str = "",
+) -> int:
+    """An app as `init` makes it, with these triggers and settings; the port that its gateway will have.
+
+    ``top`` and ``more`` are lines of circuit.toml before and after the sections that every test needs.
+    """
+    port = port or free_port()
+    ran = subprocess.run([COMMAND, "init", str(folder)], capture_output=True, text=True, timeout=START)
+    assert ran.returncode == 0, ran.stderr
+    config = CONFIG.format(top=top, port=port, worker=worker, public_key=public_key, more=more)
+    (folder / "circuit.toml").write_text(config)
+    (folder / "app" / "triggers.py").write_text(triggers)
+    folder.chmod(0o755)
+    return port
+
+
+def environment(database: str | None) -> dict[str, str]:
+    """Ours, without what would configure the platform, with the database's URL if it is not the embedded one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CIRCUIT_", "DATABASE_URL"))}
+    return kept if database is None else {**kept, "DATABASE_URL": database}
+
+
+@dataclass
+class Platform:
+    """One ``serve`` in ``folder``; ``database`` None is the embedded PostgreSQL."""
+
+    folder: Path
+    port: int
+    database: str | None = None
+    arguments: Sequence[str] = ()
+    process: subprocess.Popen[bytes] = field(init=False)
+    url: str = field(init=False, default="")
+
+    def start(self, *, wait: bool = True) -> Platform:
+        """Start it; return when its gateway (or, for a worker alone, its release) is ready."""
+        with self.log_file.open("ab") as output:
+            self._said = output.tell()
+            self.process = subprocess.Popen(
+                [COMMAND, "serve", "--folder", str(self.folder), *self.arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment(self.database),
+                start_new_session=True,  # a terminal's Ctrl-C reaches the whole group: `interrupt`
+            )
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        until(self._ready, "the platform is ready", START)
+        self.url = self.database or asyncio.run(EmbeddedPostgres(self.folder).start())
+
+    def _ready(self) -> bool:
+        assert self.process.poll() is None, f"serve ended with {self.process.returncode}:\n{self.log()}"
+        if "worker" in self.arguments:
+            return bool(self.workers())
+        return answers(self.port, "/readyz") == 200
+
+    def workers(self) -> list[psutil.Process]:
+        """A worker without a supervisor, once it has forked its children."""
+        zygotes = self.find("zygote")
+        return [self.supervisor] if any(zygote.children() for zygote in zygotes) else []
+
+    @property
+    def supervisor(self) -> psutil.Process:
+        return psutil.Process(self.process.pid)
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def log(self) -> str:
+        """What the present run has said so far."""
+        return self.log_file.read_bytes()[self._said :].decode(errors="replace")
+
+    def find(self, role: str) -> list[psutil.Process]:
+        """Our living processes of a role: supervisor, gateway, worker, zygote or child."""
+        found = []
+        for process in family(self.process.pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if _role_of(process) == role:
+                    found.append(process)
+        return found
+
+    def one(self, role: str) -> psutil.Process:
+        """The one process of a role; waits for it, since the role may just be starting again."""
+        until(lambda: bool(self.find(role)), f"there is a {role}", START)
+        return self.find(role)[0]
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the supervisor alone, as an init system does."""
+        self.process.send_signal(number)
+
+    def interrupt(self) -> None:
+        """Ctrl-C: the terminal signals the whole group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def wait(self, seconds: float = END) -> int:
+        """The exit code, once it has ended by itself."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"serve did not end within {seconds:g} s:\n{self.log()}") from None
+
+    def stop(self) -> int:
+        """End it as an operator does; the exit code."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def end(self) -> None:
+        """After a test, whatever became of it: nothing of it may stay."""
+        everyone = [*family(self.process.pid), *left_behind(self.folder)]
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(END)
+        kill(everyone)
+        if not left_behind(self.folder):
+            return
+        kill(left_behind(self.folder))
+        until(lambda: not left_behind(self.folder), "nothing is left of the platform")
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Read its database, as the road does."""
+        with psycopg.connect(self.url, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
+            return connection.execute(statement.encode(), values).fetchall()
+
+    def value(self, statement: str, *values: Any) -> Any:
+        return self.rows(statement, *values)[0][0]
+
+    def settled(self) -> bool:
+        """Whether nothing is left to do: no event waits, no effect is on its way."""
+        with contextlib.suppress(psycopg.OperationalError):
+            return bool(
+                self.value(
+                    "SELECT NOT EXISTS (SELECT FROM circuit.queue) AND "
+                    "NOT EXISTS (SELECT FROM circuit.effects WHERE status = 'pending')"
+                )
+            )
+        return False
+
+    def wait_settled(self, seconds: float = 60.0) -> None:
+        try:
+            until(self.settled, "the queue is empty", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.account()}\n{self.log()[-4000:]}") from None
+
+    def account(self) -> str:
+        """What a stall would be explained by."""
+        queue = self.rows("SELECT lane, id, attempts, not_before, record FROM circuit.queue ORDER BY id LIMIT 10")
+        lanes = self.rows("SELECT owner, count(*), min(low_water) FROM circuit.lanes GROUP BY owner")
+        workers = self.rows("SELECT id, pid, expires_at - now(), asleep FROM circuit.workers")
+        processes = [(each.pid, _role_of(each), each.status()) for each in family(self.process.pid)]
+        return f"queue {queue}\nlanes {lanes}\nworkers {workers}\nprocesses {processes}"
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and everything below it that still lives."""
+    try:
+        head = psutil.Process(pid)
+        return [each for each in (head, *head.children(recursive=True)) if each.status() != psutil.STATUS_ZOMBIE]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def left_behind(folder: Path) -> list[psutil.Process]:
+    """Living processes that work for the app in ``folder``, wherever they stand in the tree."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if any(str(folder) in each for each in process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def answers(port: int, path: str) -> int:
+    """The status of a GET, 0 while nobody answers."""
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def _role_of(process: psutil.Process) -> str:
+    command = process.cmdline()
+    if "circuit_script.execution.zygote" in command:
+        parent = process.parent()
+        below = parent is not None and "circuit_script.execution.zygote" in parent.cmdline()
+        return "child" if below else "zygote"
+    if "--role" in command:
+        return command[command.index("--role") + 1]
+    return "supervisor" if "serve" in command else "other"
+
+
+@contextlib.contextmanager
+def running(platform: Platform) -> Iterator[Platform]:
+    """The platform, started; it and everything that it started is gone afterwards."""
+    try:
+        yield platform.start()
+    finally:
+        platform.end()
+
+
+def summary(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -1,0 +1,84 @@
+"""The database dies, restarts, is read by a slow backup, or is another server: the road goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from circuit_script.cli.demo.vendor import Vendor
+from tests.acceptance.platform import Platform, running, write_app
+from tests.acceptance.promises import TALLY, hooks, kept
+from tests.acceptance.vendor import Load, Receiver, contact_stream
+
+STALL = 30.0  # seconds; without a stall the same load takes about two
+
+
+@pytest.fixture
+def embedded(app_folder: Path, vendor: Vendor, receiver: Receiver) -> Iterator[Platform]:
+    """An app whose PostgreSQL is its own."""
+    folder = app_folder / "app"
+    port = write_app(folder, TALLY, public_key=vendor.public_key, more=hooks(receiver))
+    folder.parent.chmod(0o755)
+    with running(Platform(folder, port)) as started:
+        yield started
+
+
+def postmaster(platform: Platform) -> int:
+    """The pid of the server's first process, found through one of its backends."""
+    with psycopg.connect(platform.url) as connection:
+        return psutil.Process(connection.info.backend_pid).ppid()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "fast restart"])
+def test_a_restart_under_load_loses_and_doubles_nothing(
+    embedded: Platform, vendor: Vendor, receiver: Receiver, chance: random.Random, number: signal.Signals
+) -> None:
+    streams = [contact_stream(vendor, 6, poison=each == 0) for each in range(60)]
+    with Load(embedded.port, streams) as load:
+        load.wait_for(chance.uniform(0.2, 0.7))
+        os.kill(postmaster(embedded), number)
+        load.wait_for(1.0)
+    embedded.wait_settled()
+    kept(embedded, load, receiver, poisoned={streams[0][0].contact})
+    assert "PostgreSQL is gone; starting it again" in embedded.log()
+    assert embedded.stop() == 0
+
+
+def test_a_snapshot_held_open_stalls_nothing(
+    app_folder: Path, database: str, vendor: Vendor, receiver: Receiver
+) -> None:
+    folder = app_folder / "app"
+    port = write_app(folder, TALLY, public_key=vendor.public_key, more=hooks(receiver))
+    with running(Platform(folder, port, database)) as platform, psycopg.connect(platform.url) as backup:
+        backup.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        backup.execute("SELECT count(*) FROM circuit.queue")
+        for _ in range(3):
+            with Load(port, [contact_stream(vendor, 5) for _ in range(50)]) as load:
+                load.wait_for(1.0, STALL)
+            platform.wait_settled(STALL)
+        seen = backup.execute("SELECT count(*) FROM circuit.deliveries").fetchone()
+        assert seen == (0,), "the snapshot was held open all the time"
+        kept(platform, load, receiver)
+
+
+@pytest.mark.every_server
+def test_the_road_runs_on_every_server(
+    app_folder: Path, database: str, pooler: bool, vendor: Vendor, receiver: Receiver
+) -> None:
+    folder = app_folder / "app"
+    top = "pooler = true" if pooler else ""
+    port = write_app(folder, TALLY, public_key=vendor.public_key, top=top, more=hooks(receiver))
+    streams = [contact_stream(vendor, 4, poison=each == 0) for each in range(30)]
+    with running(Platform(folder, port, database)) as platform:
+        with Load(port, streams) as load:
+            load.wait_for(1.0)
+        platform.wait_settled()
+        kept(platform, load, receiver, poisoned={streams[0][0].contact})
+        assert platform.stop() == 0

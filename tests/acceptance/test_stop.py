@@ -1,0 +1,103 @@
+"""Stopping: SIGTERM lets what runs finish, a second Ctrl-C does not wait, and one folder has one platform."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from circuit_script.cli.demo.vendor import Vendor
+from tests.acceptance.platform import COMMAND, START, Platform, environment, left_behind, running, write_app
+from tests.acceptance.promises import kept
+from tests.acceptance.vendor import Load, Receiver, contact_stream, send_all
+from tests.servers import until
+
+# Says that it has begun, outside of the road, and goes on until it is allowed to end.
+SLOW = """
+import asyncio
+from pathlib import Path
+
+from circuit_script import CircuitDB, CircuitTrigger, trigger
+
+HERE = Path(__file__).parent
+
+
+class Slow(CircuitTrigger):
+    @trigger("Contact", ["afterInsert"])
+    async def count(self, context):
+        (HERE / "begun").touch()
+        while not (HERE / "go").exists():
+            await asyncio.sleep(0.01)
+        rows = [
+            {"contactId": contact["id"], "step": contact["step"], "event": event["id"]}
+            for contact, event in zip(context.new_records, context.events)
+        ]
+        await CircuitDB.insert("Tally", rows)
+"""
+
+
+@pytest.fixture
+def platform(app_folder: Path, database: str, vendor: Vendor) -> Iterator[Platform]:
+    folder = app_folder / "app"
+    port = write_app(folder, SLOW, public_key=vendor.public_key)
+    with running(Platform(folder, port, database)) as started:
+        yield started
+
+
+def begin(platform: Platform, vendor: Vendor) -> Load:
+    """One event whose handler is now in the middle."""
+    load = send_all(platform.port, contact_stream(vendor, 1))
+    until((platform.folder / "app" / "begun").exists, "the handler runs")
+    return load
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_what_runs_is_finished_and_settled_before_the_end(
+    platform: Platform, vendor: Vendor, asked: signal.Signals
+) -> None:
+    load = begin(platform, vendor)
+    children = platform.find("child")
+    if asked is signal.SIGINT:
+        platform.interrupt()
+    else:
+        platform.signal(asked)
+    until(lambda: not platform.find("gateway"), "the door is closed first")
+    assert platform.find("child"), "the handler still runs"
+    (platform.folder / "app" / "go").touch()
+    assert platform.wait() == 0
+    assert not [child for child in children if child.is_running()]
+    assert left_behind(platform.folder) == []
+    kept(platform, load, None)
+    assert platform.value("SELECT count(*) FROM circuit.workers") == 0, "its lanes are free for the next"
+
+
+def test_a_second_ctrl_c_ends_everything_at_once_and_the_next_start_goes_on(platform: Platform, vendor: Vendor) -> None:
+    load = begin(platform, vendor)
+    platform.interrupt()
+    until(lambda: "again to stop at once" in platform.log(), "it says that it waits")
+    platform.interrupt()
+    assert platform.wait(10) == 130
+    until(lambda: left_behind(platform.folder) == [], "nothing runs any more")
+    assert "Traceback" not in platform.log()
+    (platform.folder / "app" / "go").touch()
+    platform.start()
+    platform.wait_settled()
+    kept(platform, load, None)
+
+
+def test_a_second_platform_in_the_same_folder_is_refused_and_the_first_goes_on(
+    platform: Platform, vendor: Vendor
+) -> None:
+    command = [COMMAND, "serve", "--folder", str(platform.folder)]
+    ran = subprocess.run(
+        command, env=environment(platform.database), capture_output=True, text=True, timeout=START, check=False
+    )
+    assert ran.returncode == 1
+    assert f"kill {platform.process.pid}" in ran.stderr, "it names whom to stop"
+    (platform.folder / "app" / "go").touch()
+    load = send_all(platform.port, contact_stream(vendor, 1))
+    platform.wait_settled()
+    kept(platform, load, None)

@@ -1,0 +1,106 @@
+"""Fixtures: a real PostgreSQL for the session, a fresh migrated database for each test.
+
+`database`         URL of a fresh database with all migrations
+`empty_database`   URL of a fresh database with nothing in it
+`server`           the server behind them (`servers.Server`)
+`app_folder`       a folder for an app, reachable by the embedded PostgreSQL; cleaned up with its server
+`pooler`           whether the URL goes through PgBouncer (pass it to `open_pool`)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.servers import Server
+
+EVERY_SERVER = ("embedded", "debian_15", "pgbouncer")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `every_server` once on each; the rest on the embedded one."""
+    if "server" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_server"):
+        metafunc.parametrize("server", EVERY_SERVER, indirect=True)
+
+
+@pytest.fixture
+def app_folder() -> Iterator[Path]:
+    # Not tmp_path: that is closed to the server's own user, and too long for a Unix socket.
+    folder = _short_folder()
+    yield folder
+    asyncio.run(servers.remove(folder))
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Server:
+    name = getattr(request, "param", "embedded")
+    found: Server = request.getfixturevalue(f"{name}_server")
+    return found
+
+
+@pytest.fixture
+def pooler(server: Server) -> bool:
+    return server.through is not None
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[str]:
+    name = server.create_database(servers.TEMPLATE)
+    yield server.url(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def empty_database(server: Server) -> Iterator[str]:
+    name = server.create_database(None)
+    yield server.url(name)
+    server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def embedded_server() -> Iterator[Server]:
+    if url := os.environ.get("CIRCUIT_TEST_DATABASE_URL"):
+        server, folder = servers.foreign(url), None
+    else:
+        folder = _short_folder()
+        server = servers.embedded(folder)
+    yield server
+    if folder is None:
+        server.close()
+    else:
+        asyncio.run(servers.remove(folder))
+
+
+@pytest.fixture(scope="session")
+def debian_15_server() -> Iterator[Server]:
+    if not servers.DEBIAN_15.is_dir():
+        pytest.skip(f"PostgreSQL 15 is not installed: no {servers.DEBIAN_15}")
+    folder = _short_folder()
+    server = servers.debian(folder)
+    yield server
+    server.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_server(embedded_server: Server) -> Iterator[Server]:
+    if shutil.which("pgbouncer") is None:
+        pytest.skip("PgBouncer is not installed")
+    folder = _short_folder()
+    server = servers.bounced(embedded_server, folder)
+    yield server
+    server.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="cs-", dir="/tmp"))
+    folder.chmod(0o711)
+    return folder

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from circuit_script.db.pool import open_connection, open_pool
+from circuit_script.errors import ConfigError, DatabaseUnavailable
+from tests.servers import Server, as_url
+
+
+@pytest.mark.every_server
+async def test_a_pool_is_in_autocommit_speaks_utf8_and_survives_many_statements(database: str, pooler: bool) -> None:
+    pool = await open_pool(database, min_size=1, max_size=3, name="test", pooler=pooler)
+
+    async def echo(number: int) -> str:
+        async with pool.connection() as connection:
+            assert connection.autocommit
+            row = await (await connection.execute("SELECT %s || '→ж'", (str(number),))).fetchone()
+            assert row is not None
+            return str(row[0])
+
+    async with pool:
+        assert await asyncio.gather(*map(echo, range(60))) == [f"{number}→ж" for number in range(60)]
+
+
+async def test_a_pool_that_cannot_connect_says_why_at_once(server: Server) -> None:
+    wrong = as_url(server.superuser, user=server.login, password="wrong", dbname="postgres")
+    with pytest.raises(DatabaseUnavailable, match="Check the user and password"):
+        await open_pool(wrong, min_size=1, max_size=1, name="test")
+
+
+async def test_a_pool_replaces_connections_that_the_server_ended(database: str, server: Server) -> None:
+    pool = await open_pool(database, min_size=2, max_size=2, name="ended")
+    async with pool:
+        server.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ended'")
+        for _ in range(4):
+            async with pool.connection() as connection:
+                row = await (await connection.execute("SELECT 1")).fetchone()
+                assert row == (1,)
+
+
+async def test_connections_carry_the_name_of_their_user(database: str) -> None:
+    connection = await open_connection(database, name="somebody")
+    row = await (await connection.execute("SHOW application_name")).fetchone()
+    await connection.close()
+    assert row == ("somebody",)
+
+
+@pytest.mark.parametrize("url", ["not a url", "mysql://me@host/db", "postgresql://host:port:port/x"])
+async def test_what_is_no_address_is_a_configuration_error(url: str) -> None:
+    with pytest.raises((ConfigError, DatabaseUnavailable)) as caught:
+        await open_connection(url)
+    assert caught.value.cure
+    assert not isinstance(caught.value, psycopg.Error)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from circuit_script.effects.echoes import is_echo, same
+
+STORED = {"name": "Ann", "score": 80, "grade": "A", "tags": ["hot"]}
+WRITTEN = {"score": 80, "grade": "A"}
+
+
+@pytest.mark.parametrize(
+    ("incoming", "echo"),
+    [
+        ({"id": "c1", "score": 80}, True),
+        ({"id": "c1", "name": "Ann", "score": 80, "grade": "A", "tags": ["hot"]}, True),
+        ({"id": "c1", "score": "80"}, True),
+        ({"id": "c1", "score": 80, "name": "Anna"}, False),
+        ({"id": "c1", "score": 81}, False),
+        ({"id": "c1", "score": 80, "phone": "1"}, False),
+        ({"id": "c1", "score": 80, "phone": None}, False),
+        ({"id": "c1", "name": "Ann"}, False),
+        ({"id": "c1"}, False),
+        ({}, False),
+    ],
+)
+def test_an_echo_says_nothing_new_and_something_of_it_is_ours(incoming: dict[str, Any], echo: bool) -> None:
+    assert is_echo(incoming, STORED, WRITTEN) is echo
+
+
+def test_a_field_that_a_person_changed_back_to_what_we_wrote_is_a_change() -> None:
+    stored = {"score": 10}
+
+    assert not is_echo({"score": 80}, stored, {"score": 80})
+
+
+def test_a_field_that_was_ours_and_is_somebody_elses_now_is_no_echo() -> None:
+    assert not is_echo({"score": 10}, {"score": 10}, {"score": 80})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (5, "5", True),
+        ("5", 5, True),
+        (5, 5.0, True),
+        ("a", "a", True),
+        ([1], [1], True),
+        ([1], "[1]", False),
+        (None, "None", False),
+        (None, None, True),
+        ({"a": 1}, {"a": 1}, True),
+        (5, "05", False),
+    ],
+)
+def test_scalars_are_the_same_as_text_other_values_only_when_equal(one: Any, other: Any, equal: bool) -> None:
+    assert same(one, other) is equal
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=5))
+def test_without_a_write_of_ours_nothing_is_an_echo(fields: dict[str, Any]) -> None:
+    assert not is_echo(fields, fields, {})

@@ -1,0 +1,378 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from circuit_script.events.backlog import Backlog, Pace, Queued
+from circuit_script.execution.outcome import HandlerSpec
+
+SPECS = {1: HandlerSpec("one", (), batch_size=3), 2: HandlerSpec("two", (), batch_size=200)}
+AT_ONCE: Callable[[HandlerSpec], Pace] = lambda spec: Pace(spec.batch_size, 0.0)  # noqa: E731  # a constant of the tests
+
+
+def anyone(tenant: str, spec: HandlerSpec) -> bool:
+    return True
+
+
+def row(
+    id_: int, *, tenant: str = "acme", key: int | None = None, handler: int = 2, event: str = "afterInsert"
+) -> Queued:
+    order = id_ if key is None else key
+    return Queued(
+        id_, handler, order % 64, 0, 0, order, UUID(int=id_), None, None, tenant, "Contact", event, f"c{order}"
+    )
+
+
+def backlog(*rows: Queued, look_ahead: int = 2000) -> Backlog:
+    made = Backlog(SPECS, look_ahead)
+    for each in rows:
+        made.offer(each, 0.0)
+    return made
+
+
+def take(waiting: Backlog, now: float = 0.0, pace: Callable[[HandlerSpec], Pace] = AT_ONCE) -> list[int]:
+    return [each.id for each in waiting.next_batch(now, pace, anyone)]
+
+
+def test_a_batch_closes_when_it_is_full() -> None:
+    waiting = backlog(*(row(n, handler=1) for n in range(1, 6)))
+    patient = lambda spec: Pace(spec.batch_size, 60.0)  # noqa: E731  # one line
+
+    assert take(waiting, pace=patient) == [1, 2, 3]
+    assert take(waiting, pace=patient) == [], "two of three, and nobody has waited for a minute"
+
+
+def test_a_batch_closes_when_its_oldest_row_has_waited_long_enough() -> None:
+    waiting = Backlog(SPECS)
+    waiting.offer(row(1), 10.0)
+    waiting.offer(row(2), 10.9)
+    pace = lambda spec: Pace(200, 1.0)  # noqa: E731  # one line
+
+    assert take(waiting, 10.5, pace) == []
+    assert waiting.next_due(10.5, pace) == pytest.approx(0.5)
+    assert take(waiting, 11.0, pace) == [1, 2]
+    assert waiting.next_due(11.0, pace) is None
+
+
+def test_a_batch_is_of_one_tenant_one_handler_and_one_kind_of_event() -> None:
+    rows = [
+        row(1),
+        row(2, tenant="bolt"),
+        row(3, handler=1),
+        row(4, event="afterUpdate"),
+        row(5),
+    ]
+    waiting = backlog(*rows)
+
+    batches = [take(waiting) for _ in range(5)]
+
+    assert sorted(batches) == [[], [1, 5], [2], [3], [4]]
+
+
+def test_rows_of_one_order_key_run_one_after_the_other() -> None:
+    first, second, third = rows = [row(1, key=9), row(2, key=9), row(3, key=9)]
+    waiting = backlog(*rows)
+
+    for each in (first, second, third):
+        assert take(waiting) == [each.id]
+        assert take(waiting) == []
+        waiting.done(each, 0.0)
+    assert len(waiting) == 0
+
+
+def test_handlers_of_one_event_do_not_wait_for_each_other() -> None:
+    waiting = backlog(row(1, key=9, handler=1), row(1, key=9, handler=2), row(2, key=9, handler=2))
+
+    assert sorted([take(waiting), take(waiting)]) == [[1], [1]]
+    assert take(waiting) == []
+
+
+def test_a_retry_holds_its_order_key_until_it_is_due() -> None:
+    first, second = row(1, key=9), row(2, key=9)
+    waiting = backlog(first, second)
+    take(waiting)
+
+    waiting.again(first, 0.0, wait=5.0, hold=300.0)
+
+    assert take(waiting, 4.9) == []
+    assert waiting.next_due(4.0, AT_ONCE) == pytest.approx(1.0)
+    assert take(waiting, 5.0) == [1]
+    waiting.done(first, 5.0)
+    assert take(waiting, 5.0) == [2]
+
+
+def test_a_retry_older_than_hold_is_overtaken_and_comes_back_before_what_still_waits() -> None:
+    first, second, third = row(1, key=9), row(2, key=9), row(3, key=9)
+    waiting = backlog(first, second, third)
+    take(waiting)
+    waiting.again(first, 0.0, wait=600.0, hold=300.0)
+
+    assert take(waiting, 299.0) == []
+    assert take(waiting, 300.0) == [2]
+    assert take(waiting, 600.0) == [], "the second is running"
+    waiting.done(second, 601.0)
+    assert take(waiting, 601.0) == [1], "before the third"
+    waiting.done(first, 602.0)
+    assert take(waiting, 602.0) == [3]
+
+
+def test_a_late_retry_takes_the_place_of_a_head_that_has_not_started() -> None:
+    first, second = row(1, key=9), row(2, key=9)
+    waiting = backlog(first, second)
+    take(waiting)
+    waiting.again(first, 0.0, wait=600.0, hold=300.0)
+    waiting.next_batch(300.0, AT_ONCE, lambda tenant, spec: False)
+
+    assert take(waiting, 600.0) == [1]
+    assert take(waiting, 600.0) == []
+    waiting.done(first, 601.0)
+    assert take(waiting, 601.0) == [2]
+
+
+def test_a_retry_read_from_the_queue_waits_for_what_is_left_of_its_delay() -> None:
+    waiting = Backlog(SPECS)
+    waiting.offer(row(1, key=9), 0.0, wait=5.0, hold=1.0)
+    waiting.offer(row(2, key=9), 0.0)
+
+    assert take(waiting, 0.5) == []
+    assert take(waiting, 1.0) == [2]
+
+
+def test_a_noisy_tenant_delays_a_quiet_one_by_no_more_than_a_batch() -> None:
+    waiting = backlog(*(row(n, tenant="noisy") for n in range(1, 5001)), look_ahead=10_000)
+    waiting.offer(row(5001, tenant="quiet"), 0.0)
+
+    batches = [take(waiting), take(waiting)]
+
+    assert [5001] in batches
+    assert sorted(map(len, batches)) == [1, 200]
+
+
+def test_tenants_take_turns() -> None:
+    waiting = backlog(*(row(n, tenant=f"t{n % 3}", handler=1) for n in range(1, 19)))
+
+    order = []
+    while batch := waiting.next_batch(0.0, AT_ONCE, anyone):
+        order.append(batch[0].tenant)
+
+    assert len(order) == 6
+    assert sorted(order[:3]) == sorted(order[3:]) == ["t0", "t1", "t2"]
+    assert waiting.waiting_tenants() == 0
+
+
+def test_groups_of_one_tenant_take_turns_too() -> None:
+    waiting = backlog(*(row(n, handler=1) for n in range(1, 7)), row(7, handler=1, event="afterUpdate"))
+
+    assert [take(waiting), take(waiting), take(waiting)] == [[1, 2, 3], [7], [4, 5, 6]]
+
+
+def test_a_tenant_that_may_not_run_does_not_stop_the_others() -> None:
+    waiting = backlog(row(1, tenant="noisy"), row(2, tenant="quiet"))
+
+    batch = waiting.next_batch(0.0, AT_ONCE, lambda tenant, spec: tenant != "noisy")
+
+    assert [each.id for each in batch] == [2]
+    assert waiting.waiting_tenants() == 1
+
+
+def test_a_tenant_with_enough_in_memory_is_skipped_and_read_again_when_it_is_hungry() -> None:
+    rows = [row(n) for n in range(1, 11)]
+    waiting = backlog(*rows, look_ahead=4)
+
+    assert len(waiting) == 4
+    assert waiting.skipped == {"acme": 5}
+    assert waiting.hungry() == []
+    taken = waiting.next_batch(0.0, AT_ONCE, anyone)
+    for each in taken[:3]:
+        waiting.done(each, 0.0)
+    assert waiting.hungry() == ["acme"]
+
+    assert not waiting.offer(row(11), 0.0), "skipped as long as older ones are not read"
+    assert waiting.skipped == {"acme": 5}
+    del waiting.skipped["acme"]
+    assert [waiting.offer(each, 0.0) for each in rows[4:]] == [True, True, True, False, False, False]
+    assert waiting.skipped == {"acme": 8}
+
+
+def test_skipping_one_tenant_does_not_touch_another() -> None:
+    waiting = backlog(*(row(n) for n in range(1, 10)), row(10, tenant="bolt"), look_ahead=4)
+
+    assert take(waiting) == [1, 2, 3, 4]
+    assert take(waiting) == [10]
+
+
+def test_a_row_that_is_known_is_not_taken_twice() -> None:
+    waiting = backlog(row(1))
+
+    assert not waiting.offer(row(1), 0.0)
+    assert take(waiting) == [1]
+    assert not waiting.offer(row(1), 0.0)
+    assert take(waiting) == []
+
+
+def test_low_water_lies_below_everything_that_still_has_to_be_done() -> None:
+    first, second = row(3, key=1), row(7, key=2)
+    waiting = backlog(first, second)
+
+    assert waiting.low_water([1, 2, 5], cursor=20) == {1: 2, 2: 6, 5: 20}
+    take(waiting)
+    assert waiting.low_water([1], cursor=20) == {1: 2}, "running is not done"
+    waiting.done(first, 0.0)
+    assert waiting.low_water([1, 2], cursor=20) == {1: 20, 2: 6}
+
+
+def test_low_water_lies_below_the_first_row_that_was_skipped() -> None:
+    waiting = backlog(*(row(n, key=n) for n in range(1, 10)), look_ahead=2)
+    for each in waiting.next_batch(0.0, AT_ONCE, anyone):
+        waiting.done(each, 0.0)
+
+    assert waiting.low_water([3, 40], cursor=9) == {3: 2, 40: 2}, "3 was skipped, reads start above the mark"
+
+
+def test_dropping_a_lane_forgets_its_rows_and_leaves_the_others() -> None:
+    running, waiting_behind, other = row(1, key=1), row(2, key=1), row(3, key=2)
+    waiting = backlog(running, waiting_behind, other)
+    waiting.next_batch(0.0, AT_ONCE, anyone)
+    assert waiting.running_in([1])
+
+    waiting.drop([1], 0.0)
+
+    assert len(waiting) == 1
+    assert not waiting.running_in([1])
+    assert waiting.running_in([2])
+    assert take(waiting) == []
+
+
+def test_dropping_takes_waiting_rows_and_retries_out_of_the_groups() -> None:
+    retried = row(1, key=1)
+    waiting = backlog(retried, row(2, key=65))
+    waiting.next_batch(0.0, AT_ONCE, anyone)
+    waiting.again(retried, 0.0, wait=1.0, hold=10.0)
+
+    waiting.drop([1], 0.0)
+
+    assert take(waiting, 100.0) == []
+    assert len(waiting) == 0
+    assert waiting.waiting_tenants() == 0
+
+
+@pytest.mark.parametrize("late", ["done", "again"])
+def test_an_execution_that_outlived_its_lane_does_not_disturb_the_row_read_anew(late: str) -> None:
+    old = row(1, key=1)
+    waiting = backlog(old)
+    waiting.next_batch(0.0, AT_ONCE, anyone)
+    waiting.drop([1], 0.0)
+    new, behind = row(1, key=1), row(2, key=1)
+    waiting.offer(new, 0.0)
+    waiting.offer(behind, 0.0)
+
+    if late == "done":
+        waiting.done(old, 0.0)
+    else:
+        waiting.again(old, 0.0)
+
+    batch = waiting.next_batch(0.0, AT_ONCE, anyone)
+    assert batch == [new]
+    assert take(waiting) == []
+    waiting.done(new, 0.0)
+    assert take(waiting) == [2], "and what waited behind it is not stuck"
+
+
+class Model(RuleBasedStateMachine):
+    """Random life of a backlog against what guarantee 6 says of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backlog = Backlog(SPECS, look_ahead=12)
+        self.now = 0.0
+        self.ids = itertools.count(1)
+        self.stored: dict[tuple[int, int], Queued] = {}
+        self.running: list[Queued] = []
+        self.overtaken: set[tuple[int, int]] = set()
+        self.holds: dict[tuple[int, int], float] = {}
+
+    @rule(key=st.integers(0, 3), tenant=st.sampled_from("ab"), handlers=st.sampled_from([(1,), (2,), (1, 2)]))
+    def arrive(self, key: int, tenant: str, handlers: tuple[int, ...]) -> None:
+        id_ = next(self.ids)
+        for handler in handlers:
+            made = row(id_, tenant=tenant, key=key, handler=handler)
+            self.stored[id_, handler] = made
+            self.backlog.offer(made, self.now)
+
+    @rule()
+    def run(self) -> None:
+        for each in self.backlog.next_batch(self.now, AT_ONCE, anyone):
+            ahead = [
+                other
+                for other in self.stored.values()
+                if other.chain == each.chain and other.id < each.id and self._holds(other)
+            ]
+            assert not ahead, f"{each.id} overtook {[other.id for other in ahead]}"
+            self.running.append(each)
+            self.holds.pop((each.id, each.handler), None)
+
+    def _holds(self, other: Queued) -> bool:
+        until = self.holds.get((other.id, other.handler))
+        return until is None or self.now < until
+
+    @rule(which=st.integers(0, 20))
+    def finish(self, which: int) -> None:
+        if self.running:
+            each = self.running.pop(which % len(self.running))
+            del self.stored[each.id, each.handler]
+            self.backlog.done(each, self.now)
+
+    @rule(which=st.integers(0, 20), wait=st.floats(0, 20), hold=st.floats(0, 20))
+    def retry(self, which: int, wait: float, hold: float) -> None:
+        if self.running:
+            each = self.running.pop(which % len(self.running))
+            self.holds[each.id, each.handler] = self.now + max(hold, 0) if hold < wait else float("inf")
+            if wait == 0:
+                del self.holds[each.id, each.handler]
+            self.backlog.again(each, self.now, wait, hold)
+
+    @rule(seconds=st.floats(0, 15))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def refill(self) -> None:
+        for tenant in self.backlog.hungry():
+            first = self.backlog.skipped.pop(tenant)
+            for key in sorted(self.stored):
+                each = self.stored[key]
+                if each.tenant == tenant and each.id >= first:
+                    self.backlog.offer(each, self.now)
+
+    @invariant()
+    def never_two_of_one_order_key(self) -> None:
+        chains = [each.chain for each in self.running]
+        assert len(chains) == len(set(chains))
+
+    @invariant()
+    def nothing_is_forgotten_below_low_water(self) -> None:
+        low = self.backlog.low_water(range(64), cursor=10**9)
+        assert all(low[each.lane] < each.id for each in self.stored.values())
+
+    def teardown(self) -> None:
+        """Whatever happened, in the end everything runs."""
+        for _ in range(10_000):
+            self.now += 30.0
+            self.refill()
+            self.run()
+            while self.running:
+                self.finish(0)
+            if not self.stored:
+                break
+        assert not self.stored
+        assert len(self.backlog) == 0
+
+
+Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+test_order_fairness_and_retries_hold_in_any_sequence = Model.TestCase

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from circuit_script.events.backlog import Queued
+from circuit_script.events.verdicts import (
+    LONGEST_BACKOFF,
+    Finished,
+    RetryPolicy,
+    Split,
+    apart,
+    isolate,
+    judge,
+    settle_row,
+)
+from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
+from circuit_script.governor import Usage
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+POLICY = RetryPolicy(attempts=3, backoff=10, hold=300)
+
+
+def breached(suspect: int | None = None) -> Breached:
+    return Breached("wall_time", 31.0, 30.0, Usage(), suspect)
+
+
+def row(attempts: int = 0, held_until: datetime | None = None) -> Queued:
+    delivery = UUID(int=7)
+    return Queued(5, 1, 3, attempts, 0, 99, delivery, None, held_until, "acme", "Contact", "afterInsert", "c1")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "size", "unattributed", "verdict"),
+    [
+        (Succeeded(Usage()), 3, True, Finished("succeeded", {})),
+        (Succeeded(Usage(), {1: "bad"}), 3, False, Finished("partial", {1: "bad"})),
+        (Succeeded(Usage(), {0: "a", 1: "b"}), 2, False, Finished("failed", {0: "a", 1: "b"})),
+        (Succeeded(Usage(), {1: "bad"}), 3, True, Split("partial", [[1], [0, 2]])),
+        (Succeeded(Usage(), {0: "a", 1: "b"}), 2, True, Split("partial", [[0], [1]])),
+        (Succeeded(Usage(), {0: "bad"}), 1, True, Finished("failed", {0: "bad"})),
+        (Failed("boom", Usage()), 1, False, Finished("failed", {0: "boom"})),
+        (Failed("boom", Usage(), suspect=2), 4, False, Split("failed", [[2], [0, 1, 3]])),
+        (Failed("boom", Usage()), 5, False, Split("failed", [[0, 1], [2, 3, 4]])),
+        (breached(), 1, False, Finished("breached", {0: "limit wall_time exceeded: 31 of 30"})),
+        (breached(1), 2, False, Split("breached", [[1], [0]])),
+        (breached(), 2, False, Split("breached", [[0], [1]])),
+    ],
+)
+def test_an_outcome_says_what_becomes_of_its_batch(
+    outcome: Outcome, size: int, unattributed: bool, verdict: Finished | Split
+) -> None:
+    assert judge(outcome, size, unattributed=unattributed) == verdict
+
+
+@given(st.integers(2, 200), st.none() | st.integers(-5, 300))
+def test_isolation_keeps_every_record_once_and_always_makes_smaller_parts(size: int, suspect: int | None) -> None:
+    parts = isolate(suspect, size)
+
+    assert sorted(place for part in parts for place in part) == list(range(size))
+    assert all(0 < len(part) < size for part in parts)
+    assert parts[0] == [suspect] or suspect not in range(size)
+
+
+@given(st.data(), st.integers(1, 50))
+def test_failed_records_stand_alone_and_the_others_together(data: st.DataObject, size: int) -> None:
+    failed = data.draw(st.sets(st.integers(0, size - 1), min_size=1))
+
+    parts = apart(failed, size)
+
+    assert sorted(place for part in parts for place in part) == list(range(size))
+    assert [part for part in parts if set(part) & failed] == [[place] for place in failed]
+
+
+def test_a_success_leaves_the_queue() -> None:
+    settled = settle_row(row(1), None, POLICY, NOW)
+
+    assert (settled.status, settled.attempts, settled.reason) == ("succeeded", 2, None)
+    assert settled.not_before is settled.held_until is None
+
+
+def test_a_failure_is_tried_again_after_a_delay_and_holds_its_order_key() -> None:
+    settled = settle_row(row(), "boom", POLICY, NOW)
+
+    assert (settled.status, settled.attempts, settled.reason) == ("retry", 1, "boom")
+    assert settled.not_before is not None
+    assert NOW + timedelta(seconds=5) <= settled.not_before <= NOW + timedelta(seconds=10)
+    assert settled.held_until == NOW + timedelta(seconds=300)
+
+
+def test_the_hold_counts_from_the_first_failure() -> None:
+    first = NOW - timedelta(seconds=200)
+
+    assert settle_row(row(1, held_until=first), "boom", POLICY, NOW).held_until == first
+
+
+def test_the_last_attempt_ends_in_a_dead_letter_with_its_reason() -> None:
+    settled = settle_row(row(2), "boom", POLICY, NOW)
+
+    assert (settled.status, settled.attempts, settled.reason) == ("dead", 3, "boom")
+    assert settled.not_before is settled.held_until is None
+
+
+@given(st.integers(1, 100))
+def test_delays_double_up_to_an_hour_and_are_spread(attempt: int) -> None:
+    step = min(LONGEST_BACKOFF, 10 * 2 ** (attempt - 1))
+
+    assert step / 2 <= POLICY.delay(attempt) <= step

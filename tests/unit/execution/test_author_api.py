@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import circuit_script
+from circuit_script.execution.context import Record, Records, reason_of
+from circuit_script.execution.hardening import governed_environment
+from circuit_script.execution.log import CircuitLog
+
+SOURCE = str(Path(circuit_script.__file__).parents[1])
+
+
+def imported_by(module: str) -> set[str]:
+    shown = subprocess.run(
+        [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"],
+        env={"PYTHONPATH": SOURCE},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(shown.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["circuit_script", "circuit_script.execution.zygote"])
+def test_the_side_of_the_author_imports_no_server_part_and_no_vendor(module: str) -> None:
+    loaded = imported_by(module)
+    assert "circuit_script.execution.handlers" in loaded
+    parts = {name.split(".")[1] for name in loaded if name.startswith("circuit_script.")}
+    assert parts <= {"errors", "governor", "execution", "clock"}
+    assert not {"circuit_script.execution.broker", "circuit_script.execution.pool"} & loaded
+    assert not {"psycopg", "fastapi", "httpx", "pydantic", "uvloop", "structlog"} & loaded
+
+
+def test_everything_in_all_is_there() -> None:
+    for name in circuit_script.__all__:
+        assert getattr(circuit_script, name) is not None
+
+
+async def test_outside_an_execution_requests_say_so_and_logs_go_nowhere() -> None:
+    with pytest.raises(RuntimeError, match="inside a handler only"):
+        await circuit_script.CircuitDB.query("Contact")
+    CircuitLog.info("nobody hears this")
+
+
+def test_iterating_or_picking_records_tells_which_one_is_worked_on() -> None:
+    word = memoryview(bytearray(16)).cast("q")
+    records = Records([{"id": "a"}, {"id": "b"}], word)
+    assert [(record.id, word[0]) for record in records] == [("a", 0), ("b", 1)]
+    assert word[0] == -1
+    assert records[1].id == "b"
+    assert word[0] == 1
+    assert [record.place for record in records[:1]] == [0]
+
+
+def test_a_record_is_a_dict_with_an_id() -> None:
+    assert Record({"id": "1", "name": "Ada"}) == {"id": "1", "name": "Ada"}
+    assert Record({"name": "Ada"}).id is None
+
+
+def test_an_exception_whose_text_fails_still_has_a_reason() -> None:
+    class Rude(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert reason_of(Rude()) == "Rude (its message cannot be shown)"
+    assert reason_of(ValueError()) == "ValueError"
+    assert len(reason_of(ValueError("x" * 9000))) == 2000
+
+
+def test_the_governed_environment_has_places_and_no_secret(tmp_path: Path) -> None:
+    shown = governed_environment({"PATH": "/bin", "LC_ALL": "C", "DATABASE_URL": "x", "PYTHONPATH": "src", "KEY": "y"})
+    assert shown["PATH"] == "/bin"
+    assert shown["LC_ALL"] == "C"
+    assert Path(shown["PYTHONPATH"].split(":")[0]).is_absolute()
+    assert not {"DATABASE_URL", "KEY"} & set(shown)

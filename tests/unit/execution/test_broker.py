@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from circuit_script.clock import uuid7
+from circuit_script.connectors.connector import Fields, Query
+from circuit_script.effects.unit import UnitOfWork, matches
+from circuit_script.errors import RequestRefused
+from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.outcome import Work
+from circuit_script.governor import LimitExceeded, Limits
+from tests.receiver import Receiver, receiving, response
+
+
+class Memory:
+    """A CRM of one tenant's contacts."""
+
+    def __init__(self, *rows: Fields) -> None:
+        self.rows = {str(row["id"]): row for row in rows}
+        self.asked: list[str] = []
+
+    async def query(self, tenant: str, query: Query) -> list[Fields]:
+        self.asked.append(tenant)
+        return [row for row in self.rows.values() if matches(row, query.where)][: query.limit]
+
+    async def get(self, tenant: str, object_: str, ids: Sequence[str]) -> list[Fields | None]:
+        self.asked.append(tenant)
+        return [self.rows.get(each) if object_ == "Contact" else None for each in ids]
+
+
+class Kept:
+    """A journal that outlives executions; ``batch`` says which record stands at an index."""
+
+    def __init__(self, *batch: str) -> None:
+        self.batch = batch
+        self.replies: dict[tuple[str, bytes], bytes] = {}
+
+    def of(self, *batch: str) -> Kept:
+        other = Kept(*batch)
+        other.replies = self.replies
+        return other
+
+    def _records(self, owner: int | None) -> Sequence[str]:
+        return self.batch if owner is None else (self.batch[owner],)
+
+    def find(self, owner: int | None, key: bytes) -> bytes | None:
+        return next((self.replies[each, key] for each in self._records(owner) if (each, key) in self.replies), None)
+
+    async def keep(self, owner: int | None, key: bytes, reply: bytes) -> None:
+        self.replies |= {(each, key): reply for each in self._records(owner)}
+
+
+class Bench:
+    """A broker with everything around it."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        *,
+        batch: Sequence[str] = ("a", "b"),
+        limits: Mapping[str, float] | None = None,
+        crm: Memory | None = None,
+        journal: Kept | None = None,
+        remaining: float = 30.0,
+    ) -> None:
+        self.unit = UnitOfWork("Contact", batch)
+        self.crm = crm or Memory()
+        self.lines: list[dict[str, Any]] = []
+        self.broker = ExecutionBroker(
+            Work(
+                execution=uuid7(),
+                handler="h",
+                tenant="acme",
+                object="Contact",
+                event="afterInsert",
+                records=[{"id": each} for each in batch],
+                old=[None] * len(batch),
+                events=[{}] * len(batch),
+                limits=Limits().lowered(**(limits or {})),
+            ),
+            crm=self.crm,
+            held=self.unit,
+            journal=journal or Kept(*batch),
+            client=client,
+            knows=lambda connector, target: (connector, target) == ("webhook", "alerts"),
+            log=self.lines.append,
+            remaining=lambda: remaining,
+        )
+
+    async def ask(self, verb: str, **arguments: Any) -> Any:
+        return await self.broker.request(verb, arguments)
+
+    async def http(self, url: str, **arguments: Any) -> Any:
+        return await self.ask("http", method="GET", url=url, **arguments)
+
+    async def alert(self) -> Any:
+        return await self.ask("send", connector="webhook", operation="post", to="alerts", payload={})
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient() as made:
+        yield made
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Receiver]:
+    async with receiving(lambda got: response(200, b"%d" % len(receiver.got))) as receiver:
+        yield receiver
+
+
+async def test_writes_are_held_and_counted(client: httpx.AsyncClient) -> None:
+    bench = Bench(client)
+
+    answer = await bench.ask("dml", op="update", object="Contact", rows=[{"id": "a", "x": 1}, {"id": "b"}])
+
+    assert answer == {"ids": ["a", "b"]}
+    assert [(each.op, each.id, each.owner) for each in bench.unit.writes] == [("update", "a", 0), ("update", "b", 1)]
+    assert (bench.broker.usage.dml_statements, bench.broker.usage.dml_rows) == (1, 2)
+    assert bench.crm.asked == [], "the batch's own records need not be looked up"
+
+
+async def test_a_send_is_held_for_the_record_in_hand(client: httpx.AsyncClient) -> None:
+    bench = Bench(client)
+
+    answer = await bench.ask(
+        "send", connector="webhook", operation="post", to="alerts", payload={"hot": True}, record=1
+    )
+
+    (held,) = bench.unit.sends
+    assert answer == {"id": str(held.id)}
+    assert (held.connector, held.operation, held.target, held.payload, held.owner) == (
+        "webhook",
+        "post",
+        "alerts",
+        {"hot": True},
+        1,
+    )
+    assert UUID(answer["id"]).version == 7
+
+
+@pytest.mark.parametrize(
+    ("limit", "ceiling", "verb", "arguments"),
+    [
+        ("dml_statements", 1, "dml", {"op": "update", "object": "Contact", "rows": [{"id": "a"}]}),
+        ("dml_rows", 3, "dml", {"op": "update", "object": "Contact", "rows": [{"id": "a"}, {"id": "b"}]}),
+        ("db_queries", 1, "query", {"object": "Contact"}),
+        ("db_queries", 1, "get", {"object": "Contact", "ids": ["a"]}),
+        ("db_rows", 3, "query", {"object": "Contact"}),
+        ("db_rows", 1, "get", {"object": "Contact", "ids": ["a"]}),
+        ("callouts", 1, "connect", {}),
+    ],
+)
+async def test_each_limit_lets_its_ceiling_pass_and_breaks_at_one_more(
+    client: httpx.AsyncClient, limit: str, ceiling: int, verb: str, arguments: dict[str, Any]
+) -> None:
+    bench = Bench(client, limits={limit: ceiling}, crm=Memory({"id": "a"}, {"id": "b"}))
+    await bench.broker.request(verb, arguments)
+
+    with pytest.raises(LimitExceeded) as caught:
+        await bench.broker.request(verb, arguments)
+
+    assert (caught.value.limit, caught.value.ceiling) == (limit, ceiling)
+    assert getattr(bench.broker.usage, limit) == caught.value.used > ceiling
+
+
+async def test_messages_are_limited_per_record_of_the_batch(client: httpx.AsyncClient) -> None:
+    bench = Bench(client, batch=("a", "b", "c"), limits={"messages": 2})
+
+    for _ in range(6):
+        await bench.alert()
+    with pytest.raises(LimitExceeded, match="messages: used 7 of 6"):
+        await bench.alert()
+
+    assert len(bench.unit.sends) == 6
+
+
+async def test_a_breach_is_for_ever_and_for_every_request(client: httpx.AsyncClient) -> None:
+    bench = Bench(client, limits={"db_queries": 1})
+    await bench.ask("query", object="Contact")
+    with pytest.raises(LimitExceeded) as first:
+        await bench.ask("query", object="Contact")
+
+    for verb, arguments in (
+        ("dml", {"op": "insert", "object": "X", "rows": [{}]}),
+        ("get", {"object": "Contact", "ids": []}),
+        ("connect", {}),
+        ("no such verb", {}),
+    ):
+        with pytest.raises(LimitExceeded) as later:
+            await bench.broker.request(verb, dict(arguments))
+        assert later.value is first.value
+    assert bench.unit.writes == []
+
+
+async def test_too_much_logging_ends_the_execution_at_its_next_request(client: httpx.AsyncClient) -> None:
+    bench = Bench(client, limits={"log_bytes": 10})
+
+    bench.broker.log({"message": "12345"})
+    bench.broker.log({"message": "67890", "context": {"a": 1}})
+
+    assert [line["message"] for line in bench.lines] == ["12345"]
+    with pytest.raises(LimitExceeded, match="log_bytes"):
+        await bench.ask("get", object="Contact", ids=[])
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("shell", {}),
+        ("dml", {}),
+        ("dml", {"op": "update", "object": "Contact", "rows": 5}),
+        ("dml", {"op": "update", "object": "Contact", "rows": ["a"]}),
+        ("dml", {"op": "update", "object": "Contact", "rows": [{"x": 1}]}),
+        ("dml", {"op": "truncate", "object": "Contact", "rows": [{"id": "a"}]}),
+        ("dml", {"op": "update", "object": "Contact", "rows": [{"id": "a"}], "record": 2}),
+        ("dml", {"op": "update", "object": "Contact", "rows": [{"id": "a"}], "record": -1}),
+        ("dml", {"op": "update", "object": "Contact", "rows": [{"id": "a"}], "record": "a"}),
+        ("query", {"object": "Contact", "where": ["id"]}),
+        ("query", {"object": "Contact", "limit": "many"}),
+        ("get", {"object": "Contact", "ids": None}),
+        ("http", {"method": "GET"}),
+        ("http", {"method": "GET", "url": "http://127.0.0.1", "headers": ["x"]}),
+        ("http", {"method": "GET", "url": "gopher://x"}),
+        ("http", {"method": "GET", "url": "http://[::1"}),
+        ("http", {"method": "GET", "url": "http://127.0.0.1", "headers": {"a": "\n"}}),
+        ("http", {"method": 5, "url": "http://127.0.0.1"}),
+        ("send", {"connector": "webhook", "operation": "post", "to": "nobody", "payload": {}}),
+        ("send", {"connector": "sms", "operation": "post", "to": "alerts", "payload": {}}),
+        ("send", {"connector": "webhook", "operation": "post", "to": "alerts", "payload": "text"}),
+        ("send", {"connector": "webhook", "operation": "post", "to": "alerts", "payload": {}, "record": 9}),
+    ],
+)
+async def test_a_request_that_makes_no_sense_is_refused_and_holds_nothing(
+    client: httpx.AsyncClient, verb: str, arguments: dict[str, Any]
+) -> None:
+    bench = Bench(client)
+
+    with pytest.raises(RequestRefused):
+        await bench.broker.request(verb, arguments)
+
+    assert bench.unit.writes == []
+    assert bench.unit.sends == []
+    assert await bench.ask("dml", op="update", object="Contact", rows=[{"id": "a"}]) == {"ids": ["a"]}
+
+
+async def test_an_address_that_is_not_configured_is_refused_with_the_cure(client: httpx.AsyncClient) -> None:
+    with pytest.raises(RequestRefused, match=r"addresses\.pager"):
+        await Bench(client).ask("send", connector="webhook", operation="post", to="pager", payload={})
+
+
+@pytest.mark.parametrize("op", ["update", "delete"])
+async def test_a_record_that_nobody_has_seen_cannot_be_changed(client: httpx.AsyncClient, op: str) -> None:
+    bench = Bench(client, crm=Memory({"id": "stored"}))
+
+    with pytest.raises(RequestRefused, match="there is no record 'ghost'"):
+        await bench.ask("dml", op=op, object="Contact", rows=[{"id": "stored"}, {"id": "ghost"}])
+
+    assert bench.unit.writes == []
+    assert await bench.ask("dml", op=op, object="Contact", rows=[{"id": "stored"}]) == {"ids": ["stored"]}
+    assert set(bench.crm.asked) == {"acme"}
+
+
+async def test_what_was_read_or_made_in_this_execution_is_not_looked_up_again(client: httpx.AsyncClient) -> None:
+    bench = Bench(client, crm=Memory({"id": "x"}, {"id": "y"}))
+    await bench.ask("query", object="Contact", where={"id": "x"})
+    await bench.ask("get", object="Contact", ids=["y"])
+    (made,) = (await bench.ask("dml", op="insert", object="Note", rows=[{"text": "t"}]))["ids"]
+    lookups = len(bench.crm.asked)
+
+    await bench.ask("dml", op="update", object="Contact", rows=[{"id": "x"}, {"id": "y"}])
+    await bench.ask("dml", op="delete", object="Note", rows=[{"id": made}])
+
+    assert len(bench.crm.asked) == lookups
+    with pytest.raises(RequestRefused):
+        await bench.ask("dml", op="update", object="Note", rows=[{"id": "x"}])
+
+
+async def test_reads_show_pending_writes(client: httpx.AsyncClient) -> None:
+    bench = Bench(client, crm=Memory({"id": "a", "name": "Ann", "city": "Rome"}, {"id": "b", "city": "Oslo"}))
+    await bench.ask("dml", op="upsert", object="Contact", rows=[{"id": "a", "city": "Oslo"}])
+    await bench.ask("dml", op="update", object="Contact", rows=[{"id": "b", "city": "Bonn"}])
+
+    found = await bench.ask("query", object="Contact", where={"city": "Oslo"})
+    got = await bench.ask("get", object="Contact", ids=["b", "none"])
+
+    assert found == [{"id": "a", "name": "Ann", "city": "Oslo"}], "whole, though it was not stored as in Oslo"
+    assert got == [{"id": "b", "city": "Bonn"}, None]
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(None, 3), (2, 2)])
+async def test_a_query_has_its_limit(client: httpx.AsyncClient, limit: int | None, rows: int) -> None:
+    bench = Bench(client, crm=Memory({"id": "1"}, {"id": "2"}, {"id": "3"}))
+
+    assert len(await bench.ask("query", object="Contact", limit=limit)) == rows
+    assert bench.broker.usage.db_rows == rows
+
+
+async def test_a_callout_answers_with_status_headers_and_body(client: httpx.AsyncClient) -> None:
+    async with receiving(lambda got: response(418, b"\xff\0", x_kind="teapot")) as receiver:
+        bench = Bench(client)
+        answer = await bench.ask("http", method="POST", url=receiver.url + "/pot", headers={"x-a": "1"}, body=b"milk")
+
+    assert (answer["status"], answer["body"], answer["headers"]["x-kind"]) == (418, b"\xff\0", "teapot")
+    (got,) = receiver.got
+    assert (got.line, got.headers["x-a"], got.body) == ("POST /pot HTTP/1.1", "1", b"milk")
+    assert bench.broker.usage.callouts == 1
+
+
+async def test_a_callout_that_fails_is_refused_with_its_reason_and_not_journaled(client: httpx.AsyncClient) -> None:
+    journal = Kept("a", "b")
+    async with receiving(lambda got: None) as receiver:
+        bench = Bench(client, journal=journal)
+        with pytest.raises(RequestRefused, match=receiver.url):
+            await bench.http(receiver.url)
+
+    assert journal.replies == {}
+    assert bench.broker.usage.callouts == 1
+
+
+async def test_a_callout_gets_no_more_time_than_the_execution_has_left(client: httpx.AsyncClient) -> None:
+    async with receiving(lambda got: b"") as receiver:
+        with pytest.raises(RequestRefused, match="ReadTimeout"):
+            await Bench(client, remaining=0.1).http(receiver.url, timeout=60)
+
+
+@pytest.mark.parametrize("direction", ["sent", "received"])
+async def test_a_body_over_the_limit_is_a_breach(client: httpx.AsyncClient, direction: str) -> None:
+    async with receiving(lambda got: response(200, b"x" * 101 if direction == "received" else b"")) as receiver:
+        bench = Bench(client, limits={"callout_bytes": 100})
+        with pytest.raises(LimitExceeded, match="callout_bytes"):
+            await bench.http(receiver.url, body=b"x" * 101 if direction == "sent" else None)
+
+    assert len(receiver.got) == (direction == "received")
+
+
+async def test_a_journaled_reply_is_reused_for_nothing(client: httpx.AsyncClient, shop: Receiver) -> None:
+    journal = Kept("a", "b")
+    first = Bench(client, journal=journal)
+    paid = [await first.http(shop.url, record=0), await first.http(shop.url, record=1)]
+
+    again = Bench(client, journal=journal, limits={"callouts": 1})
+    free = [await again.http(shop.url, record=0), await again.http(shop.url, record=1)]
+
+    assert free == paid
+    assert [each["body"] for each in free] == [b"1", b"2"]
+    assert again.broker.usage.callouts == 0
+    assert len(shop.got) == 2
+
+
+async def test_the_same_call_made_twice_has_two_replies_in_their_order(
+    client: httpx.AsyncClient, shop: Receiver
+) -> None:
+    journal = Kept("a")
+    first = Bench(client, batch=("a",), journal=journal)
+    paid = [await first.http(shop.url), await first.http(shop.url)]
+
+    again = Bench(client, batch=("a",), journal=journal)
+    free = [await again.http(shop.url), await again.http(shop.url), await again.http(shop.url)]
+
+    assert [each["body"] for each in paid] == [b"1", b"2"]
+    assert [each["body"] for each in free] == [b"1", b"2", b"3"], "only the third left"
+    assert again.broker.usage.callouts == 1
+
+
+async def test_a_record_that_is_retried_alone_finds_the_reply_it_got_in_its_batch(
+    client: httpx.AsyncClient, shop: Receiver
+) -> None:
+    journal = Kept("a", "b")
+    batch = Bench(client, journal=journal)
+    await batch.http(shop.url, record=0)
+    reply = await batch.http(shop.url, record=1)
+
+    alone = Bench(client, batch=("b",), journal=journal.of("b"))
+
+    assert await alone.http(shop.url) == reply
+    assert len(shop.got) == 2
+
+
+async def test_a_call_for_the_whole_batch_is_found_by_each_of_its_parts(
+    client: httpx.AsyncClient, shop: Receiver
+) -> None:
+    journal = Kept("a", "b", "c")
+    reply = await Bench(client, batch=("a", "b", "c"), journal=journal).http(shop.url)
+
+    for part in (("a",), ("b", "c")):
+        assert await Bench(client, batch=part, journal=journal.of(*part)).http(shop.url) == reply
+    assert len(shop.got) == 1
+
+
+@pytest.mark.parametrize("change", [{"url": "/other"}, {"method": "POST"}, {"body": b"x"}, {"headers": {"x-key": "2"}}])
+async def test_another_call_is_not_answered_from_the_journal(
+    client: httpx.AsyncClient, shop: Receiver, change: dict[str, Any]
+) -> None:
+    journal = Kept("a")
+    call = {"method": "GET", "url": "/", "headers": {"x-key": "1"}, "body": None}
+    for each in (call, call | change):
+        bench = Bench(client, batch=("a",), journal=journal)
+        await bench.broker.request("http", each | {"url": shop.url + str(each["url"])})
+
+    assert len(shop.got) == 2

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from circuit_script import clock
+from circuit_script.clock import now, time_of, uuid7
+
+
+def test_ids_have_the_layout_of_rfc_9562_version_7() -> None:
+    before = time.time_ns() // 1_000_000
+    identifier = uuid7()
+    after = time.time_ns() // 1_000_000
+
+    assert identifier.version == 7
+    assert identifier.variant == uuid.RFC_4122
+    assert before <= identifier.int >> 80 <= after
+
+
+def test_ids_rise_and_differ_even_inside_one_millisecond() -> None:
+    ids = [uuid7() for _ in range(20_000)]
+
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
+
+
+def test_ids_rise_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = time.time_ns()
+    first = uuid7()
+    monkeypatch.setattr(clock.time, "time_ns", lambda: ahead - 3_600_000_000_000)
+
+    later = [uuid7() for _ in range(100)]
+
+    assert [first, *later] == sorted([first, *later])
+    assert abs(time_of(later[-1]) - time_of(first)) < timedelta(seconds=1)
+
+
+def test_ids_of_two_processes_differ_in_their_random_part() -> None:
+    code = "from circuit_script.clock import uuid7; print(uuid7().int & (1 << 62) - 1)"
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert int(there.stdout) != uuid7().int & (1 << 62) - 1
+
+
+def test_an_id_tells_its_time_to_the_millisecond() -> None:
+    moment = now()
+
+    assert abs(time_of(uuid7()) - moment) < timedelta(seconds=1)
+    assert time_of(uuid.UUID("018bcfe5-6800-7000-8000-000000000000")) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert moment.tzinfo is UTC

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from circuit_script.config import FILE, VENDOR_GOHIGHLEVEL_KEY, Settings, load_settings
+from circuit_script.errors import ConfigError
+from circuit_script.governor import Limits, limits_of
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+
+def load(folder: Path, toml: str = "", **overrides: Any) -> Settings:
+    (folder / FILE).write_text(toml)
+    return load_settings(folder, **overrides)
+
+
+def test_an_empty_folder_gives_the_documented_defaults(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path)
+
+    assert (settings.app, settings.database_url, settings.pooler) == ("app", None, False)
+    assert (settings.gateway.host, settings.gateway.port, settings.gateway.max_waiting) == ("127.0.0.1", 8000, 5000)
+    assert (settings.worker.children, settings.worker.attempts, settings.worker.hold) == (2, 5, 300)
+    assert settings.sources.gohighlevel.public_key == VENDOR_GOHIGHLEVEL_KEY
+    assert limits_of(settings.limits) == Limits()
+    assert settings.state == tmp_path / ".circuit"
+
+
+def test_everything_that_the_file_says_is_used(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        """
+        app = "acme.triggers"
+        database_url = "postgresql://db/acme"
+        [worker]
+        children = 4
+        [limits]
+        memory = 67108864
+        wall_time = 2.5
+        [sources.standard.secrets]
+        one = "whsec_b25l"
+        rotating = ["whsec_b2xk", "whsec_bmV3"]
+        [addresses.alerts]
+        url = "https://hooks.example.com/a"
+        [tenants.acme]
+        gohighlevel = ["loc_1", "loc_2"]
+        """,
+    )
+
+    assert (settings.app, settings.database_url, settings.worker.children) == (
+        "acme.triggers",
+        "postgresql://db/acme",
+        4,
+    )
+    assert limits_of(settings.limits) == Limits(memory=67108864, wall_time=2.5)
+    assert isinstance(limits_of(settings.limits).memory, int), "bytes go to the kernel as an integer"
+    assert settings.sources.standard.secrets == {"one": ("whsec_b25l",), "rotating": ("whsec_b2xk", "whsec_bmV3")}
+    assert settings.addresses["alerts"].url == "https://hooks.example.com/a"
+    assert settings.tenants == {"acme": {"gohighlevel": ("loc_1", "loc_2")}}
+
+
+def test_the_environment_wins_over_the_file_and_an_argument_over_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIRCUIT_GATEWAY__PORT", "8081")
+    monkeypatch.setenv("CIRCUIT_APP", "from_env")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://from-env/x")
+    toml = """
+        app = "from_file"
+        database_url = "postgresql://from-file/x"
+        [gateway]
+        port = 8080
+        host = "0.0.0.0"
+        """
+
+    settings = load(tmp_path, toml, app="from_argument")
+
+    assert settings.app == "from_argument"
+    assert settings.gateway.port == 8081
+    assert settings.gateway.host == "0.0.0.0", "the environment replaces one value, not its section"
+    assert settings.database_url == "postgresql://from-env/x"
+
+
+def test_environment_of_others_is_no_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "9999")
+    monkeypatch.setenv("APP", "other")
+
+    assert (load(tmp_path).gateway.port, load(tmp_path).app) == (8000, "app")
+
+
+@pytest.mark.parametrize(
+    ("toml", "names"),
+    [
+        ("[gateway]\nport = 99999", ["gateway.port"]),
+        ("[gateway]\nprot = 80", ["gateway.prot"]),
+        ("[worker]\nchildren = 0\nlease = 0", ["worker.children", "worker.lease"]),
+        ("[worker]\nbatch_size = 201", ["worker.batch_size"]),
+        ("app = 'no module'", ["app"]),
+        ("colour = 'red'", ["colour"]),
+        ("[addresses.alerts]\nurl = 'ftp://x'", ["addresses.alerts.url"]),
+        ("[tenants.acme]\ngohighlevel = 'loc_1'", ["tenants.acme.gohighlevel"]),
+        ("[gateway\nport = 1", [FILE, "line 1"]),
+    ],
+)
+def test_an_error_names_the_setting_and_is_not_a_stack_trace(tmp_path: Path, toml: str, names: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, toml)
+
+    for name in names:
+        assert name in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"app = '\xff'")
+
+    with pytest.raises(ConfigError, match=FILE):
+        load_settings(tmp_path)
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+
+    assert load_settings(tmp_path).app == "app"
+
+
+def test_environment_that_is_not_json_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIRCUIT_TENANTS", "acme")
+
+    with pytest.raises(ConfigError, match="environment.*tenants"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        "[sources.standard.secrets]\none = ['whsec_hunter2', 5]",
+        "[addresses.alerts]\nurl = 'https://x'\nsecret = ['whsec_hunter2']",
+        "[gateway]\nport = 'hunter2'",
+        "database_url = ['postgresql://u:hunter2@h/x']",
+    ],
+)
+def test_an_error_never_shows_a_value_since_it_may_be_a_secret(tmp_path: Path, toml: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, toml)
+
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_settings_cannot_be_changed_afterwards(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+
+    with pytest.raises(ValueError, match="frozen"):
+        settings.app = "other"
+    with pytest.raises(ValueError, match="frozen"):
+        settings.gateway.port = 1
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "5", None, float("nan"), float("inf")])
+def test_a_limit_is_a_positive_number(value: Any) -> None:
+    with pytest.raises(ConfigError, match="limit callouts must be a positive number"):
+        limits_of({"callouts": value})
+
+
+def test_a_limit_that_does_not_exist_is_named_with_the_one_that_was_meant() -> None:
+    with pytest.raises(ConfigError, match=r"'memroy'.*'memory'"):
+        limits_of({"memroy": 5})
+    with pytest.raises(ConfigError, match=r"'x'.*callouts"):
+        limits_of({"x": 5})
