@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -20,7 +21,7 @@ PROMPT = "[bold green]$[/] make demo"
 
 def main() -> int:
     output, code = run([str(Path(sys.executable).parent / "circuit-script"), "demo"])
-    console = Console(record=True, width=WIDTH, force_terminal=True, file=Path(os.devnull).open("w"))
+    console = Console(record=True, width=WIDTH, force_terminal=True, file=io.StringIO())
     console.print(PROMPT)
     console.print(Text.from_ansi(settled(output)))
     svg = console.export_svg(title="circuit-script", theme=MONOKAI)

@@ -69,21 +69,21 @@ class FakeChildren:
         self.size = size
         self.works: list[Work] = []
         self.running = 0
-        self.most = 0
+        self._places = asyncio.Semaphore(size)
 
     def idle(self, tenant: str, share: bool) -> bool:
         return self.running < self.size
 
     async def run(self, work: Work, broker: ExecutionBroker) -> Outcome:
-        self.works.append(work)
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            return await self.handler(work, broker) or Succeeded(broker.usage)
-        except Exception as error:
-            return Failed(str(error), broker.usage)
-        finally:
-            self.running -= 1
+        async with self._places:
+            self.works.append(work)
+            self.running += 1
+            try:
+                return await self.handler(work, broker) or Succeeded(broker.usage)
+            except Exception as error:
+                return Failed(str(error), broker.usage)
+            finally:
+                self.running -= 1
 
     @property
     def batches(self) -> list[list[str]]:
@@ -165,7 +165,7 @@ class Road:
                 self.seen = await self.rows(query, *values)
             except psycopg.OperationalError as error:  # it restarts
                 self.seen = [error]
-            return self.seen == expected
+            return bool(self.seen == expected)
 
         await eventually(holds, lambda: f"{query}: {self.seen!r} is not {expected!r}")
 
@@ -225,7 +225,7 @@ class Road:
         finally:
             await connection.close()
 
-    async def close(self) -> None:
+    async def close_workers(self) -> None:
         for worker in self.workers:
             worker.dispatcher.stop()
         tasks = [worker.task for worker in self.workers]
@@ -234,6 +234,10 @@ class Road:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        self.workers.clear()
+
+    async def close(self) -> None:
+        await self.close_workers()
         await self.client.aclose()
         await self.pool.close()
 

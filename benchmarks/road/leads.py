@@ -22,7 +22,7 @@ KINDS = (
 )  # fmt: skip
 
 TRIGGERS = """
-from circuit_script.agents import LeadScoring
+from circuit_script.agents.virtual_lpr.trigger import LeadScoring
 
 __all__ = ["LeadScoring"]
 """

@@ -72,6 +72,17 @@ class Usage:
         return asdict(self)
 
 
+def amount(limit: str, value: float) -> str:
+    """A limit's value as people read it: seconds, megabytes, or a count."""
+    match limit:
+        case "wall_time" | "cpu_time":
+            return f"{value:.2f} s"
+        case "memory" | "callout_bytes" | "log_bytes":
+            return f"{value / MB:.1f} MB"
+        case _:
+            return f"{value:,.0f}"
+
+
 class LimitExceeded(BaseException):
     """An execution crossed one of its limits.
 
@@ -82,7 +93,7 @@ class LimitExceeded(BaseException):
         self.limit = limit
         self.used = used
         self.ceiling = ceiling
-        super().__init__(f"{limit}: used {used:g} of {ceiling:g}")
+        super().__init__(f"{limit}: used {amount(limit, used)} of {amount(limit, ceiling)}")
 
     def __reduce__(self) -> tuple[type[LimitExceeded], tuple[str, float, float]]:
         return type(self), (self.limit, self.used, self.ceiling)

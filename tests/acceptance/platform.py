@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import psutil
 import psycopg
 
 from circuit_script.db.embedded import EmbeddedPostgres
-from tests.servers import until
+from tests.servers import TEMPLATE, Server, until
 
 COMMAND = str(Path(sys.executable).with_name("circuit-script"))
 START = 60.0
@@ -55,7 +57,6 @@ def write_app(
     triggers: str,
     *,
     public_key: str,
-    port: int = 0,
     top: str = "",
     worker: str = "lease = 1\nbackoff = 0.05",
     more: str = "",
@@ -64,7 +65,7 @@ def write_app(
 
     ``top`` and ``more`` are lines of circuit.toml before and after the sections that every test needs.
     """
-    port = port or free_port()
+    port = free_port()
     ran = subprocess.run([COMMAND, "init", str(folder)], capture_output=True, text=True, timeout=START)
     assert ran.returncode == 0, ran.stderr
     config = CONFIG.format(top=top, port=port, worker=worker, public_key=public_key, more=more)
@@ -144,8 +145,9 @@ class Platform:
 
     def one(self, role: str) -> psutil.Process:
         """The one process of a role; waits for it, since the role may just be starting again."""
-        until(lambda: bool(self.find(role)), f"there is a {role}", START)
-        return self.find(role)[0]
+        found: list[psutil.Process] = []
+        until(lambda: bool(found.extend(self.find(role)) or found), f"there is a {role}", START)
+        return found[0]
 
     def signal(self, number: signal.Signals) -> None:
         """To the supervisor alone, as an init system does."""
@@ -218,9 +220,17 @@ def family(pid: int) -> list[psutil.Process]:
     """A process and everything below it that still lives."""
     try:
         head = psutil.Process(pid)
-        return [each for each in (head, *head.children(recursive=True)) if each.status() != psutil.STATUS_ZOMBIE]
+        return [each for each in (head, *head.children(recursive=True)) if lives(each)]
     except psutil.NoSuchProcess:
         return []
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs, or at least is not dead and only waiting for its parent to notice."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def left_behind(folder: Path) -> list[psutil.Process]:
@@ -228,7 +238,7 @@ def left_behind(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if any(str(folder) in each for each in process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+            if any(str(folder) in each for each in process.cmdline()) and lives(process):
                 found.append(process)
     return found
 
@@ -241,8 +251,6 @@ def kill(processes: Sequence[psutil.Process]) -> None:
 
 def answers(port: int, path: str) -> int:
     """The status of a GET, 0 while nobody answers."""
-    import http.client
-
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -273,5 +281,13 @@ def running(platform: Platform) -> Iterator[Platform]:
         platform.end()
 
 
-def summary(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
+@contextlib.contextmanager
+def served(server: Server, triggers: str, **settings: str) -> Iterator[Platform]:
+    """A platform on a fresh database of ``server``, for the tests of a module."""
+    database = server.create_database(TEMPLATE)
+    with tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp") as parent:
+        folder = Path(parent) / "app"
+        port = write_app(folder, triggers, **settings)
+        with running(Platform(folder, port, server.url(database))) as platform:
+            yield platform
+    server.drop_database(database)

@@ -5,25 +5,37 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 import pytest
 
 from circuit_script.cli.demo.vendor import Vendor
-from tests.acceptance.platform import Platform, running, write_app
+from tests.acceptance.platform import Platform, served
 from tests.acceptance.promises import TALLY, hooks, kept
-from tests.acceptance.vendor import Load, Receiver, Sent, contact_stream
+from tests.acceptance.vendor import Load, Receiver, Sent, contact_stream, make_vendor, receiving
+from tests.servers import Server
 
 ROLES = ("gateway", "worker", "zygote", "child")
 
 
-@pytest.fixture
-def platform(app_folder: Path, database: str, vendor: Vendor, receiver: Receiver) -> Iterator[Platform]:
-    folder = app_folder / "app"
-    port = write_app(folder, TALLY, public_key=vendor.public_key, more=hooks(receiver))
-    with running(Platform(folder, port, database)) as started:
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def platform(embedded_server: Server, receiver: Receiver) -> Iterator[Platform]:
+    """One for all: each test also finds what those before it left."""
+    with served(embedded_server, TALLY, public_key=make_vendor().public_key, more=hooks(receiver)) as started:
         yield started
+
+
+@pytest.fixture
+def vendor(chance: random.Random) -> Vendor:
+    vendor = make_vendor()
+    vendor.random.seed(chance.random())  # else each test's contacts would be the last one's
+    return vendor
 
 
 def streams_of(vendor: Vendor, contacts: int, steps: int) -> list[list[Sent]]:
@@ -39,9 +51,9 @@ def strike(platform: Platform, load: Load, role: str, shares: list[float], chanc
     """Kill a process of the role each time another share of the load is acknowledged."""
     for share in shares:
         load.wait_for(share)
-        platform.one(role)
-        with suppress(psutil.NoSuchProcess, IndexError):
-            chance.choice(platform.find(role)).kill()
+        first = platform.one(role)
+        with suppress(psutil.NoSuchProcess):
+            chance.choice(platform.find(role) or [first]).kill()
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -43,36 +43,25 @@ def owned_by(platform: Platform, worker: Platform) -> int:
     return int(platform.value(statement, worker.process.pid))
 
 
-def test_the_other_worker_takes_over_from_one_that_was_killed(
+def test_one_frozen_beyond_its_lease_is_fenced_and_one_killed_is_replaced(
     hosts: list[Platform], vendor: Vendor, receiver: Receiver, chance: random.Random
 ) -> None:
     one, two, door = hosts
     streams = [contact_stream(vendor, 6, poison=each == 0) for each in range(60)]
     with Load(door.port, streams) as load:
-        load.wait_for(chance.uniform(0.2, 0.7))
-        one.process.kill()
-        one.process.wait()
-        load.wait_for(1.0)
-    door.wait_settled()
-    assert owned_by(door, two) == 64
-    kept(door, load, receiver, poisoned={streams[0][0].contact})
-
-
-def test_a_worker_frozen_for_longer_than_its_lease_is_fenced_and_comes_back(
-    hosts: list[Platform], vendor: Vendor, receiver: Receiver, chance: random.Random
-) -> None:
-    one, two, door = hosts
-    streams = [contact_stream(vendor, 6, poison=each == 0) for each in range(60)]
-    with Load(door.port, streams) as load:
-        load.wait_for(chance.uniform(0.2, 0.7))
+        load.wait_for(chance.uniform(0.1, 0.6))
         with frozen(one):
             until(lambda: owned_by(door, two) == 64, "the other has taken its lanes", 30)
             load.wait_for(1.0)
             door.wait_settled()
         until(lambda: owned_by(door, one) > 0, "the frozen one has lanes again", 30)
-        with Load(door.port, [contact_stream(vendor, 3) for _ in range(40)]) as more:
-            more.wait_for(1.0)
+    with Load(door.port, [contact_stream(vendor, 6) for _ in range(60)]) as more:
+        more.wait_for(chance.uniform(0.1, 0.8))
+        two.process.kill()
+        two.process.wait()
+        more.wait_for(1.0)
     door.wait_settled()
+    assert owned_by(door, one) == 64
     load.acknowledged += more.acknowledged
     kept(door, load, receiver, poisoned={streams[0][0].contact})
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NoReturn
+from typing import Any
 
 from circuit_script.cli.demo.vendor import Signed, Vendor
 from tests.servers import until
@@ -208,7 +208,3 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             """Silence."""
 
     return Handler
-
-
-def never(*_: object) -> NoReturn:
-    raise AssertionError("this was not to happen")

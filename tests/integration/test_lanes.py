@@ -9,8 +9,6 @@ from circuit_script.db.pool import Connection
 from circuit_script.events.lanes import LANES, Lanes
 from tests.road import Road, open_road
 
-pytestmark = pytest.mark.every_server
-
 
 @pytest.fixture
 async def road(database: str, pooler: bool) -> AsyncIterator[Road]:
@@ -43,6 +41,7 @@ async def test_the_first_worker_takes_every_lane(connection: Connection) -> None
     assert (await lanes.beat(connection)).won == {}
 
 
+@pytest.mark.every_server
 async def test_two_workers_share_when_the_first_gives_what_it_owes(connection: Connection) -> None:
     first, second = Lanes(uuid7(), 10), Lanes(uuid7(), 10)
     await first.beat(connection)
@@ -59,6 +58,7 @@ async def test_two_workers_share_when_the_first_gives_what_it_owes(connection: C
     assert (await first.beat(connection)).owed == 0
 
 
+@pytest.mark.every_server
 async def test_lanes_of_an_expired_worker_are_taken_with_a_higher_epoch(road: Road, connection: Connection) -> None:
     gone, heir = Lanes(uuid7(), 10), Lanes(uuid7(), 10)
     await gone.beat(connection)
@@ -124,6 +124,7 @@ async def test_leaving_frees_the_lanes_at_once(connection: Connection, road: Roa
     assert await road.rows("SELECT id FROM circuit.workers") == [staying.worker]
 
 
+@pytest.mark.every_server
 async def test_what_a_fenced_worker_releases_or_marks_changes_nothing(road: Road, connection: Connection) -> None:
     fenced, owner = Lanes(uuid7(), 10), Lanes(uuid7(), 10)
     await fenced.beat(connection)

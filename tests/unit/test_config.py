@@ -132,7 +132,7 @@ def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
 def test_environment_that_is_not_json_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIRCUIT_TENANTS", "acme")
 
-    with pytest.raises(ConfigError, match="environment.*tenants"):
+    with pytest.raises(ConfigError, match=r"environment.*tenants"):
         load(tmp_path)
 
 

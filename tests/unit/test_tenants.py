@@ -5,7 +5,10 @@ import pytest
 from circuit_script.errors import ConfigError
 from circuit_script.tenants import DEFAULT, TenantMap
 
-MAP = {"acme": {"gohighlevel": ("loc_1", "loc_2"), "standard": ("shop",)}, "bolt": {"gohighlevel": ("loc_3",)}}
+MAP: dict[str, dict[str, tuple[str, ...]]] = {
+    "acme": {"gohighlevel": ("loc_1", "loc_2"), "standard": ("shop",)},
+    "bolt": {"gohighlevel": ("loc_3",)},
+}
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def run(
     role: Annotated[Role, typer.Option(help="Run one role only, on a host of its own.")] = Role.all,
     port: Annotated[int | None, typer.Option(help="Port of the gateway (0 picks a free one).")] = None,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
-    supervised: Annotated[bool, typer.Option(hidden=True)] = False,
+    supervised: Annotated[int, typer.Option(hidden=True, help="The supervisor's process.")] = 0,
 ) -> None:
     """Run the app: PostgreSQL, gateway and worker. SIGTERM drains and exits 0."""
     overrides: dict[str, Any] = {}
@@ -49,26 +49,26 @@ def run(
             uvloop.run(_worker(settings, ready_fd, supervised))
 
 
-def _begin(role: str, supervised: bool) -> None:
+def _begin(role: str, supervised: int) -> None:
     configure_logging(role)
     hide_from_children()
     if supervised:
-        die_with_parent(by=signal.SIGTERM)
+        die_with_parent(supervised, by=signal.SIGTERM)
 
 
-async def _gateway(settings: Settings, ready_fd: int | None, supervised: bool) -> None:
+async def _gateway(settings: Settings, ready_fd: int | None, supervised: int) -> None:
     from circuit_script.gateway.serve import run_gateway  # optional on a worker-only host: loads FastAPI
 
     _begin("gateway", supervised)
-    url = await database_of(settings, started=supervised)
+    url = await database_of(settings, started=bool(supervised))
     await run_gateway(settings, url, on_ready=lambda address: _say_ready(ready_fd, address))
 
 
-async def _worker(settings: Settings, ready_fd: int | None, supervised: bool) -> None:
+async def _worker(settings: Settings, ready_fd: int | None, supervised: int) -> None:
     from circuit_script.wiring import Worker, run_worker  # only this role needs it
 
     _begin("worker", supervised)
-    url = await database_of(settings, started=supervised)
+    url = await database_of(settings, started=bool(supervised))
 
     def ready(worker: Worker) -> None:
         loop = asyncio.get_running_loop()

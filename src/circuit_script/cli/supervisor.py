@@ -49,6 +49,10 @@ class RoleProcess:
     since: float = field(default_factory=time.monotonic)
 
 
+class Explained(StartError):
+    """Circuit Script cannot start."""
+
+
 class Supervisor:
     """``serve`` without a role: PostgreSQL (if embedded), worker, gateway."""
 
@@ -67,10 +71,12 @@ class Supervisor:
                 loop.add_signal_handler(each, self._signalled)
             self._port_is_free()
             _say("starting PostgreSQL" if self._settings.database_url is None else "connecting to the database")
-            await database_of(self._settings)
             try:
+                await database_of(self._settings)
                 await self._start_roles()
                 await self._stop.wait()
+            except Explained:
+                raise SystemExit(EXPLAINED) from None
             finally:
                 await self._end()
 
@@ -81,6 +87,8 @@ class Supervisor:
             for each in self._roles.values():
                 with contextlib.suppress(ProcessLookupError):
                     each.process.kill()
+            if self._settings.database_url is None:
+                EmbeddedPostgres(self._settings.folder).dismiss()
             _say("stopped at once. What was acknowledged is in the ledger and goes on at the next start.")
             os._exit(130)
         _say("stopping: what runs is finished first (again to stop at once)")
@@ -142,10 +150,11 @@ class Supervisor:
         """Start a role and wait until it says that it is ready. Raises StartError when it ends instead."""
         receive, send = os.pipe()
         command = [
-            sys.executable, "-m", "circuit_script.cli", "serve", "--role", name, "--supervised",
+            sys.executable, "-m", "circuit_script.cli", "serve", "--role", name, "--supervised", str(os.getpid()),
             "--folder", str(self._settings.folder), "--port", str(self._port(name)), "--ready-fd", str(send),
         ]  # fmt: skip
-        process = await asyncio.create_subprocess_exec(*command, pass_fds=[send])
+        # In a session of its own: the terminal's Ctrl-C is for us, who end the roles in their order.
+        process = await asyncio.create_subprocess_exec(*command, pass_fds=[send], start_new_session=True)
         os.close(send)
         async with _reading(receive) as reader:
             try:
@@ -157,7 +166,8 @@ class Supervisor:
             code = await process.wait()
             if self._stop.is_set():
                 return RoleProcess(name, process, "")
-            raise StartError(f"The {name} ended with status {code}; what it said stands above.")
+            kind = Explained if code == EXPLAINED else StartError
+            raise kind(f"The {name} ended with status {code}; what it said stands above.")
         role = self._roles[name] = RoleProcess(name, process, words.decode().strip())
         return role
 

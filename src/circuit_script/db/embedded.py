@@ -21,6 +21,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -51,7 +52,7 @@ work_mem = 8MB
 maintenance_work_mem = 64MB
 fsync = on
 synchronous_commit = on
-wal_compression = on
+wal_compression = off
 max_wal_size = 1GB
 min_wal_size = 128MB
 checkpoint_timeout = 10min
@@ -106,15 +107,17 @@ class EmbeddedPostgres:
                     bin_, _ = server_user.binaries(user)
                     await user.run(bin_ / "pg_ctl", "stop", "-D", home / "data", "-m", "fast", "-t", "60", cwd=home)
 
+    def dismiss(self) -> None:
+        """Tell it to stop, and do not wait: whoever uses it is cut off, what is committed stays."""
+        home = self._home_so_far()
+        if home is not None and server_lock.is_running(home / "data"):
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(int((home / "data" / "postmaster.pid").read_text("ascii").split("\n", 1)[0]), signal.SIGINT)
+
     def running(self) -> bool:
         """Whether its process lives (it may still be starting or recovering)."""
         home = self._home_so_far()
-        try:
-            pid = int((home / "data" / "postmaster.pid").read_text("ascii").split("\n", 1)[0]) if home else 0
-            os.kill(pid, 0)
-        except (OSError, ValueError):
-            return False
-        return pid > 0
+        return home is not None and server_lock.is_running(home / "data")
 
     @property
     def superuser_url(self) -> str:

@@ -252,12 +252,16 @@ def _records(settlements: Sequence[Settlement]) -> tuple[list[tuple[Any, ...]], 
 
 
 def _local_effect(settlement: Settlement) -> tuple[Any, ...] | None:
-    """One row a settlement for what it wrote to the built-in CRM, so that it can be shown and repaired."""
+    """One row a settlement for what it wrote to the built-in CRM: ids by operation, object and fields. The values
+    stand in the records; nothing large is stored twice."""
     if not settlement.writes:
         return None
     row = settlement.rows[0]
-    names = sorted({f"{each.op} {each.object}" for each in settlement.writes})
-    payload = _json([[each.op, each.object, each.id, each.fields] for each in settlement.writes])
+    written: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for each in settlement.writes:
+        written.setdefault((each.op, each.object, tuple(each.fields)), []).append(each.id)
+    names = sorted({f"{op} {object_}" for op, object_, _ in written})
+    payload = _json([[*kind, ids] for kind, ids in written.items()])
     return (settlement.execution, settlement.tenant, settlement.execution, settlement.release, row.lane,
             row.order_hash, "local", ", ".join(names)[:200], "records", None, payload, "delivered")  # fmt: skip
 

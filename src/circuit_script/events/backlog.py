@@ -42,6 +42,7 @@ class Queued:
     journal: dict[bytes, bytes] = field(default_factory=dict)
     since: float = 0.0
     running: bool = False
+    lost: int = 0
     delayed: bool = False
 
     @property
@@ -72,7 +73,7 @@ class Backlog:
         self._groups: dict[str, dict[GroupKey, deque[Queued]]] = {}
         self._turns: deque[str] = deque()
         self._count: dict[str, int] = {}
-        self._timers: list[tuple[float, int, Queued, bool]] = []
+        self._timers: list[tuple[float, bool, int, Queued]] = []  # at one moment, ends of holds come first
         self._ticket = itertools.count()
         self.skipped: dict[str, int] = {}
 
@@ -208,13 +209,13 @@ class Backlog:
 
     def _delay(self, row: Queued, now: float, wait: float, hold: float) -> None:
         row.delayed = True
-        heapq.heappush(self._timers, (now + wait, next(self._ticket), row, True))
+        heapq.heappush(self._timers, (now + wait, True, next(self._ticket), row))
         if hold < wait:
-            heapq.heappush(self._timers, (now + max(0.0, hold), next(self._ticket), row, False))
+            heapq.heappush(self._timers, (now + max(0.0, hold), False, next(self._ticket), row))
 
     def _ring(self, now: float) -> None:
         while self._timers and self._timers[0][0] <= now:
-            _, _, row, due = heapq.heappop(self._timers)
+            _, due, _, row = heapq.heappop(self._timers)
             if not self._is_known(row):
                 continue
             if not due:

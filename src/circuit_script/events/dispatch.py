@@ -30,6 +30,8 @@ AWAKE = 0.1
 AHEAD = 16
 AHEAD_ROWS = 64
 TICK = 0.004
+LOADED_TICK = 0.01
+LOADED = 400  # events a second from which larger batches are worth a wait
 QUICK_LINGER = 0.002
 LONG_LINGER = 0.025
 RETIRED = "the live release has no such handler"
@@ -203,7 +205,7 @@ class Dispatcher:
 
     def _pace(self, spec: HandlerSpec) -> Pace:
         """Milliseconds when idle, longer under load: larger batches cost less per event."""
-        linger = QUICK_LINGER if self._rate < 400 else LONG_LINGER
+        linger = QUICK_LINGER if self._rate < LOADED else LONG_LINGER
         return Pace(spec.batch_size, linger)
 
     def _may_run(self, tenant: str, spec: HandlerSpec) -> bool:
@@ -286,7 +288,8 @@ class Dispatcher:
             await self._pause(0)
         elif soon or self._running or moment - self._seen_work < AWAKE:
             await self._stay_awake(connection)
-            await self._pause(min(beat, max(due, 0.001) if due else TICK, TICK))
+            tick = TICK if self._rate < LOADED else LOADED_TICK
+            await self._pause(min(beat, max(due, 0.001) if due else tick, tick))
         elif not self._asleep:
             self._asleep = True
             await self._lanes.sleep(connection, True)

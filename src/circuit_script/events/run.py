@@ -33,6 +33,7 @@ log = structlog.get_logger()
 
 RowKey = tuple[int, int]
 MAX_DETAIL = 8000
+LOST_AT_MOST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,9 @@ class Runner:
             remaining=lambda: started + work.limits.wall_time - time.monotonic(),
         )
         outcome = await self._parts.children.run(work, broker)
+        if isinstance(outcome, Failed) and outcome.blameless and _may_be_lost_again(rows):
+            log.warning("execution.lost", execution=str(work.execution), reason=outcome.reason, next="it runs again")
+            return Again(waits={(row.id, row.handler): (0.1, 300.0) for row in rows})
         verdict = judge(outcome, len(rows), unattributed=unit.unattributed)
         settlement = self._concluded(work, items, unit, outcome, verdict, epochs)
         again = await self._commit(settlement, rows)
@@ -256,6 +260,13 @@ class Runner:
                 wait, hold = _left(row)
                 waits[row.id, row.handler] = (max(wait, 0.05), max(hold, 1.0))
         return Again(waits=waits, fenced=True)
+
+
+def _may_be_lost_again(rows: Sequence[Queued]) -> bool:
+    """A handler that ends its host each time is to blame after all."""
+    for row in rows:
+        row.lost += 1
+    return all(row.lost <= LOST_AT_MOST for row in rows)
 
 
 def _left(row: Queued) -> tuple[float, float]:

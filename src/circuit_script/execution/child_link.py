@@ -36,6 +36,7 @@ MAX_UNSENT = 64 * MB
 HEADROOM = 32 * MB  # between the ceiling, which the watch holds, and the kernel's hard stop
 GROWTH = 32 * MB  # a child that stays larger than this is not used again
 CLOSED = "the handler closed its connection to the platform"
+HOST_ENDED = "the process that hosts the handlers ended"
 GARBAGE = "the handler wrote garbage on its connection to the platform"
 LAST_WORDS = 8000
 HANG_UP_PATIENCE = 0.02
@@ -167,6 +168,12 @@ class ChildLink:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    def hang_up(self) -> None:
+        """Let an idle one end by itself."""
+        self._doomed = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
     def discard(self, why: str) -> None:
         """Forget it without a process: it was never forked, or its zygote is gone."""
         if not self.gone:
@@ -182,12 +189,12 @@ class ChildLink:
     def _on_readable(self) -> None:
         try:
             while not self._paused:
-                chunk = self._socket.recv(BUFFER)
-                if not chunk:
+                size = self._socket.recv_into(_received)
+                if not size:
                     return self._hang_up(CLOSED)
-                for body in self._frames.feed(chunk):
+                for body in self._frames.feed(bytes(_received[:size])):
                     self._on_message(to_parent.decode(body))
-                if len(chunk) < BUFFER:
+                if size < RECEIVE:
                     return None
         except BlockingIOError:
             return None
@@ -235,6 +242,7 @@ class ChildLink:
 
     def _on_exit(self) -> None:
         """The process is dead; the zygote will say how, once its orphans are killed."""
+        self._doomed = True
         self._loop.remove_reader(self._pidfd)
         if not self._paused:
             self._on_readable()

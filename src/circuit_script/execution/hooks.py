@@ -24,13 +24,20 @@ def install() -> None:
 def silence_forks(wire: Wire) -> None:
     """A process that the handler forks must not speak on the child's socket, nor outlive the child."""
 
+    forking = 0
+
+    def notice() -> None:
+        nonlocal forking
+        forking = os.getpid()
+        _on_process()
+
     def silence() -> None:
         with suppress(OSError):
             wire.close()
         with suppress(OSError):
-            hardening.die_with_parent()
+            hardening.die_with_parent(forking)
 
-    os.register_at_fork(before=_on_process, after_in_child=silence)
+    os.register_at_fork(before=notice, after_in_child=silence)
 
 
 def _on_event(event: str, arguments: tuple[Any, ...]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from circuit_script.governor import Limits, Usage
+from circuit_script.governor import Limits, Usage, amount
 
 Fields = dict[str, Any]
 
@@ -54,12 +54,16 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The handler raised, left its process, or crashed it. ``suspect`` is the index of the record it worked on."""
+    """The handler raised, left its process, or crashed it. ``suspect`` is the index of the record it worked on.
+
+    ``blameless`` says that the platform ended it, so that it does not count as an attempt.
+    """
 
     reason: str
     usage: Usage
     detail: str = ""
     suspect: int | None = None
+    blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Breached:
 
     @property
     def reason(self) -> str:
-        return f"limit {self.limit} exceeded: {self.used:g} of {self.ceiling:g}"
+        return f"limit {self.limit} exceeded: {amount(self.limit, self.used)} of {amount(self.limit, self.ceiling)}"
 
 
 Outcome = Succeeded | Failed | Breached

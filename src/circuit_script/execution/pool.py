@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuit_script.errors import AppError, CircuitError
-from circuit_script.execution.child_link import ChildLink
+from circuit_script.errors import AppError
+from circuit_script.execution.child_link import HOST_ENDED, ChildLink
 from circuit_script.execution.outcome import Failed, Outcome, Work
 from circuit_script.execution.run import Broker, Execution, Unsendable, frame_of
 from circuit_script.execution.zygote_link import Manifest, ZygoteLink
@@ -20,10 +20,14 @@ from circuit_script.governor import Limits
 
 __all__ = ["Broker", "ChildInfo", "Manifest", "Pool"]
 
-PARKED = 8  # children that wait for more work of their tenant
+PARKED = 16  # children that wait for more work of their tenant
 FIRST_RESTART, LAST_RESTART = 0.05, 5.0  # seconds between attempts to restart a zygote
 FORK_RETRY = 0.25
-ABANDONED = 3  # children that may be gone before they begin, in a row, for one batch
+ABANDONED = 10  # children that may be gone before they begin, in a row, for one batch
+
+GOODBYE = 0.5  # seconds that processes have to end by themselves when the worker stops
+STOPPED = "the worker stops"
+NEVER_BEGAN = "the processes that should have run it ended before they began"
 
 _logger = logging.getLogger(__name__)
 
@@ -35,6 +39,10 @@ class ChildInfo:
     pid: int
     busy: bool
     tenant: str | None
+
+
+class _Stopping(Exception):
+    """No child will come any more."""
 
 
 class Pool:
@@ -66,7 +74,8 @@ class Pool:
         self._number = 0
         self._stopping = False
         self._restart: asyncio.Task[None] | None = None
-        self._empty = asyncio.Event()
+        self._childless = asyncio.Event()  # while stopping: no child is left
+        self._empty = asyncio.Event()  # and no zygote
 
     async def start(self) -> Manifest:
         """Import the app and fork the first children. Raises AppError with file and line when the app is wrong."""
@@ -82,12 +91,19 @@ class Pool:
             self._restart.cancel()
         for waiting in self._waiting:
             if not waiting.done():
-                waiting.set_exception(CircuitError("the worker stops."))
+                waiting.set_exception(_Stopping())
         for child in list(self._children.values()):
-            child.kill("the worker stops")
-        if self._zygote is not None:
-            self._zygote.kill()
-            await self._empty.wait()
+            if child.listener is None:
+                child.hang_up()
+            else:
+                child.kill(STOPPED)
+        if self._zygote is None:
+            return
+        if self._children:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._childless.wait(), GOODBYE)
+        self._zygote.hang_up(GOODBYE)
+        await self._empty.wait()
 
     def idle(self, tenant: str, share: bool) -> bool:
         """Whether a batch of this tenant could begin now, or as soon as a child is forked."""
@@ -120,7 +136,9 @@ class Pool:
                     outcome = await self._attempt(work, broker, frame)
                     if outcome is not None:
                         return outcome
-                return Failed("the processes that should have run it ended before they began", broker.usage)
+                return Failed(NEVER_BEGAN, broker.usage, blameless=True)
+            except _Stopping:
+                return Failed(STOPPED, broker.usage, blameless=True)
             finally:
                 self._running -= 1
                 self.on_change()
@@ -136,20 +154,19 @@ class Pool:
     async def _child_for(self, key: tuple[str | None, int]) -> ChildLink:
         """One that has served this tenant with this ceiling of memory, or a fresh one."""
         for child in reversed(self._parked):
-            if child.key == key:
+            if child.key == key and not child.doomed:
                 self._parked.remove(child)
                 return child
-        if self._fresh:
-            child = self._fresh.popleft()
-        else:
-            child = await self._next_fresh()
+        child = next((child for child in self._fresh if not child.doomed), None) or await self._next_fresh()
+        with suppress(ValueError):
+            self._fresh.remove(child)
         child.key = key
         self._top_up()
         return child
 
     async def _next_fresh(self) -> ChildLink:
         if self._stopping:
-            raise CircuitError("the worker stops.")
+            raise _Stopping
         waiting: asyncio.Future[ChildLink] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         self._top_up()
@@ -164,11 +181,12 @@ class Pool:
                 self._waiting.remove(waiting)
 
     def _take_back(self, child: ChildLink) -> None:
-        if not child.doomed:
-            self._parked.append(child)
-            if len(self._parked) > PARKED:
-                self._parked.popleft().kill()
-        self._top_up()
+        if child.doomed:
+            return self._top_up()
+        self._parked.append(child)
+        if len(self._parked) > PARKED:
+            self._parked.popleft().kill()
+        return None
 
     def _top_up(self) -> None:
         """Order children: enough that a change of tenant finds one ready."""
@@ -231,9 +249,9 @@ class Pool:
             return
         self._zygote = None
         for child in list(self._children.values()):
-            child.kill("the process that hosts the handlers ended")
+            child.kill(HOST_ENDED)
             if not child.pid:
-                child.discard("the process that hosts the handlers ended")
+                child.discard(HOST_ENDED)
         self._when_empty()
         if not self._stopping and self._manifest is not None:
             self._restart = asyncio.get_running_loop().create_task(self._raise_again(self._manifest))
@@ -257,5 +275,7 @@ class Pool:
         self.on_change()
 
     def _when_empty(self) -> None:
-        if self._stopping and self._zygote is None and not self._children:
-            self._empty.set()
+        if self._stopping and not self._children:
+            self._childless.set()
+            if self._zygote is None:
+                self._empty.set()

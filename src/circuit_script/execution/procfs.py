@@ -26,7 +26,7 @@ def children_of(pid: int) -> list[int]:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return [int(child) for child in file.read().split()]
     except FileNotFoundError:
-        if os.path.exists("/proc/self/task/self/children") or not os.path.exists(f"/proc/{pid}"):
+        if os.path.exists("/proc/thread-self/children") or not os.path.exists(f"/proc/{pid}"):
             return []
         return _children_by_search(pid)
     except OSError:

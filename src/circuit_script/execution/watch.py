@@ -34,28 +34,21 @@ class Watch:
         self._ticks = 0
         self._last_look: Extent | None = None
         self.memory = 0
+        self.wall_time = self.cpu_time = 0.0
         self._timer = self._loop.call_later(min(TICK, limits.wall_time), self._tick)
 
     def stop(self) -> None:
         """The run is over."""
         self._timer.cancel()
 
-    @property
-    def wall_time(self) -> float:
-        return time.monotonic() - self._started
-
-    @property
-    def cpu_time(self) -> float:
-        self._cpu = max(self._cpu, cpu_time(self._child.pid) - self._cpu_before)  # a dead one has no clock any more
-        return self._cpu + sum(self._below.values())
-
     def settle(self, usage: Usage) -> LimitExceeded | None:
         """Take the last measures into ``usage``, and say whether one is over its limit."""
         with suppress(OSError):
             self._last_look = self._child.extent()
             self._see(self._last_look.resident - self._child.baseline.resident)
+        crossed = self._crossed()
         usage.wall_time, usage.cpu_time, usage.memory = self.wall_time, self.cpu_time, self.memory
-        return self._crossed()
+        return crossed
 
     @property
     def reusable(self) -> bool:
@@ -86,8 +79,14 @@ class Watch:
         self.memory = max(self.memory, memory)
 
     def _crossed(self) -> LimitExceeded | None:
-        for limit in ("wall_time", "cpu_time", "memory"):
-            used, ceiling = getattr(self, limit), getattr(self._limits, limit)
-            if used > ceiling:
-                return LimitExceeded(limit, used, ceiling)
+        self.wall_time = time.monotonic() - self._started
+        self._cpu = max(self._cpu, cpu_time(self._child.pid) - self._cpu_before)  # a dead one has no clock any more
+        self.cpu_time = self._cpu + sum(self._below.values())
+        limits = self._limits
+        if self.wall_time > limits.wall_time:
+            return LimitExceeded("wall_time", self.wall_time, limits.wall_time)
+        if self.cpu_time > limits.cpu_time:
+            return LimitExceeded("cpu_time", self.cpu_time, limits.cpu_time)
+        if self.memory > limits.memory:
+            return LimitExceeded("memory", self.memory, limits.memory)
         return None

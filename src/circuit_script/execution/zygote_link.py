@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +68,7 @@ class ZygoteLink:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[Manifest] = self._loop.create_future()
         self._handlers: list[HandlerSpec] = []
-        self._close: list[Callable[[], object]] = []
+        self._killing: asyncio.TimerHandle | None = None
         self.pid = 0
 
     async def start(self) -> Manifest:
@@ -111,6 +110,12 @@ class ZygoteLink:
         """Order a child, with its end of the socket and its shared memory. Raises OSError when the zygote is gone."""
         socket.send_fds(self._control, [encode(Fork(number))], [sock.fileno(), memory])
 
+    def hang_up(self, patience: float) -> None:
+        """Let the zygote end by itself, with what children it still has; kill it after ``patience`` seconds."""
+        with suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)
+        self._killing = self._loop.call_later(patience, self.kill)
+
     def kill(self) -> None:
         """End the zygote, and with it every child."""
         with suppress(ProcessLookupError, OSError):
@@ -150,6 +155,8 @@ class ZygoteLink:
                 self._parent.on_ended(pid, code)
 
     def _on_death(self) -> None:
+        if self._killing is not None:
+            self._killing.cancel()
         with suppress(OSError):
             self._on_readable()  # its last words
         self._loop.remove_reader(self._control)

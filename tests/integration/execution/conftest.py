@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +115,9 @@ async def pool_of(tmp_path: Path) -> AsyncIterator[PoolOf]:
 
     yield make
     for pool in started:
-        zygote = pool.zygote_pid
-        children = [child.pid for child in pool.children]
+        processes = [pool.zygote_pid, *(child.pid for child in pool.children)]
         await asyncio.wait_for(pool.stop(), 5)
-        await until(lambda: not any(map(alive, [zygote, *children])))
+        await until(partial(_all_dead, processes))
 
 
 async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
@@ -133,6 +133,10 @@ def alive(pid: int) -> bool:
     with suppress(OSError), open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
     return False
+
+
+def _all_dead(processes: Sequence[int]) -> bool:
+    return not any(map(alive, processes))
 
 
 def descriptors() -> int:

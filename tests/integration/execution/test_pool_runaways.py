@@ -54,6 +54,7 @@ def spins_and_swallows(context):
 
 @handler
 async def sleeps(context):
+    log.info("begun")
     await asyncio.sleep(60)
 
 @handler
@@ -497,9 +498,9 @@ async def test_another_ceiling_of_memory_takes_another_child(pool_of: PoolOf) ->
 
 
 async def test_a_killed_child_fails_its_execution_only_and_an_idle_one_nothing(pool_of: PoolOf) -> None:
-    bench = await pool_of(APP)
-    running = asyncio.create_task(bench.run("sleeps"))
-    await until(lambda: any(child.busy for child in bench.pool.children))
+    bench, broker = await pool_of(APP), Recorder()
+    running = asyncio.create_task(bench.run("sleeps", broker=broker))
+    await until(lambda: broker.messages == ["begun"])
     os.kill(next(child.pid for child in bench.pool.children if child.busy), signal.SIGKILL)
     outcome = await running
     assert isinstance(outcome, Failed)
@@ -511,10 +512,10 @@ async def test_a_killed_child_fails_its_execution_only_and_an_idle_one_nothing(p
 
 
 async def test_a_killed_zygote_takes_its_children_along_and_is_replaced(pool_of: PoolOf) -> None:
-    bench = await pool_of(APP)
+    bench, broker = await pool_of(APP), Recorder()
     assert isinstance(await bench.run("good"), Succeeded)
-    running = asyncio.create_task(bench.run("sleeps"))
-    await until(lambda: any(child.busy for child in bench.pool.children))
+    running = asyncio.create_task(bench.run("sleeps", broker=broker))
+    await until(lambda: broker.messages == ["begun"])
     zygote, children = bench.pool.zygote_pid, [child.pid for child in bench.pool.children]
     os.kill(zygote, signal.SIGKILL)
     outcome = await running
@@ -528,7 +529,10 @@ async def test_a_killed_zygote_takes_its_children_along_and_is_replaced(pool_of:
 
 async def test_work_that_meets_a_dying_zygote_waits_for_the_next(pool_of: PoolOf) -> None:
     bench = await pool_of(APP)
+    processes = [bench.pool.zygote_pid, *(child.pid for child in bench.pool.children)]
     os.kill(bench.pool.zygote_pid, signal.SIGKILL)
+    while any(map(alive, processes)):
+        pass  # without a pause: the pool must not have heard of it when the work comes
     outcomes = await asyncio.gather(*[bench.run("good", tenant=str(n)) for n in range(4)])
     assert all(isinstance(outcome, Succeeded) for outcome in outcomes)
 

@@ -9,7 +9,7 @@ import pytest
 
 from circuit_script.errors import AppError
 from circuit_script.execution.outcome import Breached, Failed, Succeeded
-from circuit_script.execution.pool import Pool
+from circuit_script.execution.pool import PARKED, Pool
 from tests.integration.execution.conftest import PoolOf, Recorder, alive, descriptors, until
 
 APP = """
@@ -242,19 +242,27 @@ async def test_batches_beyond_the_size_wait_for_a_place(pool_of: PoolOf) -> None
 
 async def test_two_hundred_executions_leak_no_descriptor(pool_of: PoolOf) -> None:
     bench = await pool_of(APP)
-    for tenant in range(20):
+    for tenant in range(40):
         await bench.run("who", tenant=str(tenant))
-    await until(lambda: len(bench.pool.children) <= 11)
+    await until(lambda: len(bench.pool.children) <= PARKED + 3)
     before = descriptors()
     for tenant in range(200):
         assert isinstance(await bench.run("who", tenant=str(tenant)), Succeeded)
     await until(lambda: descriptors() <= before + 7)
 
 
+WAITS = """
+@trigger("Contact", ["afterInsert"])
+async def waits(context):
+    log.info("begun")
+    await asyncio.sleep(60)
+"""
+
+
 async def test_a_cancelled_run_kills_its_child(pool_of: PoolOf) -> None:
-    bench = await pool_of("@trigger('Contact', ['afterInsert'])\nasync def waits(context): await asyncio.sleep(60)")
-    running = asyncio.create_task(bench.run("waits"))
-    await until(lambda: any(child.busy for child in bench.pool.children))
+    bench, broker = await pool_of(WAITS), Recorder()
+    running = asyncio.create_task(bench.run("waits", broker=broker))
+    await until(lambda: broker.messages == ["begun"])
     pid = next(child.pid for child in bench.pool.children if child.busy)
     running.cancel()
     await until(lambda: not alive(pid))
@@ -262,13 +270,14 @@ async def test_a_cancelled_run_kills_its_child(pool_of: PoolOf) -> None:
 
 
 async def test_stopping_ends_what_runs_as_failed(pool_of: PoolOf) -> None:
-    bench = await pool_of("@trigger('Contact', ['afterInsert'])\nasync def waits(context): await asyncio.sleep(60)")
-    running = asyncio.create_task(bench.run("waits"))
-    await until(lambda: any(child.busy for child in bench.pool.children))
+    bench, broker = await pool_of(WAITS, size=1), Recorder()
+    running = asyncio.create_task(bench.run("waits", broker=broker))
+    await until(lambda: broker.messages == ["begun"])
+    waiting = asyncio.create_task(bench.run("waits"))
     await bench.pool.stop()
-    outcome = await running
-    assert isinstance(outcome, Failed)
-    assert outcome.reason == "the worker stops"
+    for outcome in (await running, await waiting):
+        assert isinstance(outcome, Failed)
+        assert outcome.reason == "the worker stops"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -68,8 +69,6 @@ async def test_a_receiver_with_the_vendors_own_library_accepts_the_signature(cli
 def test_signatures_agree_with_the_standardwebhooks_package(key: bytes, body: bytes) -> None:
     secret = "whsec_" + base64.b64encode(key).decode()
     text = body.decode("latin-1")
-
-    from datetime import UTC, datetime
 
     theirs = Webhook(secret).sign("msg_1", datetime.fromtimestamp(1_700_000_000, UTC), text)
 

@@ -52,7 +52,7 @@ def test_in_a_batch_of_one_everything_belongs_to_it() -> None:
     unit.send("webhook", "post", "alerts", {}, None)
 
     assert not unit.unattributed
-    assert [each.owner for each in (*unit.writes, *unit.sends)] == [0, 0]
+    assert (unit.writes[0].owner, unit.sends[0].owner) == (0, 0)
 
 
 def test_an_insert_gets_an_id_that_later_writes_may_use() -> None:

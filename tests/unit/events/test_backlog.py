@@ -122,6 +122,17 @@ def test_a_retry_older_than_hold_is_overtaken_and_comes_back_before_what_still_w
     assert take(waiting, 602.0) == [3]
 
 
+def test_a_hold_that_ends_in_the_moment_of_the_retry_lets_nobody_pass() -> None:
+    first, second = row(1, key=9), row(2, key=9)
+    waiting = backlog(first, second)
+    waiting.next_batch(1.0, AT_ONCE, anyone)
+
+    waiting.again(first, 1.0, wait=1e-22, hold=0.0)
+
+    assert take(waiting, 1.0) == [1]
+    assert take(waiting, 1.0) == []
+
+
 def test_a_late_retry_takes_the_place_of_a_head_that_has_not_started() -> None:
     first, second = row(1, key=9), row(2, key=9)
     waiting = backlog(first, second)
@@ -374,5 +385,5 @@ class Model(RuleBasedStateMachine):
         assert len(self.backlog) == 0
 
 
-Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Model.TestCase.settings = settings(max_examples=600, stateful_step_count=60, deadline=None)
 test_order_fairness_and_retries_hold_in_any_sequence = Model.TestCase

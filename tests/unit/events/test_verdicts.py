@@ -46,7 +46,7 @@ def row(attempts: int = 0, held_until: datetime | None = None) -> Queued:
         (Failed("boom", Usage()), 1, False, Finished("failed", {0: "boom"})),
         (Failed("boom", Usage(), suspect=2), 4, False, Split("failed", [[2], [0, 1, 3]])),
         (Failed("boom", Usage()), 5, False, Split("failed", [[0, 1], [2, 3, 4]])),
-        (breached(), 1, False, Finished("breached", {0: "limit wall_time exceeded: 31 of 30"})),
+        (breached(), 1, False, Finished("breached", {0: "limit wall_time exceeded: 31.00 s of 30.00 s"})),
         (breached(1), 2, False, Split("breached", [[1], [0]])),
         (breached(), 2, False, Split("breached", [[0], [1]])),
     ],

@@ -242,7 +242,7 @@ CREATE TABLE circuit.records (
     contact    text GENERATED ALWAYS AS (
         CASE WHEN octet_length(data ->> 'contactId') <= 255 THEN data ->> 'contactId' END) STORED,
     PRIMARY KEY (tenant, object, id)
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 80, toast_tuple_target = 8160);
 COMMENT ON COLUMN circuit.records.before IS 'the values that event seq replaced: the before-image of that event';
 COMMENT ON COLUMN circuit.records.written IS 'what our own effects wrote, by which an echo is known';
 CREATE INDEX records_contact ON circuit.records (tenant, contact, object) WHERE contact IS NOT NULL;
@@ -256,6 +256,8 @@ SELECT tenant, data ->> 'contactId' AS lead, (data ->> 'at')::timestamptz AS at,
        data ->> 'profile' AS profile, data -> 'signals' AS signals, id
 FROM circuit.records WHERE object = 'LeadScore' AND NOT deleted;
 
+-- toast_tuple_target: rows of up to 8 KB stay in their page as they are. Compressing each body of 3 KB cost more than
+-- all the rest of its insert.
 -- Partitions ------------------------------------------------------------------------------------
 
 CREATE FUNCTION circuit.make_partitions(days integer) RETURNS integer
@@ -272,8 +274,8 @@ BEGIN
             child := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
             IF to_regclass('circuit.' || child) IS NULL THEN
                 BEGIN
-                    EXECUTE format('CREATE TABLE circuit.%I PARTITION OF circuit.%I FOR VALUES FROM (%L) TO (%L)',
-                        child, parent, circuit.uuid_floor(day::timestamp AT TIME ZONE 'UTC'),
+                    EXECUTE format('CREATE TABLE circuit.%I PARTITION OF circuit.%I FOR VALUES FROM (%L) TO (%L) '
+                    'WITH (toast_tuple_target = 8160)', child, parent, circuit.uuid_floor(day::timestamp AT TIME ZONE 'UTC'),
                         circuit.uuid_floor((day + 1)::timestamp AT TIME ZONE 'UTC'));
                     made := made + 1;
                 EXCEPTION WHEN check_violation THEN

@@ -157,10 +157,18 @@ def _account_of(payload: Record, object: str) -> str:
 
 
 def _lift_custom_fields(record: Record) -> None:
+    """Custom fields stand under their own names too; one that is a list or a mapping only there, not twice."""
     fields = record.get("customFields")
-    for field in fields if isinstance(fields, list) else ():
+    if not isinstance(fields, list):
+        return
+    kept = []
+    for field in fields:
+        lifted = False
         if isinstance(field, dict) and isinstance(name := field.get("id"), str) and "value" in field:
-            record.setdefault(name, field["value"])
+            lifted = record.setdefault(name, field["value"]) is field["value"]
+        if not (lifted and isinstance(field["value"], list | dict)):
+            kept.append(field)
+    record["customFields"] = kept
 
 
 def _load(text: str, setting: str) -> Any:

@@ -25,7 +25,8 @@ MAX_IDENTIFIER = 255  # bytes of UTF-8: several stand together in one index row 
 MAX_DEPTH = 100
 
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_LONG_NUMBER = re.compile(rb"\d{19}")
+_LONG_NUMBER = b"0" * 19
+_DIGITS_ALIKE = bytes(0x30 if 0x30 <= each <= 0x39 else 0x20 for each in range(256))
 _decode = msgspec.json.Decoder().decode
 
 
@@ -118,7 +119,8 @@ def storable(record: Record, body: bytes) -> Record:
 
     NUL and lone surrogates become U+FFFD, integers beyond 64 bits become text. The ledger keeps the original.
     """
-    if b"\\u0000" in body or _LONG_NUMBER.search(body):
+    # All digits made alike, a search for nineteen of them is a tenth of a pattern's cost.
+    if b"\\u0000" in body or _LONG_NUMBER in body.translate(_DIGITS_ALIKE):
         cleaned: Record = _storable(record, 1)
         return cleaned
     return record

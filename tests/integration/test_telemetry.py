@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from circuit_script import telemetry
+from circuit_script.clock import uuid7
+from circuit_script.telemetry import LogWriter
+from tests.road import Road, eventually, open_road
+
+EXECUTION = uuid7()
+
+
+@pytest.fixture
+async def road(database: str) -> AsyncIterator[Road]:
+    async with open_road(database) as made:
+        yield made
+
+
+async def written(road: Road, *lines: dict[str, Any], **options: Any) -> LogWriter:
+    writer = LogWriter(road.pool, 1, **options)
+    for line in lines:
+        writer.add(EXECUTION, "score", "acme", line)
+    writer.stop()
+    await asyncio.wait_for(writer.run(), 10)
+    return writer
+
+
+async def test_lines_are_stored_with_what_they_belong_to(road: Road) -> None:
+    line = {"at": 1_790_000_000.5, "level": "warning", "message": "hot", "context": {"score": 91}, "record": "c1"}
+
+    await written(road, line, {"message": "bare"})
+
+    assert await road.rows(
+        "SELECT extract(epoch FROM at)::float, level, message, context, record, handler, tenant, release, execution "
+        "FROM circuit.circuit_logs WHERE message = 'hot'"
+    ) == [(1_790_000_000.5, "warning", "hot", {"score": 91}, "c1", "score", "acme", 1, EXECUTION)]
+    assert await road.rows("SELECT level, context, record FROM circuit.circuit_logs WHERE message = 'bare'") == [
+        ("info", None, None)
+    ]
+
+
+async def test_whatever_an_author_logs_can_be_stored(road: Road) -> None:
+    lines: list[dict[str, Any]] = [
+        {"message": "a\0b\ud800", "context": {"k\0": "v\0", "raw": b"\xff", "nan": float("nan")}, "record": "c\0"},
+        {"message": "\\u0000", "context": {"text": "\\u0000"}},
+        {"message": None, "level": "x" * 500, "at": "yesterday"},
+        {"message": 5, "at": 1e30, "context": {("a", "b"): object()}},
+        {"message": "x" * 100_000, "at": float("nan"), "context": "text"},
+        {"message": "", "context": {"lone": "\ud800", 1: 2**80}},
+    ]
+
+    writer = await written(road, *lines)
+
+    assert writer.dropped == 0
+    stored = await road.rows("SELECT message FROM circuit.circuit_logs")
+    assert len(stored) == len(lines)
+    assert "a\ufffdb?" in stored
+    assert max(map(len, stored)) == telemetry.MAX_MESSAGE
+
+
+async def test_over_the_bound_lines_are_dropped_and_counted(road: Road) -> None:
+    writer = await written(road, *({"message": str(n)} for n in range(25)), bound=10)
+
+    assert writer.dropped == 15
+    assert await road.rows("SELECT message FROM circuit.circuit_logs ORDER BY message::int") == [
+        str(n) for n in range(10)
+    ]
+
+
+async def test_a_running_writer_writes_by_itself(road: Road) -> None:
+    writer = LogWriter(road.pool, 1)
+    task = asyncio.create_task(writer.run())
+
+    writer.add(EXECUTION, "score", "acme", {"message": "one"})
+    await road.until("SELECT message FROM circuit.circuit_logs", ["one"])
+    writer.add(EXECUTION, "score", "acme", {"message": "two"})
+    await road.until("SELECT count(*) FROM circuit.circuit_logs", [2])
+
+    writer.stop()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_a_locked_table_never_makes_add_wait_and_does_not_keep_the_writer_for_ever(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "STALL", 0.3)
+    monkeypatch.setattr(telemetry, "FLUSH", 0.0)
+    writer = LogWriter(road.pool, 1, bound=100)
+    task = asyncio.create_task(writer.run())
+    async with road.pool.connection() as locker, locker.transaction():
+        await locker.execute("LOCK TABLE circuit.circuit_logs IN ACCESS EXCLUSIVE MODE")
+        writer.add(EXECUTION, "score", "acme", {"message": "stuck"})
+        started = time.perf_counter()
+        for n in range(500):
+            writer.add(EXECUTION, "score", "acme", {"message": str(n)})
+        took = time.perf_counter() - started
+
+        async def given_up() -> bool:
+            return writer.dropped > 401
+
+        await eventually(given_up, "lines that could not be written are given up")
+    assert took < 0.5, "500 lines without one wait"
+
+    writer.add(EXECUTION, "score", "acme", {"message": "after"})
+    await road.until("SELECT count(*) FROM circuit.circuit_logs WHERE message = 'after'", [1])
+    writer.stop()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_a_database_that_refuses_costs_lines_and_nothing_else(road: Road) -> None:
+    await road.run("ALTER TABLE circuit.circuit_logs RENAME TO away")
+
+    writer = await written(road, {"message": "lost"})
+
+    assert writer.dropped == 1
+
+
+async def test_stopping_with_nothing_to_write_ends_at_once(road: Road) -> None:
+    assert (await written(road)).dropped == 0
