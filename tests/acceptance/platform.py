@@ -91,6 +91,8 @@ class Platform:
     arguments: Sequence[str] = ()
     process: subprocess.Popen[bytes] = field(init=False)
     url: str = field(init=False, default="")
+    _said: int = field(init=False, default=0)
+    _connection: psycopg.Connection[tuple[Any, ...]] | None = field(init=False, default=None)
 
     def start(self, *, wait: bool = True) -> Platform:
         """Start it; return when its gateway (or, for a worker alone, its release) is ready."""
@@ -146,7 +148,12 @@ class Platform:
     def one(self, role: str) -> psutil.Process:
         """The one process of a role; waits for it, since the role may just be starting again."""
         found: list[psutil.Process] = []
-        until(lambda: bool(found.extend(self.find(role)) or found), f"there is a {role}", START)
+
+        def stands() -> bool:
+            found[:] = self.find(role)
+            return bool(found)
+
+        until(stands, f"there is a {role}", START)
         return found[0]
 
     def signal(self, number: signal.Signals) -> None:
@@ -172,6 +179,8 @@ class Platform:
 
     def end(self) -> None:
         """After a test, whatever became of it: nothing of it may stay."""
+        if self._connection is not None:
+            self._connection.close()
         everyone = [*family(self.process.pid), *left_behind(self.folder)]
         if self.process.poll() is None:
             self.process.kill()
@@ -183,9 +192,10 @@ class Platform:
         until(lambda: not left_behind(self.folder), "nothing is left of the platform")
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Read its database, as the road does."""
-        with psycopg.connect(self.url, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
-            return connection.execute(statement.encode(), values).fetchall()
+        """Read its database, as the road does. Raises psycopg.OperationalError while it is away."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self.url, autocommit=True, prepare_threshold=None, connect_timeout=10)
+        return self._connection.execute(statement.encode(), values).fetchall()
 
     def value(self, statement: str, *values: Any) -> Any:
         return self.rows(statement, *values)[0][0]
@@ -282,12 +292,15 @@ def running(platform: Platform) -> Iterator[Platform]:
 
 
 @contextlib.contextmanager
-def served(server: Server, triggers: str, **settings: str) -> Iterator[Platform]:
-    """A platform on a fresh database of ``server``, for the tests of a module."""
-    database = server.create_database(TEMPLATE)
+def served(server: Server | None, triggers: str, **settings: str) -> Iterator[Platform]:
+    """A platform for the tests of a module: on a fresh database of ``server``, or on a PostgreSQL of its own."""
+    database = None if server is None else server.create_database(TEMPLATE)
     with tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp") as parent:
+        Path(parent).chmod(0o711)  # the embedded server's user walks through it
         folder = Path(parent) / "app"
         port = write_app(folder, triggers, **settings)
-        with running(Platform(folder, port, server.url(database))) as platform:
+        url = server.url(database) if server is not None and database is not None else None
+        with running(Platform(folder, port, url)) as platform:
             yield platform
-    server.drop_database(database)
+    if server is not None and database is not None:
+        server.drop_database(database)

@@ -217,7 +217,7 @@ WHERE e.record = %s AND o.status <> 'retry'
 @pytest.mark.parametrize("does", CASES)
 def test_a_bad_record_ends_as_it_should_and_fails_alone(platform: Platform, vendor_here: Vendor, does: str) -> None:
     clean = state(platform, vendor_here)
-    size = FULL_BATCH if does in ("spin", "exit_at_once") else BATCH
+    size = FULL_BATCH if does == "spin" else BATCH
     contacts = [contact_stream(vendor_here, 1)[0] for _ in range(size - 1)]
     bad = contact_stream(vendor_here, 1, does=does)[0]
     send_as_one_batch(platform, [*contacts[: size // 3], bad, *contacts[size // 3 :]])

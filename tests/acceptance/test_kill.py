@@ -60,7 +60,7 @@ def strike(platform: Platform, load: Load, role: str, shares: list[float], chanc
 def test_what_was_acknowledged_survives_the_death_of_each_process(
     platform: Platform, vendor: Vendor, receiver: Receiver, chance: random.Random, role: str
 ) -> None:
-    streams = streams_of(vendor, contacts=60, steps=6)
+    streams = streams_of(vendor, contacts=40, steps=6)
     with Load(platform.port, streams) as load:
         strike(platform, load, role, moments(chance, 3), chance)
         load.wait_for(1.0)
@@ -71,7 +71,7 @@ def test_what_was_acknowledged_survives_the_death_of_each_process(
 def test_a_killed_supervisor_takes_its_processes_along_and_starts_again(
     platform: Platform, vendor: Vendor, receiver: Receiver, chance: random.Random
 ) -> None:
-    streams = streams_of(vendor, contacts=60, steps=6)
+    streams = streams_of(vendor, contacts=40, steps=6)
     with Load(platform.port, streams) as load:
         for share in moments(chance, 2):
             load.wait_for(share)

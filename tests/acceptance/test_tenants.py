@@ -31,7 +31,8 @@ class Keep(CircuitTrigger):
         for contact in context.new_records:
             SEEN_BY_THIS_PROCESS.append(f"secret of {context.tenant}")
             log.info(f"secret of {context.tenant}")
-            row = {"contactId": contact["id"], "secret": f"secret of {context.tenant}", "shared": "same", "nothing": None}
+            secret = f"secret of {context.tenant}"
+            row = {"contactId": contact["id"], "secret": secret, "shared": "same", "nothing": None}
             await CircuitDB.insert("Note", {**row, "id": f"note-{context.tenant}"})
             await CircuitDB.insert("Note", {**row, "id": "note-of-both"})
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
 
 from circuit_script.clock import uuid7
 from circuit_script.db.pool import Connection
-from circuit_script.events.lanes import LANES, Lanes
+from circuit_script.events.lanes import LANES, Lanes, this_host
 from tests.road import Road, open_road
 
 
@@ -114,6 +117,21 @@ async def test_lanes_that_were_taken_by_a_beat_whose_answer_got_lost_are_won_by_
     assert reborn.held == unlucky.held
 
 
+async def test_workers_that_start_in_the_same_moment_rob_each_other_of_nothing(road: Road) -> None:
+    connections = [await road.connect() for _ in range(4)]
+    for _ in range(10):
+        workers = [Lanes(uuid7(), 10) for _ in connections]
+
+        await asyncio.gather(*(each.beat(there) for each, there in zip(workers, connections, strict=True)))
+
+        owners = await road.rows("SELECT owner, epoch, lane FROM circuit.lanes WHERE owner IS NOT NULL")
+        assert sorted(owners) == sorted((each.worker, each.held[lane], lane) for each in workers for lane in each.held)
+        for each, there in zip(workers, connections, strict=True):
+            await each.leave(there)
+    for there in connections:
+        await there.close()
+
+
 async def test_leaving_frees_the_lanes_at_once(connection: Connection, road: Road) -> None:
     leaving, staying = Lanes(uuid7(), 1000), Lanes(uuid7(), 10)
     await leaving.beat(connection)
@@ -170,3 +188,19 @@ async def test_workers_that_died_long_ago_are_forgotten(road: Road, connection: 
     await lanes.beat(connection)
 
     assert await road.rows("SELECT id FROM circuit.workers") == [lanes.worker]
+
+
+@pytest.mark.parametrize(("host", "free"), [("this", True), ("another", False)])
+async def test_the_lanes_of_a_killed_worker_are_free_at_once_on_its_host_only(
+    connection: Connection, host: str, free: bool
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    killed, successor = Lanes(uuid7(), 60), Lanes(uuid7(), 60)
+    await killed.beat(connection)
+    named = this_host() if host == "this" else host
+    await connection.execute("UPDATE circuit.workers SET pid = %s, host = %s", [ended.pid, named])
+
+    await successor.beat(connection)
+
+    assert len(successor.held) == (LANES if free else 0)

@@ -245,7 +245,8 @@ def _records(settlements: Sequence[Settlement]) -> tuple[list[tuple[Any, ...]], 
             row.deleted = write.op == "delete"
             row.deleted_by = 0
             row.data.update(write.fields)
-            row.written.update(write.fields)
+            if not write.fresh:  # of a record that only we know there is no echo
+                row.written.update(write.fields)
     kept = [(*key, _json(row.data), _json(row.written), row.seq) for key, row in rows.items() if not row.deleted]
     deleted = [(*key, row.deleted_by) for key, row in rows.items() if row.deleted]
     return kept, deleted

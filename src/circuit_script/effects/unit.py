@@ -17,13 +17,15 @@ WRITES = frozenset({"insert", "update", "upsert", "delete"})
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One row written to the built-in CRM. ``owner`` is the index of the batch's record it belongs to."""
+    """One row written to the built-in CRM. ``owner`` is the index of the batch's record it belongs to; ``fresh``
+    says that its id was made here, so that nobody else can know the record yet."""
 
     op: str
     object: str
     id: str
     fields: Fields
     owner: int | None
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class UnitOfWork:
         if not isinstance(row, dict):
             raise RequestRefused(f"{op} {object_}: row {place} is a {type(row).__name__}, not a mapping.")
         identifier = row.get("id")
-        if identifier in (None, ""):
+        fresh = identifier in (None, "")
+        if fresh:
             if op not in ("insert", "upsert"):
                 raise RequestRefused(f"{op} {object_}: row {place} has no id.")
             identifier = uuid7()
@@ -87,7 +90,7 @@ class UnitOfWork:
             owner = self._index.get(("Contact", str(fields["contactId"])))
         if owner is None and len(self.ids) == 1:
             owner = 0
-        return Write(op, object_, identifier, fields, owner)
+        return Write(op, object_, identifier, fields, owner, fresh)
 
     def send(self, connector: str, operation: str, target: str, payload: Fields, owner: int | None) -> UUID:
         """Hold one message; returns its id, which is its idempotency key."""

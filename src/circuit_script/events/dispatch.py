@@ -29,6 +29,7 @@ FULL = 20_000
 AWAKE = 0.1
 AHEAD = 16
 AHEAD_ROWS = 64
+AHEAD_TOOK = 0.1
 TICK = 0.004
 LOADED_TICK = 0.01
 LOADED = 400  # events a second from which larger batches are worth a wait
@@ -79,6 +80,7 @@ class Dispatcher:
         self._running: dict[asyncio.Task[None], str] = {}
         self._isolating = 0
         self._rows_running = 0
+        self._took: dict[str, float] = {}
         self._finished: set[tuple[int, int]] = set()
         self._unread: dict[int, int] = {}
         self._recovered_to = 0
@@ -209,9 +211,10 @@ class Dispatcher:
         return Pace(spec.batch_size, linger)
 
     def _may_run(self, tenant: str, spec: HandlerSpec) -> bool:
-        """A tenant holds at most all children but one while another waits. Small batches are started ahead of a
-        free child, so that they share what they read and their commits."""
-        ahead = len(self._running) < AHEAD and self._rows_running < AHEAD_ROWS
+        """A tenant holds at most all children but one while another waits. Small batches of quick handlers are
+        started ahead of a free child, so that they share what they read and their commits."""
+        quick = self._took.get(spec.name, AHEAD_TOOK) < AHEAD_TOOK
+        ahead = quick and len(self._running) < AHEAD and self._rows_running < AHEAD_ROWS
         if not ahead and len(self._running) >= self._pool.size:
             return False
         mine = sum(1 for each in self._running.values() if each == tenant)
@@ -250,6 +253,7 @@ class Dispatcher:
 
     async def _follow(self, rows: list[Queued], work: object, isolated: bool) -> None:
         """Wait for one execution and put its rows where they now belong."""
+        began = time.monotonic()
         try:
             again: Again = await work  # type: ignore[misc]  # a coroutine of the runner
         except (psycopg.Error, OSError) as error:
@@ -262,6 +266,9 @@ class Dispatcher:
             self._isolating -= isolated
             self._rows_running -= len(rows)
         moment = time.monotonic()
+        if (spec := self._handlers.get(rows[0].handler)) is not None:
+            before = self._took.get(spec.name, moment - began)
+            self._took[spec.name] = max(moment - began, before + (moment - began - before) * 0.1)
         parts = [[rows[place] for place in part] for part in again.parts]
         kept = {id(row) for part in parts for row in part}
         self._apart.extend(part for part in parts if part)
@@ -286,7 +293,7 @@ class Dispatcher:
         soon = due is not None and due < AWAKE
         if self._more and len(self.backlog) < FULL:
             await self._pause(0)
-        elif soon or self._running or moment - self._seen_work < AWAKE:
+        elif soon or moment - self._seen_work < AWAKE:
             await self._stay_awake(connection)
             tick = TICK if self._rate < LOADED else LOADED_TICK
             await self._pause(min(beat, max(due, 0.001) if due else tick, tick))

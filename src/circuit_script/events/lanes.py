@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 from circuit_script.db.pool import Connection
@@ -21,13 +22,16 @@ ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at
 BURY = "DELETE FROM circuit.workers WHERE expires_at < now() - interval '1 hour'"
 HELD = "SELECT lane, epoch, low_water FROM circuit.lanes WHERE owner = %s"
 LIVE = "SELECT count(*) FROM circuit.workers WHERE expires_at > now()"
+# The epoch is compared again when the row is locked: who took the lane in the same moment keeps it. (Locking in
+# the query instead would check the new owner against workers as they were before it arrived, and rob it.)
 ACQUIRE = """
-UPDATE circuit.lanes SET owner = %s, epoch = epoch + 1
-WHERE lane IN (
-    SELECT l.lane FROM circuit.lanes l LEFT JOIN circuit.workers w ON w.id = l.owner
+WITH free AS MATERIALIZED (
+    SELECT l.lane, l.epoch FROM circuit.lanes l LEFT JOIN circuit.workers w ON w.id = l.owner
     WHERE l.owner IS NULL OR w.id IS NULL OR w.expires_at < now()
-    ORDER BY l.lane LIMIT %s FOR UPDATE OF l SKIP LOCKED)
-RETURNING lane, epoch, low_water
+    ORDER BY l.lane LIMIT %s)
+UPDATE circuit.lanes l SET owner = %s, epoch = l.epoch + 1
+FROM free WHERE l.lane = free.lane AND l.epoch = free.epoch
+RETURNING l.lane, l.epoch, l.low_water
 """
 RELEASE = """
 UPDATE circuit.lanes l SET owner = NULL
@@ -39,6 +43,8 @@ UPDATE circuit.lanes l SET low_water = mark.low
 FROM unnest(%s::smallint[], %s::bigint[]) AS mark (lane, low)
 WHERE l.lane = mark.lane AND l.owner = %s AND l.low_water < mark.low
 """
+NEIGHBOURS = "SELECT id, pid FROM circuit.workers WHERE host = %s AND id <> %s"
+DROP = "DELETE FROM circuit.workers WHERE id = ANY(%s)"
 LEAVE = "DELETE FROM circuit.workers WHERE id = %s"
 ASLEEP = "UPDATE circuit.workers SET asleep = %s WHERE id = %s AND asleep <> %s"
 
@@ -60,6 +66,8 @@ class Lanes:
         self.held: dict[int, int] = {}
         self._lease = lease
         self._beaten = 0.0
+        self._host = this_host()
+        self._first = True
 
     @property
     def valid(self) -> bool:
@@ -69,7 +77,7 @@ class Lanes:
     async def renew(self, connection: Connection) -> None:
         """Only renew the lease, in the middle of long work."""
         started = time.monotonic()
-        await connection.execute(BEAT, [self.worker, socket.gethostname(), os.getpid(), self._lease])
+        await connection.execute(BEAT, [self.worker, self._host, os.getpid(), self._lease])
         self._beaten = started
 
     async def beat(self, connection: Connection) -> Change:
@@ -79,15 +87,25 @@ class Lanes:
         """
         await self.renew(connection)
         await connection.execute(BURY)
+        if self._first:
+            await self._bury_the_killed(connection)
+            self._first = False
         live = await (await connection.execute(LIVE)).fetchone()
         share = -(-LANES // max(1, live[0] if live else 1))
         mine = await (await connection.execute(HELD, [self.worker])).fetchall()
         if len(mine) < share:
-            mine += await (await connection.execute(ACQUIRE, [self.worker, share - len(mine)])).fetchall()
+            mine += await (await connection.execute(ACQUIRE, [share - len(mine), self.worker])).fetchall()
         before, self.held = self.held, {lane: epoch for lane, epoch, _ in mine}
         lost = frozenset(lane for lane, epoch in before.items() if self.held.get(lane) != epoch)
         won = {lane: low for lane, epoch, low in mine if before.get(lane) != epoch}
         return Change(won, lost, max(0, len(self.held) - share))
+
+    async def _bury_the_killed(self, connection: Connection) -> None:
+        """Workers of this host whose process is gone need no lease to end: their lanes are free at once."""
+        rows = await (await connection.execute(NEIGHBOURS, [self._host, self.worker])).fetchall()
+        gone = [worker for worker, pid in rows if not _lives(pid)]
+        if gone:
+            await connection.execute(DROP, [gone])
 
     async def release(self, connection: Connection, lanes: Mapping[int, int]) -> None:
         """Give lanes back, so that another worker takes them without waiting for the lease to end."""
@@ -106,3 +124,23 @@ class Lanes:
     async def sleep(self, connection: Connection, asleep: bool) -> None:
         """Tell the gateways whether this worker wants to be woken."""
         await connection.execute(ASLEEP, [asleep, self.worker, asleep])
+
+
+def this_host() -> str:
+    """This host as its workers see it: processes with the same name here have the same process ids and boot."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")[:8]
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return f"{socket.gethostname()}"
+    return f"{socket.gethostname()} {boot} {space}"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's, but alive
+    return True

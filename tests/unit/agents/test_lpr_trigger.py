@@ -129,7 +129,7 @@ async def test_a_reply_becomes_a_signal_of_its_contact_and_the_score_follows(des
         ("m2", "price_question"),
     ]
     assert desk.contacts["c1"]["lpr_intent"] == 7
-    assert desk.scores[0]["signals"][0]["type"] == "positive_reply"
+    assert desk.scores[0]["signals"][0][1] == "positive_reply"
 
 
 async def test_the_same_message_twice_counts_once(desk):

@@ -385,5 +385,5 @@ class Model(RuleBasedStateMachine):
         assert len(self.backlog) == 0
 
 
-Model.TestCase.settings = settings(max_examples=600, stateful_step_count=60, deadline=None)
+Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 test_order_fairness_and_retries_hold_in_any_sequence = Model.TestCase

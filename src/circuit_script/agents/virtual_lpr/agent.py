@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -95,13 +96,13 @@ def profile_of(given: Profile | str | None) -> Profile:
     """The profile itself, a preset by its name, or the default."""
     if isinstance(given, Profile):
         return given
-    return preset(given) if given is not None else VirtualLPR.profile or default_profile(Path.cwd())
+    return preset(given) if given is not None else VirtualLPR.profile or default_profile(os.getcwd())
 
 
 @cache
-def default_profile(folder: Path) -> Profile:
+def default_profile(folder: str | Path) -> Profile:
     """What the app's folder says, else ``local_service``."""
-    file = folder / PROFILE_FILE
+    file = Path(folder) / PROFILE_FILE
     return load_profile(file) if file.is_file() else preset("local_service")
 
 
@@ -109,7 +110,10 @@ def stored_signals(record: object, profile: Profile) -> object:
     """The signals that a contact carries."""
     if not isinstance(record, Mapping):
         return None
-    return next((record[name] for name in profile.fields["signals"] if record.get(name) is not None), None)
+    for name in profile.fields["signals"]:
+        if (found := record.get(name)) is not None:
+            return found
+    return None
 
 
 def previous_band(record: Record) -> str | None:

@@ -30,13 +30,11 @@ _PHONE = re.compile(r"[+0-9 ().\-/]{7,32}")
 def gather(lead: Fields, profile: Profile) -> dict[str, Any]:
     """What the contact's fields hold of each raw fact: of several fields the first one named in the profile."""
     raw: dict[str, Any] = {}
-    rank: dict[str, int] = {}
-    for name in profile.field_of.keys() & lead.keys():
-        value = lead[name]
+    get = lead.get
+    for fact, name in profile.field_pairs:
+        value = get(name)
         if value is not None and value != "":
-            for fact, place in profile.field_of[name]:
-                if place < rank.get(fact, 1000):
-                    raw[fact], rank[fact] = value, place
+            raw[fact] = value
     return raw
 
 

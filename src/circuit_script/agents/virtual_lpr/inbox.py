@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from circuit_script.agents.virtual_lpr.intent import signal_id
 from circuit_script.agents.virtual_lpr.profile import SECOND
 from circuit_script.agents.virtual_lpr.reading import instant, moment
-from circuit_script.agents.virtual_lpr.signals import rows_of
+from circuit_script.agents.virtual_lpr.signals import rows_of, signal_id
 
 NEWEST = 200
 

@@ -2,40 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from math import fsum
 
-from circuit_script.agents.virtual_lpr.profile import Profile
-from circuit_script.agents.virtual_lpr.reading import written
-from circuit_script.agents.virtual_lpr.signals import Seen, Signals
+import msgspec
+
+from circuit_script.agents.virtual_lpr.profile import Kind, Profile
+from circuit_script.agents.virtual_lpr.signals import Signals, signal_id
 
 REPEATS = (1.0, 0.5, 0.25)  # of one type the largest counts in full; from the fourth on nothing
+Three = tuple[float, float, float]
 Four = tuple[float, float, float, float]
 NOTHING: Four = (0.0, 0.0, 0.0, 0.0)
 
 
-def group_parts(signals: Signals, now: int, profile: Profile) -> Four:
-    """Points of the four groups, each capped, in the order of GROUPS.
+class Tally(msgspec.Struct, frozen=True, gc=False):
+    """What the signals are worth at one instant.
+
+    ``faded`` and ``against`` hold the points of each signal that is in force by then, in the order of the columns of
+    Signals; ``types`` holds what all signals of one type are worth together.
+    """
+
+    faded: Sequence[float] = ()
+    types: Sequence[tuple[Kind, float]] = ()
+    groups: Four = NOTHING
+    against: Sequence[float] = ()
+    losses: Three = (0.0, 0.0, 0.0)
+
+
+def tally(signals: Signals, now: int, profile: Profile) -> Tally:
+    """Points of the four groups, each capped, and what counts against each axis.
 
     Sums are correctly rounded (fsum) or of sorted values, so the order of signals cannot show.
     """
-    if not signals.ats:
-        return NOTHING
+    faded: list[float] = []
     by_type: dict[str, list[float]] = {}
     for at, weight, kind in zip(signals.ats, signals.weights, signals.kinds, strict=True):
         if at > now:
             break
-        points = weight * 0.5 ** ((now - at) / kind.half_life)  # type: ignore[operator]  # positives all fade
-        name = kind.name
-        if name in by_type:
-            by_type[name].append(points)
+        points = weight * 0.5 ** ((now - at) / kind.fades)
+        faded.append(points)
+        if kind.name in by_type:
+            by_type[kind.name].append(points)
         else:
-            by_type[name] = [points]
-    kinds = profile.kinds
+            by_type[kind.name] = [points]
+    types: list[tuple[Kind, float]] = []
     sums: tuple[list[float], ...] = ([], [], [], [])
     for name, values in by_type.items():
-        sums[kinds[name].group].append(values[0] if len(values) == 1 else repeated(values))
-    caps = profile.caps
+        kind = profile.kinds[name]
+        points = values[0] if len(values) == 1 else repeated(values)
+        types.append((kind, points))
+        sums[kind.group].append(points)
+    return Tally(faded, types, _capped(sums, profile.caps), *losses(signals, now))
+
+
+def _capped(sums: tuple[list[float], ...], caps: tuple[float, ...]) -> Four:
     return (
         min(fsum(sums[0]), caps[6]),
         min(fsum(sums[1]), caps[7]),
@@ -51,40 +72,35 @@ def repeated(values: list[float]) -> float:
     return points + 0.25 * values[2] if len(values) > 2 else points
 
 
-def losses(signals: Signals, now: int) -> tuple[float, float, float]:
-    """Points that count against each axis: each in full, faded by its half-life where it has one."""
+def losses(signals: Signals, now: int) -> tuple[list[float], Three]:
+    """What counts against the lead, each in full and faded by its half-life; and the sums of the three axes."""
+    faded: list[float] = []
     if not signals.against:
-        return 0.0, 0.0, 0.0
-    found: tuple[list[float], ...] = ([], [], [])
-    for row in signals.against:
-        if row[0] <= now:
-            found[row[2].axis].append(faded(row, now))
-    return fsum(found[0]), fsum(found[1]), fsum(found[2])
-
-
-def faded(row: Seen, now: int) -> float:
-    at, points, kind, _ = row
-    return points if kind.half_life is None else points * 0.5 ** ((now - at) / kind.half_life)
-
-
-def strongest(signals: Signals, now: int) -> dict[int, tuple[float, Seen]]:
-    """Of each group that has any, the signal that counts most, with its points before the group's cap."""
-    best: dict[int, tuple[float, Seen]] = {}
-    for row in signals.seen:
-        if row[0] > now:
+        return faded, (0.0, 0.0, 0.0)
+    sums: tuple[list[float], ...] = ([], [], [])
+    for at, weight, kind, _ in signals.against:
+        if at > now:
             break
-        group, points = row[2].group, faded(row, now)
-        known = best.get(group)
-        if known is None or points > known[0] or (points == known[0] and _rank(row) < _rank(known[1])):
-            best[group] = points, row
+        points = weight * 0.5 ** ((now - at) / kind.fades)
+        faded.append(points)
+        sums[kind.axis].append(points)
+    return faded, (fsum(sums[0]), fsum(sums[1]), fsum(sums[2]))
+
+
+def strongest(signals: Signals, faded: Sequence[float]) -> dict[int, int]:
+    """Of each group that has any, the place of the signal that counts most before the group's cap."""
+    best: dict[int, int] = {}
+    for place, (points, kind) in enumerate(zip(faded, signals.kinds, strict=False)):
+        known = best.get(kind.group)
+        if known is None or points > faded[known] or (points == faded[known] and _goes_before(signals, place, known)):
+            best[kind.group] = place
     return best
 
 
-def _rank(row: Seen) -> tuple[int, str, str]:
+def _goes_before(signals: Signals, one: int, other: int) -> bool:
     """Of equal points the newest goes first, then by name; the id settles the rest, so that order never shows."""
-    return -row[0], row[2].name, signal_id(row[3])
+    return _rank(signals, one) < _rank(signals, other)
 
 
-def signal_id(raw: object) -> str:
-    """The id that a signal came with, or empty."""
-    return written(raw.get("id")) if isinstance(raw, Mapping) else ""
+def _rank(signals: Signals, place: int) -> tuple[int, str, str]:
+    return -signals.ats[place], signals.kinds[place].name, signal_id(signals.raws[place])

@@ -1,25 +1,25 @@
 """When a lead's score will change by itself: the first whole second at which an integer, or the band, differs.
 
 The search is exact, not sampled. TIMING steps at known instants (``timing.stairs``); in between, and in INTENT,
-every term is ``a · 2^(-d/h)``. So an axis is P - N, with P (capped groups) and N (what counts against) both
-falling and convex while no group leaves its cap. From convexity follow bounds of P - N over a whole span:
+every term is ``a · 2^(-d/h)``. So an axis is P - N, with P (capped groups) and N (what counts against) both sums of
+such terms while no group leaves its cap: falling, convex, and ever less bent. By Taylor, for every d >= 0,
 
-    P(t+d) >= P(t) + P'(t)·d               N(t+d) <= chord of N over the span
-    P(t+d) <= chord of P over the span     N(t+d) >= N(t) + N'(t)·d
+    P(t) + P'(t)·d  <=  P(t+d)  <=  P(t) + P'(t)·d + P''(t)·d²/2        and N alike.
 
-A span whose bounds stay inside the integer's interval is skipped whole; near a border the steps become single
-seconds, each judged by the very arithmetic that scores a lead. With N = 0 the step is Newton's, from the left.
+A span over which these bounds of P - N stay inside the integer's interval is skipped whole; near a border the steps
+become single seconds, each judged by the very arithmetic that scores a lead.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from math import inf, log
+from collections.abc import Callable, Mapping, Sequence
+from math import exp2, inf, log, sqrt
 
-from circuit_script.agents.virtual_lpr.intent import faded, repeated
-from circuit_script.agents.virtual_lpr.profile import CAPS, DAY, FIT, GROUPS, INTENT, SECOND, TIMING
+import msgspec
+
+from circuit_script.agents.virtual_lpr.intent import Tally, tally
+from circuit_script.agents.virtual_lpr.profile import CAPS, DAY, FIT, INTENT, SECOND, TIMING
 from circuit_script.agents.virtual_lpr.reading import LATEST
 from circuit_script.agents.virtual_lpr.timing import stairs, timing_parts
 from circuit_script.agents.virtual_lpr.weighing import Basis, axis_at, gates_at
@@ -28,18 +28,17 @@ HORIZON = 365 * DAY
 MARGIN = 1e-9  # wider than any rounding error of the search, narrower than what a second changes
 LN2 = log(2)
 
-Term = tuple[float, float]  # points at the origin, half-life in seconds
+Terms = Mapping[float, float]  # halvings a second → points at the origin; what fades equally fast is one term
 Differs = Callable[[int], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
+class Curve(msgspec.Struct, frozen=True, gc=False):
     """One axis while nothing steps: ``constant`` + capped groups - ``against``, in seconds from ``origin``."""
 
     constant: float
-    groups: tuple[tuple[float, tuple[Term, ...]], ...]
-    against: tuple[Term, ...]
-    origin: int  # microseconds
+    groups: Sequence[tuple[float, Terms]]
+    against: Terms
+    origin: float  # seconds
     low: float  # the unrounded values from here …
     high: float  # … to below here are shown as the present integer
     differs: Differs  # whether a second shows another integer, by the arithmetic that scores a lead
@@ -48,20 +47,18 @@ class Curve:
 def next_change(basis: Basis, axes: tuple[int, int, int]) -> int | None:
     """Seconds since 1970 of the next change of ``axes`` or of being gated, within 365 days; else None."""
     begin, end = basis.now // SECOND, min((basis.now + HORIZON) // SECOND, LATEST)
-    gated = bool(gates_at(basis, basis.now))
-    since = basis.now
-    for arrival in [*_arrivals(basis, begin, end), None]:
-        last = end if arrival is None else arrival - 1
-        found = _within(basis, axes, since, begin, last)
-        if found is not None or arrival is None:
+    since, counted = basis.now, basis.tally
+    for arrival in _arrivals(basis, begin, end):
+        found = _within(basis, axes, (since, counted), begin, arrival - 1)
+        if found is not None:
             return found
         at = arrival * SECOND
         if any(axis_at(basis, axis, at) != axes[axis] for axis in (FIT, INTENT, TIMING)):
             return arrival
-        if bool(gates_at(basis, at)) != gated:
+        if bool(gates_at(basis, at)) != bool(gates_at(basis, basis.now)):
             return arrival
-        since, begin = at, arrival
-    return None
+        since, counted, begin = at, tally(basis.signals, at, basis.profile), arrival
+    return _within(basis, axes, (since, counted), begin, end)
 
 
 def _arrivals(basis: Basis, begin: int, end: int) -> list[int]:
@@ -75,23 +72,16 @@ def _arrivals(basis: Basis, begin: int, end: int) -> list[int]:
     return sorted({second for at in dated if begin < (second := -(-at // SECOND)) <= end})
 
 
-def _within(basis: Basis, axes: tuple[int, int, int], since: int, begin: int, last: int) -> int | None:
-    """The first change in (begin, last], by signals up to ``since`` only."""
-    timing = _timing_change(basis, axes[TIMING], since, begin, last)
-    if timing is not None:
-        last = timing - 1
-        if last <= begin or (_only_falls(basis, since) and axis_at(basis, INTENT, last * SECOND) == axes[INTENT]):
-            return timing
-    intent = _intent_change(basis, axes[INTENT], since, begin, last)
-    return intent if intent is not None else timing
+def _within(
+    basis: Basis, axes: tuple[int, int, int], standing: tuple[int, Tally], begin: int, last: int
+) -> int | None:
+    """The first change in (begin, last], by signals up to the instant of ``standing`` only."""
+    intent = _intent_change(basis, axes[INTENT], standing, begin, last)
+    timing = _timing_change(basis, axes[TIMING], standing, begin, last if intent is None else intent - 1)
+    return intent if timing is None else timing
 
 
-def _only_falls(basis: Basis, since: int) -> bool:
-    """Whether INTENT cannot rise, so that what it shows at the end of a span it showed all along."""
-    return not any(row[0] <= since and row[2].axis == INTENT for row in basis.signals.against)
-
-
-def _timing_change(basis: Basis, shown: int, since: int, begin: int, last: int) -> int | None:
+def _timing_change(basis: Basis, shown: int, standing: tuple[int, Tally], begin: int, last: int) -> int | None:
     def differs(second: int) -> bool:
         return axis_at(basis, TIMING, second * SECOND) != shown
 
@@ -100,9 +90,11 @@ def _timing_change(basis: Basis, shown: int, since: int, begin: int, last: int) 
             return None
         at = max(since, begin * SECOND)
         stairs_now = sum(timing_parts(basis.facts, basis.signals, at, basis.profile))
-        return _first_exit(Curve(stairs_now, (), against, since, *interval, differs), begin, last)
+        curve = Curve(stairs_now, (), against, since / SECOND, *_interval(shown, TIMING), differs)
+        return _first_exit(curve, begin, last)
 
-    against, interval = _against(basis, TIMING, since), _interval(shown, TIMING)
+    since, counted = standing
+    against = _against(basis, TIMING, counted)
     for step in _steps(basis, since, begin, last):
         if (found := between(begin, step - 1)) is not None:
             return found
@@ -117,50 +109,37 @@ def _steps(basis: Basis, since: int, begin: int, last: int) -> list[int]:
     low, high = begin * SECOND, (last + 1) * SECOND
     steps = {
         -(-at // SECOND) if inclusive else at // SECOND + 1
-        for at, inclusive in stairs(basis.facts, basis.signals, since, basis.profile)
+        for at, inclusive in stairs(basis.facts, basis.signals, since, (low, high), basis.profile)
         if low <= at < high
     }
-    return sorted(step for step in steps if begin < step <= last)
+    return sorted([step for step in steps if begin < step <= last])
 
 
-def _intent_change(basis: Basis, shown: int, since: int, begin: int, last: int) -> int | None:
-    by_type: dict[str, list[float]] = {}
-    kinds = {}
-    for row in basis.signals.seen:
-        if row[0] > since:
-            break
-        kinds[row[2].name] = row[2]
-        by_type.setdefault(row[2].name, []).append(faded(row, since))
-    groups: tuple[list[Term], ...] = tuple([] for _ in GROUPS)
-    for name, values in by_type.items():
-        kind = kinds[name]
-        points = values[0] if len(values) == 1 else repeated(values)
-        groups[kind.group].append((points, (kind.half_life or 1) / SECOND))
-    caps = basis.profile.caps[6:10]
-    capped = tuple((cap, tuple(terms)) for cap, terms in zip(caps, groups, strict=True) if terms)
-    against = _against(basis, INTENT, since)
-    if not capped and not against:
-        return None
-
+def _intent_change(basis: Basis, shown: int, standing: tuple[int, Tally], begin: int, last: int) -> int | None:
     def differs(second: int) -> bool:
         return axis_at(basis, INTENT, second * SECOND) != shown
 
-    constant = -sum(
-        row[1]
-        for row in basis.signals.against
-        if row[0] <= since and row[2].axis == INTENT and row[2].half_life is None
-    )
-    return _first_exit(Curve(constant, capped, against, since, *_interval(shown, INTENT), differs), begin, last)
+    since, counted = standing
+    sums: tuple[dict[float, float], ...] = ({}, {}, {}, {})
+    for kind, points in counted.types:
+        terms, rate = sums[kind.group], SECOND / kind.fades
+        terms[rate] = terms.get(rate, 0.0) + points
+    groups = [(cap, terms) for cap, terms in zip(basis.profile.caps[6:10], sums, strict=True) if terms]
+    against = _against(basis, INTENT, counted)
+    if not groups and not against:
+        return None
+    curve = Curve(0.0, groups, against, since / SECOND, *_interval(shown, INTENT), differs)
+    return _first_exit(curve, begin, last)
 
 
-def _against(basis: Basis, axis: int, since: int) -> tuple[Term, ...]:
-    sums: dict[float, float] = {}
-    for row in basis.signals.against:
-        kind = row[2]
-        if row[0] <= since and kind.axis == axis and kind.half_life is not None:
-            half_life = kind.half_life / SECOND
-            sums[half_life] = sums.get(half_life, 0.0) + faded(row, since)
-    return tuple((points, half_life) for half_life, points in sums.items())
+def _against(basis: Basis, axis: int, counted: Tally) -> Terms:
+    """What counts against the axis; what does not fade halves never."""
+    terms: dict[float, float] = {}
+    for (_, _, kind, _), points in zip(basis.signals.against, counted.against, strict=False):
+        if kind.axis == axis:
+            rate = SECOND / kind.fades
+            terms[rate] = terms.get(rate, 0.0) + points
+    return terms
 
 
 def _interval(shown: int, axis: int) -> tuple[float, float]:
@@ -173,15 +152,15 @@ def _first_exit(curve: Curve, begin: int, last: int) -> int | None:
     second = begin
     while second < last:
         constant, until = curve.constant, last
-        falling: list[Term] = []
-        offset = second - curve.origin / SECOND
+        falling: dict[float, float] = {}
+        offset = second - curve.origin
         for cap, terms in curve.groups:
-            value, _ = _value(terms, offset)
-            if value > cap:
+            if _level(terms, offset) > cap:
                 constant += cap
                 until = min(until, second + int(_reach(terms, cap, offset)))
             else:
-                falling += terms
+                for rate, points in terms.items():
+                    falling[rate] = falling.get(rate, 0.0) + points
         found = _walk(curve, constant, falling, second, until)
         if found is not None or until >= last:
             return found
@@ -191,21 +170,28 @@ def _first_exit(curve: Curve, begin: int, last: int) -> int | None:
     return None
 
 
-def _value(terms: Iterable[Term], offset: float) -> tuple[float, float]:
-    """A sum of fading terms and its slope per second."""
-    value = slope = 0.0
-    for points, half_life in terms:
-        now = points * 2.0 ** (-offset / half_life)
+def _level(terms: Terms, offset: float) -> float:
+    """A sum of fading terms."""
+    return sum([points * exp2(-offset * rate) for rate, points in terms.items()])
+
+
+def _bent(terms: Terms, offset: float) -> tuple[float, float, float]:
+    """The sum with its first and second derivative, by seconds."""
+    value = slope = bend = 0.0
+    for rate, points in terms.items():
+        now = points * exp2(-offset * rate)
+        falls = now * rate * LN2
         value += now
-        slope -= now / half_life
-    return value, slope * LN2
+        slope -= falls
+        bend += falls * rate * LN2
+    return value, slope, bend
 
 
-def _reach(terms: tuple[Term, ...], level: float, offset: float) -> float:
+def _reach(terms: Terms, level: float, offset: float) -> float:
     """Seconds from ``offset`` until the sum has fallen to ``level``; never more than true (Newton, convex)."""
     passed = 0.0
     for _ in range(60):
-        value, slope = _value(terms, offset + passed)
+        value, slope, _ = _bent(terms, offset + passed)
         step = (value - level) / -slope if slope < 0 else inf
         if step < 0.5 or passed + step > HORIZON / SECOND:
             return min(passed + max(step, 0.0), 2 * HORIZON / SECOND)
@@ -213,30 +199,28 @@ def _reach(terms: tuple[Term, ...], level: float, offset: float) -> float:
     return passed
 
 
-def _walk(curve: Curve, constant: float, falling: list[Term], second: int, until: int) -> int | None:
+def _walk(curve: Curve, constant: float, falling: Terms, second: int, until: int) -> int | None:
     """The first exit in (second, until], while the capped groups stay capped."""
-    against, start = curve.against, curve.origin / SECOND
-    reach = until - second
+    low, high = curve.low + MARGIN, curve.high - MARGIN
     while second < until:
-        reach = max(1, min(reach, until - second))
-        up, up_slope = _value(falling, second - start)
-        down, down_slope = _value(against, second - start)
-        value = constant + up - down
-        lower, upper = up_slope, 0.0
-        if against:
-            up_end, _ = _value(falling, second + reach - start)
-            down_end, _ = _value(against, second + reach - start)
-            lower, upper = up_slope - (down_end - down) / reach, (up_end - up) / reach - down_slope
-        safe = float(reach) if against else float(until - second)
-        if lower < 0:
-            safe = min(safe, (value - curve.low - MARGIN) / -lower)
-        if upper > 0:
-            safe = min(safe, (curve.high - MARGIN - value) / upper)
+        up, up_slope, up_bend = _bent(falling, second - curve.origin)
+        down, down_slope, down_bend = _bent(curve.against, second - curve.origin)
+        value, slope = constant + up - down, up_slope - down_slope
+        safe = min(_safe(value - low, slope, down_bend), _safe(high - value, -slope, up_bend), until - second)
         if safe >= 1:
             second += int(safe)
-            reach = 2 * int(safe)
         else:
             second += 1
             if curve.differs(second):
                 return second
     return None
+
+
+def _safe(way: float, slope: float, bend: float) -> float:
+    """The last d up to which way + slope·d - bend·d²/2 stays at 0 or more."""
+    if way <= 0 or way == inf:
+        return max(way, 0.0)
+    root = sqrt(slope * slope + 2 * bend * way)
+    if slope > 0:
+        return (slope + root) / bend if bend > 0 else inf
+    return 2 * way / (root - slope) if root > slope else inf

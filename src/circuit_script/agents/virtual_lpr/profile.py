@@ -13,7 +13,7 @@ FIT, INTENT, TIMING = 0, 1, 2
 AXES = ("fit", "intent", "timing")
 CAPS = (40, 40, 20)
 GROUPS = ("hand_raise", "commercial_interest", "conversation", "engagement")
-HAND_RAISE, ENGAGEMENT = 0, 3
+HAND_RAISES, SERIOUS = (0,), (0, 1, 2)  # places in GROUPS: who asks us; all but Engagement
 FIT_PARTS = ("company_match", "location_fit", "financial_capacity", "decision_authority", "need_match", "reachability")
 TIMING_PARTS = ("stated_timeline", "recency", "momentum", "trigger_event")
 PARTS = FIT_PARTS + GROUPS + TIMING_PARTS
@@ -36,6 +36,7 @@ class Kind:
     group: int
     points: float
     half_life: int | None  # microseconds; None does not fade
+    fades: float  # the same as a divisor: infinite where nothing fades
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ class Profile:
     bands: Bands
     alert: Alert
     fields: Mapping[str, tuple[str, ...]]  # raw fact → the contact's fields, in order of preference
-    field_of: Mapping[str, tuple[tuple[str, int], ...]]  # the same from the field's side: (fact, place)
+    field_pairs: tuple[tuple[str, str], ...]  # the same as (fact, field), the preferred field of a fact last
     replies: Mapping[str, tuple[str, ...]]  # rule → words of all languages
     against_fit: frozenset[str]  # names of the kinds that count against FIT
 

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def read_profile(table: Mapping[str, Any], where: str) -> Profile:
         bands=_bands(root.section("band")),
         alert=_alert(root.section("alert")),
         fields=fields,
-        field_of=_turned(fields),
+        field_pairs=_turned(fields),
         replies=_replies(root.section("replies")),
         against_fit=frozenset(name for name, kind in kinds.items() if kind.axis == FIT),
     )
@@ -174,20 +175,24 @@ def _kinds(groups: list[Section], negative: Section) -> dict[str, Kind]:
             points, days = signals.pair(name)
             if points < 0 or days <= 0:
                 raise signals.wrong(name, "[points from 0, half-life in days above 0]")
-            _add(kinds, signals, Kind(name, INTENT, index, points, int(days * DAY)))
+            _add(kinds, signals, _kind(name, INTENT, index, points, int(days * DAY)))
         group.done()
     fit = negative.section("fit")
     for name in fit.names():
-        _add(kinds, fit, Kind(name, FIT, -1, fit.number(name), None))
+        _add(kinds, fit, _kind(name, FIT, -1, fit.number(name), None))
     for axis, key in ((INTENT, "intent"), (TIMING, "timing")):
         table = negative.section(key)
         for name in table.names():
             points, days = table.pair(name)
             if points < 0 or days < 0:
                 raise table.wrong(name, "[points from 0, half-life in days from 0]")
-            _add(kinds, table, Kind(name, axis, -1, points, int(days * DAY) or None))
+            _add(kinds, table, _kind(name, axis, -1, points, int(days * DAY) or None))
     negative.done()
     return kinds
+
+
+def _kind(name: str, axis: int, group: int, points: float, half_life: int | None) -> Kind:
+    return Kind(name, axis, group, points, half_life, inf if half_life is None else float(half_life))
 
 
 def _add(kinds: dict[str, Kind], table: Section, kind: Kind) -> None:
@@ -240,12 +245,8 @@ def _fields(table: Section) -> dict[str, tuple[str, ...]]:
     return fields
 
 
-def _turned(fields: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[tuple[str, int], ...]]:
-    found: dict[str, tuple[tuple[str, int], ...]] = {}
-    for fact, names in fields.items():
-        for place, name in enumerate(names):
-            found[name] = (*found.get(name, ()), (fact, place))
-    return found
+def _turned(fields: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, str], ...]:
+    return tuple((fact, name) for fact, names in fields.items() for name in reversed(names))
 
 
 def _replies(table: Section) -> dict[str, tuple[str, ...]]:

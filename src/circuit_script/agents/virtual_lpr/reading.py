@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from circuit_script.agents.virtual_lpr.profile import SECOND
 from circuit_script.agents.virtual_lpr.section import plain
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 LATEST = 253_402_300_799  # the last second that a datetime can hold
 _YES = frozenset({"true", "yes", "y", "on", "1"})
 _NO = frozenset({"", "false", "no", "n", "off", "0", "none", "null"})
@@ -89,19 +90,17 @@ def instant(value: object) -> int | None:
         except ValueError:
             return None
     if isinstance(value, datetime):
-        since = (value if value.tzinfo is not None else value.replace(tzinfo=UTC)) - EPOCH
-        return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
+        return ((value if value.tzinfo is not None else value.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if not 0 <= value <= LATEST:  # NaN and the infinities are refused here too
         return None
-    return round(value * SECOND)
+    return int(value * SECOND + 0.5) if isinstance(value, float) else value * SECOND
 
 
 def moment(microseconds: int) -> datetime:
     """The instant as a datetime in UTC."""
-    seconds, rest = divmod(microseconds, SECOND)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 def has_phrase(inside: str, phrase: str) -> bool:

@@ -5,21 +5,24 @@ No text of the lead's own stands in a reason, so that a reason may be sent to pe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from operator import itemgetter
+
+import msgspec
 
 from circuit_script.agents.virtual_lpr.fit import possible_gain, unknown_points
-from circuit_script.agents.virtual_lpr.intent import faded, signal_id, strongest
-from circuit_script.agents.virtual_lpr.profile import AXES, DAY, FIT, GROUPS, HOUR, PARTS, SECOND
-from circuit_script.agents.virtual_lpr.signals import Seen, latest
+from circuit_script.agents.virtual_lpr.intent import strongest
+from circuit_script.agents.virtual_lpr.profile import AXES, DAY, FIT, GROUPS, HOUR, PARTS, SECOND, SERIOUS, Kind
+from circuit_script.agents.virtual_lpr.signals import latest, signal_id
 from circuit_script.agents.virtual_lpr.timing import due_in_days, trigger_ages
 from circuit_script.agents.virtual_lpr.weighing import Basis
 from circuit_script.agents.virtual_lpr.words import AGAINST, DID, NAMES, UNKNOWN
 
 MOST = 5
+Moved = tuple[float, int | str]  # points, and the place in PARTS or the type of what counts against
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """What a reason rests on: a signal's id (or empty), a value, and its age in seconds (or None)."""
 
     signal: str
@@ -27,8 +30,7 @@ class Evidence:
     age: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True, gc=False):
     """``points`` are signed, of the component's ``cap``; a negative names its axis, with no cap."""
 
     component: str
@@ -48,37 +50,45 @@ class Reason:
 
 def reasons(basis: Basis, parts: tuple[float, ...]) -> tuple[Reason, ...]:
     """Sorted by the points they moved; room is kept for one negative and for the largest unknown, which is last."""
-    against = sorted(_against(basis), key=lambda reason: reason.points)
+    against = _against(basis)
     unknown = _unknown(basis, parts)
-    order = sorted((-points, index) for index, points in enumerate(parts) if points > 0)
     room = MOST - (unknown is not None)
-    positive = [_positive(basis, index, -points) for points, index in order[:room]]  # only these are worded
-    best = sorted([*positive, *against], key=lambda reason: -abs(reason.points))[:room]
+    moved: list[Moved] = [(points, index) for index, points in enumerate(parts) if points > 0]
+    moved += against
+    moved.sort(key=_weight)
+    best = moved[:room]
     if against and against[0] not in best:
         best[-1] = against[0]
-    return (*best, unknown) if unknown is not None else tuple(best)
+    best_of = strongest(basis.signals, basis.tally.faded)
+    worded = [  # only those that are shown
+        _negative(basis, -points, what) if isinstance(what, str) else _positive(basis, what, points, best_of)
+        for points, what in best
+    ]
+    return (*worded, unknown) if unknown is not None else tuple(worded)
 
 
-def _positive(basis: Basis, index: int, points: float) -> Reason:
+def _weight(moved: Moved) -> float:
+    return -abs(moved[0])
+
+
+def _positive(basis: Basis, index: int, points: float, best_of: dict[int, int]) -> Reason:
     component, cap = PARTS[index], basis.profile.caps[index]
-    evidence, clause = _evidence(basis, index)
+    evidence, clause = _evidence(basis, component, best_of)
     return Reason(component, points, cap, evidence, f"+{_shown(points)}/{_shown(cap)} {clause}")
 
 
-def _evidence(basis: Basis, index: int) -> tuple[Evidence, str]:
-    component = PARTS[index]
+def _evidence(basis: Basis, component: str, best_of: dict[int, int]) -> tuple[Evidence, str]:
     if component in GROUPS:
-        _, row = strongest(basis.signals, basis.now)[GROUPS.index(component)]
-        return _of_signal(row, basis.now, DID)
+        signals, place = basis.signals, best_of[GROUPS.index(component)]
+        return _of_signal(signals.raws[place], signals.kinds[place], basis.now - signals.ats[place], DID)
     if component in ("stated_timeline", "recency", "momentum", "trigger_event"):
         return _of_timing(basis, component)
     return _of_fit(basis, component)
 
 
-def _of_signal(row: Seen, now: int, words: dict[str, str]) -> tuple[Evidence, str]:
-    at, _, kind, raw = row
-    said = words.get(kind.name, kind.name.replace("_", " "))
-    return Evidence(signal_id(raw), kind.name, (now - at) / SECOND), f"{said} {ago(now - at)}"
+def _of_signal(raw: object, kind: Kind, age: int, words: dict[str, str]) -> tuple[Evidence, str]:
+    said = words.get(kind.name) or kind.name.replace("_", " ")
+    return Evidence(signal_id(raw), kind.name, age / SECOND), f"{said} {ago(age)}"
 
 
 def _of_timing(basis: Basis, component: str) -> tuple[Evidence, str]:
@@ -89,11 +99,11 @@ def _of_timing(basis: Basis, component: str) -> tuple[Evidence, str]:
         clause = "wanted to start by now" if days < 0 else f"wants to start within {bound:g} days"
         return Evidence("", f"{days:.1f} days" if days >= 0 else "the date has passed", None), clause
     if component == "recency":
-        last = latest(signals.serious, now)
+        last = latest(signals, now, SERIOUS)
         age = now - last if last is not None else 0
         return Evidence("", "last signal", age / SECOND), f"last heard of {ago(age)}"
     if component == "momentum":
-        recent = sum(at > now - basis.profile.timing.recent for at in signals.ats if at <= now)
+        recent = bisect_right(signals.ats, now) - bisect_right(signals.ats, now - basis.profile.timing.recent)
         days = basis.profile.timing.recent // DAY
         return Evidence("", "momentum", None), f"{_count(recent, 'signal')} in the last {days} days"
     age = min(trigger_ages(basis.facts, now, basis.profile), default=0)
@@ -128,28 +138,28 @@ def _fact(value: str, clause: str) -> tuple[Evidence, str]:
     return Evidence("", value, None), clause
 
 
-def _against(basis: Basis) -> list[Reason]:
-    """One reason for each type that counts against the lead."""
-    rows: dict[str, list[Seen]] = {}
-    for row in basis.signals.against:
-        if row[0] <= basis.now:
-            rows.setdefault(row[2].name, []).append(row)
-    found = []
-    for name in sorted(rows):
-        newest = max(rows[name], key=lambda row: (row[0], signal_id(row[3])))
-        points = sum(sorted(faded(row, basis.now) for row in rows[name]))
-        evidence, clause = _of_signal(newest, basis.now, AGAINST)
-        times = f" ({len(rows[name])} times)" if len(rows[name]) > 1 else ""
-        found.append(_negative(AXES[newest[2].axis], points, evidence, clause + times))
-    for name in basis.facts.against:
-        if name not in rows:
-            said = AGAINST.get(name, name.replace("_", " "))
-            found.append(_negative(AXES[FIT], basis.profile.kinds[name].points, Evidence("", name, None), said))
-    return [reason for reason in found if reason.points < 0]
+def _against(basis: Basis) -> list[Moved]:
+    """Points (below 0) and type of what counts against the lead, the weightiest first, then by name."""
+    told: dict[str, list[float]] = {}
+    for (_, _, kind, _), points in zip(basis.signals.against, basis.tally.against, strict=False):
+        told.setdefault(kind.name, []).append(points)
+    found: list[Moved] = [(-sum(sorted(told[name])), name) for name in sorted(told)]
+    found += [(-basis.profile.kinds[name].points, name) for name in basis.facts.against if name not in told]
+    return sorted([row for row in found if row[0] < 0], key=itemgetter(0))
 
 
-def _negative(axis: str, points: float, evidence: Evidence, clause: str) -> Reason:
-    return Reason(axis, -points, None, evidence, f"-{_shown(points)} {clause}")
+def _negative(basis: Basis, points: float, name: str) -> Reason:
+    """One reason for all signals of a type, by the newest of them; or for what the record itself shows."""
+    axis, now = FIT, basis.now
+    rows = [row for row in basis.signals.against if row[0] <= now and row[2].name == name]
+    if rows:
+        at, _, kind, raw = max(rows, key=lambda row: (row[0], signal_id(row[3]))) if len(rows) > 1 else rows[0]
+        axis = kind.axis
+        evidence, clause = _of_signal(raw, kind, now - at, AGAINST)
+    else:
+        evidence, clause = Evidence("", name, None), AGAINST.get(name) or name.replace("_", " ")
+    times = f" ({len(rows)} times)" if len(rows) > 1 else ""
+    return Reason(AXES[axis], -points, None, evidence, f"-{_shown(points)} {clause}{times}")
 
 
 def _unknown(basis: Basis, parts: tuple[float, ...]) -> Reason | None:

@@ -17,12 +17,12 @@ from circuit_script.agents.virtual_lpr.bands import (
 )
 from circuit_script.agents.virtual_lpr.facts import read_facts
 from circuit_script.agents.virtual_lpr.fit import possible_gain, unknown_points
-from circuit_script.agents.virtual_lpr.intent import signal_id
+from circuit_script.agents.virtual_lpr.intent import tally
 from circuit_script.agents.virtual_lpr.next_change import next_change
-from circuit_script.agents.virtual_lpr.profile import AXES, CAPS, FIT, PARTS, SECOND, Profile
+from circuit_script.agents.virtual_lpr.profile import AXES, CAPS, FIT, HAND_RAISES, PARTS, SECOND, Profile
 from circuit_script.agents.virtual_lpr.reading import instant, moment
 from circuit_script.agents.virtual_lpr.reasons import Reason, reasons
-from circuit_script.agents.virtual_lpr.signals import latest, read_signals
+from circuit_script.agents.virtual_lpr.signals import latest, read_signals, signal_id
 from circuit_script.agents.virtual_lpr.weighing import Basis, gates_at, shown, weigh
 
 
@@ -31,6 +31,9 @@ class Part(NamedTuple):
 
     points: float
     cap: float
+
+
+SignalUsed = tuple[float, str, float, str]  # seconds since 1970, type, points before they fade, id or empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +90,17 @@ class LeadScore:
         return gates_at(self.basis, self.basis.now)
 
     @property
-    def signals_used(self) -> list[dict[str, Any]]:
+    def signals_used(self) -> list[SignalUsed]:
         """What counted, for or against, oldest first."""
         signals, now = self.basis.signals, self.basis.now
-        rows = sorted([*signals.seen, *signals.against], key=lambda row: (row[0], row[2].name))
-        return [
-            {"id": signal_id(raw), "type": kind.name, "at": moment(at).isoformat(), "points": points}
-            for at, points, kind, raw in rows
+        seen = zip(signals.ats, signals.weights, signals.kinds, signals.raws, strict=True)
+        used = [
+            (at / SECOND, kind.name, points, signal_id(raw))
+            for at, points, kind, raw in (*seen, *signals.against)
             if at <= now
         ]
+        used.sort()
+        return used
 
     @property
     def scored_at(self) -> datetime:
@@ -132,7 +137,8 @@ def calculate(
     if at is None:
         raise ValueError(f"now must be a datetime or seconds since 1970, not {now!r}")
     facts = read_facts(lead, enriched, profile)
-    basis = Basis(facts, read_signals(signals, profile), at, profile)
+    read = read_signals(signals, profile)
+    basis = Basis(facts, read, tally(read, at, profile), at, profile)
     weighed = weigh(basis)
     fit, intent, timing = axes = weighed.axes
     gates = tuple(sorted(gates_at(basis, at))) if facts.gates or basis.signals.gates else ()
@@ -165,5 +171,5 @@ def settle(score: LeadScore, previous_band: str | None) -> LeadScore:
 
 
 def _raised_ago(basis: Basis) -> int | None:
-    raised = latest(basis.signals.hand_raises, basis.now)
+    raised = latest(basis.signals, basis.now, HAND_RAISES)
     return None if raised is None else basis.now - raised

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 
-from circuit_script.agents.virtual_lpr.profile import ENGAGEMENT, HAND_RAISE, SECOND, Kind, Profile
-from circuit_script.agents.virtual_lpr.reading import LATEST, flag, instant, number
+from circuit_script.agents.virtual_lpr.profile import SECOND, Kind, Profile
+from circuit_script.agents.virtual_lpr.reading import flag, instant, number, written
 
 BOT_CLICK = 5 * SECOND  # a click so soon after delivery is a scanner's
 
@@ -25,15 +24,8 @@ class Signals(msgspec.Struct, frozen=True, gc=False):
     weights: tuple[float, ...] = ()
     kinds: tuple[Kind, ...] = ()
     raws: tuple[Any, ...] = ()
-    serious: tuple[int, ...] = ()  # instants of what is more than Engagement
-    hand_raises: tuple[int, ...] = ()
     against: tuple[Seen, ...] = ()
     gates: tuple[tuple[int, str], ...] = ()  # (at, gate or what lifts one), oldest first
-
-    @property
-    def seen(self) -> Iterator[Seen]:
-        """The columns as rows."""
-        return zip(self.ats, self.weights, self.kinds, self.raws, strict=True)
 
 
 EMPTY = Signals()
@@ -50,12 +42,11 @@ def read_signals(given: object, profile: Profile) -> Signals:
     gates: list[tuple[int, str]] = []
     for raw in rows:
         try:
-            name, at = raw["type"], raw["at"]
+            name, when = raw["type"], instant(raw["at"])
             kind = kinds.get(name)
             confidence = raw.get("confidence", 1)
         except (TypeError, KeyError, AttributeError):
             continue
-        when = int(at * SECOND + 0.5) if type(at) is float and 0 <= at <= LATEST else instant(at)
         if when is None:
             continue
         if kind is None:
@@ -64,27 +55,13 @@ def read_signals(given: object, profile: Profile) -> Signals:
         elif kind.group < 0:
             against.append((when, kind.points, kind, raw))
         else:
-            if confidence == 1:
-                weight = kind.points
-            elif type(confidence) is float and 0 <= confidence <= 1:
-                weight = kind.points * confidence
-            else:
-                weight = kind.points * _confidence(confidence)
+            weight = kind.points if confidence == 1 else kind.points * _confidence(confidence)
             if weight > 0 and not (name == "link_click" and _is_bot(raw, when)):
                 positive.append((when, weight, kind, raw))
-    return _columns(positive, against, gates, profile)
-
-
-def _columns(positive: list[Seen], against: list[Seen], gates: list[tuple[int, str]], profile: Profile) -> Signals:
-    against.sort(key=itemgetter(0))
-    told = tuple(against), _gate_signals(gates, profile)
-    if not positive:
-        return Signals(against=told[0], gates=told[1])
     positive.sort(key=itemgetter(0))
-    ats, weights, kinds, raws = zip(*positive, strict=True)
-    serious = tuple([row[0] for row in positive if row[2].group != ENGAGEMENT])
-    hand_raises = tuple([row[0] for row in positive if row[2].group == HAND_RAISE])
-    return Signals(ats, weights, kinds, raws, serious, hand_raises, *told)
+    against.sort(key=itemgetter(0))
+    ats, weights, shapes, raws = zip(*positive, strict=True) if positive else ((), (), (), ())
+    return Signals(ats, weights, shapes, raws, tuple(against), _gate_signals(gates, profile))
 
 
 def gates_set(signals: Signals, now: int, profile: Profile) -> dict[str, str]:
@@ -101,10 +78,17 @@ def gates_set(signals: Signals, now: int, profile: Profile) -> dict[str, str]:
     return closed
 
 
-def latest(instants: tuple[int, ...], now: int) -> int | None:
-    """The last of the sorted instants that is not after ``now``."""
-    index = bisect_right(instants, now)
-    return instants[index - 1] if index else None
+def latest(signals: Signals, now: int, groups: Container[int]) -> int | None:
+    """The instant of the last signal of one of these groups that is not after ``now``."""
+    for at, kind in zip(reversed(signals.ats), reversed(signals.kinds), strict=True):
+        if at <= now and kind.group in groups:
+            return at
+    return None
+
+
+def signal_id(raw: object) -> str:
+    """The id that a signal came with, or empty."""
+    return written(raw.get("id")) if isinstance(raw, (dict, Mapping)) else ""
 
 
 def rows_of(given: object) -> Sequence[Any]:

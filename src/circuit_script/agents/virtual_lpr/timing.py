@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from math import fsum
 
 from circuit_script.agents.virtual_lpr.facts import Facts
-from circuit_script.agents.virtual_lpr.profile import DAY, Profile, at_least, at_most
+from circuit_script.agents.virtual_lpr.profile import DAY, SERIOUS, Profile, at_least, at_most
 from circuit_script.agents.virtual_lpr.reading import EPOCH, instant, moment
 from circuit_script.agents.virtual_lpr.signals import Signals, latest
 
@@ -38,7 +38,7 @@ def _timeline(facts: Facts, now: int, profile: Profile) -> float:
 
 
 def _recency(signals: Signals, now: int, profile: Profile) -> float:
-    last = latest(signals.serious, now)
+    last = latest(signals, now, SERIOUS)
     return at_most(profile.timing.recency, now - last) if last is not None else 0.0
 
 
@@ -60,7 +60,8 @@ def _momentum(signals: Signals, now: int, profile: Profile) -> float:
 
 
 def _trigger(facts: Facts, now: int, profile: Profile) -> float:
-    return max((at_most(profile.timing.trigger, age) for age in trigger_ages(facts, now, profile)), default=0.0)
+    ages = trigger_ages(facts, now, profile)
+    return max(at_most(profile.timing.trigger, age) for age in ages) if ages else 0.0
 
 
 def trigger_ages(facts: Facts, now: int, profile: Profile) -> list[int]:
@@ -91,28 +92,31 @@ def _midnight(year: int, day: tuple[int, int]) -> int:
     return instant(datetime(year, *day, tzinfo=UTC)) or instant(EPOCH) or 0
 
 
-def stairs(facts: Facts, signals: Signals, now: int, profile: Profile) -> Iterator[tuple[int, bool]]:
-    """Every instant after ``now`` at which a component may step, if no signal is added; True where the step
-    is taken at the instant itself, False where just after it."""
+def stairs(
+    facts: Facts, signals: Signals, now: int, span: tuple[int, int], profile: Profile
+) -> Iterator[tuple[int, bool]]:
+    """Every instant of ``span`` (and perhaps others) at which a component may step, by the signals up to ``now``;
+    True where the step is taken at the instant itself, False where just after it."""
     timing = profile.timing
     if facts.due_at is not None:
         for days, _ in timing.timeline:
             yield facts.due_at - round(days * DAY), True
         yield facts.due_at + round(timing.lapse * DAY), True
-    last = latest(signals.serious, now)
+    last = latest(signals, now, SERIOUS)
     if last is not None:
-        for span, _ in timing.recency:
-            yield last + span, False
-    for at in signals.ats:
-        if now - timing.earlier <= at <= now:
-            yield at + timing.recent, False
-            yield at + timing.earlier, False
+        for age, _ in timing.recency:
+            yield last + age, False
+    begin, end = span
+    for age in (timing.recent, timing.earlier):
+        first = bisect_left(signals.ats, begin - age)
+        for at in signals.ats[first : bisect_right(signals.ats, min(end - age, now))]:
+            yield at + age, False
     if facts.trigger_at is not None:
         yield facts.trigger_at, True
-        for span, _ in timing.trigger:
-            yield facts.trigger_at + span, False
-    for begin, end in _seasons(now, profile):
-        yield begin, True
-        yield end, True
-        for span, _ in timing.trigger:
-            yield begin + span, False
+        for age, _ in timing.trigger:
+            yield facts.trigger_at + age, False
+    for opens, closes in _seasons(now, profile):
+        yield opens, True
+        yield closes, True
+        for age, _ in timing.trigger:
+            yield opens + age, False

@@ -14,7 +14,7 @@ from circuit_script.agents.virtual_lpr.agent import previous_band, profile_of, s
 from circuit_script.agents.virtual_lpr.alert import alert_of, is_due
 from circuit_script.agents.virtual_lpr.facts import DERIVED
 from circuit_script.agents.virtual_lpr.inbox import with_signal
-from circuit_script.agents.virtual_lpr.profile import Profile
+from circuit_script.agents.virtual_lpr.profile import PARTS, Profile
 from circuit_script.agents.virtual_lpr.reasons import Reason
 from circuit_script.agents.virtual_lpr.replies import classify_appointment, classify_message
 from circuit_script.agents.virtual_lpr.rows import is_scored, row_of, watched_fields, worth_writing
@@ -69,15 +69,18 @@ class LeadScoring(CircuitTrigger):
 
 def _changed_contacts(context: Context, profile: Profile) -> list[Lead]:
     """New contacts, and those of which a field that the profile reads has changed."""
-    watched = watched_fields(profile) | set(DERIVED) | set(profile.gates.names) | set(profile.against_fit)
+    watched = {*watched_fields(profile), *DERIVED, *profile.gates.names, *profile.against_fit}
     leads = []
     for record, old in zip(context.new_records, context.old_records, strict=True):
         before: Mapping[str, Any] = old or {}
-        moved = any(name in record and record[name] != before.get(name) for name in watched)
         contact = {**before, **record}  # a vendor may send only what it knows; our own fields stand in the last state
-        if context.event_name == "afterInsert" or moved or not is_scored(contact):
+        if context.event_name == "afterInsert" or not is_scored(contact) or _moved(before, record, watched):
             leads.append(Lead(contact, record))
     return leads
+
+
+def _moved(before: Mapping[str, Any], record: Record, watched: set[str]) -> bool:
+    return any(record[name] != before.get(name) for name in watched & record.keys())
 
 
 async def _contacts_with_signals(context: Context, profile: Profile) -> list[Lead]:
@@ -119,7 +122,7 @@ def _kept(contact: Mapping[str, Any], score: LeadScore, reasons: tuple[Reason, .
         "band": score.band,
         "route": score.route,
         "gates": score.gated_by,
-        "parts": {name: part.points for name, part in score.parts.items()},
+        "parts": dict(zip(PARTS, score.points, strict=True)),
         "negative": score.negative,
         "reasons": [reason.sentence for reason in reasons],
         "next_change_at": change.isoformat() if change is not None else None,
