@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
-from math import inf
 
 from circuit_script.errors import ConfigError
 
 MB = 1024 * 1024
+HIGHEST = 2**40
+SECONDS = ("wall_time", "cpu_time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,11 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < inf:
-                raise ConfigError(f"limit {field.name} must be a positive number, not {value!r}.")
+            whole = field.name not in SECONDS
+            kinds = int if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= HIGHEST:
+                kind = "whole number" if whole else "number"
+                raise ConfigError(f"limit {field.name} must be a positive {kind} up to {HIGHEST:,}, not {value!r}.")
 
     def lowered(self, **limits: float) -> Limits:
         """These limits with some replaced."""
@@ -77,7 +81,7 @@ def amount(limit: str, value: float) -> str:
     match limit:
         case "wall_time" | "cpu_time":
             return f"{value:.2f} s"
-        case "memory" | "callout_bytes" | "log_bytes":
+        case "memory" | "callout_bytes" | "log_bytes" | "effect_bytes":
             return f"{value / MB:.1f} MB"
         case _:
             return f"{value:,.0f}"

@@ -63,7 +63,11 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
             url, min_size=1, max_size=6, name="circuit worker", pooler=settings.pooler, indexes=True
         )
         stack.push_async_callback(database.close)
-        client = await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False, cookies=_no_cookies()))
+        # Callouts of handlers must not use up the connections of the courier.
+        callouts, deliveries = [
+            await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False, cookies=_no_cookies()))
+            for _ in range(2)
+        ]
         children = Children(
             app_folder=settings.folder,
             app=settings.app,
@@ -77,7 +81,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
             log.warning("app.import", warning=warning)
         async with database.connection() as connection:
             release = await make_live(connection, content_hash(settings.folder), manifest.handlers)
-        worker, logs = _assemble(settings, url, database, client, children, release)
+        worker, logs = _assemble(settings, url, database, callouts, deliveries, children, release)
         await _run(worker, logs, settings, url, database, ready)
 
 
@@ -85,11 +89,12 @@ def _assemble(
     settings: Settings,
     url: str,
     database: Pool,
-    client: httpx.AsyncClient,
+    callouts: httpx.AsyncClient,
+    deliveries: httpx.AsyncClient,
     children: Children,
     release: Release,
 ) -> tuple[Worker, LogWriter]:
-    connectors = make_registry(settings.addresses, client)
+    connectors = make_registry(settings.addresses, deliveries)
     lanes = Lanes(uuid7(), settings.worker.lease)
     logs = LogWriter(database, release.id)
     courier = Courier(
@@ -106,7 +111,7 @@ def _assemble(
             loader=Loader(database, open_sources(settings.sources)),
             settler=Settler(database, lanes.worker),
             crm=LocalCRM(database),
-            client=client,
+            client=callouts,
             knows=lambda connector, target: connector == WebhookConnector.name and target in settings.addresses,
             log_line=logs.add,
             sent=courier.wake,

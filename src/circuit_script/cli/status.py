@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,29 +24,33 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show deliveries, queue, executions and dead letters."""
-    answer = fetch(url or _address(folder))
+    found = fetch(url or _address(folder))
     if as_json:
-        print(answer.text)
+        print(json.dumps(found, indent=2))
         return
     table = Table(show_header=False, box=None)
-    for name, value in _flat(answer.json()):
+    for name, value in _flat(found):
         table.add_row(name, value)
     Console().print(table)
 
 
-def fetch(address: str) -> httpx.Response:
-    """The gateway's status document. Raises StartError when nobody answers there."""
+def fetch(address: str) -> dict[str, Any]:
+    """The gateway's status document. Raises StartError when no gateway answers there."""
     try:
         answer = httpx.get(f"{address}/api/status", timeout=5.0)
         answer.raise_for_status()
-    except httpx.HTTPError as error:
-        raise StartError(f"{address} does not answer: {error}.", cure="Is `circuit-script serve` running?") from None
-    return answer
+        found: dict[str, Any] = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise StartError(
+            f"No gateway answers at {address}: {error}.", cure="Is `circuit-script serve` running?"
+        ) from None
+    return found
 
 
 def _address(folder: Path) -> str:
     gateway = load_settings(folder).gateway
-    return f"http://{gateway.host}:{gateway.port}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(gateway.host, gateway.host)
+    return f"http://[{host}]:{gateway.port}" if ":" in host else f"http://{host}:{gateway.port}"
 
 
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:

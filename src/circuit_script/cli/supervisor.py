@@ -19,7 +19,7 @@ from circuit_script.db.migrate import migrate
 from circuit_script.errors import StartError
 
 START_TIMEOUT = 60.0
-GATEWAY_GRACE = 10.0
+GATEWAY_GRACE = 18.0  # the gateway gives requests 10 s, and then flushes
 LONGEST_PAUSE = 5.0
 EXPLAINED = 1
 
@@ -156,20 +156,36 @@ class Supervisor:
         # In a session of its own: the terminal's Ctrl-C is for us, who end the roles in their order.
         process = await asyncio.create_subprocess_exec(*command, pass_fds=[send], start_new_session=True)
         os.close(send)
-        async with _reading(receive) as reader:
-            try:
-                words = await asyncio.wait_for(reader.readline(), START_TIMEOUT)
-            except TimeoutError:
+        try:
+            async with _reading(receive) as reader:
+                words = await self._first_words(reader)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
                 process.kill()
-                raise StartError(f"The {name} was not ready after {START_TIMEOUT:g} s.") from None
+            raise
+        if words is None:
+            process.kill()
+            raise StartError(f"The {name} was not ready after {START_TIMEOUT:g} s.")
         if not words.endswith(b"\n"):
-            code = await process.wait()
             if self._stop.is_set():
+                await _terminate(process, GATEWAY_GRACE)
                 return RoleProcess(name, process, "")
+            code = await process.wait()
             kind = Explained if code == EXPLAINED else StartError
             raise kind(f"The {name} ended with status {code}; what it said stands above.")
         role = self._roles[name] = RoleProcess(name, process, words.decode().strip())
         return role
+
+    async def _first_words(self, reader: asyncio.StreamReader) -> bytes | None:
+        """What a role says when it is ready; nothing when it ends or we are told to stop, None when time is up."""
+        said = asyncio.create_task(reader.readline())
+        told = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait({said, told}, timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+            return said.result() if said in done else b"" if told in done else None
+        finally:
+            for task in (said, told):
+                task.cancel()
 
     def _port(self, name: str) -> int:
         """A restarted gateway keeps the port that the first one was given."""
@@ -190,7 +206,7 @@ class Supervisor:
                 return
             try:
                 role = await self._start(role.name)
-            except StartError as error:
+            except (StartError, OSError) as error:
                 _say(str(error))
 
     async def _watch_database(self) -> None:
@@ -204,7 +220,7 @@ class Supervisor:
                 _say("PostgreSQL is gone; starting it again")
                 try:
                     await embedded.start()
-                except StartError as error:
+                except (StartError, OSError) as error:
                     _say(str(error))
 
     async def _end(self) -> None:

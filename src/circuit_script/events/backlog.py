@@ -43,6 +43,7 @@ class Queued:
     since: float = 0.0
     running: bool = False
     lost: int = 0
+    splits: int = 0
     delayed: bool = False
 
     @property

@@ -34,6 +34,7 @@ log = structlog.get_logger()
 RowKey = tuple[int, int]
 MAX_DETAIL = 8000
 LOST_AT_MOST = 3
+SUSPECTS_TRUSTED = 3  # in a row, before a batch is halved: a handler may name the wrong one each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,11 @@ class Runner:
         if isinstance(outcome, Failed) and outcome.blameless and _may_be_lost_again(rows):
             log.warning("execution.lost", execution=str(work.execution), reason=outcome.reason, next="it runs again")
             return Again(waits={(row.id, row.handler): (0.1, 300.0) for row in rows})
-        verdict = judge(outcome, len(rows), unattributed=unit.unattributed)
+        trust = all(row.splits < SUSPECTS_TRUSTED for row in rows)
+        verdict = judge(outcome, len(rows), unattributed=unit.unattributed, trust=trust)
+        if isinstance(verdict, Split):
+            for row in rows:
+                row.splits += 1
         settlement = self._concluded(work, items, unit, outcome, verdict, epochs)
         again = await self._commit(settlement, rows)
         if again.fenced or isinstance(verdict, Finished):
@@ -230,6 +235,8 @@ class Runner:
         for row, settled in zip(rows, settlement.rows, strict=False):
             if settled.status == "retry":
                 row.attempts, row.not_before, row.held_until = settled.attempts, settled.not_before, settled.held_until
+                row.journal.clear()  # what belongs to one record stands in the table; the rest was for this batch
+                row.recovered, row.splits = True, 0
                 waits[row.id, row.handler] = _left(row)
         return Again(waits=waits)
 

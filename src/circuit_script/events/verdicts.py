@@ -44,10 +44,11 @@ class Split:
     parts: Sequence[Sequence[int]]
 
 
-def judge(outcome: Outcome, size: int, *, unattributed: bool) -> Finished | Split:
+def judge(outcome: Outcome, size: int, *, unattributed: bool, trust: bool = True) -> Finished | Split:
     """What an outcome means for a batch of ``size`` records.
 
-    ``unattributed`` effects leave only if every record succeeded, so with them a partial success is split.
+    ``unattributed`` effects leave only if every record succeeded, so with them a partial success is split. Without
+    ``trust`` in suspects (they have been wrong or many already) a batch is halved.
     """
     match outcome:
         case Succeeded(errors=errors) if not errors:
@@ -61,9 +62,9 @@ def judge(outcome: Outcome, size: int, *, unattributed: bool) -> Finished | Spli
         case Breached() if size == 1:
             return Finished("breached", {0: outcome.reason})
         case Failed(suspect=suspect):
-            return Split("failed", isolate(suspect, size))
+            return Split("failed", isolate(suspect if trust else None, size))
         case Breached(suspect=suspect):
-            return Split("breached", isolate(suspect, size))
+            return Split("breached", isolate(suspect if trust else None, size))
 
 
 def apart(errors: Collection[int], size: int) -> list[list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -14,9 +15,11 @@ import msgspec
 from circuit_script.connectors.connector import CRM, Fields, Query
 from circuit_script.errors import RequestRefused
 from circuit_script.execution.outcome import Work
-from circuit_script.governor import LimitExceeded, Usage
+from circuit_script.governor import MB, LimitExceeded, Usage
 
 MAX_HEADERS = 100
+HELD_BYTES = 32 * MB
+GZIP = 16 + zlib.MAX_WBITS
 
 
 class Held(Protocol):
@@ -66,6 +69,7 @@ class ExecutionBroker:
         self._log = log
         self._remaining = remaining
         self._breach: LimitExceeded | None = None
+        self._held_bytes = 0
         self._calls: Counter[tuple[int | None, bytes]] = Counter()
         self._known: set[tuple[str, str]] = {(work.object, str(row.get("id"))) for row in work.records}
         self._verbs: Mapping[str, Callable[[dict[str, Any]], Any]] = {
@@ -96,14 +100,20 @@ class ExecutionBroker:
             raise RequestRefused(f"{verb}: {type(error).__name__}: {error}.") from None
 
     def log(self, line: dict[str, Any]) -> None:
-        """Take one log line; over the limit it ends the execution at its next request."""
+        """Take one log line. Raises LimitExceeded when it is over the limit; the line is then dropped."""
         size = len(str(line.get("message", ""))) + len(str(line.get("context") or ""))
         try:
             self._spend("log_bytes", size)
         except LimitExceeded as breach:
             self._breach = self._breach or breach
-            return
+            raise
         self._log(line)
+
+    def _hold(self, value: Any) -> None:
+        """Count what is held for the outcome: it waits in the worker's memory, and leaves in one statement."""
+        self._held_bytes += len(msgspec.msgpack.encode(value, enc_hook=str))
+        if self._held_bytes > HELD_BYTES:
+            raise LimitExceeded("effect_bytes", self._held_bytes, HELD_BYTES)
 
     def _spend(self, limit: str, amount: int) -> None:
         used = getattr(self.usage, limit) + amount
@@ -128,6 +138,7 @@ class ExecutionBroker:
         object_, op, rows = str(asked["object"]), str(asked["op"]), asked["rows"]
         self._spend("dml_statements", 1)
         self._spend("dml_rows", len(rows))
+        self._hold(rows)
         if op in ("update", "delete"):
             await self._must_exist(op, object_, rows)
         ids = self._held.write(op, object_, rows, self._owner(asked))
@@ -185,6 +196,7 @@ class ExecutionBroker:
         if not isinstance(asked["payload"], dict):
             raise RequestRefused(f"a payload is a mapping, not a {type(asked['payload']).__name__}.")
         self._spend("messages", 1)
+        self._hold(asked["payload"])
         held = self._held.send(connector, str(asked["operation"]), target, asked["payload"], self._owner(asked))
         return {"id": str(held)}
 
@@ -202,7 +214,8 @@ class ExecutionBroker:
             return dict(msgspec.msgpack.decode(known))
         self._spend("callouts", 1)
         answer = await self._fetch(asked)
-        await self._journal.keep(owner, key, msgspec.msgpack.encode(answer))
+        if answer["status"] < 400:  # what failed may succeed the next time
+            await self._journal.keep(owner, key, msgspec.msgpack.encode(answer))
         return answer
 
     async def _fetch(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -211,17 +224,33 @@ class ExecutionBroker:
         if body is not None and len(body) > ceiling:
             raise LimitExceeded("callout_bytes", len(body), ceiling)
         patience = max(0.05, min(float(asked.get("timeout") or 30.0), self._remaining()))
+        headers = {"accept-encoding": "gzip", **(asked.get("headers") or {})}
         try:
             request = self._client.stream(
-                asked["method"], asked["url"], headers=asked.get("headers"), content=body, timeout=patience
+                asked["method"], asked["url"], headers=headers, content=body, timeout=patience
             )
             async with request as response:
-                received = bytearray()
-                async for chunk in response.aiter_bytes():
-                    received += chunk
-                    if len(received) > ceiling:
-                        raise LimitExceeded("callout_bytes", len(received), ceiling)
-                headers = dict(list(response.headers.items())[:MAX_HEADERS])
-                return {"status": response.status_code, "headers": headers, "body": bytes(received)}
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+                received = await _received(response, ceiling)
+                kept = dict(list(response.headers.items())[:MAX_HEADERS])
+                return {"status": response.status_code, "headers": kept, "body": received}
+        except (httpx.HTTPError, httpx.InvalidURL, zlib.error) as error:
             raise RequestRefused(f"{asked['method']} {asked['url']}: {type(error).__name__}: {error}.") from None
+
+
+async def _received(response: httpx.Response, ceiling: int) -> bytes:
+    """The body, decompressed here: a few bytes may stand for gigabytes, so the ceiling is held while it grows.
+
+    Another coding than gzip is left to who asked for it.
+    """
+    packed = response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
+    unpack = zlib.decompressobj(wbits=GZIP)
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        while chunk:
+            body += unpack.decompress(chunk, ceiling + 1 - len(body)) if packed else chunk
+            if len(body) > ceiling:
+                raise LimitExceeded("callout_bytes", len(body), ceiling)
+            chunk = unpack.unconsumed_tail if packed else b""
+    if packed:
+        del response.headers["content-encoding"]
+    return bytes(body)

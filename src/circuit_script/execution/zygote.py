@@ -77,6 +77,7 @@ class Zygote:
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         gc.collect()
         gc.freeze()  # what is imported stays shared with the children
+        gc.set_threshold(10_000, 20, 20)  # a batch of 200 records makes thousands of dicts, and no cycles
         self._say(Ready(warnings))
         try:
             self._obey()

@@ -106,6 +106,16 @@ def test_what_is_unknown_shows_in_completeness_and_potential():
     assert (area.completeness, area.potential) == (score.completeness, score.potential)
 
 
+def test_the_signals_used_are_short_rows_oldest_first_without_what_is_yet_to_come():
+    later = {"id": "s3", "type": "contact_form", "at": at(-1)}
+    view = {"type": "pricing_view", "at": at(1), "confidence": 0.5}
+    assert calculate(signals=[later, TOUR, view, NO_SHOW]).signals_used == [
+        ((NOW - timedelta(days=3)).timestamp(), "no_show", 6, "s2"),
+        ((NOW - timedelta(days=1)).timestamp(), "pricing_view", 2, ""),
+        ((NOW - timedelta(minutes=14)).timestamp(), "quote_or_tour_request", 18, "s1"),
+    ]
+
+
 def test_a_score_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         calculate().total = 100

@@ -110,3 +110,13 @@ def test_delays_double_up_to_an_hour_and_are_spread(attempt: int) -> None:
     step = min(LONGEST_BACKOFF, 10 * 2 ** (attempt - 1))
 
     assert step / 2 <= POLICY.delay(attempt) <= step
+
+
+def test_a_batch_whose_suspects_were_wrong_is_halved() -> None:
+    named = judge(Failed("boom", Usage(), suspect=3), 8, unattributed=False)
+    halved = judge(Failed("boom", Usage(), suspect=3), 8, unattributed=False, trust=False)
+
+    assert isinstance(named, Split)
+    assert isinstance(halved, Split)
+    assert named.parts == [[3], [0, 1, 2, 4, 5, 6, 7]]
+    assert halved.parts == [[0, 1, 2, 3], [4, 5, 6, 7]]

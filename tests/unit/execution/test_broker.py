@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from circuit_script.effects.unit import UnitOfWork, matches
 from circuit_script.errors import RequestRefused
 from circuit_script.execution.broker import ExecutionBroker
 from circuit_script.execution.outcome import Work
-from circuit_script.governor import LimitExceeded, Limits
+from circuit_script.governor import MB, LimitExceeded, Limits
 from tests.receiver import Receiver, receiving, response
 
 
@@ -198,11 +199,12 @@ async def test_a_breach_is_for_ever_and_for_every_request(client: httpx.AsyncCli
     assert bench.unit.writes == []
 
 
-async def test_too_much_logging_ends_the_execution_at_its_next_request(client: httpx.AsyncClient) -> None:
+async def test_too_much_logging_is_a_breach_that_every_later_request_meets(client: httpx.AsyncClient) -> None:
     bench = Bench(client, limits={"log_bytes": 10})
 
     bench.broker.log({"message": "12345"})
-    bench.broker.log({"message": "67890", "context": {"a": 1}})
+    with pytest.raises(LimitExceeded, match="log_bytes"):
+        bench.broker.log({"message": "67890", "context": {"a": 1}})
 
     assert [line["message"] for line in bench.lines] == ["12345"]
     with pytest.raises(LimitExceeded, match="log_bytes"):
@@ -404,3 +406,45 @@ async def test_another_call_is_not_answered_from_the_journal(
         await bench.broker.request("http", each | {"url": shop.url + str(each["url"])})
 
     assert len(shop.got) == 2
+
+
+async def test_what_is_held_for_the_outcome_is_bounded(client: httpx.AsyncClient) -> None:
+    bench = Bench(client)
+    large = {"id": "a", "text": "x" * (10 * MB)}
+
+    for _ in range(3):
+        await bench.ask("dml", op="update", object="Contact", rows=[large])
+    with pytest.raises(LimitExceeded, match="effect_bytes"):
+        await bench.ask("dml", op="update", object="Contact", rows=[large])
+
+
+@pytest.mark.parametrize(("status", "asked"), [(503, 2), (429, 2), (404, 2), (200, 1), (304, 1)])
+async def test_a_retry_asks_again_only_for_what_failed(client: httpx.AsyncClient, status: int, asked: int) -> None:
+    async with receiving(lambda got: response(status)) as receiver:
+        journal = Kept("a")
+        for _ in range(2):
+            bench = Bench(client, batch=["a"], journal=journal.of("a"))
+            assert (await bench.http(receiver.url))["status"] == status
+
+    assert len(receiver.got) == asked
+
+
+async def test_a_compressed_answer_arrives_unpacked_and_its_ceiling_is_that_of_the_unpacked(
+    client: httpx.AsyncClient,
+) -> None:
+    def answer(got: Any) -> bytes:
+        return response(200, gzip.compress(b"x" * 1000), **{"content-encoding": "gzip"})
+
+    async with receiving(answer) as receiver:
+        found = await Bench(client).http(receiver.url)
+        with pytest.raises(LimitExceeded, match="callout_bytes"):
+            await Bench(client, limits={"callout_bytes": 999}).http(receiver.url)
+
+    assert found["body"] == b"x" * 1000
+    assert "content-encoding" not in found["headers"]
+
+
+async def test_a_body_that_claims_to_be_compressed_and_is_not_is_refused(client: httpx.AsyncClient) -> None:
+    async with receiving(lambda got: response(200, b"plain", **{"content-encoding": "gzip"})) as receiver:
+        with pytest.raises(RequestRefused, match="error"):
+            await Bench(client).http(receiver.url)

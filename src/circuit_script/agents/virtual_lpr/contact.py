@@ -22,9 +22,11 @@ from circuit_script.agents.virtual_lpr.reading import (
 Fields = Mapping[str, Any]
 Raw = Mapping[str, Any]
 EARTH_MILES = 3958.7613  # mean radius
+_BUYS_FOR = {"self": "self", "myself": "self", "me": "self", "family": "family", "my family": "family"}
 LONGEST_TITLE = 8  # words; a sentence is no title
 _EMAIL = re.compile(r"[^@\s<>\"(),;:\\]{1,64}@((?:[a-z0-9-]{1,63}\.)+[a-z]{2,24})")
 _PHONE = re.compile(r"[+0-9 ().\-/]{7,32}")
+_NO_SIGNS = str.maketrans("", "", "+ ().-/")
 
 
 def gather(lead: Fields, profile: Profile) -> dict[str, Any]:
@@ -39,16 +41,17 @@ def gather(lead: Fields, profile: Profile) -> dict[str, Any]:
 
 
 def industry(raw: Raw, profile: Profile) -> str | None:
-    if "industry" not in raw:
+    target, adjacent = profile.company.target_industries, profile.company.adjacent_industries
+    if "industry" not in raw or not (target or adjacent):
         return None
     found = texts(raw["industry"])
     if not any(found):
         return None
-    if any(word in profile.company.target_industries for word in found):
+    if not target.isdisjoint(found):
         return "target"
-    if any(word in profile.company.adjacent_industries for word in found):
+    if not adjacent.isdisjoint(found):
         return "adjacent"
-    return "other" if profile.company.target_industries else None
+    return "other" if target else None
 
 
 def distance(raw: Raw, profile: Profile) -> tuple[float | None, bool]:
@@ -121,15 +124,14 @@ def area_ratio(raw: Raw, profile: Profile) -> float | None:
 
 
 def authority(raw: Raw, profile: Profile) -> str | None:
-    if buying_for := text(raw.get("buying_for")):
-        words = {"self": "self", "myself": "self", "me": "self", "family": "family", "my family": "family"}
-        if found := words.get(buying_for):
-            return found
+    if buys_for := _BUYS_FOR.get(text(raw.get("buying_for"))):
+        return buys_for
     title = text(raw.get("title"))
     if title and len(title.split()) <= LONGEST_TITLE:
         for found, phrases in profile.authority.titles:
-            if any(has_phrase(title, phrase) for phrase in phrases):
-                return found
+            for phrase in phrases:
+                if phrase in title and has_phrase(title, phrase):
+                    return found
     return None
 
 
@@ -154,28 +156,22 @@ def phone(raw: Raw) -> bool | None:
     if value is None:
         return None
     dialled = written(value)
-    digits = [c for c in dialled if c.isascii() and c.isdigit()]
-    return bool(_PHONE.fullmatch(dialled)) and 10 <= len(digits) <= 15 and len(set(digits)) > 1
+    if not _PHONE.fullmatch(dialled):
+        return False
+    digits = dialled.translate(_NO_SIGNS)
+    return 10 <= len(digits) <= 15 and digits.count(digits[0]) < len(digits)
 
 
-def email(raw: Raw, lead: Fields, profile: Profile) -> bool | None:
-    value = raw.get("email")
-    if value is None:
+def email(raw: Raw, lead: Fields, domain: str, profile: Profile) -> bool | None:
+    if "email" not in raw:
         return None
-    domain = _domain(value)
     known_bad = flag(lead.get("validEmail")) is False or flag(lead.get("hard_bounce")) is True
     return bool(domain) and not known_bad and domain not in profile.reachability.disposable_domains
 
 
-def free_mail(raw: Raw, profile: Profile) -> bool:
-    return _domain(raw.get("email")) in profile.reachability.free_domains
-
-
-def disposable(raw: Raw, profile: Profile) -> bool:
-    return _domain(raw.get("email")) in profile.reachability.disposable_domains
-
-
-def _domain(value: object) -> str:
+def domain(raw: Raw) -> str:
+    """The domain of the e-mail address, or empty where there is none that looks like one."""
+    value = raw.get("email")
     found = _EMAIL.fullmatch(value.strip().lower()) if isinstance(value, str) and len(value) < 255 else None
     return found[1] if found else ""
 
@@ -192,10 +188,12 @@ def due_at(raw: Raw, lead: Fields, profile: Profile) -> int | None:
     value = raw.get("due")
     if value is None:
         return None
-    if (date := instant(value)) is not None:
-        return date
-    after, given = profile.timing.phrases.get(text(value)), instant(lead.get("dateAdded"))
-    return given + round(after * DAY) if after is not None and given is not None else None
+    said = text(value)
+    after = profile.timing.phrases.get(said) if said else None
+    if after is None:
+        return instant(value)
+    given = instant(lead.get("dateAdded"))
+    return given + round(after * DAY) if given is not None else None
 
 
 def trigger_at(raw: Raw, lead: Fields, profile: Profile) -> int | None:

@@ -50,6 +50,7 @@ def read_facts(lead: Fields, enriched: Fields | None, profile: Profile) -> Facts
     lead = merged(lead, enriched)
     get, raw = lead.get, contact.gather(lead, profile)
     distance, by_zip = _distance(lead, raw, profile)
+    dialable, domain = contact.phone(raw), contact.domain(raw)
     phone, email, consent = flag(get("phone_valid")), flag(get("email_deliverable")), flag(get("consent"))
     free_mail, due_at, trigger_at = flag(get("email_free_mail")), instant(get("due_at")), instant(get("trigger_at"))
     budget, area = _positive(get("budget_ratio")), _positive(get("area_income_ratio"))
@@ -62,16 +63,16 @@ def read_facts(lead: Fields, enriched: Fields | None, profile: Profile) -> Facts
         area_ratio=area if area is not None else contact.area_ratio(raw, profile),
         authority=_choice(get("authority"), profile.authority.points) or contact.authority(raw, profile),
         need=_choice(get("need"), profile.need.points) or contact.need(raw, profile),
-        phone=phone if phone is not None else contact.phone(raw),
-        email=email if email is not None else contact.email(raw, lead, profile),
-        free_mail=free_mail if free_mail is not None else contact.free_mail(raw, profile),
+        phone=phone if phone is not None else dialable,
+        email=email if email is not None else contact.email(raw, lead, domain, profile),
+        free_mail=free_mail if free_mail is not None else domain in profile.reachability.free_domains,
         consent=consent if consent is not None else contact.consent(raw, lead, profile),
         due_at=due_at if due_at is not None else contact.due_at(raw, lead, profile),
         due_in=number(get("due_in_days")),
         trigger_at=trigger_at if trigger_at is not None else contact.trigger_at(raw, lead, profile),
         trigger_age=number(get("trigger_age_days")),
         gates=_gates(lead, raw, distance, profile),
-        against=_against(lead, raw, profile),
+        against=_against(lead, dialable, domain, profile),
     )
 
 
@@ -95,6 +96,8 @@ def _choice(value: object, known: Container[str]) -> str | None:
 
 
 def _positive(value: object) -> float | None:
+    if value is None:
+        return None
     found = number(value)
     return found if found is not None and found >= 0 else None
 
@@ -110,10 +113,9 @@ def _gates(lead: Fields, raw: Fields, distance: float | None, profile: Profile) 
     """The first that sets a gate names it: a person's field, a tag, then what follows from other facts."""
     gates = profile.gates
     found: dict[str, str] = {}
-    if not gates.names.isdisjoint(lead):
+    if not lead.keys().isdisjoint(gates.names):
         found = {name: by for name in sorted(gates.names) if (by := _set_by(lead.get(name)))}
-    if gates.tags and "tags" in raw:
-        tags = contact.tags(raw)
+    if gates.tags and (tags := contact.tags(raw)):
         for name, known in gates.tags.items():
             if shared := known & tags:
                 found.setdefault(name, f"tag {min(shared)}")
@@ -142,13 +144,13 @@ def shown(value: object) -> str:
     return "".join(c for c in value[:80] if c.isalnum() or c in " .,:+@#/-_").strip()[:60]
 
 
-def _against(lead: Fields, raw: Fields, profile: Profile) -> tuple[str, ...]:
+def _against(lead: Fields, dialable: bool | None, domain: str, profile: Profile) -> tuple[str, ...]:
     """What the record itself shows; a checked fact (``phone_valid``) goes before the look of the field."""
     found: list[str] = []
-    if not profile.against_fit.isdisjoint(lead):
+    if not lead.keys().isdisjoint(profile.against_fit):
         found = [name for name in sorted(profile.against_fit) if flag(lead.get(name))]
-    if "email" in raw and lead.get("email_deliverable") is None and contact.disposable(raw, profile):
+    if domain in profile.reachability.disposable_domains and lead.get("email_deliverable") is None:
         found.append("disposable_email")
-    if "phone" in raw and lead.get("phone_valid") is None and contact.phone(raw) is False:
+    if dialable is False and lead.get("phone_valid") is None:
         found.append("invalid_phone")
     return tuple(name for name in dict.fromkeys(found) if name in profile.kinds) if found else ()

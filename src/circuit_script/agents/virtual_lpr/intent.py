@@ -10,7 +10,6 @@ import msgspec
 from circuit_script.agents.virtual_lpr.profile import Kind, Profile
 from circuit_script.agents.virtual_lpr.signals import Signals, signal_id
 
-REPEATS = (1.0, 0.5, 0.25)  # of one type the largest counts in full; from the fourth on nothing
 Three = tuple[float, float, float]
 Four = tuple[float, float, float, float]
 NOTHING: Four = (0.0, 0.0, 0.0, 0.0)
@@ -42,16 +41,15 @@ def tally(signals: Signals, now: int, profile: Profile) -> Tally:
             break
         points = weight * 0.5 ** ((now - at) / kind.fades)
         faded.append(points)
-        if kind.name in by_type:
-            by_type[kind.name].append(points)
+        name = kind.name
+        if name in by_type:
+            by_type[name].append(points)
         else:
-            by_type[kind.name] = [points]
-    types: list[tuple[Kind, float]] = []
+            by_type[name] = [points]
+    kinds = profile.kinds
+    types = [(kinds[name], values[0] if len(values) == 1 else repeated(values)) for name, values in by_type.items()]
     sums: tuple[list[float], ...] = ([], [], [], [])
-    for name, values in by_type.items():
-        kind = profile.kinds[name]
-        points = values[0] if len(values) == 1 else repeated(values)
-        types.append((kind, points))
+    for kind, points in types:
         sums[kind.group].append(points)
     return Tally(faded, types, _capped(sums, profile.caps), *losses(signals, now))
 
@@ -66,10 +64,13 @@ def _capped(sums: tuple[list[float], ...], caps: tuple[float, ...]) -> Four:
 
 
 def repeated(values: list[float]) -> float:
-    """What several signals of one type are worth together."""
-    values.sort(reverse=True)
-    points = values[0] + 0.5 * values[1]
-    return points + 0.25 * values[2] if len(values) > 2 else points
+    """What several signals of one type are worth together: the largest counts in full, the second half, the third a
+    quarter, from the fourth on nothing."""
+    if len(values) == 2:
+        one, other = values
+        return one + 0.5 * other if one >= other else other + 0.5 * one
+    largest = sorted(values, reverse=True)
+    return largest[0] + 0.5 * largest[1] + 0.25 * largest[2]
 
 
 def losses(signals: Signals, now: int) -> tuple[list[float], Three]:

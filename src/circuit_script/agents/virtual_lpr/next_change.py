@@ -7,7 +7,7 @@ such terms while no group leaves its cap: falling, convex, and ever less bent. B
     P(t) + P'(t)·d  <=  P(t+d)  <=  P(t) + P'(t)·d + P''(t)·d²/2        and N alike.
 
 A span over which these bounds of P - N stay inside the integer's interval is skipped whole; near a border the steps
-become single seconds, each judged by the very arithmetic that scores a lead.
+become single seconds, and what lies on it is judged by the very arithmetic that scores a lead.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ def _arrivals(basis: Basis, begin: int, end: int) -> list[int]:
     return sorted({second for at in dated if begin < (second := -(-at // SECOND)) <= end})
 
 
-def _within(
-    basis: Basis, axes: tuple[int, int, int], standing: tuple[int, Tally], begin: int, last: int
-) -> int | None:
+def _within(basis: Basis, axes: tuple[int, int, int], standing: tuple[int, Tally], begin: int, last: int) -> int | None:
     """The first change in (begin, last], by signals up to the instant of ``standing`` only."""
     intent = _intent_change(basis, axes[INTENT], standing, begin, last)
     timing = _timing_change(basis, axes[TIMING], standing, begin, last if intent is None else intent - 1)
@@ -209,11 +207,17 @@ def _walk(curve: Curve, constant: float, falling: Terms, second: int, until: int
         safe = min(_safe(value - low, slope, down_bend), _safe(high - value, -slope, up_bend), until - second)
         if safe >= 1:
             second += int(safe)
-        else:
-            second += 1
-            if curve.differs(second):
-                return second
+            continue
+        second += 1
+        value = constant + _level(falling, second - curve.origin) - _level(curve.against, second - curve.origin)
+        if not low <= value <= high and (_is_beyond(curve, value) or curve.differs(second)):
+            return second
     return None
+
+
+def _is_beyond(curve: Curve, value: float) -> bool:
+    """Whether another integer is shown for certain; at the border itself only the exact arithmetic knows."""
+    return value < curve.low - MARGIN or value > curve.high + MARGIN
 
 
 def _safe(way: float, slope: float, bend: float) -> float:

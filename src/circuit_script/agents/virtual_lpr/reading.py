@@ -58,6 +58,8 @@ def flag(value: object) -> bool | None:
 
 def written(value: object) -> str:
     """A short text, or a whole number as it is written; else empty."""
+    if value is None:
+        return ""
     if isinstance(value, str):
         return value[:60].strip()
     return str(value) if isinstance(value, int) and abs(value) < 10**20 else ""
@@ -87,8 +89,11 @@ def instant(value: object) -> int | None:
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
+            return (value - EPOCH) // MICROSECOND
         except ValueError:
             return None
+        except TypeError:  # it names no zone
+            return instant(value)
     if isinstance(value, datetime):
         return ((value if value.tzinfo is not None else value.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from math import fsum
 from typing import Any, NamedTuple
 
@@ -94,13 +95,8 @@ class LeadScore:
         """What counted, for or against, oldest first."""
         signals, now = self.basis.signals, self.basis.now
         seen = zip(signals.ats, signals.weights, signals.kinds, signals.raws, strict=True)
-        used = [
-            (at / SECOND, kind.name, points, signal_id(raw))
-            for at, points, kind, raw in (*seen, *signals.against)
-            if at <= now
-        ]
-        used.sort()
-        return used
+        rows = chain(seen, signals.against)
+        return sorted([(at / SECOND, kind.name, points, signal_id(raw)) for at, points, kind, raw in rows if at <= now])
 
     @property
     def scored_at(self) -> datetime:

@@ -60,6 +60,8 @@ def _momentum(signals: Signals, now: int, profile: Profile) -> float:
 
 
 def _trigger(facts: Facts, now: int, profile: Profile) -> float:
+    if facts.trigger_at is None and facts.trigger_age is None and not profile.timing.seasons:
+        return 0.0
     ages = trigger_ages(facts, now, profile)
     return max(at_most(profile.timing.trigger, age) for age in ages) if ages else 0.0
 
