@@ -33,7 +33,7 @@ demo: .venv/ready ## the whole road on 2,000 signed webhooks (KEEP=1 leaves it u
 
 test: .venv/ready ## every test but the slow ones, with coverage (refused under 85 %)
 	@$(BIN)/coverage erase
-	@$(STAGE) "tests (unit, integration, contract, acceptance)" $(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(STAGE) "tests (unit, integration, contract, acceptance)" $(BIN)/coverage run -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(STAGE) "coverage" $(BIN)/coverage report
 

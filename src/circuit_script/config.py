@@ -46,6 +46,12 @@ class WorkerSettings(_Section):
     drain: float = Field(default=30.0, ge=0)
 
 
+class LedgerSettings(_Section):
+    """Deliveries, events and executions older than ``retention_days`` are dropped, unless something still waits."""
+
+    retention_days: int = Field(default=30, ge=1)
+
+
 class GoHighLevelSettings(_Section):
     """Key of ``X-GHL-Signature`` (base64 of the DER, or PEM); ``legacy`` also accepts ``x-wh-signature``."""
 
@@ -92,6 +98,7 @@ class Settings(BaseSettings):
     pooler: bool = False
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
+    ledger: LedgerSettings = LedgerSettings()
     sources: SourceSettings = SourceSettings()
     addresses: dict[str, Address] = {}
     tenants: dict[str, dict[str, tuple[str, ...]]] = {}

@@ -24,7 +24,7 @@ from circuit_script.errors import DatabaseUnavailable
 from circuit_script.events.batch import Loader
 from circuit_script.events.dispatch import Dispatcher, DispatchOptions
 from circuit_script.events.lanes import Lanes
-from circuit_script.events.maintenance import maintain
+from circuit_script.events.maintenance import maintain, prepare
 from circuit_script.events.run import Runner, RunnerParts
 from circuit_script.events.sources import open_sources
 from circuit_script.events.verdicts import RetryPolicy
@@ -50,6 +50,7 @@ class Worker:
 
     def stop(self) -> None:
         """Take nothing new; what runs is finished and settled."""
+        self.courier.stop()
         self.dispatcher.stop()
 
 
@@ -145,11 +146,14 @@ async def _run(
 ) -> None:
     """Courier, writer, listener and maintenance live as long as the dispatcher."""
     beside = [
-        asyncio.create_task(maintain(database), name="maintenance"),
+        asyncio.create_task(maintain(database, settings.ledger.retention_days), name="maintenance"),
         *([] if settings.pooler else [asyncio.create_task(_listen(url, worker.dispatcher.wake), name="listen")]),
     ]
     courier = asyncio.create_task(worker.courier.run(), name="courier")
     writer = asyncio.create_task(logs.run(), name="logs")
+    await prepare(database)
+    for task in (*beside, courier, writer):
+        task.add_done_callback(lambda ended: _missed(ended, worker))
     ready(worker)
     try:
         await worker.dispatcher.run()
@@ -159,6 +163,14 @@ async def _run(
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, courier, writer, return_exceptions=True)
+
+
+def _missed(task: asyncio.Task[None], worker: Worker) -> None:
+    """A part that ended by an error takes the worker along, which is then started again: without it, effects or logs
+    would stand still while all looks well."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("worker.part_ended", part=task.get_name(), exc_info=error, next="the worker stops")
+        worker.stop()
 
 
 def _no_cookies() -> CookieJar:

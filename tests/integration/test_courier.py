@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,7 +24,7 @@ from circuit_script.connectors.connector import (
     Unknown,
 )
 from circuit_script.connectors.registry import make_registry
-from circuit_script.effects.courier import Courier, CourierOptions
+from circuit_script.effects.courier import DUE, Courier, CourierOptions
 from tests.receiver import receiving, response
 from tests.road import Road, open_road
 
@@ -63,13 +64,14 @@ class Post:
         tenant: str = "acme",
         connector: str = "vendor",
         operation: str = "post",
+        target: str = "alerts",
     ) -> UUID:
         order = n if key is None else key
         id_ = uuid7()
         await self.road.run(
             "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, "
-            "target, record, payload) VALUES (%s, %s, %s, 1, %s, %s, %s, %s, 'alerts', %s, %s)",
-            id_, tenant, uuid7(), order % 64, order, connector, operation, f"c{order}", Jsonb({"n": n}),
+            "target, record, payload) VALUES (%s, %s, %s, 1, %s, %s, %s, %s, %s, %s, %s)",
+            id_, tenant, uuid7(), order % 64, order, connector, operation, target, f"c{order}", Jsonb({"n": n}),
         )  # fmt: skip
         return id_
 
@@ -315,3 +317,160 @@ async def test_a_database_that_fails_for_a_moment_does_not_end_the_courier(post:
         await asyncio.sleep(0)
         await post.road.run("ALTER TABLE circuit.away RENAME TO effects")
         await post.until("delivered")
+
+
+class Stuck(Vendor):
+    """A connector whose ``stuck`` effects wait until they are ``free``."""
+
+    def __init__(self, *stuck: int, timeout: float = 30.0) -> None:
+        super().__init__({})
+        self.operations = {"post": Operation(InDoubt.REPEAT, timeout=timeout)}
+        self.stuck = set(stuck)
+        self.free = asyncio.Event()
+
+    async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery]:
+        results = await super().deliver(operation, effects)
+        if self.stuck & {each.payload["n"] for each in effects}:
+            await self.free.wait()
+        return results
+
+
+async def test_a_target_that_hangs_delays_nobody_else(post: Post) -> None:
+    await post.effect(1, target="slow")
+    vendor = Stuck(1)
+
+    async with post.delivering(vendor):
+        await post.until("pending")
+        await post.effect(2, target="fast", tenant="quiet")
+        await post.effect(3, target="slow")
+        await post.until("pending", "delivered", "delivered")
+        vendor.free.set()
+        await post.until("delivered", "delivered", "delivered")
+
+    assert sorted(vendor.got) == [1, 2, 3], "what was on its way was not sent again"
+
+
+async def test_what_stands_behind_an_effect_on_its_way_waits_for_its_result(post: Post) -> None:
+    await post.effect(1, key=7)
+    await post.effect(2, key=7)
+    await post.effect(3)
+    vendor = Stuck(1)
+
+    async with post.delivering(vendor):
+        await post.until("pending", "pending", "delivered")
+        await asyncio.sleep(0.1)
+        assert sorted(vendor.got) == [1, 3]
+        vendor.free.set()
+        await post.until("delivered", "delivered", "delivered")
+
+    assert [n for n in vendor.got if n != 3] == [1, 2]
+
+
+async def test_a_hanging_target_has_room_for_so_many_and_the_rest_of_the_bulk_goes_to_others(post: Post) -> None:
+    for n in range(20):
+        await post.effect(n, target="slow")
+    await post.effect(100, target="fast")
+    vendor = Stuck(*range(20))
+
+    async with post.delivering(vendor, bulk=4, room=3):
+        await post.road.until("SELECT status FROM circuit.effects WHERE target = 'fast'", ["delivered"])
+        await asyncio.sleep(0.1)
+        assert len(vendor.got) == 4
+        vendor.free.set()
+        await post.road.until("SELECT count(*) FROM circuit.effects WHERE status = 'delivered'", [21])
+
+    assert len(vendor.got) == 21
+
+
+async def test_stop_sends_nothing_more_and_tells_what_comes_back(post: Post) -> None:
+    await post.effect(1)
+    await post.effect(2)
+    vendor = Stuck(1)
+
+    async with post.delivering(vendor) as courier:
+        await post.until("pending", "delivered")
+        courier.stop()
+        await post.effect(3)
+        await asyncio.sleep(0.05)
+        vendor.free.set()
+
+    assert await post.road.rows("SELECT status FROM circuit.effects ORDER BY id") == ["delivered"] * 2 + ["pending"]
+
+
+async def test_stop_waits_no_longer_than_the_operation_may_take(post: Post) -> None:
+    await post.effect(1)
+
+    async with post.delivering(Stuck(1, timeout=0.3)) as courier:
+        await post.road.until("SELECT 1", [1])
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        courier.stop()
+
+    assert time.monotonic() - began < 2
+    assert await post.road.rows("SELECT status, attempts FROM circuit.effects") == [("pending", 1)]
+
+
+async def test_a_result_that_could_not_be_told_is_told_later_and_not_sent_again(post: Post) -> None:
+    await post.effect(1)
+    road = post.road
+
+    class Cut(Vendor):
+        async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery]:
+            await road.run("ALTER TABLE circuit.effects RENAME TO away")
+            return await super().deliver(operation, effects)
+
+    vendor = Cut({})
+    async with post.delivering(vendor):
+        await road.until("SELECT to_regclass('circuit.away') IS NOT NULL", [True])
+        await asyncio.sleep(0.1)
+        await road.run("ALTER TABLE circuit.away RENAME TO effects")
+        await post.until("delivered")
+
+    assert vendor.got == [1]
+
+
+async def test_those_behind_a_retry_wait_as_long_as_it_does(post: Post) -> None:
+    for n in (1, 2, 3):
+        await post.effect(n, key=7)
+    await post.effect(4)
+    vendor = Vendor({1: Later("busy", 100.0)})
+
+    async with post.delivering(vendor):
+        await post.until("pending", "pending", "pending", "delivered")
+        await post.road.until("SELECT DISTINCT next_at > now() FROM circuit.effects WHERE status = 'pending'", [True])
+
+    assert await post.road.rows("SELECT attempts FROM circuit.effects ORDER BY id") == [1, 0, 0, 1]
+
+
+async def test_no_error_of_a_round_ends_the_courier(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    await post.effect(1)
+    due, errors = Courier._due, [RuntimeError("bug"), KeyError("bug")]
+
+    async def failing(self: Courier, *rest: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await due(self, *rest)
+
+    monkeypatch.setattr(Courier, "_due", failing)
+    async with post.delivering(Vendor({})):
+        await post.until("delivered")
+
+
+async def test_effects_that_wait_for_their_time_cost_the_courier_nothing(post: Post) -> None:
+    await post.road.run(
+        "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, target, "
+        "payload, next_at) SELECT gen_random_uuid(), 'tenant ' || n %% 50, gen_random_uuid(), 1, n %% 64, n, 'vendor', "
+        "'post', 'alerts', jsonb_build_object('text', repeat('x', 300)), now() + interval '1 hour' "
+        "FROM generate_series(1, 200000) AS n"
+    )
+    none: list[str] = []
+    values = {"lanes": list(range(64)), "flying": none, "full_connectors": none, "full_targets": none}
+    took = []
+    async with post.road.pool.connection() as connection:
+        for _ in range(3):
+            began = time.monotonic()
+            cursor = await connection.execute(DUE, values | {"room": 64, "bulk": 200})
+            assert await cursor.fetchall() == []
+            took.append(time.monotonic() - began)
+
+    assert min(took) < 0.05

@@ -625,3 +625,27 @@ def test_the_fake_pool_has_the_shape_of_the_real_one() -> None:
     for name in ("idle", "run"):
         real, fake = signature(getattr(Pool, name)), signature(getattr(FakeChildren, name))
         assert list(fake.parameters) == list(real.parameters)
+
+
+async def test_an_event_of_a_newer_releases_handler_waits_for_a_worker_that_has_it(road: Road) -> None:
+    await road.start()
+    await road.live(SCORE, HandlerSpec("newer", (("Contact", "afterInsert"),)))
+
+    await road.take_in(contact("c1"), contact("c2"))
+
+    await road.until("SELECT status FROM circuit.outcomes", ["succeeded", "succeeded"])
+    assert await road.rows("SELECT handler FROM circuit.queue") == [road.handler("newer")] * 2
+    assert await road.rows("SELECT count(*) FROM circuit.dead_letters") == [0]
+
+
+async def test_a_worker_that_stops_while_lanes_are_unread_leaves_their_events_to_the_next(road: Road) -> None:
+    first = await road.start()
+    await road.take_in(*(contact(f"c{number}") for number in range(20)))
+    first.dispatcher._unread = dict.fromkeys(first.lanes.held, 0)  # as after a takeover whose reading broke
+    first.dispatcher.stop()
+    await road.close_workers()
+
+    second = await road.start()
+    await road.done()
+
+    assert len(set(first.children.handled) | set(second.children.handled)) == 20

@@ -12,10 +12,12 @@ import pytest
 
 from circuit_script.db.pool import open_connection
 from circuit_script.errors import DatabaseUnavailable, IntakeRefused
+from circuit_script.events import intake as intake_module
 from circuit_script.events import ledger as ledger_module
 from circuit_script.events.bell import CHANNEL, Bell
-from circuit_script.events.intake import MAX_GROUP_BYTES, Accepted, Intake, order_hash
+from circuit_script.events.intake import MAX_GROUP_BYTES, PAUSE_WHILE_AWAY, Accepted, Intake, order_hash
 from circuit_script.events.ledger import Ledger, LedgerAway
+from circuit_script.events.sources import Parsed
 from circuit_script.events.sources.gohighlevel import GoHighLevel
 from circuit_script.events.sources.standard import Standard
 from circuit_script.tenants import TenantMap
@@ -372,6 +374,80 @@ async def test_one_delivery_that_cannot_be_stored_does_not_keep_the_others_out(d
     assert refused == {7: (400, "unstorable"), 13: (400, "unstorable")}
     assert len(await rows(database, "SELECT FROM circuit.deliveries")) == 18
     assert await rows(database, "SELECT reason, n FROM circuit.refusals") == [("unstorable", 2)]
+
+
+async def test_one_delivery_of_which_no_row_can_be_made_does_not_keep_the_others_out(database, intake_on, monkeypatch):
+    def row(waiting):
+        if waiting.parsed.vendor_id == "W3":
+            "\ud800".encode()
+        return make(waiting)
+
+    make = intake_module._row
+    monkeypatch.setattr(intake_module, "_row", row)
+    async with intake_on(database) as intake:
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(
+                *[take(intake, contact(id_=f"W{n}")) for n in range(10)], return_exceptions=True
+            )
+    refused = [each for each in answers if isinstance(each, IntakeRefused)]
+    assert [(each.status, each.reason) for each in refused] == [(400, "unstorable")]
+    assert len(await rows(database, "SELECT FROM circuit.deliveries")) == 9
+
+
+@pytest.mark.parametrize("place", ["_row", "order_hash", "_next_group", "_answer"])
+async def test_an_error_of_ours_sends_everybody_away_and_the_next_is_taken(database, intake_on, monkeypatch, place):
+    failing = [True]
+
+    def broken(*arguments):
+        if failing:
+            raise RuntimeError("nobody expected this")
+        return whole(*arguments)
+
+    owner = Intake if hasattr(Intake, place) else intake_module
+    whole = getattr(owner, place)
+    monkeypatch.setattr(owner, place, broken)
+    async with intake_on(database) as intake:
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(
+                *[take(intake, contact(id_=f"W{n}")) for n in range(10)], return_exceptions=True
+            )
+        assert [each.status for each in answers] == [429] * 10
+        failing.clear()
+        await asyncio.sleep(PAUSE_WHILE_AWAY)
+        await take(intake, contact(id_="W10"))
+
+
+async def test_a_delivery_that_cannot_be_grouped_takes_nobody_with_it_for_good(database, intake_on):
+    class Eventless(Unsigned):
+        def parse(self, headers, body, path_account=None):
+            return Parsed("L1", None, ())
+
+    async with intake_on(database) as intake:
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(
+                take(intake, contact(id_="W1")),
+                take(intake, contact(id_="W1")),
+                take(intake, contact(), Eventless()),
+                take(intake, contact(id_="W2")),
+                return_exceptions=True,
+            )
+        assert [each.status for each in answers] == [429] * 4
+        await asyncio.sleep(PAUSE_WHILE_AWAY)
+        await take(intake, contact(id_="W3"))
+
+
+async def test_an_intake_whose_task_was_cancelled_leaves_nobody_waiting(database, intake_on):
+    async def cancelled():
+        async with intake_on(database) as intake:
+            waiting.append(asyncio.create_task(take(intake, contact(id_="W1"))))
+            await asyncio.sleep(0)
+            intake._tasks[0].cancel()
+
+    waiting = []
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled()
+    with pytest.raises(IntakeRefused, match="send again"):
+        await asyncio.wait_for(waiting[0], 5)
 
 
 async def test_a_ledger_that_refuses_everything_is_away_not_poisoned(database, intake_on):

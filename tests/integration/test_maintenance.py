@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
@@ -7,8 +8,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from circuit_script.clock import uuid7
 from circuit_script.events import maintenance
-from circuit_script.events.maintenance import once
+from circuit_script.events.maintenance import once, prepare
 from tests.road import SCORE, Road, contact, open_road
 
 PARENTS = ("deliveries", "events", "executions", "outcomes", "circuit_logs")
@@ -97,17 +99,154 @@ async def test_a_partition_whose_events_still_wait_is_kept_whatever_the_servers_
     assert f"deliveries_{old:%Y%m%d}" in await once(road.pool, 30)
 
 
-async def test_rows_that_came_before_their_partition_do_not_stop_the_making_of_others(road: Road) -> None:
+async def without_partitions(road: Road) -> None:
+    """As after nine days without a worker."""
     for parent in PARENTS:
         for n in range(-1, 8):
-            await road.run(f"DROP TABLE circuit.{parent}_{TODAY + timedelta(days=n):%Y%m%d}")
+            await road.run(f"DROP TABLE IF EXISTS circuit.{parent}_{TODAY + timedelta(days=n):%Y%m%d}")
+
+
+async def home_of(road: Road, parent: str) -> list[str]:
+    return await road.rows(f"SELECT c.relname::text FROM circuit.{parent} r JOIN pg_class c ON c.oid = r.tableoid")
+
+
+async def test_rows_that_came_before_their_partition_are_moved_into_it(road: Road) -> None:
+    await without_partitions(road)
     await road.take_in(contact("c1"))
+    assert await home_of(road, "events") == ["events_other"]
+
+    await prepare(road.pool)
+
+    for parent in ("deliveries", "events"):
+        assert await home_of(road, parent) == [f"{parent}_{TODAY:%Y%m%d}"]
+    await road.take_in(contact("c2"))
+    assert len(await partitions(road, "executions")) == 10
+
+
+async def test_too_many_rows_stay_where_they_are_and_do_not_stop_the_making_of_others(road: Road) -> None:
+    await without_partitions(road)
+    await road.run(
+        "INSERT INTO circuit.events SELECT %s, n, n, 'acme', 'Contact', 'afterInsert', 'c', 'c', 1 "
+        "FROM generate_series(1, 10001) AS n", UUID(int=floor(TODAY).int + 1),
+    )  # fmt: skip
+
+    await prepare(road.pool)
+
+    assert set(await home_of(road, "events")) == {"events_other"}
+    assert len(await partitions(road, "events")) == 9
+    assert len(await partitions(road, "deliveries")) == 10
+
+
+async def test_partitions_are_made_while_intake_and_readers_are_at_work(road: Road) -> None:
+    day = f"{TODAY + timedelta(days=5):%Y%m%d}"
+    for parent in PARENTS:
+        await road.run(f"DROP TABLE circuit.{parent}_{day}")
+    async with road.pool.connection() as other, other.transaction():
+        await other.execute(
+            "INSERT INTO circuit.events VALUES (%s, 1, 1, 'acme', 'Contact', 'afterInsert', 'c', 'c', 1)", [uuid7()]
+        )
+        for parent in PARENTS:
+            await other.execute(f"LOCK TABLE ONLY circuit.{parent} IN ROW EXCLUSIVE MODE".encode())
+        await prepare(road.pool)
+        for parent in PARENTS:
+            assert f"{parent}_{day}" in await partitions(road, parent)
+
+
+async def test_a_partition_has_what_its_parent_has(road: Road) -> None:
+    for parent in PARENTS:
+        assert await road.rows(f"SELECT circuit.make_partition('{parent}', current_date + 100)") == [True]
+        assert await road.rows(f"SELECT circuit.make_partition('{parent}', current_date + 100)") == [False]
+        (missing,) = await road.rows(
+            "SELECT count(*) FROM pg_index p WHERE p.indrelid = %s::regclass AND NOT EXISTS (SELECT FROM pg_inherits i "
+            "JOIN pg_index c ON c.indexrelid = i.inhrelid WHERE i.inhparent = p.indexrelid AND c.indrelid = "
+            "('circuit.' || %s || '_' || to_char(current_date + 100, 'YYYYMMDD'))::regclass)",
+            f"circuit.{parent}", parent,
+        )  # fmt: skip
+        assert missing == 0
+    assert await road.rows("SELECT circuit.make_partitions(8)") == [5]
+
+
+async def test_default_partitions_are_emptied_below_retention_but_for_what_waits(road: Road) -> None:
+    await without_partitions(road)
+    old = UUID(int=floor(TODAY - timedelta(days=40)).int + 7)
+    young = UUID(int=floor(TODAY - timedelta(days=20)).int + 7)
+    await road.take_in(contact("old"), contact("young"))
+    for record, delivery in (("old", old), ("young", young)):
+        for table in ("queue", "events"):
+            await road.run(f"UPDATE circuit.{table} SET delivery = %s WHERE record = %s", delivery, record)
+        await road.run(
+            "INSERT INTO circuit.outcomes (delivery, ordinal, handler, execution, tenant, status) "
+            "VALUES (%s, 0, 1, %s, 'acme', 'succeeded')", delivery, delivery,
+        )  # fmt: skip
+
+    await once(road.pool, 30)
+    assert await road.rows("SELECT delivery FROM circuit.outcomes") == [young]
+    assert await road.rows("SELECT delivery FROM circuit.events_other ORDER BY 1") == [old, young], "they wait"
+
+    await road.run("DELETE FROM circuit.queue")
+    await once(road.pool, 30)
+    assert await road.rows("SELECT delivery FROM circuit.events_other") == [young]
+
+
+async def test_effects_that_were_delivered_are_forgotten_after_retention_and_others_never(road: Road) -> None:
+    for status, days in (("delivered", 29), ("delivered", 31), ("dead", 31), ("in_doubt", 31), ("pending", None)):
+        await road.run(
+            "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, "
+            "target, payload, status, settled_at) VALUES (gen_random_uuid(), 'acme', gen_random_uuid(), 1, 1, 1, 'x', "
+            "'x', 'x', '{}', %s, now() - make_interval(days => %s))", status, days,
+        )  # fmt: skip
 
     await once(road.pool, 30)
 
-    assert f"deliveries_{TODAY + timedelta(days=1):%Y%m%d}" in await partitions(road, "deliveries")
-    assert f"executions_{TODAY:%Y%m%d}" in await partitions(road, "executions")
-    assert await road.rows("SELECT count(*) FROM circuit.deliveries") == [1]
+    kept = await road.rows("SELECT status FROM circuit.effects ORDER BY 1")
+    assert kept == ["dead", "delivered", "in_doubt", "pending"]
+
+
+async def test_forgetting_goes_in_chunks_until_nothing_old_is_left(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "CHUNK", 2)
+    old = floor(TODAY - timedelta(days=8))
+    for n in range(5):
+        await road.run("INSERT INTO circuit.seen VALUES ('standard', 'shop', %s, %s)", str(n), old)
+
+    await once(road.pool, 30)
+
+    assert await road.rows("SELECT count(*) FROM circuit.seen") == [0]
+
+
+async def test_a_step_that_cannot_be_done_now_does_not_undo_or_stop_the_others(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "PATIENCE", "SET LOCAL lock_timeout = '50ms'")
+    old = TODAY - timedelta(days=40)
+    await make_old(road, old)
+    await road.run("INSERT INTO circuit.seen VALUES ('standard', 'shop', 'old', %s)", floor(old))
+    await road.run("INSERT INTO circuit.latest VALUES ('x', 'x', 'x', '', %s, now() - interval '2 days')", floor(old))
+    async with road.pool.connection() as other, other.transaction():
+        await other.execute("SELECT FROM circuit.seen FOR UPDATE")
+        dropped = await once(road.pool, 30)
+
+    assert f"events_{old:%Y%m%d}" in dropped
+    assert await road.rows("SELECT count(*) FROM circuit.latest") == [0]
+    assert await road.rows("SELECT count(*) FROM circuit.seen") == [1]
+
+
+async def test_no_error_ends_maintenance(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [RuntimeError("bug"), psycopg.OperationalError("away")]
+    again = asyncio.Event()
+
+    async def failing(pool: object, retention_days: int) -> list[str]:
+        if errors:
+            raise errors.pop()
+        again.set()
+        return []
+
+    monkeypatch.setattr(maintenance, "EVERY", 0.01)
+    monkeypatch.setattr(maintenance, "once", failing)
+    task = asyncio.create_task(maintenance.maintain(road.pool, retention_days=3))
+    await asyncio.wait({asyncio.create_task(again.wait()), task}, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    assert again.is_set()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_old_keys_of_duplicates_are_forgotten_and_young_ones_are_not(road: Road) -> None:
@@ -157,8 +296,7 @@ async def test_a_long_reader_makes_it_give_up_rather_than_block_intake(
     await make_old(road, old)
     async with road.pool.connection() as reader, reader.transaction():
         await reader.execute("SELECT count(*) FROM circuit.deliveries")
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            await once(road.pool, 30)
+        assert f"deliveries_{old:%Y%m%d}" not in await once(road.pool, 30)
         await road.take_in(contact("c1"))
 
     assert f"deliveries_{old:%Y%m%d}" in await once(road.pool, 30)

@@ -48,6 +48,18 @@ async def test_connections_carry_the_name_of_their_user(database: str) -> None:
     assert row == ("somebody",)
 
 
+async def test_a_server_that_vanished_is_noticed_soon_unless_the_url_says_otherwise(database: str) -> None:
+    said = {}
+    for url in (database, f"{database}&keepalives_idle=60"):
+        connection = await open_connection(url)
+        said[url] = connection.info.get_parameters()
+        await connection.close()
+    plain, own = said.values()
+    names = ("keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+    assert [plain.get(name) for name in names] == ["5", "2", "3", "10000"]
+    assert own["keepalives_idle"] == "60"
+
+
 @pytest.mark.parametrize("url", ["not a url", "mysql://me@host/db", "postgresql://host:port:port/x"])
 async def test_what_is_no_address_is_a_configuration_error(url: str) -> None:
     with pytest.raises((ConfigError, DatabaseUnavailable)) as caught:

@@ -20,6 +20,7 @@ from circuit_script.errors import StartError
 
 START_TIMEOUT = 60.0
 GATEWAY_GRACE = 18.0  # the gateway gives requests 10 s, and then flushes
+SHORTEST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 EXPLAINED = 1
 
@@ -194,20 +195,24 @@ class Supervisor:
 
     async def _watch(self, role: RoleProcess) -> None:
         """Restart the role whenever it ends, at once if it had lived for a while."""
-        pause = 0.1
+        pause = SHORTEST_PAUSE
         while not self._stop.is_set():
             code = await role.process.wait()
             if self._stop.is_set():
                 return
-            pause = 0.1 if time.monotonic() - role.since > 30 else min(LONGEST_PAUSE, pause * 2)
+            pause = SHORTEST_PAUSE if time.monotonic() - role.since > 30 else min(LONGEST_PAUSE, pause * 2)
             _say(f"the {role.name} ended with status {code}; starting it again in {pause:.1f} s")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause)
-                return
-            try:
-                role = await self._start(role.name)
-            except (StartError, OSError) as error:
-                _say(str(error))
+            started = None
+            while started is None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), pause)
+                    return
+                try:
+                    started = await self._start(role.name)
+                except (StartError, OSError) as error:
+                    pause = min(LONGEST_PAUSE, pause * 2)
+                    _say(f"{error} Trying again in {pause:.1f} s.")
+            role = started
 
     async def _watch_database(self) -> None:
         """The embedded server outlives us, but should it die, it is started again."""

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from circuit_script.connectors.connector import Fields, Query
 from circuit_script.db.pool import Pool, tenant_reading
-from circuit_script.errors import RequestRefused
+from circuit_script.errors import DatabaseUnavailable, RequestRefused
 
 GET = """
 SELECT r.data || jsonb_build_object('id', r.id)
@@ -50,6 +50,8 @@ class LocalCRM:
                 return [row[0] for row in await (await connection.execute(statement, values)).fetchall()]
         except psycopg.DataError as error:  # NUL, NaN, a lone surrogate: no stored value is equal to it
             raise RequestRefused(f"a value cannot be looked for: {error.diag.message_primary or error}.") from None
+        except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
+            raise DatabaseUnavailable(str(error)) from error
 
 
 def compile_query(query: Query) -> tuple[sql.Composed, list[Any]]:

@@ -19,7 +19,7 @@ _LENGTH = Struct(">i").pack
 _NULL = _LENGTH(-1)
 _EMPTY = Struct(">iiI").pack
 
-BYTEA, INT8, INT2, INT4, TEXT, TIMESTAMPTZ, UUID_, JSONB = 17, 20, 21, 23, 25, 1184, 2950, 3802
+BOOL, BYTEA, INT8, INT2, INT4, TEXT, TIMESTAMPTZ, UUID_, JSONB = 16, 17, 20, 21, 23, 25, 1184, 2950, 3802
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INT8 = Struct(">q").pack
@@ -52,6 +52,10 @@ def uuids(values: Sequence[UUID]) -> Packed:
 
 def byteas(values: Sequence[bytes]) -> Packed:
     return _packed(BYTEA, values)
+
+
+def booleans(values: Sequence[bool]) -> Packed:
+    return _packed(BOOL, [b"\x01" if each else b"\x00" for each in values])
 
 
 def timestamps(values: Sequence[datetime | None]) -> Packed:

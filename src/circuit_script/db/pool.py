@@ -24,6 +24,8 @@ Pool = AsyncConnectionPool[Connection]
 set_json_loads(msgspec.json.decode)
 
 _CONNECT_TIMEOUT = 10  # seconds
+# A host that vanished without a word is noticed within about ten seconds (TCP only; what the URL says comes first).
+_KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 _PREFER_INDEXES = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
 
 # One round trip. set_config('role', …, true) is SET LOCAL ROLE.
@@ -56,7 +58,7 @@ async def open_connection(url: str, *, pooler: bool = True, name: str = "circuit
     """
     _check(url)
     try:
-        return await psycopg.AsyncConnection.connect(url, **_options(pooler, name))
+        return await psycopg.AsyncConnection.connect(url, **_options(url, pooler, name))
     except psycopg.Error as error:
         raise unavailable(error) from error
 
@@ -78,7 +80,7 @@ async def open_pool(
     await (await open_connection(url, name=name)).close()  # says why, where the pool would only say "timeout"
     pool: Pool = AsyncConnectionPool(
         url,
-        kwargs=_options(pooler, name),
+        kwargs=_options(url, pooler, name),
         min_size=min_size,
         max_size=max_size,
         name=name,
@@ -115,8 +117,10 @@ def unavailable(error: psycopg.Error) -> DatabaseUnavailable:
     return DatabaseUnavailable(detail, cure=cure or "Check DATABASE_URL and the server's log.")
 
 
-def _options(pooler: bool, name: str) -> dict[str, Any]:
+def _options(url: str, pooler: bool, name: str) -> dict[str, Any]:
+    said = conninfo_to_dict(url)
     return {
+        **{key: value for key, value in _KEEPALIVE.items() if key not in said},
         "autocommit": True,
         "prepare_threshold": None if pooler else 5,
         "client_encoding": "utf8",

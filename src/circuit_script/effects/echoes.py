@@ -1,43 +1,52 @@
-"""Echoes: a vendor's webhook about our own write, which starts no trigger."""
+"""Echoes: a vendor's webhook about our own write, which starts no trigger.
+
+In doubt a change is no echo: to run a handler once more costs little, to hide a change loses it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+CUSTOM_FIELDS = "customFields"
 _ABSENT = object()
 
 
 def is_echo(incoming: Mapping[str, Any], stored: Mapping[str, Any], written: Mapping[str, Any]) -> bool:
-    """True when the change says nothing that is not stored, and something of it was written by us.
+    """True when the change says nothing that is not stored, leaves nothing out, and something of it was written by us.
 
     ``stored`` includes our own writes; ``written`` holds those alone.
     """
+    if any(name not in incoming and name not in written and not _empty(stored[name]) for name in stored):
+        return False
     ours = False
     for name, value in incoming.items():
         if name == "id":
             continue
-        if not same(value, stored.get(name, _ABSENT)) and not _entries_stand(value, stored.get(name), stored):
+        known = stored.get(name, _ABSENT)
+        if not same(value, known) and not (name == CUSTOM_FIELDS and _entries_stand(value, known, stored)):
             return False
         ours = ours or (name in written and same(value, written[name]))
     return ours
 
 
 def _entries_stand(entries: Any, known: Any, stored: Mapping[str, Any]) -> bool:
-    """True for a list of custom fields, ``[{"id": …, "value": …}]``, of which each is stored: in the same list, or
-    under its own name, where sources put them as well."""
-    if not isinstance(entries, list):
-        return False
+    """True for a list of custom fields, ``[{"id": …, "value": …}]``, in which each stands as it is stored (in the same
+    list, or under its own name, where sources put them as well) and none that was there is missing."""
     before = known if isinstance(known, list) else []
-    return all(
-        entry in before
-        or (
-            isinstance(entry, dict)
-            and "value" in entry
-            and same(entry["value"], stored.get(str(entry.get("id")), _ABSENT))
+    return (
+        isinstance(entries, list)
+        and all(each in entries for each in before)
+        and all(
+            entry in before
+            or (isinstance(entry, dict) and same(entry.get("value"), stored.get(str(entry.get("id")), _ABSENT)))
+            for entry in entries
         )
-        for entry in entries
     )
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value == "" or value == [] or value == {}
 
 
 def same(one: Any, other: Any) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 import psycopg
 
 from circuit_script.connectors.connector import Fields
-from circuit_script.db.binary_arrays import Packed, bigints, jsonbs, smallints, texts, timestamps, uuids
+from circuit_script.db.binary_arrays import Packed, bigints, booleans, jsonbs, smallints, texts, timestamps, uuids
 from circuit_script.db.pool import Pool
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import Fenced
@@ -25,10 +25,10 @@ OF_THE_ROWS = ("21", "22", "23", "54")  # SQLSTATE classes: cardinality, data, i
 
 _EXECUTIONS = (uuids, texts, bigints, smallints, texts, texts, smallints, texts, texts, texts, timestamps, jsonbs)
 _ROWS = (bigints, smallints, uuids, smallints, uuids, texts, texts, texts, texts, smallints, timestamps, timestamps)
-_RECORDS = (texts, texts, texts, jsonbs, jsonbs, bigints)
-_DELETED = (texts, texts, texts, bigints)
+_RECORDS = (texts, texts, texts, jsonbs, jsonbs, bigints, booleans)
+_INSERTED = (texts, texts, texts)
 _EFFECTS = (uuids, texts, uuids, bigints, smallints, bigints, texts, texts, texts, texts, jsonbs, texts)
-_PARAMETERS = 3 + sum(map(len, (_EXECUTIONS, _ROWS, _RECORDS, _DELETED, _EFFECTS)))
+_PARAMETERS = 3 + sum(map(len, (_EXECUTIONS, _ROWS, _RECORDS, _INSERTED, _EFFECTS)))
 SETTLE = f"SELECT circuit.settle({', '.join(['%b'] * _PARAMETERS)})"
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -92,13 +92,15 @@ class Settlement:
         return {(self.tenant, each.object, each.id) for each in changed}
 
 
+RecordKey = tuple[str, str, str]
+
+
 @dataclass(slots=True)
 class _Row:
     data: Fields
     written: Fields
     seq: int = 0
-    deleted: bool = False
-    deleted_by: int = 0  # the event that deleted it, 0 for a handler
+    gone: bool = False
 
 
 class Settler:
@@ -163,6 +165,8 @@ class Settler:
                 await self._commit([settlement])
             except (psycopg.Error, OSError) as single:
                 _resolve(future, _translated(single))
+            except Exception as bug:  # who waits must hear of it
+                _resolve(future, bug)
             else:
                 _resolve(future)
 
@@ -210,7 +214,7 @@ def _parameters(worker: UUID, settlements: Sequence[Settlement]) -> list[Any]:
         for s in settlements
         for r in s.rows
     ]  # fmt: skip
-    kept, deleted = _records(settlements)
+    kept, inserted = _records(settlements)
     effects = [
         (send.id, s.tenant, s.execution, s.release, lane, order_hash, send.connector, send.operation, send.target,
          _owner(s, send), _json(send.payload), "pending")
@@ -221,7 +225,7 @@ def _parameters(worker: UUID, settlements: Sequence[Settlement]) -> list[Any]:
     return [
         worker, smallints(list(epochs)), bigints(list(epochs.values())),
         *_packed(executions, _EXECUTIONS), *_packed(rows, _ROWS), *_packed(kept, _RECORDS),
-        *_packed(deleted, _DELETED), *_packed(effects, _EFFECTS),
+        *_packed(inserted, _INSERTED), *_packed(effects, _EFFECTS),
     ]  # fmt: skip
 
 
@@ -232,24 +236,27 @@ def _packed(rows: Sequence[tuple[Any, ...]], packers: Sequence[Callable[[list[An
     return [pack(list(column)) for pack, column in zip(packers, zip(*rows, strict=True), strict=True)]
 
 
-def _records(settlements: Sequence[Settlement]) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """One row per CRM record: what the event brought, our writes laid over it in their order."""
-    rows: dict[tuple[str, str, str], _Row] = {}
+def _records(settlements: Sequence[Settlement]) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
+    """One row per CRM record: what events brought (the latest over earlier ones), our writes over it in their order.
+    And the keys that handlers inserted."""
+    rows: dict[RecordKey, _Row] = {}
+    inserted: dict[RecordKey, None] = {}
     for each in settlements:
-        for state in each.arrived:
-            fields = {name: value for name, value in state.fields.items() if name != "id"}
-            by = state.seq if state.deleted else 0
-            rows[each.tenant, state.object, state.id] = _Row(fields, {}, state.seq, state.deleted, by)
+        for state in sorted(each.arrived, key=lambda one: one.seq):
+            row = rows.setdefault((each.tenant, state.object, state.id), _Row({}, {}))
+            row.data.update((name, value) for name, value in state.fields.items() if name != "id")
+            row.seq, row.gone = state.seq, state.deleted
         for write in each.writes:
-            row = rows.setdefault((each.tenant, write.object, write.id), _Row({}, {}))
-            row.deleted = write.op == "delete"
-            row.deleted_by = 0
+            key = (each.tenant, write.object, write.id)
+            row = rows.setdefault(key, _Row({}, {}))
+            row.gone = write.op == "delete"
+            if write.op in ("insert", "upsert") and not write.fresh:
+                inserted[key] = None
             row.data.update(write.fields)
             if not write.fresh:  # of a record that only we know there is no echo
                 row.written.update(write.fields)
-    kept = [(*key, _json(row.data), _json(row.written), row.seq) for key, row in rows.items() if not row.deleted]
-    deleted = [(*key, row.deleted_by) for key, row in rows.items() if row.deleted]
-    return kept, deleted
+    kept = [(*key, _json(row.data), _json(row.written), row.seq, row.gone) for key, row in rows.items()]
+    return kept, list(inserted)
 
 
 def _local_effect(settlement: Settlement) -> tuple[Any, ...] | None:

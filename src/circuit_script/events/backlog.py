@@ -21,6 +21,11 @@ GroupKey = tuple[str, int, str, str]
 ChainKey = tuple[int, str, int]
 
 
+FULL = 20_000
+LEAST_SHARE = 20
+MOST_UNCOUNTED = 50_000
+
+
 @dataclass(slots=True, eq=False)
 class Queued:
     """One event for one handler, as it stands in the queue."""
@@ -45,6 +50,7 @@ class Queued:
     lost: int = 0
     splits: int = 0
     delayed: bool = False
+    uncounted: bool = False
 
     @property
     def chain(self) -> ChainKey:
@@ -74,6 +80,7 @@ class Backlog:
         self._groups: dict[str, dict[GroupKey, deque[Queued]]] = {}
         self._turns: deque[str] = deque()
         self._count: dict[str, int] = {}
+        self._uncounted = 0
         self._timers: list[tuple[float, bool, int, Queued]] = []  # at one moment, ends of holds come first
         self._ticket = itertools.count()
         self.skipped: dict[str, int] = {}
@@ -90,7 +97,7 @@ class Backlog:
         key = row.id, row.handler
         if key in self._known:
             return False
-        if row.tenant in self.skipped or self._count.get(row.tenant, 0) >= self._look_ahead:
+        if row.tenant in self.skipped or self._count.get(row.tenant, 0) >= self._share():
             self.skipped[row.tenant] = min(row.id, self.skipped.get(row.tenant, row.id))
             return False
         self._known[key] = row
@@ -103,9 +110,20 @@ class Backlog:
             self._ready(row, now)
         return True
 
+    def _share(self) -> int:
+        """How many rows of one tenant may stand in memory: fewer, the more tenants there are. Rows that wait for
+        their next attempt do not count, while there are not too many of them: else a vendor that is away would keep
+        all that its tenant has to do elsewhere out of memory."""
+        return min(self._look_ahead, max(LEAST_SHARE, FULL // max(1, len(self._count))))
+
+    def _uncount(self, tenant: str) -> None:
+        self._count[tenant] -= 1
+        if not self._count[tenant]:
+            del self._count[tenant]
+
     def hungry(self) -> list[str]:
         """Skipped tenants of which less than half the look-ahead is left in memory."""
-        return [each for each in self.skipped if self._count.get(each, 0) < self._look_ahead // 2]
+        return [each for each in self.skipped if self._count.get(each, 0) < self._share() // 2]
 
     def next_batch(
         self, now: float, pace: Callable[[HandlerSpec], Pace], may_run: Callable[[str, HandlerSpec], bool]
@@ -148,9 +166,10 @@ class Backlog:
         if not self._is_known(row):
             return
         del self._known[row.id, row.handler]
-        self._count[row.tenant] -= 1
-        if not self._count[row.tenant]:
-            del self._count[row.tenant]
+        if row.uncounted:
+            self._uncounted -= 1
+        else:
+            self._uncount(row.tenant)
         self._unchain(row, now)
 
     def again(self, row: Queued, now: float, wait: float = 0.0, hold: float = 0.0) -> None:
@@ -210,6 +229,10 @@ class Backlog:
 
     def _delay(self, row: Queued, now: float, wait: float, hold: float) -> None:
         row.delayed = True
+        if not row.uncounted and self._uncounted < MOST_UNCOUNTED:
+            row.uncounted = True
+            self._uncounted += 1
+            self._uncount(row.tenant)
         heapq.heappush(self._timers, (now + wait, True, next(self._ticket), row))
         if hold < wait:
             heapq.heappush(self._timers, (now + max(0.0, hold), False, next(self._ticket), row))
@@ -223,6 +246,10 @@ class Backlog:
                 self._unchain(row, now)
                 continue
             row.delayed = False
+            if row.uncounted:
+                row.uncounted = False
+                self._uncounted -= 1
+                self._count[row.tenant] = self._count.get(row.tenant, 0) + 1
             chain = self._chains.setdefault(row.chain, deque())
             if row not in chain:
                 chain.insert(1 if chain and chain[0].running else 0, row)

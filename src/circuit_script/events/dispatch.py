@@ -25,7 +25,7 @@ from circuit_script.execution.pool import Pool
 log = structlog.get_logger()
 
 READ_LIMIT = 1000
-FULL = 20_000
+REFILLS = 20
 AWAKE = 0.1
 AHEAD = 16
 AHEAD_ROWS = 64
@@ -77,12 +77,13 @@ class Dispatcher:
         self.backlog = Backlog(self._handlers, options.look_ahead)
         self._reader = QueueReader()
         self._apart: deque[list[Queued]] = deque()
-        self._running: dict[asyncio.Task[None], str] = {}
+        self._running: dict[asyncio.Task[None], list[Queued]] = {}
         self._isolating = 0
         self._rows_running = 0
         self._took: dict[str, float] = {}
         self._finished: set[tuple[int, int]] = set()
         self._unread: dict[int, int] = {}
+        self._leaving: dict[int, int] = {}
         self._recovered_to = 0
         self._started = False
         self._wake = asyncio.Event()
@@ -104,21 +105,26 @@ class Dispatcher:
         self._wake.set()
 
     async def run(self) -> None:
-        """Dispatch until stopped; survives the loss of the database."""
-        while not self._stopping:
+        """Dispatch until stopped; survives the loss of the database, also while what runs is finished."""
+        while True:
             try:
                 async with self._connect() as connection:
                     await self._serve(connection)
+                return
             except (psycopg.Error, OSError, DatabaseUnavailable) as error:
+                if self._stopping and not self._running:
+                    return  # the lease ends by itself
                 log.warning("dispatch.database", error=str(error), next="trying again")
                 self._beat_due = 0.0
-                await self._pause(0.2)
+                await asyncio.sleep(0.2)
 
     async def _serve(self, connection: Connection) -> None:
         self._asleep = False
         while not self._stopping:
             self._wake.clear()
             await self._beat(connection)
+            if self._leaving:
+                await self._give(connection)
             if self._lanes.valid and self._started:
                 await self._read(connection)
                 self._start_executions()
@@ -139,15 +145,21 @@ class Dispatcher:
         self._unread = {**kept, **change.won}
         if self._unread:
             await self._adopt(connection)
-        if change.owed:
-            await self._give(connection, change.owed)
-        held = set(self._lanes.held)
-        await self._lanes.mark(connection, self.backlog.low_water(held, self._reader.cursor))
+        self._leaving = {lane: epoch for lane, epoch in self._leaving.items() if self._lanes.held.get(lane) == epoch}
+        if change.owed > len(self._leaving):
+            await self._let_go(connection, change.owed - len(self._leaving))
+        await self._give(connection)
+        await self._mark(connection)
+
+    async def _mark(self, connection: Connection) -> None:
+        """Mark low water, but of no lane that is still unread, or whose rows this worker has let go."""
+        known = set(self._lanes.held) - set(self._unread) - set(self._leaving)
+        await self._lanes.mark(connection, self.backlog.low_water(known, self._reader.cursor))
 
     async def _adopt(self, connection: Connection) -> None:
         """Read what lanes just won have waiting. Lanes stay unread, and unmarked, until that has succeeded."""
+        self._recovered_to = await self._reader.newest(connection)
         if not self._started:
-            self._recovered_to = await self._reader.newest(connection)
             self._reader.start_at(self._unread)
             self._started = True
         async for rows in self._reader.of_lanes(connection, self._unread):
@@ -155,24 +167,35 @@ class Dispatcher:
             await self._lanes.renew(connection)
         self._unread = {}
 
-    async def _give(self, connection: Connection, owed: int) -> None:
-        """Hand lanes over to a worker that has fewer, but only those in which nothing runs."""
-        idle = [lane for lane in sorted(self._lanes.held, reverse=True) if not self.backlog.running_in([lane])]
-        given = {lane: self._lanes.held[lane] for lane in idle[:owed]}
-        if given:
-            await self._lanes.mark(connection, self.backlog.low_water(given, self._reader.cursor))
-            await self._lanes.release(connection, given)
-            self.backlog.drop(given, time.monotonic())
+    async def _let_go(self, connection: Connection, owed: int) -> None:
+        """Start nothing new in lanes that a worker with fewer is to have; those where nothing runs come first."""
+        busy = self._busy_lanes()
+        ours = [lane for lane in self._lanes.held if lane not in self._leaving and lane not in self._unread]
+        chosen = sorted(ours, key=lambda lane: (lane in busy, -lane))[:owed]
+        await self._lanes.mark(connection, self.backlog.low_water(chosen, self._reader.cursor))
+        self._leaving |= {lane: self._lanes.held[lane] for lane in chosen}
+        self.backlog.drop(chosen, time.monotonic())
+
+    async def _give(self, connection: Connection) -> None:
+        """Hand over the lanes in which nothing runs any more."""
+        busy = self._busy_lanes()
+        free = {lane: epoch for lane, epoch in self._leaving.items() if lane not in busy}
+        if free:
+            await self._lanes.release(connection, free)
+            self._leaving = {lane: epoch for lane, epoch in self._leaving.items() if lane not in free}
+
+    def _busy_lanes(self) -> set[int]:
+        running = (row.lane for rows in self._running.values() for row in rows)
+        return {*running, *(row.lane for rows in self._apart for row in rows)}
 
     async def _read(self, connection: Connection) -> None:
         self._finished.clear()
         self._more = False
-        if len(self.backlog) < FULL:
-            rows = await self._reader.forward(connection, READ_LIMIT)
-            self._more = len(rows) >= READ_LIMIT - 200
-            self._measure(len(rows))
-            self._offer(rows)
-        for tenant in self.backlog.hungry():
+        rows = await self._reader.forward(connection, READ_LIMIT)
+        self._more = len(rows) >= READ_LIMIT - 200
+        self._measure(len(rows))
+        self._offer(rows)
+        for tenant in self.backlog.hungry()[:REFILLS]:
             await self._refill(connection, tenant)
 
     async def _refill(self, connection: Connection, tenant: str) -> None:
@@ -190,7 +213,7 @@ class Dispatcher:
     def _offer(self, rows: Sequence[Queued], *, recovered: bool = False) -> None:
         moment, wall = time.monotonic(), now()
         for row in rows:
-            if row.lane not in self._lanes.held or (row.id, row.handler) in self._finished:
+            if row.lane not in self._lanes.held or row.lane in self._leaving or (row.id, row.handler) in self._finished:
                 continue
             row.recovered = recovered or row.id <= self._recovered_to
             self._seen_work = moment
@@ -217,7 +240,7 @@ class Dispatcher:
         ahead = quick and len(self._running) < AHEAD and self._rows_running < AHEAD_ROWS
         if not ahead and len(self._running) >= self._pool.size:
             return False
-        mine = sum(1 for each in self._running.values() if each == tenant)
+        mine = sum(1 for rows in self._running.values() if rows[0].tenant == tenant)
         return mine < max(1, self._pool.size - 1) or self.backlog.waiting_tenants() < 2
 
     def _start_executions(self) -> None:
@@ -234,14 +257,14 @@ class Dispatcher:
             if handler in self._handlers:
                 self._begin(rows, self._runner.run(rows, self._handlers[handler], epochs))
             else:
-                self._begin(rows, self._runner.bury(rows, epochs, RETIRED))
+                self._begin(rows, self._runner.retire(rows, epochs, RETIRED))
 
     def _epochs(self, rows: Sequence[Queued]) -> dict[int, int]:
         return {row.lane: self._lanes.held[row.lane] for row in rows if row.lane in self._lanes.held}
 
     def _begin(self, rows: list[Queued], work: asyncio.Future[Again] | object, *, isolated: bool = False) -> None:
         task = asyncio.create_task(self._follow(rows, work, isolated))
-        self._running[task] = rows[0].tenant
+        self._running[task] = rows
         self._rows_running += len(rows)
         task.add_done_callback(self._ended)
 
@@ -291,7 +314,7 @@ class Dispatcher:
         beat = max(0.0, self._beat_due - moment)
         due = self.backlog.next_due(moment, self._pace) if self._lanes.valid else None
         soon = due is not None and due < AWAKE
-        if self._more and len(self.backlog) < FULL:
+        if self._more:
             await self._pause(0)
         elif soon or moment - self._seen_work < AWAKE:
             await self._stay_awake(connection)
@@ -321,6 +344,5 @@ class Dispatcher:
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        low = self.backlog.low_water(set(self._lanes.held), self._reader.cursor)
-        await self._lanes.mark(connection, low)
+        await self._mark(connection)
         await self._lanes.leave(connection)

@@ -140,49 +140,62 @@ class Intake:
             raise
 
     async def _commit_groups(self) -> None:
+        """For as long as the intake is open: an error here must neither end it nor leave anybody waiting."""
         while self._waiting or not self._closing:
-            if self._waiting:
-                await self._settle(self._next_group())
-            else:
-                self._arrived.clear()
-                await self._arrived.wait()
+            group: list[_Waiting] = []
+            try:
+                if self._waiting:
+                    self._next_group(group)
+                    await self._settle(group)
+                else:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+            except Exception:
+                log.exception("a group could not be settled")
+                self._send_away(group)
+            except BaseException:
+                self._closing = True
+                self._send_away(group)
+                raise
 
     async def _flush_refusals(self) -> None:
         while True:
             await asyncio.sleep(1)
             await self.refusals.flush()
 
-    def _next_group(self) -> list[_Waiting]:
-        """The next to share a commit. Of deliveries that may be duplicates of each other it takes one:
-        the same vendor's id shares its fate, the same record without one waits for the next group."""
-        group: list[_Waiting] = []
+    def _next_group(self, group: list[_Waiting]) -> None:
+        """Move the next to share a commit into ``group``; by an error here nobody is lost. Of deliveries that may be
+        duplicates of each other it takes one: the same vendor's id shares its fate, the same record without one waits
+        for the next group."""
         by_vendor_id: dict[tuple[str, str, str | None], _Waiting] = {}
         records: set[tuple[str, str, str]] = set()
         later: list[_Waiting] = []
         size = 0
-        while self._waiting and len(group) < MAX_GROUP:
-            each = self._waiting[0]
-            if group and size + len(each.body) > MAX_GROUP_BYTES:
-                break
-            self._waiting.popleft()
-            if (record_key := each.record_key) is not None:
-                if record_key in records:
-                    later.append(each)
+        try:
+            while self._waiting and len(group) < MAX_GROUP:
+                each = self._waiting[0]
+                if group and size + len(each.body) > MAX_GROUP_BYTES:
+                    break
+                record_key = each.record_key
+                self._waiting.popleft()
+                if record_key is not None:
+                    if record_key in records:
+                        later.append(each)
+                        continue
+                    records.add(record_key)
+                elif (first := by_vendor_id.setdefault(each.vendor_key, each)) is not each:
+                    first.followers.append(each)
                     continue
-                records.add(record_key)
-            elif (first := by_vendor_id.setdefault(each.vendor_key, each)) is not each:
-                first.followers.append(each)
-                continue
-            group.append(each)
-            size += len(each.body)
-        self._waiting.extendleft(reversed(later))
-        return group
+                group.append(each)
+                size += len(each.body)
+        finally:
+            self._waiting.extendleft(reversed(later))
 
     async def _settle(self, group: list[_Waiting]) -> None:
-        rows = [_row(each) for each in group]
         try:
+            rows = [_row(each) for each in group]
             taken = await self._ledger.take_in(rows)
-        except Unstorable as error:
+        except (Unstorable, ValueError) as error:  # ValueError: text that cannot be encoded
             await self._settle_apart(group, error)
         except LedgerAway as error:
             log.warning("the ledger is away: %s", error.detail)
@@ -193,14 +206,14 @@ class Intake:
         else:
             self._answer(group, rows, taken)
 
-    async def _settle_apart(self, group: list[_Waiting], error: Unstorable) -> None:
+    async def _settle_apart(self, group: list[_Waiting], error: Exception) -> None:
         """One poisoned delivery must not keep the others out: halve until it stands alone."""
         if len(group) > 1:
             middle = len(group) // 2
             await self._settle(group[:middle])
             await self._settle(group[middle:])
             return
-        log.warning("a delivery cannot be stored: SQLSTATE %s", error.detail)
+        log.warning("a delivery cannot be stored: %s", error)
         refused = IntakeRefused(400, Reason.UNSTORABLE, "The delivery holds what the ledger cannot store.")
         for each in (group[0], *group[0].followers):
             _refuse(each, refused)

@@ -1,31 +1,68 @@
-"""Keeps the ledger and the queue's side tables small: partitions made and dropped, old keys forgotten."""
+"""Keeps the ledger and the queue's side tables small: partitions made and dropped, old keys and effects forgotten.
+
+Every step is a short transaction of its own: intake and the dispatchers never wait for more than one of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
 
 import psycopg
-import psycopg.sql
 import structlog
+from psycopg import sql
 
-from circuit_script.db.pool import Pool
+from circuit_script.db.pool import Connection, Pool
 from circuit_script.events.journal import SWEEP
 
 log = structlog.get_logger()
 
 EVERY = 3600.0
+CHUNK = 5000
 LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('circuit.maintenance'))"
-# Making and dropping partitions locks the whole table: intake must not queue up behind a long reader for it.
-PATIENCE = "SET LOCAL lock_timeout = '2s'"
-MAKE = "SELECT circuit.make_partitions(7)"
-FORGET_SEEN = "DELETE FROM circuit.seen WHERE delivery < circuit.uuid_floor(now() - interval '7 days')"
-FORGET_LATEST = "DELETE FROM circuit.latest WHERE at < now() - interval '1 day'"
+# Whoever waits for a lock on a whole table makes others queue up behind: a long reader is not worth that.
+PATIENCE = "SET LOCAL lock_timeout = '500ms'"
+
+MISSING = """
+SELECT parent, day FROM unnest(ARRAY['deliveries', 'events', 'executions', 'outcomes', 'circuit_logs']) AS parent,
+    LATERAL (SELECT (now() AT TIME ZONE 'UTC')::date + generate_series(-1, 7) AS day) AS days
+WHERE to_regclass('circuit.' || parent || '_' || to_char(day, 'YYYYMMDD')) IS NULL ORDER BY day, parent
+"""
+MAKE = "SELECT circuit.make_partition(%s, %s)"
 OLD_PARTITIONS = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
 WHERE p.relnamespace = 'circuit'::regnamespace AND p.relname IN ('deliveries', 'events', 'executions', 'outcomes')
-AND c.relname ~ '_[0-9]{8}$' AND right(c.relname, 8)::date < current_date - %s::integer
+AND c.relname ~ '_[0-9]{8}$' AND right(c.relname, 8)::date < (now() AT TIME ZONE 'UTC')::date - %s::integer
+ORDER BY right(c.relname, 8), c.relname
 """
+
+_FLOOR = "circuit.uuid_floor(((now() AT TIME ZONE 'UTC')::date - %(days)s::integer)::timestamp AT TIME ZONE 'UTC')"
+_WAITING = f"least({_FLOOR}, (SELECT delivery FROM circuit.queue ORDER BY delivery LIMIT 1))"
+
+
+def _forget(table: str, old: str, order: str) -> str:
+    """Delete at most a chunk of what is old. The condition is checked again: a row may change in between."""
+    found = f"SELECT ctid FROM circuit.{table} WHERE {old} ORDER BY {order} LIMIT %(chunk)s"
+    return f"DELETE FROM circuit.{table} WHERE ctid = ANY(ARRAY({found})) AND {old}"
+
+
+# Each is run again while it deletes a whole chunk.
+FORGET = {
+    "seen": _forget("seen", "delivery < circuit.uuid_floor(now() - interval '7 days')", "delivery"),
+    "latest": _forget("latest", "at < now() - interval '1 day'", "at"),
+    "journal": SWEEP,
+    "effects": _forget(
+        "effects", "status = 'delivered' AND settled_at < now() - make_interval(days => %(days)s)", "settled_at"
+    ),
+    # What came before its day's partition; what the queue still refers to is kept.
+    "deliveries_other": _forget("deliveries_other", f"id < {_WAITING}", "id"),
+    "events_other": _forget("events_other", f"delivery < {_WAITING}", "delivery"),
+    "executions_other": _forget("executions_other", f"id < {_FLOOR}", "id"),
+    "outcomes_other": _forget("outcomes_other", f"delivery < {_FLOOR}", "delivery"),
+}
 
 
 async def maintain(pool: Pool, retention_days: int = 30) -> None:
@@ -33,9 +70,23 @@ async def maintain(pool: Pool, retention_days: int = 30) -> None:
     while True:
         try:
             await once(pool, retention_days)
-        except (psycopg.Error, OSError) as error:
-            log.warning("maintenance", error=str(error))
+        except Exception as error:  # whatever it is, tables must not grow for ever after
+            log.warning("maintenance", error=repr(error), next="trying again in an hour")
         await asyncio.sleep(EVERY * random.uniform(0.9, 1.1))  # spreads load, guards nothing
+
+
+async def prepare(pool: Pool) -> None:
+    """Make today's partitions and those of the week to come, where they are missing.
+
+    One that cannot be made now is left for later: the default partition takes its rows.
+    """
+    async with pool.connection() as connection:
+        missing = await (await connection.execute(MISSING)).fetchall()
+    for parent, day in missing:
+        with _tolerant(f"make {parent} of {day}"):
+            async with pool.connection() as connection, connection.transaction():
+                await connection.execute(PATIENCE)
+                await connection.execute(MAKE, [parent, day])
 
 
 async def once(pool: Pool, retention_days: int) -> list[str]:
@@ -43,24 +94,58 @@ async def once(pool: Pool, retention_days: int) -> list[str]:
 
     A partition with events that still wait is kept, whatever its age.
     """
+    await prepare(pool)
+    for table, statement in FORGET.items():
+        with _tolerant(f"forget {table}"):
+            await _repeat(pool, statement, {"days": retention_days, "chunk": CHUNK})
     dropped: list[str] = []
-    async with pool.connection() as connection, connection.transaction():
-        row = await (await connection.execute(LOCK)).fetchone()
-        if row is None or not row[0]:
-            return dropped
-        await connection.execute(PATIENCE)
-        await connection.execute(MAKE)
-        for statement in (FORGET_SEEN, FORGET_LATEST, SWEEP):
-            await connection.execute(statement)
-        for (name,) in await (await connection.execute(OLD_PARTITIONS, [retention_days])).fetchall():
-            if name.startswith(("deliveries", "events")) and await _waits(connection, name[-8:]):
-                continue
-            await connection.execute(psycopg.sql.SQL("DROP TABLE circuit.{}").format(psycopg.sql.Identifier(name)))
-            dropped.append(name)
+    async with pool.connection() as connection:
+        old = await (await connection.execute(OLD_PARTITIONS, [retention_days])).fetchall()
+    for (name,) in old:
+        with _tolerant(f"drop {name}"):
+            if await _drop(pool, name):
+                dropped.append(name)
     return dropped
 
 
-async def _waits(connection: psycopg.AsyncConnection[tuple[object, ...]], day: str) -> bool:
+async def _repeat(pool: Pool, statement: str, values: Mapping[str, Any]) -> None:
+    deleted = CHUNK
+    while deleted >= CHUNK:
+        async with _turn(pool) as connection:
+            if connection is None:
+                return
+            deleted = (await connection.execute(statement.encode(), values)).rowcount
+
+
+async def _drop(pool: Pool, name: str) -> bool:
+    async with _turn(pool) as connection:
+        if connection is None:
+            return False
+        if name.startswith(("deliveries", "events")) and await _waits(connection, name[-8:]):
+            return False
+        await connection.execute(sql.SQL("DROP TABLE IF EXISTS circuit.{}").format(sql.Identifier(name)))
+        return True
+
+
+@contextlib.asynccontextmanager
+async def _turn(pool: Pool) -> AsyncIterator[Connection | None]:
+    """A short transaction; None while another worker is at it."""
+    async with pool.connection() as connection, connection.transaction():
+        await connection.execute(PATIENCE)
+        row = await (await connection.execute(LOCK)).fetchone()
+        yield connection if row and row[0] else None
+
+
+@contextlib.contextmanager
+def _tolerant(step: str) -> Iterator[None]:
+    """One step that fails, for a lock or otherwise, does not keep the others from being done."""
+    try:
+        yield
+    except psycopg.Error as error:
+        log.warning("maintenance", step=step, error=str(error), next="trying again in an hour")
+
+
+async def _waits(connection: Connection, day: str) -> bool:
     """True when the queue still refers to deliveries of that day (YYYYMMDD)."""
     row = await (
         await connection.execute(

@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 RowKey = tuple[int, int]
 MAX_DETAIL = 8000
+LIVE = "SELECT release FROM circuit.live"
+UNKNOWN_WAIT = 2.0
 LOST_AT_MOST = 3
 SUSPECTS_TRUSTED = 3  # in a row, before a batch is halved: a handler may name the wrong one each time
 
@@ -99,6 +101,15 @@ class Runner:
             return replace(inner, parts=[[alive[place] for place in part] for part in inner.parts])
         return await self._execute(items, spec, epochs)
 
+    async def retire(self, rows: list[Queued], epochs: Mapping[int, int], reason: str) -> Again:
+        """Bury rows whose handler this release does not have; but while another release is live, they wait for it."""
+        async with self._parts.database.connection() as connection:
+            row = await (await connection.execute(LIVE)).fetchone()
+        if row is not None and row[0] == self._release:
+            return await self.bury(rows, epochs, reason)
+        log.warning("handler.unknown", rows=len(rows), cure="Another release is live: restart this worker with it.")
+        return Again(waits={(each.id, each.handler): (UNKNOWN_WAIT, 300.0) for each in rows})
+
     async def bury(self, rows: list[Queued], epochs: Mapping[int, int], reason: str) -> Again:
         """Rows that cannot be run at all become dead letters."""
         if any(row.lane not in epochs for row in rows):
@@ -109,7 +120,8 @@ class Runner:
     async def _settle_echoes(self, items: Sequence[Item], epochs: Mapping[int, int]) -> Again:
         rows = [item.row for item in items]
         settled = [replace(settle_row(row, None, self._policy, now()), status="echo") for row in rows]
-        return await self._commit(self._settlement(rows, "echo", settled, epochs), rows)
+        settlement = self._settlement(rows, "echo", settled, epochs)
+        return await self._commit(replace(settlement, arrived=[_arrived(item) for item in items]), rows)
 
     async def _execute(self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]) -> Again:
         rows = [item.row for item in items]
@@ -131,9 +143,10 @@ class Runner:
             remaining=lambda: started + work.limits.wall_time - time.monotonic(),
         )
         outcome = await self._parts.children.run(work, broker)
-        if isinstance(outcome, Failed) and outcome.blameless and _may_be_lost_again(rows):
-            log.warning("execution.lost", execution=str(work.execution), reason=outcome.reason, next="it runs again")
-            return Again(waits={(row.id, row.handler): (0.1, 300.0) for row in rows})
+        lost = (isinstance(outcome, Failed) and outcome.blameless) or broker.database_away
+        if lost and _may_be_lost_again(rows):
+            log.warning("execution.lost", execution=str(work.execution), next="it runs again")
+            return Again(waits={(row.id, row.handler): (0.5, 300.0) for row in rows})
         trust = all(row.splits < SUSPECTS_TRUSTED for row in rows)
         verdict = judge(outcome, len(rows), unattributed=unit.unattributed, trust=trust)
         if isinstance(verdict, Split):

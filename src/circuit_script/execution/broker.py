@@ -13,7 +13,7 @@ import httpx
 import msgspec
 
 from circuit_script.connectors.connector import CRM, Fields, Query
-from circuit_script.errors import RequestRefused
+from circuit_script.errors import DatabaseUnavailable, RequestRefused
 from circuit_script.execution.outcome import Work
 from circuit_script.governor import MB, LimitExceeded, Usage
 
@@ -70,6 +70,7 @@ class ExecutionBroker:
         self._remaining = remaining
         self._breach: LimitExceeded | None = None
         self._held_bytes = 0
+        self.database_away = False
         self._calls: Counter[tuple[int | None, bytes]] = Counter()
         self._known: set[tuple[str, str]] = {(work.object, str(row.get("id"))) for row in work.records}
         self._verbs: Mapping[str, Callable[[dict[str, Any]], Any]] = {
@@ -96,6 +97,9 @@ class ExecutionBroker:
         except LimitExceeded as breach:
             self._breach = breach
             raise
+        except DatabaseUnavailable as error:
+            self.database_away = True
+            raise RequestRefused(f"{verb}: the database is away: {error.detail}") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RequestRefused(f"{verb}: {type(error).__name__}: {error}.") from None
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import mmap
 import os
 import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -34,11 +35,20 @@ BUFFER = 1 * MB
 RECEIVE = 256 * 1024
 MAX_UNSENT = 64 * MB
 HEADROOM = 32 * MB  # between the ceiling, which the watch holds, and the kernel's hard stop
+HIGHEST = 2**63 - 1  # that the kernel takes as a limit
 GROWTH = 32 * MB  # a child that stays larger than this is not used again
+MORE_DESCRIPTORS, COUNT_EVERY = 16, 8  # nor one that keeps so many more; they are counted every so many runs
+MAX_RUNS = 1000  # nor one that has served so many runs
+TURN = 64  # messages of one child before the others have theirs
+LAST_TURNS = 16  # of a child that is dead
+PATIENCE = 10.0  # seconds that a child has to appear
 CLOSED = "the handler closed its connection to the platform"
 HOST_ENDED = "the process that hosts the handlers ended"
+STOPPED = "the worker stops"
+MUTE = "the process said nothing"
 GARBAGE = "the handler wrote garbage on its connection to the platform"
-LAST_WORDS = 8000
+LAST_WORDS = 8192
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 HANG_UP_PATIENCE = 0.02
 BURIAL_PATIENCE = 0.2
 
@@ -54,10 +64,18 @@ class Listener(Protocol):
 
 
 class ChildLink:
-    """One child process. ``on_ready`` and ``on_gone`` tell the pool; a listener hears the rest while it is busy."""
+    """One child process.
+
+    ``on_ready``, ``on_late`` (it did not appear in time) and ``on_gone`` tell the pool; a listener hears the rest
+    while it is busy.
+    """
 
     def __init__(
-        self, number: int, on_ready: Callable[[ChildLink], None], on_gone: Callable[[ChildLink], None]
+        self,
+        number: int,
+        on_ready: Callable[[ChildLink], None],
+        on_late: Callable[[ChildLink], None],
+        on_gone: Callable[[ChildLink], None],
     ) -> None:
         self.number = number
         self.pid = 0
@@ -74,20 +92,25 @@ class ChildLink:
         for end in (self._socket, self.theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._socket.setblocking(False)
-        self.memory = os.memfd_create("circuit")
-        os.ftruncate(self.memory, SHARED)
+        self.memory = os.memfd_create("circuit", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.memory, SHARED + LAST_WORDS)
+        fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, SEALS)  # a page that the child takes away would kill us
         self._word = memoryview(mmap.mmap(self.memory, SHARED)).cast("q")
         self._frames = Frames()
+        self._bodies: Iterator[memoryview] | None = None  # what was received and not yet heard
+        self._next_turn: asyncio.Handle | None = None
         self._unsent = bytearray()
         self._pidfd = -1
         self._files: ProcessFiles | None = None
+        self._descriptors = 0
         self._runs = 0
-        self._paused = False
+        self._paused = self._deaf = False
         self._why = ""
         self._greeted = False
         self._doomed = False
         self._code: int | None = None
         self._loop.add_reader(self._socket, self._on_readable)
+        self._patience = self._loop.call_later(PATIENCE, on_late, self)
 
     def adopt(self, pid: int, pidfd: int) -> None:
         """The zygote has forked it."""
@@ -100,7 +123,7 @@ class ChildLink:
         """Hand over a run. Raises OSError when the child cannot take it."""
         assert self.key is not None
         if self._runs == 0:
-            ceiling = self.baseline.data + self.key[1] + HEADROOM
+            ceiling = min(int(self.baseline.data + self.key[1] + HEADROOM), HIGHEST)
             resource.prlimit(self.pid, resource.RLIMIT_DATA, (ceiling, ceiling))
         self._runs += 1
         self.listener = listener
@@ -131,10 +154,15 @@ class ChildLink:
     def reusable(self, extent: Extent) -> bool:
         """Whether it came out of a run as it went in: nothing running beside it, and not much larger."""
         return (
-            extent.threads <= self.baseline.threads
+            self._runs < MAX_RUNS
+            and extent.threads <= self.baseline.threads
             and not extent.parent
             and extent.resident <= self.baseline.resident + GROWTH
+            and (self._runs % COUNT_EVERY != 0 or not self._keeps_descriptors())
         )
+
+    def _keeps_descriptors(self) -> bool:
+        return self._files is None or self._files.descriptors() > self._descriptors + MORE_DESCRIPTORS
 
     def send(self, frame: bytearray) -> None:
         """Send, or keep what the socket does not take yet. Raises OSError when the child is gone or does not read."""
@@ -153,12 +181,18 @@ class ChildLink:
 
     def pause(self, paused: bool) -> None:
         """Stop or go on reading, so that a flood of requests waits in the child."""
-        if paused != self._paused and not self.doomed:
+        if paused != self._paused and not self.doomed and not self._deaf:
             self._paused = paused
             if paused:
                 self._loop.remove_reader(self._socket)
             else:
                 self._loop.add_reader(self._socket, self._on_readable)
+                self._go_on()
+
+    def ignore(self) -> None:
+        """Hear nothing of it any more."""
+        self.pause(True)
+        self._deaf = True
 
     def kill(self, why: str = "") -> None:
         """End it now."""
@@ -187,15 +221,31 @@ class ChildLink:
             self._bury()
 
     def _on_readable(self) -> None:
+        if self._next_turn is None:
+            self._take_turn()
+
+    def _go_on(self) -> None:
+        """Have the next turn, once the others had theirs."""
+        if self._bodies is not None and self._next_turn is None and not self._paused:
+            self._next_turn = self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Hear what came, but no more than one look at the socket, and so many messages."""
+        self._next_turn = None
         try:
-            while not self._paused:
+            if self._bodies is None:
                 size = self._socket.recv_into(_received)
                 if not size:
                     return self._hang_up(CLOSED)
-                for body in self._frames.feed(bytes(_received[:size])):
-                    self._on_message(to_parent.decode(body))
-                if size < RECEIVE:
+                self._bodies = self._frames.feed(bytes(_received[:size]))
+            for _ in range(TURN):
+                if self._paused:
                     return None
+                if (body := next(self._bodies, None)) is None:
+                    self._bodies = None
+                    return None
+                self._on_message(to_parent.decode(body))
+            self._go_on()
         except BlockingIOError:
             return None
         except OSError:
@@ -219,8 +269,10 @@ class ChildLink:
         try:
             self._files = ProcessFiles(self.pid)
             self.baseline = self._files.extent()
+            self._descriptors = self._files.descriptors()
         except OSError:
             return  # it is gone already, and we shall hear of it
+        self._patience.cancel()
         self.ready = True
         self._on_ready(self)
 
@@ -244,17 +296,21 @@ class ChildLink:
         """The process is dead; the zygote will say how, once its orphans are killed."""
         self._doomed = True
         self._loop.remove_reader(self._pidfd)
-        if not self._paused:
-            self._on_readable()
+        for _ in range(LAST_TURNS):
+            if not self._paused:
+                self._take_turn()
         self._loop.call_later(BURIAL_PATIENCE, self.discard, "")
 
     def _bury(self) -> None:
-        self.gone = True
+        self.gone = self._paused = True
+        self._patience.cancel()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
         self.theirs.close()
-        detail = os.pread(self.memory, LAST_WORDS, SHARED).decode("utf-8", "replace")
+        detail = os.pread(self.memory, LAST_WORDS, SHARED).rstrip(b"\0").decode("utf-8", "replace")
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)

@@ -61,8 +61,5 @@ def _on_process(*_: Any) -> None:
         session.unclean = True
 
 
-_WATCHED: dict[str, Callable[..., None]] = {
-    "socket.connect": _on_connect,
-    "subprocess.Popen": _on_process,
-    "os.posix_spawn": _on_process,
-}
+_STARTS = ("subprocess.Popen", "os.posix_spawn", "os.system", "os.exec", "os.spawn", "os.forkpty", "pty.spawn")
+_WATCHED: dict[str, Callable[..., None]] = {"socket.connect": _on_connect} | dict.fromkeys(_STARTS, _on_process)

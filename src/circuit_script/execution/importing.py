@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import pkgutil
@@ -46,6 +47,18 @@ def warnings_after_import(ours: frozenset[int]) -> tuple[str, ...]:
             if int(entry) not in ours and stat.S_ISSOCK(os.fstat(int(entry)).st_mode):
                 warnings.append(f"importing the app opened a socket (descriptor {entry}): all children share it.")
     return tuple(warnings)
+
+
+def fingerprint(folder: Path) -> str:
+    """Tells one state of the app's files from another: those that were imported from its folder."""
+    files = {str(getattr(module, "__file__", None) or "") for module in tuple(sys.modules.values())}
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(files):
+        path = Path(file)
+        if path.is_relative_to(folder) and "site-packages" not in path.parts:
+            with suppress(OSError):
+                digest.update(file.encode() + b"\0" + hashlib.blake2b(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _imported(folder: Path, name: str) -> ModuleType:

@@ -33,9 +33,10 @@ class Handler(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The app is imported; every handler was named."""
+    """The app is imported; every handler was named. ``fingerprint`` is that of its files."""
 
     warnings: tuple[str, ...]
+    fingerprint: str
 
 
 class Broken(msgspec.Struct, frozen=True, array_like=True, tag=3):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circuit_script.errors import AppError
-from circuit_script.execution.child_link import HOST_ENDED, ChildLink
+from circuit_script.execution.child_link import HOST_ENDED, MUTE, PATIENCE, STOPPED, ChildLink
 from circuit_script.execution.outcome import Failed, Outcome, Work
 from circuit_script.execution.run import Broker, Execution, Unsendable, frame_of
 from circuit_script.execution.zygote_link import Manifest, ZygoteLink
@@ -24,9 +24,8 @@ PARKED = 16  # children that wait for more work of their tenant
 FIRST_RESTART, LAST_RESTART = 0.05, 5.0  # seconds between attempts to restart a zygote
 FORK_RETRY = 0.25
 ABANDONED = 10  # children that may be gone before they begin, in a row, for one batch
-
+LATE = 3  # children that may be late, in a row, before it is an alarm
 GOODBYE = 0.5  # seconds that processes have to end by themselves when the worker stops
-STOPPED = "the worker stops"
 NEVER_BEGAN = "the processes that should have run it ended before they began"
 
 _logger = logging.getLogger(__name__)
@@ -72,6 +71,7 @@ class Pool:
         self._parked: deque[ChildLink] = deque()  # the longest unused first
         self._waiting: deque[asyncio.Future[ChildLink]] = deque()
         self._number = 0
+        self._late = 0  # children in a row that did not appear in time
         self._stopping = False
         self._restart: asyncio.Task[None] | None = None
         self._childless = asyncio.Event()  # while stopping: no child is left
@@ -198,7 +198,7 @@ class Pool:
         wanted = max(self._spares + len(self._waiting), self.size - (len(live) - fresh))
         for _ in range(wanted - fresh):
             self._number += 1
-            child = ChildLink(self._number, self._on_ready, self._on_gone)
+            child = ChildLink(self._number, self._on_ready, self._on_late, self._on_gone)
             self._children[child.number] = child
             try:
                 zygote.fork(child.number, child.theirs, child.memory)
@@ -206,7 +206,24 @@ class Pool:
                 child.discard("its zygote is gone")
                 return zygote.kill()
 
+    def _on_late(self, child: ChildLink) -> None:
+        """It has not appeared in time: either nobody forked it, or it does not greet."""
+        self._late += 1
+        if child.pid:
+            _logger.error("a new child said nothing for %g s: it is replaced", PATIENCE)
+            child.kill(MUTE)
+        elif self._zygote is not None:
+            _logger.error("the process that hosts the handlers forked nothing for %g s: it is replaced", PATIENCE)
+            self._zygote.kill()
+        if self._late >= LATE:
+            _logger.critical(
+                "no batch can run: %d new children in a row did not appear. "
+                "Look for os.register_at_fork in the app and in what it imports.",
+                self._late,
+            )
+
     def _on_ready(self, child: ChildLink) -> None:
+        self._late = 0
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():
@@ -257,15 +274,16 @@ class Pool:
             self._restart = asyncio.get_running_loop().create_task(self._raise_again(self._manifest))
 
     async def _raise_again(self, before: Manifest) -> None:
-        """Start another zygote, until one has the same handlers."""
+        """Start another zygote, until one has the same app."""
         pause = FIRST_RESTART
         while True:
             zygote = ZygoteLink(self._folder, self._app, self._limits, self)
             try:
-                if (await zygote.start()).handlers == before.handlers:
+                after = await zygote.start()
+                if (after.handlers, after.fingerprint) == (before.handlers, before.fingerprint):
                     break
                 zygote.kill()
-                _logger.error("the app changed on disk while it ran: its handlers are not the same any more")
+                _logger.error("the app changed on disk while it ran: restart the worker, or put the files back")
             except AppError as error:
                 _logger.error("the app cannot be loaded again: %s", error)
             await asyncio.sleep(pause)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-STAT_PPID = 1  # fields after the command's closing bracket, counted from the state
+HERTZ = os.sysconf("SC_CLK_TCK")
+STAT_PPID, STAT_CUTIME = 1, 13  # fields after the command's closing bracket, counted from the state
 LOOK = 4096
 
 
@@ -33,12 +35,24 @@ def children_of(pid: int) -> list[int]:
         return []
 
 
-def descendants_of(pid: int) -> list[int]:
-    """Every process below this one that is not an orphan."""
+def descendants_of(pid: int, most: int = sys.maxsize) -> list[int]:
+    """The processes below this one that are not orphans; no further ones are looked for once there are ``most``."""
     found = children_of(pid)
     for child in found:
+        if len(found) >= most:
+            break
         found += children_of(child)
     return found
+
+
+def cpu_time_of_ended(pid: int) -> float:
+    """Seconds of CPU of those below this process that have ended and were waited for, 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[STAT_CUTIME : STAT_CUTIME + 2])) / HERTZ
 
 
 def memory_of(pid: int) -> int:
@@ -96,11 +110,12 @@ class ProcessFiles:
 
     def __init__(self, pid: int) -> None:
         self._open: list[int] = []
+        self._descriptors = f"/proc/{pid}/fd"
         try:
-            for name in ("statm", "task", f"task/{pid}/children"):
+            for name in ("statm", "task", "fd", f"task/{pid}/children"):
                 self._open.append(os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC))
         except FileNotFoundError:
-            if len(self._open) < 2:
+            if len(self._open) < 3:
                 self.close()
                 raise
 
@@ -108,8 +123,12 @@ class ProcessFiles:
         """Look now."""
         _, resident, shared, _, _, data, _ = map(int, os.pread(self._open[0], LOOK, 0).split())
         threads = os.fstat(self._open[1]).st_nlink - 2  # a folder for each thread
-        parent = len(self._open) > 2 and bool(os.pread(self._open[2], LOOK, 0))
+        parent = len(self._open) > 3 and bool(os.pread(self._open[3], LOOK, 0))
         return Extent(data * PAGE, (resident - shared) * PAGE, shared * PAGE, threads, parent)
+
+    def descriptors(self) -> int:
+        """How many descriptors it has open."""
+        return os.fstat(self._open[2]).st_size or len(os.listdir(self._descriptors))  # the size: from Linux 6.2 on
 
     def close(self) -> None:
         while self._open:

@@ -75,9 +75,9 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class LogLine(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """One line of the author's log."""
+    """One line of the author's log. It stays packed until its length is counted."""
 
-    line: dict[str, Any]
+    line: msgspec.Raw
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True, tag=5):

@@ -7,16 +7,20 @@ import logging
 from functools import lru_cache
 from typing import Any, Protocol
 
+import msgspec
+
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.child_link import CLOSED, GARBAGE, ChildLink
+from circuit_script.execution.child_link import CLOSED, GARBAGE, HOST_ENDED, STOPPED, ChildLink
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work
 from circuit_script.execution.protocol import LogLine, Reply, Request, Result, Run, ToParent, pack, packed
 from circuit_script.execution.watch import Watch
 from circuit_script.governor import LimitExceeded, Limits, Usage
 
 KILL_AFTER = 0.05  # seconds after the verdict; until then the handler may end by itself
+SHORTEST_LINE = 64  # bytes that a log line counts at least
 MAX_REQUESTS = 256  # of one child that are served at once
 
+_log_line = msgspec.msgpack.Decoder(dict[str, Any])
 _logger = logging.getLogger(__name__)
 
 
@@ -59,6 +63,7 @@ class Execution:
         self._requests: set[asyncio.Task[None]] = set()
         self._breach: LimitExceeded | None = None
         self._suspect: int | None = None
+        self._log_bytes = 0
         self._kill_timer: asyncio.TimerHandle | None = None
         self._watch = Watch(child, work.limits, self._on_verdict)
 
@@ -70,6 +75,10 @@ class Execution:
             self._watch.stop()
             self._child.kill("it could not take a batch")
             return None
+        except (TypeError, ValueError, OverflowError) as error:  # limits that the kernel does not take
+            self._end(None)
+            self._child.kill("it could not be limited")
+            return Failed(f"the batch cannot be started: {error}", self._broker.usage)
         try:
             return await self._done
         except asyncio.CancelledError:
@@ -103,22 +112,21 @@ class Execution:
         crossed = self._breach or self._watch.settle(usage)
         if crossed is not None:
             return self._end(self._breached(crossed))
-        self._end(Failed(why, usage, detail, self._child.suspect))
+        self._end(Failed(why, usage, detail, self._suspected(), blameless=why in (HOST_ENDED, STOPPED)))
 
     def _on_result(self, result: Result) -> None:
         usage = self._broker.usage
-        crossed = self._watch.settle(usage)
+        crossed = self._watch.settle(usage, closely=result.unclean)
         crossed = self._breach or crossed
-        clean = crossed is None and result.kind in ("returned", "raised") and not result.unclean
-        if not (clean and self._watch.reusable):
+        outcome = self._judged(result, usage) if crossed is None else self._breached(crossed)
+        clean = isinstance(outcome, Succeeded) or (crossed is None and result.kind == "raised")
+        if not (clean and not result.unclean and self._watch.reusable):
             self._child.kill("it is not used again")
-        if crossed is not None:
-            return self._end(self._breached(crossed))
-        self._end(self._judged(result, usage))
+        self._end(outcome)
 
     def _judged(self, result: Result, usage: Usage) -> Outcome:
         size = len(self._work.records)
-        suspect = result.suspect if result.suspect is not None and 0 <= result.suspect < size else None
+        suspect = self._within(result.suspect)
         match result.kind:
             case "returned" if all(0 <= place < size for place in result.errors):
                 return Succeeded(usage, result.errors)
@@ -136,17 +144,26 @@ class Execution:
         if self._breach is not None or self._done.done():
             return
         self._breach = breach
-        self._suspect = self._child.suspect
+        self._suspect = self._suspected()
         self._watch.stop()
-        patience = 0.0 if breach.limit == "memory" else KILL_AFTER
+        if breach.limit == "log_bytes":
+            self._child.ignore()
+        patience = 0.0 if breach.limit in ("memory", "processes") else KILL_AFTER
         self._kill_timer = self._loop.call_later(patience, self._child.kill)
 
     def _breached(self, breach: LimitExceeded) -> Breached:
         if self._breach is None:
-            self._suspect = self._child.suspect
+            self._suspect = self._suspected()
         else:
             self._watch.settle(self._broker.usage)
         return Breached(breach.limit, breach.used, breach.ceiling, self._broker.usage, self._suspect)
+
+    def _suspected(self) -> int | None:
+        return self._within(self._child.suspect)
+
+    def _within(self, place: int | None) -> int | None:
+        """A child can say and write anything."""
+        return place if place is not None and 0 <= place < len(self._work.records) else None
 
     def _end(self, outcome: Outcome | None) -> None:
         self._watch.stop()
@@ -189,10 +206,18 @@ class Execution:
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self._requests.discard(task)
-        if len(self._requests) < MAX_REQUESTS:
+        if len(self._requests) < MAX_REQUESTS and self._child.listener is self:
             self._child.pause(False)
 
-    def _log(self, line: dict[str, Any]) -> None:
+    def _log(self, packed_line: msgspec.Raw) -> None:
+        """Take a log line; its length is counted before it is unpacked."""
+        self._log_bytes += max(len(packed_line), SHORTEST_LINE)
+        ceiling = self._work.limits.log_bytes
+        if self._log_bytes > ceiling:
+            usage = self._broker.usage
+            usage.log_bytes = max(usage.log_bytes, self._log_bytes)
+            return self._on_verdict(LimitExceeded("log_bytes", self._log_bytes, ceiling))
+        line = _log_line.decode(packed_line)
         try:
             self._broker.log(line)
         except LimitExceeded as breach:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import threading
@@ -15,10 +16,21 @@ from typing import Any, TypeVar
 import msgspec
 
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.protocol import Frames, LogLine, ProtocolError, Reply, Request, Run, pack, to_child
+from circuit_script.execution.protocol import (
+    Frames,
+    LogLine,
+    ProtocolError,
+    Reply,
+    Request,
+    Run,
+    pack,
+    packed,
+    to_child,
+)
 from circuit_script.governor import LimitExceeded
 
 RECEIVE = 256 * 1024
+MAX_LOG_FRAME = 64 * 1024  # of one log line; a longer one loses its context
 
 current_record: ContextVar[int | None] = ContextVar("current_record", default=None)
 _active: Session | None = None
@@ -98,7 +110,7 @@ class Session:
         self._wire = wire
         self._loop = loop
         self._pid = os.getpid()
-        self._next = 0
+        self._numbers = itertools.count(1)  # threads draw from it, too
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._arrived: dict[int, Reply] = {}
         self._listening = False
@@ -111,9 +123,10 @@ class Session:
         if not self._listening:
             self._loop.add_reader(self._wire.fileno(), self._on_readable)
             self._listening = True
-        number = self._send(verb, arguments)
-        future = self._waiting[number] = self._loop.create_future()
+        number = next(self._numbers)
+        future = self._waiting[number] = self._loop.create_future()  # before another thread can read the reply
         try:
+            self._send(number, verb, arguments)
             reply = await future
         finally:
             self._waiting.pop(number, None)
@@ -123,7 +136,8 @@ class Session:
         """Ask the broker and block this thread, for code that cannot await."""
         self._must_be_allowed()
         with self._wire.reading:
-            number = self._send(verb, arguments)
+            number = next(self._numbers)
+            self._send(number, verb, arguments)
             while number not in self._arrived:
                 self._take(self._wire.receive())
             reply = self._arrived.pop(number)
@@ -135,12 +149,8 @@ class Session:
         if self._log_left < 0 or os.getpid() != self._pid:
             self.dropped += size
             return
-        self._log_left -= size + 64
-        line = {"record": current_record.get(), "at": time.time(), **line}
-        try:
-            frame = pack(LogLine(line))
-        except Exception:  # whatever an author put into the line, a log never fails its handler
-            frame = pack(LogLine({**line, "message": clean(line["message"]), "context": {}}))
+        frame = _log_frame({"record": current_record.get(), "at": time.time(), **line})
+        self._log_left -= len(frame)
         with suppress(OSError):
             self._wire.send(frame)
 
@@ -170,14 +180,12 @@ class Session:
         if self.breach is not None:
             raise self.breach
 
-    def _send(self, verb: str, arguments: dict[str, Any]) -> int:
-        self._next += 1
+    def _send(self, number: int, verb: str, arguments: dict[str, Any]) -> None:
         try:
-            frame = pack(Request(self._next, verb, arguments))
+            frame = pack(Request(number, verb, arguments))
         except (TypeError, ValueError, OverflowError, RecursionError, ProtocolError) as error:
             raise RequestRefused(f"{verb}: the values cannot be sent: {error}.") from None
         self._wire.send(frame)
-        return self._next
 
     def _on_readable(self) -> None:
         if not self._wire.reading.acquire(blocking=False):
@@ -207,6 +215,18 @@ class Session:
         if reply.refused is not None:
             raise RequestRefused(reply.refused)
         return msgspec.convert(reply.value, kind)
+
+
+def _log_frame(line: dict[str, Any]) -> bytearray:
+    """A log line as a bounded frame: whatever an author put into it, a log never fails its handler."""
+    try:
+        frame = pack(LogLine(packed(line)))
+        if len(frame) <= MAX_LOG_FRAME:
+            return frame
+        lost = f"the context of {len(frame):,} bytes was left out"
+    except Exception as error:
+        lost = f"the context was left out: {type(error).__name__}"
+    return pack(LogLine(packed({**line, "message": clean(line["message"]), "context": {"circuit_script": lost}})))
 
 
 def clean(text: str) -> str:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from circuit_script.execution.child_link import ChildLink
-from circuit_script.execution.procfs import Extent, cpu_time, descendants_of, memory_of
+from circuit_script.execution.procfs import Extent, cpu_time, cpu_time_of_ended, descendants_of, memory_of
 from circuit_script.governor import MB, LimitExceeded, Limits, Usage
 
 TICK = 0.01
 LATER_TICK = 0.02  # once it has run for a second
 CLOSE_LOOK = 5  # every so many ticks also what hides: memfds, and processes below the child
+MAX_PROCESSES = 64  # below a child
 SUSPICIOUS = 16 * MB  # of mapped files or shared memory: only a close look tells the one from the other
 
 Verdict = Callable[[LimitExceeded], None]
@@ -31,6 +32,8 @@ class Watch:
         self._cpu_before = cpu_time(child.pid)
         self._cpu = 0.0
         self._below: dict[int, float] = {}
+        self._cpu_below = 0.0
+        self._processes = 0
         self._ticks = 0
         self._last_look: Extent | None = None
         self.memory = 0
@@ -41,8 +44,10 @@ class Watch:
         """The run is over."""
         self._timer.cancel()
 
-    def settle(self, usage: Usage) -> LimitExceeded | None:
+    def settle(self, usage: Usage, *, closely: bool = False) -> LimitExceeded | None:
         """Take the last measures into ``usage``, and say whether one is over its limit."""
+        if closely:
+            self._look_closely()
         with suppress(OSError):
             self._last_look = self._child.extent()
             self._see(self._last_look.resident - self._child.baseline.resident)
@@ -69,11 +74,17 @@ class Watch:
         self._timer = self._loop.call_later(min(pause, left), self._tick)
 
     def _look_closely(self) -> None:
-        below = descendants_of(self._child.pid)
+        below = descendants_of(self._child.pid, MAX_PROCESSES + 1)
+        self._processes = len(below)
+        if self._processes > MAX_PROCESSES:
+            return
         baseline = self._child.baseline.resident
         self._see(sum(max(0, memory_of(pid) - baseline) for pid in (self._child.pid, *below)))
         for pid in below:
             self._below[pid] = max(cpu_time(pid), self._below.get(pid, 0.0))
+        # Two lower bounds: those seen alive; and those waited for, with those that live. Each counts nothing twice.
+        ended = cpu_time_of_ended(self._child.pid) + sum(self._below[pid] + cpu_time_of_ended(pid) for pid in below)
+        self._cpu_below = max(self._cpu_below, sum(self._below.values()), ended)
 
     def _see(self, memory: int) -> None:
         self.memory = max(self.memory, memory)
@@ -81,7 +92,7 @@ class Watch:
     def _crossed(self) -> LimitExceeded | None:
         self.wall_time = time.monotonic() - self._started
         self._cpu = max(self._cpu, cpu_time(self._child.pid) - self._cpu_before)  # a dead one has no clock any more
-        self.cpu_time = self._cpu + sum(self._below.values())
+        self.cpu_time = self._cpu + self._cpu_below
         limits = self._limits
         if self.wall_time > limits.wall_time:
             return LimitExceeded("wall_time", self.wall_time, limits.wall_time)
@@ -89,4 +100,6 @@ class Watch:
             return LimitExceeded("cpu_time", self.cpu_time, limits.cpu_time)
         if self.memory > limits.memory:
             return LimitExceeded("memory", self.memory, limits.memory)
+        if self._processes > MAX_PROCESSES:
+            return LimitExceeded("processes", self._processes, MAX_PROCESSES)
         return None

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -31,6 +32,8 @@ from circuit_script.execution.nursery import (
     to_zygote,
 )
 from circuit_script.execution.procfs import children_of
+
+SWEEP = 1.0  # seconds between looks for orphans whose end nobody tells us
 
 
 def main(argument: str) -> None:
@@ -78,7 +81,7 @@ class Zygote:
         gc.collect()
         gc.freeze()  # what is imported stays shared with the children
         gc.set_threshold(10_000, 20, 20)  # a batch of 200 records makes thousands of dicts, and no cycles
-        self._say(Ready(warnings))
+        self._say(Ready(warnings, importing.fingerprint(Path(self._assignment.folder))))
         try:
             self._obey()
         finally:
@@ -88,14 +91,18 @@ class Zygote:
         watched = select.poll()
         watched.register(self._control, select.POLLIN)
         watched.register(self._woken, select.POLLIN)
+        swept = time.monotonic()
         while True:
-            for descriptor, _ in watched.poll():
+            for descriptor, _ in watched.poll(SWEEP * 1000):
                 if descriptor == self._control.fileno():
                     self._on_order()
                 else:
                     with suppress(BlockingIOError):
                         self._woken.recv(4096)
                     self._reap()
+            if time.monotonic() - swept >= SWEEP:
+                self._kill_orphans()
+                swept = time.monotonic()
 
     def _on_order(self) -> None:
         packet, descriptors, _, _ = socket.recv_fds(self._control, MAX_PACKET, 2, socket.MSG_CMSG_CLOEXEC)
@@ -137,16 +144,24 @@ class Zygote:
         """Collect what has ended, then kill what it left: descendants that have become our own children."""
         ended = []
         with suppress(ChildProcessError):
-            while (status := os.waitpid(-1, os.WNOHANG))[0]:
-                if status[0] in self._children:
-                    self._children.discard(status[0])
-                    ended.append(Ended(status[0], os.waitstatus_to_exitcode(status[1])))
+            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                pid = found.si_pid
+                if pid in self._children:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.killpg(pid, signal.SIGKILL)  # at once, faster than they fork; its number is still taken
+                _, status = os.waitpid(pid, 0)
+                if pid in self._children:
+                    self._children.discard(pid)
+                    ended.append(Ended(pid, os.waitstatus_to_exitcode(status)))
+        self._kill_orphans()
+        for word in ended:
+            self._say(word)
+
+    def _kill_orphans(self) -> None:
         for orphan in children_of(self._pid):
             if orphan not in self._children and orphan not in self._own:
                 with suppress(ProcessLookupError):
                     os.kill(orphan, signal.SIGKILL)  # its end wakes us again, for its own orphans
-        for word in ended:
-            self._say(word)
 
     def _say(self, word: FromZygote) -> None:
         self._control.send(encode(word))

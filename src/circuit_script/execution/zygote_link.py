@@ -43,6 +43,7 @@ class Manifest:
 
     handlers: tuple[HandlerSpec, ...]
     warnings: tuple[str, ...]
+    fingerprint: str = ""
 
 
 class Parent(Protocol):
@@ -141,9 +142,9 @@ class ZygoteLink:
         match word:
             case Handler(spec):
                 self._handlers.append(spec)
-            case Ready(warnings):
+            case Ready(warnings, fingerprint):
                 if not self._ready.done():
-                    self._ready.set_result(Manifest(tuple(self._handlers), warnings))
+                    self._ready.set_result(Manifest(tuple(self._handlers), warnings, fingerprint))
             case Broken(detail, cure):
                 if not self._ready.done():
                     self._ready.set_exception(AppError(detail, cure=cure))

@@ -40,7 +40,7 @@ def _others(intake: Intake, status: StatusReader) -> FastAPI:
             yield
 
     # The documentation pages load scripts from elsewhere; the schema itself is served.
-    app = FastAPI(title="Circuit Script", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Circuit Script", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(status_routes(status))
 
     @app.exception_handler(HTTPException)

@@ -7,12 +7,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from circuit_script.gateway import problems
 
-MAX_HEAD = 64 * 1024  # bytes of request line and headers
+MAX_HEAD = 64 * 1024  # bytes of request line, headers and trailers
+MAX_HEADERS = 200  # each costs many times its bytes
 MAX_SECONDS = 30.0  # from the first byte of a request to its last
+MAX_CONNECTIONS = 900  # below the 1,024 files that a process usually may open
+SURPLUS_SECONDS = 1.0  # in which a connection too many may ask, to be told to come later
 
 
 class _OneWrite:
@@ -45,42 +49,92 @@ class _OneWrite:
                 self._transport.write(data)
 
 
+class _Dropped(list[tuple[bytes, bytes]]):
+    """Where trailers go: nothing here wants them, and after the head no header may change."""
+
+    def append(self, _: tuple[bytes, bytes]) -> None:
+        pass
+
+
 class Protocol(HttpToolsProtocol):
     """One connection. Costs nothing for a request that arrives in one piece."""
 
+    _surplus = False
     _incomplete = True
     _in_head = True
+    _in_trailers = False
     _head = 0
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(_OneWrite(transport, self.loop))  # type: ignore[arg-type]  # stands for one
-        self._deadline = self.loop.call_later(MAX_SECONDS, self._too_slow)
+        self.headers = []
+        self._surplus = len(self.connections) > MAX_CONNECTIONS
+        self._deadline = self.loop.call_later(SURPLUS_SECONDS if self._surplus else MAX_SECONDS, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        if self._surplus:
+            # Not 503, by which one vendor drops its event; not before it asks, or it may never read the answer.
+            self._refuse(429, "Too many connections are open; send again.")
+            return
+        in_trailers = self._in_trailers
+        try:
+            self._parse(data)
+        except HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
         if not self._incomplete or self.transport.is_closing():
             return
-        if self._in_head:
+        if self._in_head or (in_trailers and self._in_trailers):
             self._head += len(data)
-            if self._head > MAX_HEAD:
-                self._refuse(431, "The request's headers are too large.")
-                return
+        if self._head > MAX_HEAD or len(self.headers) > MAX_HEADERS:
+            self._refuse(431, "The request's headers are too large.")
+            return
         if self._deadline is None:
             self._deadline = self.loop.call_later(MAX_SECONDS, self._too_slow)
 
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Ignore upgrades: the parser ends a request at the wish for one, so it reads it again without."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except HttpParserUpgrade as upgrade:
+                data = memoryview(data)[upgrade.args[0] :]
+                self.parser.feed_data(self._head_without_upgrade())
+
+    def _head_without_upgrade(self) -> bytes:
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            raise HttpParserError("CONNECT asks for a tunnel, not for a resource")
+        headers = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(headers))
+
+    def _should_upgrade(self) -> bool:
+        return True  # uvicorn leaves the request alone then, until it is parsed again
+
     def on_message_begin(self) -> None:
         self._incomplete = self._in_head = True
+        self._in_trailers = False
         self._head = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        self._in_trailers = True  # unless bytes of a body follow
+        self.headers = _Dropped()
+
+    def on_body(self, body: bytes) -> None:
+        self._in_trailers = False
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._incomplete = False

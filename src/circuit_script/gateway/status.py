@@ -63,7 +63,10 @@ def status_routes(reader: StatusReader) -> APIRouter:
 def _only_this_host(request: Request) -> None:
     """Refuse everybody else: other hosts, what a proxy passes on, and names that a web page rebound to us."""
     peer = request.client.host if request.client else ""
-    name = request.headers.get("host", "")
+    names = request.headers.getlist("host")
+    if len(names) > 1:
+        raise HTTPException(400, "The request has more than one Host header.")
+    name = names[0] if names else ""
     bare = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
     direct = not any(header in request.headers for header in _FORWARDED)
     if not (direct and _is_loopback(peer) and (bare == "localhost" or _is_loopback(bare))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, NoReturn
 
 from circuit_script.errors import IntakeRefused
 from circuit_script.events.intake import Accepted, Intake
@@ -18,6 +18,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 PREFIX = "/webhooks/"
 MAX_ACCOUNT = 255  # characters
+MAX_HELD = 64 * 1024 * 1024  # bytes of all bodies that are here and not yet answered
 DRAINED = 8 * 1024 * 1024  # bytes of a refused body that are read, so that its sender gets to read the answer
 
 _LENGTH = str(len('{"id":""}') + 36).encode()
@@ -38,24 +39,31 @@ class Webhooks:
     def __init__(self, intake: Intake, max_body: int) -> None:
         self._intake = intake
         self._max_body = max_body
+        self._max_held = max(MAX_HELD, max_body)
+        self._held = 0
         self._wanted = {
             name: {header.encode(): header for header in source.kept_headers} for name, source in intake.sources.items()
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         source: Source | None = None
+        body = b""
         try:
             source, account = self._find(scope["path"])
             if scope["method"] != "POST":
                 raise IntakeRefused(405, Reason.WRONG_METHOD, "Deliveries are posted.")
-            headers, length = self._headers(scope, source.name)
+            headers, length, coding = self._headers(scope, source.name)
             if length > self._max_body:
                 # Who waits for "100 Continue" has sent nothing yet that would have to be read first.
                 await self._too_large(receive, 0 if b"expect" in dict(scope["headers"]) else DRAINED)
-            body = await self._body(receive)
+            if coding is not None and coding.lower() != b"chunked":
+                await _drain(receive, DRAINED)
+                raise IntakeRefused(501, Reason.UNKNOWN_CODING, "The only transfer coding known here is chunked.")
+            body = await self._body(source, receive)
+            self._held += len(body)
             accepted = await self._intake.accept(source, headers, body, account)
         except IntakeRefused as refused:
-            if refused.status in (404, 405, 413):  # the intake has counted the others
+            if refused.status in (404, 405, 413, 501):  # the others are counted
                 self._intake.refusals.add(source.name if source else "unknown", refused.reason)
             await _refuse(send, refused)
         except _Gone:
@@ -66,6 +74,8 @@ class Webhooks:
             await _refuse(send, IntakeRefused(status, Reason.OVERLOADED, "Something is wrong here; send again."))
         else:
             await _confirm(send, accepted)
+        finally:
+            self._held -= len(body)
 
     def _find(self, path: str) -> tuple[Source, str | None]:
         name, slash, account = path[len(PREFIX) :].partition("/")
@@ -78,11 +88,12 @@ class Webhooks:
             raise IntakeRefused(404, Reason.UNKNOWN_ACCOUNT, "No such account.")
         return source, account
 
-    def _headers(self, scope: Scope, source: str) -> tuple[dict[str, str], int]:
-        """The headers that the source reads, and the length that the request claims."""
+    def _headers(self, scope: Scope, source: str) -> tuple[dict[str, str], int, bytes | None]:
+        """The headers that the source reads, the length that the request claims, and its transfer coding."""
         wanted = self._wanted[source]
         headers: dict[str, str] = {}
         length = 0
+        coding: bytes | None = None
         for name, value in scope["headers"]:
             known = wanted.get(name)
             if known is not None:
@@ -90,36 +101,58 @@ class Webhooks:
                 headers[known] = f"{headers[known]}, {text}" if known in headers else text
             elif name == b"content-length" and value.isdigit():
                 length = int(value[:20])
-        return headers, length
+            elif name == b"transfer-encoding":
+                coding = value if coding is None else coding + b"," + value
+        return headers, length, coding
 
-    async def _body(self, receive: Receive) -> bytes:
+    async def _body(self, source: Source, receive: Receive) -> bytes:
         message = await receive()
         body: bytes = message.get("body", b"")
-        if message["type"] == "http.request" and not message.get("more_body") and len(body) <= self._max_body:
+        if (
+            message["type"] == "http.request"
+            and not message.get("more_body")
+            and len(body) <= self._max_body
+            and self._held + len(body) <= self._max_held
+        ):
             return body
-        return await self._rest(message, receive)
+        return await self._rest(source, message, receive)
 
-    async def _rest(self, message: Message, receive: Receive) -> bytes:
+    async def _rest(self, source: Source, message: Message, receive: Receive) -> bytes:
         """A body that comes in pieces; its claimed length is not believed."""
-        parts: list[bytes] = []
-        size = 0
-        while message["type"] == "http.request":
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._max_body:
-                await self._too_large(receive, DRAINED if message.get("more_body") else 0)
-            if not message.get("more_body"):
-                return b"".join(parts)
-            message = await receive()
-        raise _Gone
-
-    async def _too_large(self, receive: Receive, drained: int) -> None:
-        while drained > 0:
-            message = await receive()
-            if message["type"] != "http.request":
+        body = bytearray()  # and not a list of pieces, each of which costs more than its bytes
+        try:
+            while message["type"] == "http.request":
+                body += message.get("body", b"")
+                self._held += len(message.get("body", b""))
+                if len(body) > self._max_body or self._held > self._max_held:
+                    break
+                if not message.get("more_body"):
+                    return bytes(body)
+                message = await receive()
+            else:
                 raise _Gone
-            drained = drained - len(message.get("body", b"")) if message.get("more_body") else 0
+            too_large = len(body) > self._max_body
+        finally:
+            self._held -= len(body)
+        body.clear()
+        unread = DRAINED if message.get("more_body") else 0
+        if too_large:
+            await self._too_large(receive, unread)
+        self._intake.refusals.add(source.name, Reason.OVERLOADED)
+        await _drain(receive, unread)
+        raise IntakeRefused(source.overload_status, Reason.OVERLOADED, "Too much is waiting; send again.")
+
+    async def _too_large(self, receive: Receive, unread: int) -> NoReturn:
+        await _drain(receive, unread)
         raise IntakeRefused(413, Reason.TOO_LARGE, f"A delivery has at most {self._max_body} bytes.")
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    while most > 0:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise _Gone
+        most = most - len(message.get("body", b"")) if message.get("more_body") else 0
 
 
 async def _confirm(send: Send, accepted: Accepted) -> None:
@@ -134,7 +167,7 @@ async def _refuse(send: Send, refused: IntakeRefused) -> None:
     headers = problems.headers_of(refused.status) | {"content-length": str(len(body))}
     if refused.status == 405:
         headers["allow"] = "POST"
-    if refused.status == 413:
+    if refused.status in (413, 501):
         headers["connection"] = "close"
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": refused.status, "headers": pairs})

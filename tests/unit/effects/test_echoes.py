@@ -15,9 +15,10 @@ WRITTEN = {"score": 80, "grade": "A"}
 @pytest.mark.parametrize(
     ("incoming", "echo"),
     [
-        ({"id": "c1", "score": 80}, True),
+        ({"id": "c1", "score": 80}, False),  # name and tags were cleared
         ({"id": "c1", "name": "Ann", "score": 80, "grade": "A", "tags": ["hot"]}, True),
-        ({"id": "c1", "score": "80"}, True),
+        ({"id": "c1", "name": "Ann", "score": "80", "tags": ["hot"]}, True),
+        ({"id": "c1", "name": "Ann", "score": 80, "tags": []}, False),
         ({"id": "c1", "score": 80, "name": "Anna"}, False),
         ({"id": "c1", "score": 81}, False),
         ({"id": "c1", "score": 80, "phone": "1"}, False),
@@ -63,3 +64,22 @@ def test_scalars_are_the_same_as_text_other_values_only_when_equal(one: Any, oth
 @given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=5))
 def test_without_a_write_of_ours_nothing_is_an_echo(fields: dict[str, Any]) -> None:
     assert not is_echo(fields, fields, {})
+
+
+CUSTOM = {"name": "Ann", "customFields": [{"id": "budget", "value": 9}], "budget": 9, "score": 80}
+
+
+@pytest.mark.parametrize(
+    ("entries", "echo"),
+    [
+        ([{"id": "budget", "value": 9}, {"id": "score", "value": 80}], True),
+        ([{"id": "score", "value": "80"}, {"id": "budget", "value": 9}], True),
+        ([{"id": "score", "value": 80}], False),
+        ([{"id": "budget", "value": 9}, {"id": "score", "value": 81}], False),
+        ([], False),
+        ("none", False),
+    ],
+)
+def test_custom_fields_of_an_echo_stand_and_none_is_missing(entries: Any, echo: bool) -> None:
+    incoming = {"id": "c1", "name": "Ann", "customFields": entries, "budget": 9, "score": 80}
+    assert is_echo(incoming, CUSTOM, {"score": 80}) is echo

@@ -42,6 +42,12 @@ def test_one_good_signature_among_several_is_enough():
     SOURCE.verify(headers, BODY, NOW, "acme")
 
 
+def test_an_id_beyond_ascii_is_signed_as_the_bytes_that_came():
+    headers = signed(id_="msg_é")
+    headers["webhook-id"] = "msg_é".encode().decode("latin-1")
+    SOURCE.verify(headers, BODY, NOW, "acme")
+
+
 def test_a_secret_of_another_account_is_refused():
     assert refusal(signed(secret=OLD), account="other") == (401, "bad-signature")
 

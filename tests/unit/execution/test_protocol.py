@@ -25,7 +25,7 @@ from circuit_script.execution.protocol import (
 MESSAGES = [
     Hello(1),
     Request(7, "dml", {"rows": [{"id": "1"}], "body": b"\x00"}),
-    LogLine({"message": "x" * 5000}),
+    LogLine(packed({"message": "x" * 5000})),
     Result("returned", {3: "no"}, suspect=2, unclean=True),
 ]
 
@@ -54,7 +54,7 @@ def test_a_frame_over_the_bound_is_refused_before_it_is_read() -> None:
     with pytest.raises(ProtocolError, match="claims"):
         list(Frames().feed(struct.pack("<I", protocol.MAX_FRAME + 1)))
     with pytest.raises(ProtocolError, match="over the"):
-        pack(LogLine({"message": "x" * protocol.MAX_FRAME}))
+        pack(LogLine(packed({"message": "x" * protocol.MAX_FRAME})))
 
 
 def test_a_run_keeps_old_records_and_events_packed() -> None:

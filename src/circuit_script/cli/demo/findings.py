@@ -111,10 +111,10 @@ async def best_leads(connection: Connection, limit: int = 10) -> tuple[Lead, ...
 
 
 async def written(connection: Connection, contact: str) -> dict[str, Any]:
-    """The score fields that stand in the CRM for this contact."""
+    """What the CRM of this contact shows of our writes: the score's fields and the tags."""
     cursor = await connection.execute(_CONTACT, (TENANT, contact))
     row = await cursor.fetchone()
-    names = ("lpr_score", "lpr_grade", "lpr_band")
+    names = ("lpr_score", "lpr_grade", "lpr_band", "tags")
     return {name: row[0][name] for name in names if name in row[0]} if row else {}
 
 

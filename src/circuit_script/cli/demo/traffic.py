@@ -97,10 +97,12 @@ def deliveries(vendor: Vendor, plan: Plan) -> list[Delivery]:
 
 
 def echo(vendor: Vendor, contact: Payload, written: Mapping[str, Any]) -> Delivery:
-    """The vendor's "contact updated" about our own write: the contact as sent, with the fields that we wrote."""
+    """The vendor's "contact updated" about our own write: the contact as sent, with the fields and tags that we
+    wrote."""
     custom = [field for field in contact.get("customFields", []) if field["id"] not in written]
-    custom += [{"id": name, "value": value} for name, value in written.items()]
-    payload = {"type": "ContactUpdate", **contact, "customFields": custom}
+    custom += [{"id": name, "value": value} for name, value in written.items() if name != "tags"]
+    tags = written.get("tags", contact.get("tags", []))
+    payload = {"type": "ContactUpdate", **contact, "tags": tags, "customFields": custom}
     return _good(vendor, payload, Expectation.ECHO)
 
 

@@ -20,7 +20,9 @@ CREATE FUNCTION circuit.settle(
     q_not_before timestamptz[], q_held_until timestamptz[],
     -- records: state of the event merged with our own writes; `written` is our writes alone
     r_tenant text[], r_object text[], r_id text[], r_data jsonb[], r_written jsonb[], r_seq bigint[],
-    d_tenant text[], d_object text[], d_id text[], d_seq bigint[],
+    r_gone boolean[],
+    -- records that a handler inserted, which may have been deleted before
+    v_tenant text[], v_object text[], v_id text[],
     -- effects
     e_id uuid[], e_tenant text[], e_execution uuid[], e_release bigint[], e_lane smallint[], e_order bigint[],
     e_connector text[], e_operation text[], e_target text[], e_record text[], e_payload jsonb[], e_status text[]
@@ -80,31 +82,37 @@ BEGIN
            x.started, x.usage
     FROM unnest(x_id, x_tenant, x_release, x_handler, x_object, x_event, x_records, x_status, x_reason, x_detail,
                 x_started, x_usage)
-         AS x (id, tenant, release, handler, object, event, records, status, reason, detail, started, usage);
+         AS x (id, tenant, release, handler, object, event, records, status, reason, detail, started, usage)
+    ON CONFLICT DO NOTHING;  -- a batch that is split settles no row: its commit may be repeated when the answer was lost
 
+    IF cardinality(v_id) > 0 THEN  -- inserted again by a handler
+        UPDATE circuit.records r SET deleted = false
+        FROM unnest(v_tenant, v_object, v_id) AS v (tenant, object, id)
+        WHERE r.tenant = v.tenant AND r.object = v.object AND r.id = v.id AND r.deleted;
+    END IF;
     IF cardinality(r_id) > 0 THEN
-        INSERT INTO circuit.records AS r (tenant, object, id, data, written, seq)
-        SELECT i.tenant, i.object, i.id, i.data, i.written, i.seq
-        FROM unnest(r_tenant, r_object, r_id, r_data, r_written, r_seq)
-             AS i (tenant, object, id, data, written, seq)
+        -- Events of one record may settle out of their order: two handlers, or a retry that was overtaken. The latest
+        -- event wins; an older one only fills in what is missing; a deleted record keeps its row, so that nothing older
+        -- brings it back. Our own writes (`written`) count when they are made.
+        INSERT INTO circuit.records AS r (tenant, object, id, data, written, seq, deleted)
+        SELECT i.tenant, i.object, i.id, i.data, i.written, i.seq, i.gone
+        FROM unnest(r_tenant, r_object, r_id, r_data, r_written, r_seq, r_gone)
+             AS i (tenant, object, id, data, written, seq, gone)
         ORDER BY 1, 2, 3
         ON CONFLICT (tenant, object, id) DO UPDATE SET
-            data = r.data || CASE WHEN r.seq < excluded.seq THEN excluded.data ELSE excluded.written END,
-            before = CASE WHEN r.seq < excluded.seq THEN circuit.replaced(r.data, excluded.data)
+            data = CASE WHEN excluded.deleted THEN r.data
+                        WHEN r.seq < excluded.seq THEN r.data || excluded.data
+                        WHEN r.seq > excluded.seq THEN excluded.data || r.data || excluded.written
+                        ELSE r.data || excluded.written END,
+            before = CASE WHEN r.seq > excluded.seq THEN r.before
                           WHEN r.seq = excluded.seq THEN circuit.replaced(r.data, excluded.written) || r.before
-                          ELSE r.before END,
+                          WHEN excluded.deleted THEN '{}'::jsonb
+                          ELSE circuit.replaced(r.data, excluded.data) END,
             written = r.written || excluded.written,
-            deleted = CASE WHEN r.seq < excluded.seq THEN false ELSE r.deleted END,
+            deleted = CASE WHEN excluded.deleted THEN r.deleted OR excluded.seq = 0 OR excluded.seq >= r.seq
+                           ELSE r.deleted AND r.seq >= excluded.seq END,
             seq = greatest(r.seq, excluded.seq),
             updated_at = now();
-    END IF;
-    IF cardinality(d_id) > 0 THEN
-        -- Deleted by event d.seq, unless a later one brought it back; or (0) by a handler, whatever came.
-        UPDATE circuit.records r
-        SET deleted = true, seq = greatest(r.seq, d.seq), updated_at = now(),
-            before = CASE WHEN r.seq < d.seq THEN '{}'::jsonb ELSE r.before END
-        FROM unnest(d_tenant, d_object, d_id, d_seq) AS d (tenant, object, id, seq)
-        WHERE r.tenant = d.tenant AND r.object = d.object AND r.id = d.id AND (d.seq = 0 OR r.seq <= d.seq);
     END IF;
 
     IF cardinality(e_id) > 0 THEN

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     TOO_SLOW = "too-slow"
     UNKNOWN_SOURCE = "unknown-source"
     WRONG_METHOD = "wrong-method"
+    UNKNOWN_CODING = "unknown-transfer-coding"
     OVERLOADED = "overloaded"
     DATABASE_AWAY = "database-away"
 

@@ -61,7 +61,8 @@ class Standard:
             unauthorized(Reason.MISSING_SIGNATURE, "webhook-id, webhook-timestamp or webhook-signature is missing.")
         if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
             unauthorized(Reason.BAD_SIGNATURE, "webhook-timestamp is not a number of seconds.")
-        if not _fits(keys, f"{id_}.{stamp}.".encode() + body, listed):
+        # The headers were decoded as latin-1; what was signed are their bytes.
+        if not _fits(keys, f"{id_}.{stamp}.".encode("latin-1", "replace") + body, listed):
             unauthorized(Reason.BAD_SIGNATURE, "The signature does not fit the body.")
         if int(stamp) < now - TOLERANCE:
             unauthorized(Reason.TOO_OLD, f"webhook-timestamp is more than {TOLERANCE} s old.")
