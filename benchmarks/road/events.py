@@ -22,7 +22,7 @@ async def measure(bench: Bench) -> list[Figure]:
 
 
 async def _beside_bare(bench: Bench) -> list[Figure]:
-    rounds, size = bench.size(5, 3), bench.size(10_000, 3000)
+    rounds, size = bench.size(5, 2), bench.size(10_000, 3000)
     key, triggers = bench.vendor.public_key, app.SCORING.format(batch=200)
     async with (
         contestants.bare(bench.place("bare"), await bench.database(), key) as bare,
@@ -57,7 +57,7 @@ async def _with_tenants(bench: Bench, tenants: int) -> Figure:
 
 async def _by_batch(bench: Bench, batch: int) -> Figure:
     bench.says(f"whole road, batches of {batch}")
-    size = bench.size(6000, 1500) if batch < 200 else bench.size(10_000, 3000)
+    size = bench.size(6000, 800) if batch < 200 else bench.size(10_000, 3000)
     rate = await _rate(bench, batch, size)
     return Figure(f"road_rate_batch_{batch}", round(rate), "events/s", "", f"{size} events, one tenant")
 
