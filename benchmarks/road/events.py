@@ -57,7 +57,7 @@ async def _with_tenants(bench: Bench, tenants: int) -> Figure:
 
 async def _by_batch(bench: Bench, batch: int) -> Figure:
     bench.says(f"whole road, batches of {batch}")
-    size = bench.size(6000, 800) if batch < 200 else bench.size(10_000, 3000)
+    size = bench.size(6000, 400) if batch < 200 else bench.size(10_000, 2000)
     rate = await _rate(bench, batch, size)
     return Figure(f"road_rate_batch_{batch}", round(rate), "events/s", "", f"{size} events, one tenant")
 

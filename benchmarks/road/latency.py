@@ -20,7 +20,7 @@ COMMITS = """
 
 async def measure(bench: Bench) -> list[Figure]:
     bench.says("latency at 10,000 events a minute")
-    requests = bench.contacts(round(PER_SECOND * bench.size(30, 8)))
+    requests = bench.contacts(round(PER_SECOND * bench.size(30, 5)))
     async with contestants.ours(
         bench.place("ours"),
         await bench.database(),

@@ -11,7 +11,7 @@ async def measure(bench: Bench) -> list[Figure]:
     if contestants.redis_server() is None:
         note = "redis-server is not installed here: apt-get install redis-server"
         return [Figure("ratio_flask_celery", None, "ratio", "", note)]
-    size = bench.size(6000, 2000)
+    size = bench.size(6000, 1000)
     key = bench.vendor.public_key
     async with (
         contestants.flask_and_celery(bench.place("peer"), await bench.database(), key) as peer,

@@ -30,7 +30,7 @@ TALLIED = """
 
 async def measure(bench: Bench) -> list[Figure]:
     bench.says("kill -9 of everything under load")
-    contacts = bench.size(500, 120)
+    contacts = bench.size(500, 80)
     streams = [_steps(bench, contact) for contact in range(contacts)]
     folder, database, port = bench.place("ours"), await bench.database(), free_port()
     acknowledged: list[tuple[str, int]] = []
