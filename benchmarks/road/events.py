@@ -22,7 +22,7 @@ async def measure(bench: Bench) -> list[Figure]:
 
 
 async def _beside_bare(bench: Bench) -> list[Figure]:
-    rounds, size = bench.size(5, 2), bench.size(10_000, 3000)
+    rounds, size = bench.size(5, 2), bench.size(10_000, 2000)
     key, triggers = bench.vendor.public_key, app.SCORING.format(batch=200)
     async with (
         contestants.bare(bench.place("bare"), await bench.database(), key) as bare,
@@ -46,7 +46,7 @@ async def _beside_bare(bench: Bench) -> list[Figure]:
 async def _with_tenants(bench: Bench, tenants: int) -> Figure:
     """Tenants drawn by Zipf's law: the first has twice the second's events, three times the third's."""
     bench.says(f"whole road, {tenants} tenants")
-    size = bench.size(10_000, 3000)
+    size = bench.size(10_000, 2000)
     names = {f"tenant_{number}": [f"location{number:012d}"] for number in range(tenants)}
     weights = [1 / (rank + 1) for rank in range(tenants)]
     draw = random.Random(SEED).choices

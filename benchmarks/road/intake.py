@@ -10,7 +10,7 @@ from benchmarks.road.bench import Bench
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    rounds, size = bench.size(5, 2), bench.size(8000, 2500)
+    rounds, size = bench.size(5, 2), bench.size(8000, 1800)
     key = bench.vendor.public_key
     async with (
         contestants.bare(bench.place("bare"), await bench.database(), key, intake_only=True) as bare,

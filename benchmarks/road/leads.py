@@ -46,7 +46,7 @@ def _in_process(leads: list[Payload], now: datetime) -> Figure:
 
 
 async def _through_the_road(bench: Bench, leads: list[Payload]) -> Figure:
-    size = bench.size(LEADS, 3000)
+    size = bench.size(LEADS, 2000)
     requests = [bench.request(_delivery(lead)) for lead in leads[:size]]
     warm = [bench.request(_delivery(_lead(bench))) for _ in range(300)]
     async with contestants.ours(
