@@ -35,7 +35,7 @@ def free_stale(lock: Path, data: Path) -> None:
 
 def _is_server(pid: int, data: Path) -> bool:
     if not Path("/proc/self/stat").exists():
-        return _is_alive(pid)
+        return is_alive(pid)
     process = Path(f"/proc/{pid}")
     try:
         name, _, state = (process / "stat").read_text("utf-8").partition("(")[2].rpartition(")")
@@ -49,7 +49,8 @@ def _is_server(pid: int, data: Path) -> bool:
         return True  # a container's root may not look at other users' processes
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this host has the id, whoever owns it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -262,7 +262,7 @@ class Dispatcher:
     def _epochs(self, rows: Sequence[Queued]) -> dict[int, int]:
         return {row.lane: self._lanes.held[row.lane] for row in rows if row.lane in self._lanes.held}
 
-    def _begin(self, rows: list[Queued], work: asyncio.Future[Again] | object, *, isolated: bool = False) -> None:
+    def _begin(self, rows: list[Queued], work: Awaitable[Again], *, isolated: bool = False) -> None:
         task = asyncio.create_task(self._follow(rows, work, isolated))
         self._running[task] = rows
         self._rows_running += len(rows)
@@ -274,11 +274,11 @@ class Dispatcher:
         if not task.cancelled() and task.exception() is not None:
             log.error("dispatch.bug", exc_info=task.exception())
 
-    async def _follow(self, rows: list[Queued], work: object, isolated: bool) -> None:
+    async def _follow(self, rows: list[Queued], work: Awaitable[Again], isolated: bool) -> None:
         """Wait for one execution and put its rows where they now belong."""
         began = time.monotonic()
         try:
-            again: Again = await work  # type: ignore[misc]  # a coroutine of the runner
+            again = await work
         except (psycopg.Error, OSError) as error:
             log.warning("dispatch.load", error=str(error), next="the batch runs again")
             again = Again(waits={(row.id, row.handler): (1.0, 300.0) for row in rows})

@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 from circuit_script.db.pool import Connection
+from circuit_script.db.server_lock import is_alive
 
 LANES = 64
 
@@ -103,7 +104,7 @@ class Lanes:
     async def _bury_the_killed(self, connection: Connection) -> None:
         """Workers of this host whose process is gone need no lease to end: their lanes are free at once."""
         rows = await (await connection.execute(NEIGHBOURS, [self._host, self.worker])).fetchall()
-        gone = [worker for worker, pid in rows if not _lives(pid)]
+        gone = [worker for worker, pid in rows if not is_alive(pid)]
         if gone:
             await connection.execute(DROP, [gone])
 
@@ -132,15 +133,5 @@ def this_host() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")[:8]
         space = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
-        return f"{socket.gethostname()}"
+        return socket.gethostname()
     return f"{socket.gethostname()} {boot} {space}"
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # somebody else's, but alive
-    return True

@@ -256,10 +256,10 @@ SELECT tenant, data ->> 'contactId' AS lead, (data ->> 'at')::timestamptz AS at,
        data ->> 'profile' AS profile, data -> 'signals' AS signals, id
 FROM circuit.records WHERE object = 'LeadScore' AND NOT deleted;
 
--- toast_tuple_target: rows of up to 8 KB stay in their page as they are. Compressing each body of 3 KB cost more than
--- all the rest of its insert.
 -- Partitions ------------------------------------------------------------------------------------
 
+-- toast_tuple_target: rows of up to 8 KB stay in their page as they are. Compressing each body of 3 KB cost more than
+-- all the rest of its insert.
 CREATE FUNCTION circuit.make_partitions(days integer) RETURNS integer
 LANGUAGE plpgsql AS $$
 DECLARE
