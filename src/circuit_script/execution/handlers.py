@@ -11,7 +11,7 @@ from types import FunctionType
 from typing import Any, NoReturn, TypeVar, cast
 
 from circuit_script.errors import AppError, ConfigError
-from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.execution.outcome import EndpointSpec, HandlerSpec
 from circuit_script.governor import Limits
 
 EVENTS = ("afterInsert", "afterUpdate", "afterDelete", "afterUndelete")
@@ -51,11 +51,26 @@ class Registry:
         self.limits = limits or Limits()
         self._declared: dict[str, Declared] = {}
 
-    def add(self, function: Any, object_: str, events: Sequence[str], options: Options) -> None:
-        """Take one decorator's word. Raises AppError that names file, line and cure."""
-        function = _must_be_function(function)
+    def add_trigger(self, function: Any, object_: str, events: Sequence[str], options: Options) -> None:
+        """Take one ``@trigger``'s word. Raises AppError that names file, line and cure."""
+        function = _must_be_function(function, "@trigger")
         place = Place.of(function)
         routes = tuple((place.checked_object(object_), event) for event in place.checked_events(events))
+        self._add(function, place, options, routes, None)
+
+    def add_endpoint(self, function: Any, endpoint: EndpointSpec, options: Options, *, said: str = "@endpoint") -> None:
+        """Take one ``@endpoint``'s word; ``said`` is the decorator's name. Raises AppError with file, line and cure."""
+        function = _must_be_function(function, said)
+        self._add(function, Place.of(function), options, (), endpoint)
+
+    def _add(
+        self,
+        function: FunctionType,
+        place: Place,
+        options: Options,
+        routes: tuple[tuple[str, str], ...],
+        endpoint: EndpointSpec | None,
+    ) -> None:
         known = self._declared.get(place.handler)
         if known is not None and known.function is not function:
             place.refuse(
@@ -63,6 +78,8 @@ class Registry:
                 "Give one of them another name.",
             )
         if known is not None:
+            if endpoint is not None or known.spec.endpoint is not None:
+                place.refuse("it has two decorators, one of them of an endpoint.", "Make it one handler or two.")
             options = place.merged(known.options, options)
             routes = tuple(dict.fromkeys((*routes, *known.spec.routes)))
         spec = HandlerSpec(
@@ -75,6 +92,7 @@ class Registry:
             file=place.file,
             line=place.line,
             doc=(inspect.getdoc(function) or "")[:MAX_DOC],
+            endpoint=endpoint,
         )
         self._declared[place.handler] = Declared(function, spec, options)
 
@@ -118,7 +136,7 @@ def trigger(
     options = Options(batch_size, limits, share_child, echoes)
 
     def declare(function: F) -> F:
-        registry.add(function, object, [events] if isinstance(events, str) else events, options)
+        registry.add_trigger(function, object, [events] if isinstance(events, str) else events, options)
         return function
 
     return declare
@@ -187,13 +205,13 @@ class Place:
         return Options(**chosen)
 
 
-def _must_be_function(function: Any) -> FunctionType:
+def _must_be_function(function: Any, said: str) -> FunctionType:
     if isinstance(function, FunctionType) and function.__name__ != "<lambda>":
         return function
     caller = inspect.stack()[3]
     kind = "a lambda" if isinstance(function, FunctionType) else f"a {type(function).__name__}"
     raise AppError(
-        f"{caller.filename}:{caller.lineno}: @trigger stands on {kind}, not on a function.",
+        f"{caller.filename}:{caller.lineno}: {said} stands on {kind}, not on a function.",
         cure="Put it directly above a `def` or `async def`, below @staticmethod and @classmethod.",
     )
 

@@ -13,8 +13,37 @@ Fields = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """How an endpoint is reached.
+
+    ``paths`` are regular expressions that match the whole path of a URL; ``deadline`` is in seconds from the request's
+    arrival; ``auth`` is "key" (an API key, which names the tenant) or "none"; ``kind`` is "endpoint" for ``@endpoint``
+    and "web" for a route of a WSGI or ASGI app.
+    """
+
+    methods: tuple[str, ...]
+    paths: tuple[str, ...]
+    deadline: float = 30.0
+    auth: str = "key"
+    kind: str = "endpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as an endpoint gets it. ``path`` is percent-encoded, as it came; header names are lower-case."""
+
+    method: str
+    path: str
+    query: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    scheme: str = "http"
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HandlerSpec:
-    """One handler as the app declares it. ``routes`` are (object, event) pairs."""
+    """One handler as the app declares it. ``routes`` are a trigger's (object, event) pairs; an endpoint has none."""
 
     name: str
     routes: tuple[tuple[str, str], ...]
@@ -25,11 +54,13 @@ class HandlerSpec:
     file: str = ""
     line: int = 0
     doc: str = ""
+    endpoint: EndpointSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One batch for one call of one handler, of one tenant. ``records``, ``old`` and ``events`` are parallel."""
+    """One call of one handler, for one tenant: a batch (``records``, ``old`` and ``events`` are parallel), or a
+    ``request`` to an endpoint, without records."""
 
     execution: UUID
     handler: str
@@ -42,6 +73,7 @@ class Work:
     limits: Limits
     started_at: float = 0.0
     share_child: bool = False
+    request: HttpRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)

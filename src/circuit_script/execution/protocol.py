@@ -1,7 +1,7 @@
 """What parent and child say to each other: msgpack messages behind a four-byte length, with a version.
 
 The child greets with Hello. The parent then sends a Run; the child sends Requests, each answered by one Reply with
-the same id, and LogLines, which are not answered; a Result ends the run.
+the same id, and LogLines, which are not answered; a Result ends the run. An endpoint sends a Head and Chunks before it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 
 import msgspec
 
+from circuit_script.execution.outcome import HttpRequest
 from circuit_script.governor import MB
 
-VERSION = 1
-SPOKEN = frozenset({1})
+VERSION = 2
+SPOKEN = frozenset({1, 2})
 MAX_FRAME = 32 * MB
 
 # The memory that both sides share: a page of 64 bit words, and behind it the last words of a child that crashes.
@@ -54,6 +55,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag=1):
     events: msgspec.Raw
     limits: dict[str, float]
     started_at: float
+    request: HttpRequest | None = None
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -95,7 +97,21 @@ class Result(msgspec.Struct, frozen=True, array_like=True, tag=5):
     unclean: bool = False
 
 
-ToParent = Hello | Request | LogLine | Result
+class Head(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """An endpoint begins its answer. A ``streamed`` one leaves at once, piece by piece; others after the commit."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    streamed: bool = False
+
+
+class Chunk(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """A piece of an endpoint's answer."""
+
+    body: bytes
+
+
+ToParent = Hello | Request | LogLine | Result | Head | Chunk
 ToChild = Run | Reply
 
 to_parent: msgspec.msgpack.Decoder[ToParent] = msgspec.msgpack.Decoder(ToParent)

@@ -28,7 +28,7 @@ class Contacts(CircuitTrigger):
 
 
 def add(registry: Registry, function: Any = handler, events: Any = ("afterInsert",), **options: Any) -> None:
-    registry.add(function, options.pop("object", "Contact"), events, Options(**options))
+    registry.add_trigger(function, options.pop("object", "Contact"), events, Options(**options))
 
 
 def refusal(function: Any = handler, **declared: Any) -> str:

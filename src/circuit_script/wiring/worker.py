@@ -1,4 +1,4 @@
-"""Settings → worker: every part built by keyword, in order. The only file that builds things."""
+"""Settings → worker: every part built by keyword, in order."""
 
 from __future__ import annotations
 
