@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAGE := $(PYTHON) scripts/stage
 PYTEST_ARGS ?=
 
-.PHONY: help dev demo test test-slow check format bench clean
+.PHONY: help dev demo test test-slow check format bench bench-door docs clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to do
@@ -16,12 +16,12 @@ help: ## what there is to do
 
 .venv/ready: .venv/pyvenv.cfg pyproject.toml constraints.txt
 	@$(STAGE) --quiet "install Circuit Script and what it is built with into .venv (about 40 s)" \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 .venv/ready-bench: .venv/ready
 	@$(STAGE) --quiet "install the peers that the benchmark runs beside (Flask, gunicorn, Celery)" \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,bench]'
 	@touch $@
 
 dev: .venv/ready ## make .venv, ready to work in
@@ -40,12 +40,13 @@ test: .venv/ready ## every test but the slow ones, with coverage (refused under 
 test-slow: .venv/ready ## the tests that take minutes
 	@$(STAGE) "slow tests" $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-check: .venv/ready ## format, lint, types, import direction, no machine's address
+check: .venv/ready ## format, lint, types, import direction, no machine's address, documentation
 	@$(STAGE) "format (ruff)" $(BIN)/ruff format --check --quiet .
 	@$(STAGE) "lint (ruff)" $(BIN)/ruff check --quiet .
 	@$(STAGE) "types (mypy --strict)" $(BIN)/mypy
 	@$(STAGE) --quiet "imports go down only (import-linter)" $(BIN)/lint-imports
 	@$(STAGE) "no file names a machine or a registry" $(BIN)/python scripts/check_addresses.py
+	@$(STAGE) --quiet "documentation builds, no link is broken" $(BIN)/zensical build --strict --clean
 
 format: .venv/ready ## let ruff format and fix
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
@@ -53,5 +54,12 @@ format: .venv/ready ## let ruff format and fix
 bench: .venv/ready-bench ## speed beside a bare prototype and Flask + Celery (QUICK=1: under 90 s)
 	@$(STAGE) "benchmark: the road" $(BIN)/python -m benchmarks.road $(if $(QUICK),--quick)
 
+bench-door: .venv/ready-bench ## what a developer feels: import, reload, an endpoint's answer, the quickstart (QUICK=1: smaller)
+	@$(STAGE) "benchmark: the author's door" $(BIN)/python -m benchmarks.door $(if $(QUICK),--quick)
+
+docs: .venv/ready ## read the documentation at http://127.0.0.1:8001, built again on change
+	@$(BIN)/python scripts/link_pages.py
+	@$(BIN)/zensical serve --dev-addr 127.0.0.1:8001
+
 clean: ## remove .venv and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache site .cache .coverage .coverage.* htmlcov

@@ -52,6 +52,7 @@ def scaffold(folder: Path, *, triggers: str, port: int, public_key: str, tenants
     (folder / "app" / "scoring.py").write_text(inspect.getsource(scoring))
     (folder / "app" / "triggers.py").write_text(triggers)
     lines = [
+        'objects = ["Nothing"]',
         "[gateway]",
         f"port = {port}",
         "max_waiting = 1000000",

@@ -74,7 +74,7 @@ class FakeChildren:
     def idle(self, tenant: str, share: bool) -> bool:
         return self.running < self.size
 
-    async def run(self, work: Work, broker: ExecutionBroker) -> Outcome:
+    async def run(self, work: Work, broker: ExecutionBroker, *, express: bool = False) -> Outcome:
         async with self._places:
             self.works.append(work)
             self.running += 1
@@ -97,6 +97,13 @@ class FakeChildren:
 
 async def succeed(work: Work, broker: ExecutionBroker) -> Outcome:
     return Succeeded(Usage())
+
+
+async def score(work: Work, broker: ExecutionBroker) -> Outcome:
+    """Write a score to each contact."""
+    rows = [{"id": record["id"], "score": 1} for record in work.records]
+    await broker.request("dml", {"op": "update", "object": "Contact", "rows": rows})
+    return Succeeded(broker.usage)
 
 
 @dataclass
@@ -260,6 +267,15 @@ async def eventually(holds: Callable[[], Awaitable[bool]], what: Callable[[], st
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(what if isinstance(what, str) else what()) from None
+
+
+async def happens(holds: Callable[[], bool], what: str) -> None:
+    """Poll until ``holds()``, of what needs no waiting to look at."""
+
+    async def look() -> bool:
+        return holds()
+
+    await eventually(look, what)
 
 
 def places(work: Work, ids: Iterable[str]) -> Sequence[int]:

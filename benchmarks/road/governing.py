@@ -61,7 +61,7 @@ class CountingBroker:
 
 async def measure(bench: Bench) -> list[Figure]:
     folder = app.scaffold(bench.place("pool"), triggers=TRIGGERS, port=1, public_key="")
-    pool = Pool(app_folder=folder, app="app", size=2, on_change=lambda: None)
+    pool = Pool(app_folder=folder, app="app", size=2, on_change=lambda: None, objects=("Runaway",))
     await pool.start()
     try:
         bench.says("what governing costs per execution")

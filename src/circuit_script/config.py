@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -26,24 +26,43 @@ class _Section(BaseModel):
 
 
 class GatewaySettings(_Section):
-    """The HTTP door. ``max_body`` in bytes; ``max_waiting`` is the number of deliveries at which it says 'later'."""
+    """The HTTP door. ``max_body`` in bytes; ``max_waiting`` is the number of deliveries at which it says 'later'.
+
+    ``cors_origins`` are the web pages (``https://…``, or ``*``) whose scripts may call endpoints.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     max_body: int = Field(default=5 * 1024 * 1024, gt=0)
     max_waiting: int = Field(default=5000, gt=0)
+    cors_origins: tuple[str, ...] = ()
 
 
 class WorkerSettings(_Section):
-    """Dispatcher, children and courier of one host. Times in seconds."""
+    """Dispatcher, children and courier of one host. Times in seconds.
+
+    ``endpoint_children`` is how many calls of endpoints run at once, beside the ``children`` that run batches.
+    """
 
     children: int = Field(default=2, ge=1, le=64)
+    endpoint_children: int = Field(default=8, ge=1, le=64)
     batch_size: int = Field(default=200, ge=1, le=200)
     attempts: int = Field(default=5, ge=1, le=100)
     backoff: float = Field(default=5.0, gt=0)
     hold: float = Field(default=300.0, ge=0)
     lease: float = Field(default=10.0, ge=1)
     drain: float = Field(default=30.0, ge=0)
+
+
+class WebSettings(_Section):
+    """A WSGI or ASGI app of the author, as ``module:attr`` or, for a factory, ``module:attr()``.
+
+    ``auth`` is "key" or "none", ``deadline`` is in seconds; a governed view may say otherwise.
+    """
+
+    app: str = Field(default="", pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?)?$")
+    auth: Literal["key", "none"] = "none"
+    deadline: float = Field(default=30.0, gt=0, le=300)
 
 
 class LedgerSettings(_Section):
@@ -53,9 +72,13 @@ class LedgerSettings(_Section):
 
 
 class GoHighLevelSettings(_Section):
-    """Key of ``X-GHL-Signature`` (base64 of the DER, or PEM); ``legacy`` also accepts ``x-wh-signature``."""
+    """Key of ``X-GHL-Signature`` (base64 of the DER, or PEM); ``legacy`` also accepts ``x-wh-signature``.
+
+    What is signed with ``test_public_key``'s other half is accepted too: `dev` sets it to a key of its own.
+    """
 
     public_key: str = VENDOR_GOHIGHLEVEL_KEY
+    test_public_key: str = ""
     legacy: bool = False
     legacy_key: str = ""
 
@@ -94,10 +117,12 @@ class Settings(BaseSettings):
 
     folder: Path = Path()
     app: str = Field(default="app", pattern=r"^[A-Za-z_][\w.]*$")
+    objects: tuple[str, ...] = ()
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     pooler: bool = False
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
+    web: WebSettings = WebSettings()
     ledger: LedgerSettings = LedgerSettings()
     sources: SourceSettings = SourceSettings()
     addresses: dict[str, Address] = {}

@@ -4,12 +4,17 @@
     ├── ConfigError             circuit.toml, the environment or an argument is wrong
     ├── StartError              the platform cannot start here
     │   ├── DatabaseUnavailable
+    │   ├── NotRunning          a verb that only looks finds nothing to look at
     │   └── AppError            the author's app does not import, or declares something wrong
+    ├── ScaffoldRefused         `init` would touch what is there
     ├── IntakeRefused           a delivery that is not accepted (has an HTTP status)
+    ├── TrialRefused            a handler cannot be run by hand like this
     ├── RequestRefused          a governed child asked the broker for something it may not have
+    ├── WorkerUnavailable       no worker of the app answers on this host
     └── Fenced                  another worker owns the lane now
 
-The docstring of a class is its message; what is known of the case is appended.
+The docstring of a class is its message; what is known of the case is appended. ``page`` names the page that says more
+(`circuit_script.pages`): the class's, unless the case has its own.
 """
 
 from __future__ import annotations
@@ -18,7 +23,11 @@ from __future__ import annotations
 class CircuitError(Exception):
     """Circuit Script could not go on."""
 
-    def __init__(self, detail: str = "", *, cure: str = "") -> None:
+    page = "error"
+
+    def __init__(self, detail: str = "", *, cure: str = "", page: str | None = None) -> None:
+        if page is not None:
+            self.page = page
         summary = (type(self).__doc__ or "").strip().split("\n", 1)[0]
         self.detail = detail
         self.cure = cure
@@ -28,31 +37,72 @@ class CircuitError(Exception):
 class ConfigError(CircuitError):
     """The configuration is not valid."""
 
+    page = "config"
+
 
 class StartError(CircuitError):
     """Circuit Script cannot start."""
+
+    page = "start"
 
 
 class DatabaseUnavailable(StartError):
     """The database cannot be used."""
 
+    page = "database-unavailable"
+
+
+class NotRunning(StartError):
+    """Nothing runs here."""
+
+    page = "not-running"
+
 
 class AppError(StartError):
     """The app cannot be loaded."""
+
+    page = "app-error"
+
+
+_PAGES_OF_STATUS = {401: "signature-refused", 404: "unknown-source", 429: "overloaded", 503: "overloaded"}
+
+
+class ScaffoldRefused(CircuitError):
+    """The new app cannot be made."""
+
+    page = "folder-taken"
 
 
 class IntakeRefused(CircuitError):
     """The delivery was refused."""
 
+    page = "delivery-refused"
+
     def __init__(self, status: int, reason: str, detail: str = "") -> None:
         self.status = status
         self.reason = reason
-        super().__init__(detail or reason)
+        super().__init__(detail or reason, page=_PAGES_OF_STATUS.get(status))
+
+
+class TrialRefused(CircuitError):
+    """This cannot be tried."""
+
+    page = "trial"
 
 
 class RequestRefused(CircuitError):
     """The request of the handler was refused."""
 
+    page = "request-refused"
+
+
+class WorkerUnavailable(CircuitError):
+    """No worker of the app answers on this host."""
+
+    page = "no-worker"
+
 
 class Fenced(CircuitError):
     """Another worker owns this lane now, so this result does not count."""
+
+    page = "fenced"

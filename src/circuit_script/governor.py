@@ -36,7 +36,10 @@ class Limits:
             kinds = int if whole else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= HIGHEST:
                 kind = "whole number" if whole else "number"
-                raise ConfigError(f"limit {field.name} must be a positive {kind} up to {HIGHEST:,}, not {value!r}.")
+                raise ConfigError(
+                    f"limit {field.name} must be a positive {kind} up to {HIGHEST:,}, not {value!r}.",
+                    page="unknown-limit",
+                )
 
     def lowered(self, **limits: float) -> Limits:
         """These limits with some replaced."""
@@ -53,7 +56,7 @@ def limits_of(named: Mapping[str, float]) -> Limits:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             cure = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
-            raise ConfigError(f"[limits]: there is no limit {name!r}.", cure=cure)
+            raise ConfigError(f"[limits]: there is no limit {name!r}.", cure=cure, page="unknown-limit")
     return replace(Limits(), **named)  # type: ignore[arg-type]  # names are checked above, values by Limits
 
 
@@ -81,7 +84,7 @@ def amount(limit: str, value: float) -> str:
     match limit:
         case "wall_time" | "cpu_time":
             return f"{value:.2f} s"
-        case "memory" | "callout_bytes" | "log_bytes" | "effect_bytes":
+        case "memory" | "callout_bytes" | "log_bytes" | "effect_bytes" | "answer_bytes":
             return f"{value / MB:.1f} MB"
         case _:
             return f"{value:,.0f}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,7 +21,7 @@ KEPT = frozenset({".py", ".toml", ".json", ".txt", ".csv", ".yaml", ".yml", ".md
 
 RECORD = """
 INSERT INTO circuit.releases AS r (content_hash, platform, manifest) VALUES (%s, %s, %s)
-ON CONFLICT (content_hash) DO UPDATE SET platform = r.platform RETURNING id
+ON CONFLICT (content_hash) DO UPDATE SET manifest = excluded.manifest RETURNING id
 """
 # Known names are left out beforehand: each row that ON CONFLICT skips would use up one of 32,767 ids.
 NAMES = """
@@ -33,6 +34,10 @@ IDS = "SELECT id, name FROM circuit.handlers WHERE name = ANY(%s)"
 LIVE = """
 INSERT INTO circuit.live (release) VALUES (%s)
 ON CONFLICT (only_row) DO UPDATE SET release = excluded.release, since = now()
+"""
+ENDPOINTS = """
+SELECT EXISTS (SELECT 1 FROM circuit.live l JOIN circuit.releases r ON r.id = l.release,
+               jsonb_array_elements(r.manifest) AS h WHERE jsonb_typeof(h -> 'endpoint') = 'object')
 """
 
 
@@ -48,32 +53,67 @@ class Release:
 def content_hash(folder: Path) -> str:
     """SHA-256 over names and contents of the app's source and data files, in the order of their names."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.suffix in KEPT and not IGNORED.intersection(parts) and path.is_file():
-            name = "/".join(parts).encode()
+    for path in sorted(_files(folder)):
+        name = "/".join(path.relative_to(folder).parts).encode()
+        try:
             data = path.read_bytes()
-            digest.update(b"%d:%s%d:" % (len(name), name, len(data)) + data)
+        except FileNotFoundError:
+            continue  # an editor's file, gone by now
+        digest.update(b"%d:%s%d:" % (len(name), name, len(data)) + data)
     return digest.hexdigest()
+
+
+def is_part(path: Path) -> bool:
+    """Whether the file at ``path``, relative to the app's folder, belongs to a release."""
+    return path.suffix in KEPT and not IGNORED.intersection(path.parts)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files of a release. Ignored folders are not even entered: an environment has thousands of files."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [each for each in folders if each not in IGNORED]
+        for name in files:
+            path = Path(place, name)
+            if is_part(path.relative_to(folder)) and path.is_file():
+                yield path
+
+
+async def has_endpoints(connection: Connection) -> bool:
+    """Whether the live release has endpoints. Raises psycopg.Error."""
+    row = await (await connection.execute(ENDPOINTS)).fetchone()
+    return bool(row and row[0])
 
 
 async def make_live(connection: Connection, digest: str, handlers: Sequence[HandlerSpec]) -> Release:
     """Record the release and route events to its handlers, in one transaction."""
-    manifest = [
-        {"name": each.name, "routes": [list(route) for route in each.routes], "batch_size": each.batch_size,
-         "file": each.file, "line": each.line, "doc": each.doc}
-        for each in handlers
-    ]  # fmt: skip
-    names = [each.name for each in handlers]
     async with connection.transaction():
         await connection.execute("LOCK TABLE circuit.live IN EXCLUSIVE MODE")
-        row = await (await connection.execute(RECORD, [digest, version("circuit-script"), Jsonb(manifest)])).fetchone()
-        assert row is not None
-        await connection.execute(NAMES, [names])
-        ids = {name: id_ for id_, name in await (await connection.execute(IDS, [names])).fetchall()}
-        await connection.execute(LIVE, [row[0]])
+        release = await _recorded(connection, digest, handlers)
+        await connection.execute(LIVE, [release.id])
         await connection.execute("DELETE FROM circuit.routes")
+        ids = {each.name: id_ for id_, each in release.handlers.items()}
         routes = [(*route, ids[each.name]) for each in handlers for route in dict.fromkeys(each.routes)]
         async with connection.cursor() as cursor:
             await cursor.executemany("INSERT INTO circuit.routes (object, event, handler) VALUES (%s, %s, %s)", routes)
+    return release
+
+
+async def record_release(connection: Connection, digest: str, handlers: Sequence[HandlerSpec]) -> Release:
+    """Record the release, so that executions can name it; what is live stays live."""
+    async with connection.transaction():
+        return await _recorded(connection, digest, handlers)
+
+
+async def _recorded(connection: Connection, digest: str, handlers: Sequence[HandlerSpec]) -> Release:
+    manifest = [
+        {"name": each.name, "routes": [list(route) for route in each.routes], "batch_size": each.batch_size,
+         "limits": each.limits.as_dict(), "file": each.file, "line": each.line, "doc": each.doc,
+         "endpoint": None if each.endpoint is None else asdict(each.endpoint)}
+        for each in handlers
+    ]  # fmt: skip
+    names = [each.name for each in handlers]
+    row = await (await connection.execute(RECORD, [digest, version("circuit-script"), Jsonb(manifest)])).fetchone()
+    assert row is not None
+    await connection.execute(NAMES, [names])
+    ids = {name: id_ for id_, name in await (await connection.execute(IDS, [names])).fetchall()}
     return Release(row[0], digest, {ids[each.name]: each for each in handlers})

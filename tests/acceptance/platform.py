@@ -71,6 +71,7 @@ def write_app(
     config = CONFIG.format(top=top, port=port, worker=worker, public_key=public_key, more=more)
     (folder / "circuit.toml").write_text(config)
     (folder / "app" / "triggers.py").write_text(triggers)
+    (folder / "app" / "endpoints.py").unlink()
     folder.chmod(0o755)
     return port
 
@@ -279,7 +280,7 @@ def _role_of(process: psutil.Process) -> str:
         return "child" if below else "zygote"
     if "--role" in command:
         return command[command.index("--role") + 1]
-    return "supervisor" if "serve" in command else "other"
+    return "supervisor" if {"serve", "dev"}.intersection(command) else "other"
 
 
 @contextlib.contextmanager

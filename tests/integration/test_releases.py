@@ -33,8 +33,9 @@ async def test_a_release_is_recorded_with_its_handlers_and_events_are_routed_to_
     ((hash_, manifest),) = await road.rows("SELECT content_hash, manifest FROM circuit.releases")
     assert hash_ == release.content_hash
     assert manifest[1] == {
-        "name": "other", "routes": [["Contact", "afterInsert"]], "batch_size": 5, "file": "app.py", "line": 7,
-        "doc": "Does it.",
+        "name": "other", "routes": [["Contact", "afterInsert"]], "batch_size": 5,
+        "limits": OTHER.limits.as_dict(), "file": "app.py", "line": 7, "doc": "Does it.",
+        "endpoint": None,
     }  # fmt: skip
     assert await road.rows("SELECT release FROM circuit.live") == [release.id]
     await road.take_in(contact("c1"))

@@ -32,7 +32,7 @@ SAMPLES: dict[str, Any] = {
     "uuid": lambda: uuid.uuid4(),
     "text": lambda: "x",
     "jsonb": lambda: "{}",
-    "bytea": lambda: b"x",
+    "bytea": lambda: uuid.uuid4().bytes,
     "smallint": lambda: 1,
     "integer": lambda: 1,
     "bigint": lambda: uuid.uuid4().int >> 80,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from circuit_script import telemetry
 from circuit_script.clock import uuid7
 from circuit_script.telemetry import LogWriter
+from circuit_script.telemetry import writer as writing
 from tests.road import Road, eventually, open_road
 
 EXECUTION = uuid7()
@@ -60,7 +60,7 @@ async def test_whatever_an_author_logs_can_be_stored(road: Road) -> None:
     stored = await road.rows("SELECT message FROM circuit.circuit_logs")
     assert len(stored) == len(lines)
     assert "a\ufffdb?" in stored
-    assert max(map(len, stored)) == telemetry.MAX_MESSAGE
+    assert max(map(len, stored)) == writing.MAX_MESSAGE
 
 
 async def test_over_the_bound_lines_are_dropped_and_counted(road: Road) -> None:
@@ -88,8 +88,8 @@ async def test_a_running_writer_writes_by_itself(road: Road) -> None:
 async def test_a_locked_table_never_makes_add_wait_and_does_not_keep_the_writer_for_ever(
     road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telemetry, "STALL", 0.3)
-    monkeypatch.setattr(telemetry, "FLUSH", 0.0)
+    monkeypatch.setattr(writing, "STALL", 0.3)
+    monkeypatch.setattr(writing, "FLUSH", 0.0)
     writer = LogWriter(road.pool, 1, bound=100)
     task = asyncio.create_task(writer.run())
     async with road.pool.connection() as locker, locker.transaction():

@@ -173,3 +173,10 @@ def test_a_limit_that_does_not_exist_is_named_with_the_one_that_was_meant() -> N
         limits_of({"memroy": 5})
     with pytest.raises(ConfigError, match=r"'x'.*callouts"):
         limits_of({"x": 5})
+
+
+def test_objects_of_the_apps_own_are_named_in_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path).objects == ()
+    assert load(tmp_path, 'objects = ["Shipment", "Parcel"]').objects == ("Shipment", "Parcel")
+    with pytest.raises(ConfigError, match="objects"):
+        load(tmp_path, "objects = 7")

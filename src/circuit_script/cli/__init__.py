@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from circuit_script.cli import init, serve, status
-from circuit_script.cli.demo import command as demo
+from circuit_script.cli.output import tell_error
+from circuit_script.cli.verbs import Verbs
 from circuit_script.errors import CircuitError
 
 EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="circuit-script",
+    cls=Verbs,
     help="Governed triggers for AI agents and automations.",
+    epilog="Begin with:  circuit-script init acme && cd acme && circuit-script dev  ·  "
+    "Each verb has examples in its own --help.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for verb in (init, serve, status, demo):
-    app.command(verb.NAME, epilog=verb.EXAMPLES)(verb.run)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        print(version("circuit-script"))
+        raise typer.Exit
+
+
+@app.callback()
+def circuit_script(
+    version: Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Governed triggers for AI agents and automations."""
 
 
 def main() -> None:
@@ -29,7 +47,10 @@ def main() -> None:
     try:
         app()
     except CircuitError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell_error(error)
         raise SystemExit(EXIT_ERROR) from None
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:  # whoever read has seen enough, as in `circuit-script logs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_ERROR) from None

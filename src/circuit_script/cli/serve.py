@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import signal
@@ -34,8 +33,11 @@ def run(
     port: Annotated[int | None, typer.Option(help="Port of the gateway (0 picks a free one).")] = None,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     supervised: Annotated[int, typer.Option(hidden=True, help="The supervisor's process.")] = 0,
+    control_fd: Annotated[int | None, typer.Option(hidden=True, help="Where `dev` asks the worker to reload.")] = None,
+    dev: Annotated[bool, typer.Option(hidden=True, help="Speak to a developer.")] = False,
 ) -> None:
-    """Run the app: PostgreSQL, gateway and worker. SIGTERM drains and exits 0."""
+    """Run the app: PostgreSQL, gateway and worker. SIGTERM drains and exits 0; SIGHUP runs the app's files as they are
+    now."""
     hide_from_children()
     overrides: dict[str, Any] = {}
     settings = load_settings(folder)
@@ -46,9 +48,13 @@ def run(
         case Role.all:
             uvloop.run(Supervisor(settings).run())
         case Role.gateway:
+            begin("gateway", supervised, dev=dev)
             uvloop.run(_gateway(settings, ready_fd, supervised))
         case Role.worker:
-            uvloop.run(_worker(settings, ready_fd, supervised))
+            from circuit_script.cli.worker import run_role  # only this role needs what it imports
+
+            begin("worker", supervised, dev=dev)
+            uvloop.run(run_role(settings, ready_fd, supervised, control_fd))
 
 
 def _collect_garbage_seldom() -> None:
@@ -59,8 +65,14 @@ def _collect_garbage_seldom() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _begin(role: str, supervised: int) -> None:
-    configure_logging(role)
+def begin(role: str, supervised: int, *, dev: bool = False) -> None:
+    """Set up the process of a role."""
+    if dev:
+        from circuit_script.cli.dev.terminal import log_to_terminal  # loads what only developers need
+
+        log_to_terminal(role)
+    else:
+        configure_logging(role)
     _collect_garbage_seldom()
     if supervised:
         die_with_parent(supervised, by=signal.SIGTERM)
@@ -69,27 +81,12 @@ def _begin(role: str, supervised: int) -> None:
 async def _gateway(settings: Settings, ready_fd: int | None, supervised: int) -> None:
     from circuit_script.gateway.serve import run_gateway  # optional on a worker-only host: loads FastAPI
 
-    _begin("gateway", supervised)
     url = await database_of(settings, started=bool(supervised))
-    await run_gateway(settings, url, on_ready=lambda address: _say_ready(ready_fd, address))
+    await run_gateway(settings, url, on_ready=lambda address: say_ready(ready_fd, address), supervised=bool(supervised))
 
 
-async def _worker(settings: Settings, ready_fd: int | None, supervised: int) -> None:
-    from circuit_script.wiring import Worker, run_worker  # only this role needs it
-
-    _begin("worker", supervised)
-    url = await database_of(settings, started=bool(supervised))
-
-    def ready(worker: Worker) -> None:
-        loop = asyncio.get_running_loop()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, worker.stop)
-        _say_ready(ready_fd, f"release {worker.release.id}")
-
-    await run_worker(settings, url, ready)
-
-
-def _say_ready(descriptor: int | None, words: str) -> None:
+def say_ready(descriptor: int | None, words: str) -> None:
+    """Tell the supervisor that the role does its work now."""
     if descriptor is not None:
         os.write(descriptor, words.encode() + b"\n")
         os.close(descriptor)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from circuit_script.config import load_settings
-from circuit_script.errors import StartError
+from circuit_script.cli.output import add_rows, console, print_json, table
+from circuit_script.config import Settings, load_settings
+from circuit_script.errors import NotRunning
 
 NAME = "status"
-EXAMPLES = "Examples:  circuit-script status  ·  circuit-script status --json | jq .queue"
+EXAMPLES = "Examples:  circuit-script status  ·  circuit-script status --json | jq .queue_depth"
 
 
 def run(
@@ -24,31 +22,28 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show deliveries, queue, executions and dead letters."""
-    found = fetch(url or _address(folder))
+    found = fetch(url or address_of(load_settings(folder)))
     if as_json:
-        print(json.dumps(found, indent=2))
+        print_json(found)
         return
-    table = Table(show_header=False, box=None)
-    for name, value in _flat(found):
-        table.add_row(name, value)
-    Console().print(table)
+    rows = table("what", "now")
+    console().print(add_rows(rows, _flat(found)))
 
 
 def fetch(address: str) -> dict[str, Any]:
-    """The gateway's status document. Raises StartError when no gateway answers there."""
+    """The gateway's status document. Raises NotRunning when no gateway answers there."""
     try:
         answer = httpx.get(f"{address}/api/status", timeout=5.0)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise StartError(
-            f"No gateway answers at {address}: {error}.", cure="Is `circuit-script serve` running?"
-        ) from None
+        raise NotRunning(f"No gateway answers at {address}: {error}.", cure="Start it: circuit-script dev.") from None
     return found
 
 
-def _address(folder: Path) -> str:
-    gateway = load_settings(folder).gateway
+def address_of(settings: Settings) -> str:
+    """Where the app's gateway is reached from this host."""
+    gateway = settings.gateway
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(gateway.host, gateway.host)
     return f"http://[{host}]:{gateway.port}" if ":" in host else f"http://{host}:{gateway.port}"
 

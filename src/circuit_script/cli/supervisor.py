@@ -10,9 +10,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from circuit_script.cli.hangup import Terminal
 from circuit_script.config import Settings
 from circuit_script.db.embedded import EmbeddedPostgres
 from circuit_script.db.migrate import migrate
@@ -50,6 +51,15 @@ class RoleProcess:
     since: float = field(default_factory=time.monotonic)
 
 
+@dataclass(frozen=True, slots=True)
+class More:
+    """``descriptors`` are inherited under their numbers, and closed here once they are."""
+
+    arguments: Sequence[str] = ()
+    descriptors: Sequence[int] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 class Explained(StartError):
     """Circuit Script cannot start."""
 
@@ -60,18 +70,20 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._roles: dict[str, RoleProcess] = {}
-        self._watchers: list[asyncio.Task[None]] = []
+        self._watchers: dict[str, asyncio.Task[None]] = {}
         self._stop = asyncio.Event()
         self._signals = 0
+        self._terminal = Terminal()
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; a second signal ends everything at once."""
+        """Serve until SIGTERM or SIGINT; a second signal ends everything at once. SIGHUP reloads the app."""
         with self._only_one_here():
             loop = asyncio.get_running_loop()
             for each in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(each, self._signalled)
-            self._port_is_free()
-            _say("starting PostgreSQL" if self._settings.database_url is None else "connecting to the database")
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+            self._port_is_free(self._settings)
+            say("starting PostgreSQL" if self._settings.database_url is None else "connecting to the database")
             try:
                 await database_of(self._settings)
                 await self._start_roles()
@@ -90,9 +102,23 @@ class Supervisor:
                     each.process.kill()
             if self._settings.database_url is None:
                 EmbeddedPostgres(self._settings.folder).dismiss()
-            _say("stopped at once. What was acknowledged is in the ledger and goes on at the next start.")
+            say("stopped at once. What was acknowledged is in the ledger and goes on at the next start.")
             os._exit(130)
-        _say("stopping: what runs is finished first (again to stop at once)")
+        say("stopping: what runs is finished first (again to stop at once)")
+
+    def _hung_up(self) -> None:
+        if self._terminal.is_gone():  # the shell that ends with it may say so twice: never a reason to hurry
+            self._stop.set()
+        else:
+            self._reload()
+
+    def _reload(self) -> None:
+        """Have the worker run the app as its files are now."""
+        worker = self._roles.get("worker")
+        if worker is not None:
+            say("reloading the app; what came of it stands in the worker's log")
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.send_signal(signal.SIGHUP)
 
     @contextlib.contextmanager
     def _only_one_here(self) -> Iterator[None]:
@@ -104,6 +130,7 @@ class Supervisor:
             raise StartError(
                 f"{error.strerror}: {self._settings.state}.",
                 cure="Let this user write to the app's folder, run as its owner, or free some space.",
+                page="folder-not-writable",
             ) from None
         try:
             try:
@@ -113,6 +140,7 @@ class Supervisor:
                 raise StartError(
                     f"Another circuit-script serve (process {owner}) runs in {self._settings.folder}.",
                     cure=f"Stop it (kill {owner}), or use another folder.",
+                    page="already-running",
                 ) from None
             os.ftruncate(lock, 0)
             os.pwrite(lock, str(os.getpid()).encode(), 0)
@@ -120,9 +148,10 @@ class Supervisor:
         finally:
             os.close(lock)
 
-    def _port_is_free(self) -> None:
-        """Say so before anything is started."""
-        gateway = self._settings.gateway
+    @staticmethod
+    def _port_is_free(settings: Settings) -> None:
+        """Say so before anything is started. Raises StartError."""
+        gateway = settings.gateway
         family = socket.AF_INET6 if ":" in gateway.host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -132,31 +161,53 @@ class Supervisor:
                 raise StartError(
                     f"{gateway.host}:{gateway.port}: {error.strerror}.",
                     cure="Stop what listens there, or choose another port: circuit-script serve --port 8080.",
+                    page="port-taken",
                 ) from None
 
     async def _start_roles(self) -> None:
         """The worker first: it makes the release live, without which nothing could be routed."""
         for name in ("worker", "gateway"):
-            _say(f"starting the {name}")
-            started = await self._start(name)
+            say(f"starting the {name}")
+            await self._begin(name)
             if self._stop.is_set():
                 return
-            self._watchers.append(asyncio.create_task(self._watch(started)))
         if self._settings.database_url is None:
-            self._watchers.append(asyncio.create_task(self._watch_database()))
-        address = self._roles["gateway"].ready
-        _say(f"ready: {address}/ shows what happens; webhooks go to {address}/webhooks/gohighlevel")
+            self._watchers["database"] = asyncio.create_task(self._watch_database())
+        self._say_ready(self._roles["gateway"].ready)
+
+    async def _begin(self, name: str) -> None:
+        """Start a role, and keep it running from then on."""
+        started = await self._start(name)
+        if not self._stop.is_set():
+            self._watchers[name] = asyncio.create_task(self._watch(started))
+
+    def _say_ready(self, address: str) -> None:
+        say(f"ready: {address}/ shows what happens; webhooks go to {address}/webhooks/gohighlevel")
+
+    async def _more_for(self, name: str) -> More:
+        """What a role is started with besides what all have."""
+        return More()
 
     async def _start(self, name: str) -> RoleProcess:
         """Start a role and wait until it says that it is ready. Raises StartError when it ends instead."""
+        more = await self._more_for(name)
         receive, send = os.pipe()
         command = [
             sys.executable, "-m", "circuit_script.cli", "serve", "--role", name, "--supervised", str(os.getpid()),
             "--folder", str(self._settings.folder), "--port", str(self._port(name)), "--ready-fd", str(send),
+            *more.arguments,
         ]  # fmt: skip
-        # In a session of its own: the terminal's Ctrl-C is for us, who end the roles in their order.
-        process = await asyncio.create_subprocess_exec(*command, pass_fds=[send], start_new_session=True)
-        os.close(send)
+        try:
+            # In a session of its own: the terminal's Ctrl-C is for us, who end the roles in their order.
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                pass_fds=[send, *more.descriptors],
+                start_new_session=True,
+                env={**os.environ, **more.environment},  # not arguments: every user of this host can read those
+            )
+        finally:
+            for each in (send, *more.descriptors):
+                os.close(each)
         try:
             async with _reading(receive) as reader:
                 words = await self._first_words(reader)
@@ -201,7 +252,7 @@ class Supervisor:
             if self._stop.is_set():
                 return
             pause = SHORTEST_PAUSE if time.monotonic() - role.since > 30 else min(LONGEST_PAUSE, pause * 2)
-            _say(f"the {role.name} ended with status {code}; starting it again in {pause:.1f} s")
+            say(f"the {role.name} ended with status {code}; starting it again in {pause:.1f} s")
             started = None
             while started is None:
                 with contextlib.suppress(TimeoutError):
@@ -210,9 +261,13 @@ class Supervisor:
                 try:
                     started = await self._start(role.name)
                 except (StartError, OSError) as error:
-                    pause = min(LONGEST_PAUSE, pause * 2)
-                    _say(f"{error} Trying again in {pause:.1f} s.")
+                    pause = await self._pause_after(role.name, error, min(LONGEST_PAUSE, pause * 2))
             role = started
+
+    async def _pause_after(self, name: str, error: StartError | OSError, pause: float) -> float:
+        """Say why a role did not start; how many seconds later it is to be tried again."""
+        say(f"{error} Trying again in {pause:.1f} s.")
+        return pause
 
     async def _watch_database(self) -> None:
         """The embedded server outlives us, but should it die, it is started again."""
@@ -222,24 +277,27 @@ class Supervisor:
                 await asyncio.wait_for(self._stop.wait(), 1.0)
                 return
             if not embedded.running():
-                _say("PostgreSQL is gone; starting it again")
+                say("PostgreSQL is gone; starting it again")
                 try:
                     await embedded.start()
                 except (StartError, OSError) as error:
-                    _say(str(error))
+                    say(str(error))
 
     async def _end(self) -> None:
         """Gateway, then worker, then database: nothing is accepted that could not be kept."""
-        for each in self._watchers:
+        for each in self._watchers.values():
             each.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await asyncio.gather(*self._watchers.values(), return_exceptions=True)
+        await self._end_roles()
+        if self._settings.database_url is None:
+            await EmbeddedPostgres(self._settings.folder).stop()
+        say("stopped")
+
+    async def _end_roles(self) -> None:
         for name, grace in (("gateway", GATEWAY_GRACE), ("worker", self._settings.worker.drain + 10)):
             role = self._roles.get(name)
             if role is not None:
                 await _terminate(role.process, grace)
-        if self._settings.database_url is None:
-            await EmbeddedPostgres(self._settings.folder).stop()
-        _say("stopped")
 
 
 async def _terminate(process: asyncio.subprocess.Process, grace: float) -> None:
@@ -266,5 +324,7 @@ async def _reading(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
         transport.close()
 
 
-def _say(words: str) -> None:
-    print(f"circuit-script: {words}", file=sys.stderr, flush=True)
+def say(words: str) -> None:
+    """Tell whoever started us, while there is somebody."""
+    with contextlib.suppress(OSError):
+        print(f"circuit-script: {words}", file=sys.stderr, flush=True)

@@ -29,7 +29,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 
 from circuit_script.db import server_lock, server_user
-from circuit_script.errors import DatabaseUnavailable, StartError
+from circuit_script.errors import DatabaseUnavailable, NotRunning, StartError
 
 LOGIN = "circuit"
 SUPERUSER = "postgres"
@@ -120,11 +120,24 @@ class EmbeddedPostgres:
         return home is not None and server_lock.is_running(home / "data")
 
     @property
+    def running_url(self) -> str:
+        """The login role's conninfo URL. Raises StartError when the server is not running; never starts it."""
+        home = self._home_so_far()
+        if home is None or not self.running():
+            raise NotRunning(
+                f"The database of {self._circuit.parent} is stopped.",
+                cure="Start the app (circuit-script dev), or set DATABASE_URL.",
+            )
+        return self._url(home, LOGIN, LOGIN)
+
+    @property
     def superuser_url(self) -> str:
         """The bootstrap superuser's conninfo URL, for repair and tests; the platform never uses it."""
         home = self._home_so_far()
         if home is None:
-            raise StartError("The embedded PostgreSQL has not been started yet.", cure="Start it first.")
+            raise StartError(
+                "The embedded PostgreSQL has not been started yet.", cure="Start it first.", page="not-running"
+            )
         return self._url(home, SUPERUSER, "postgres")
 
     async def _start(self) -> str:
@@ -165,6 +178,7 @@ class EmbeddedPostgres:
                 f"The server's user cannot reach {home}: a folder above it is closed to others.",
                 cure=f"Open the folder for walking (chmod o+x), or move the data and name its new place in "
                 f"{self._circuit / 'postgres.location'}.",
+                page="folder-not-writable",
             )
         user.own_folder(home)
         user.own_folder(_socket_folder(home))
@@ -248,6 +262,7 @@ class EmbeddedPostgres:
             raise StartError(
                 f"The password of the embedded PostgreSQL is gone: {path}.",
                 cure=f"Restore it, or move {home} and {self._circuit} away to begin with an empty database.",
+                page="database-password",
             ) from None
         where = urlencode({"host": str(_socket_folder(home)), "port": PORT}, quote_via=quote)
         return f"postgresql://{role}:{password}@/{database}?{where}"
@@ -274,7 +289,9 @@ class EmbeddedPostgres:
             yield
         except OSError as error:
             raise StartError(
-                f"{error.strerror}: {error.filename or self._circuit}.", cure=_cure(error, self._circuit)
+                f"{error.strerror}: {error.filename or self._circuit}.",
+                cure=_cure(error, self._circuit),
+                page="folder-not-writable",
             ) from error
 
 
@@ -304,11 +321,13 @@ def _refuse_other_version(data: Path, major: int) -> None:
         raise StartError(
             f"The data in {data} is of PostgreSQL {stored}, newer than the {major} that is installed here.",
             cure="Install the version of Circuit Script that made it: pip install --upgrade circuit-script.",
+            page="database-version",
         )
     if stored < major:
         raise StartError(
             f"The data in {data} is of PostgreSQL {stored}, and {major} is installed here.",
             cure=f"Dump it with the version that made it, or run pg_upgrade from {stored} to {major}.",
+            page="database-version",
         )
 
 
@@ -334,7 +353,7 @@ def _failure(what: str, printed: str, home: Path) -> StartError:
         line for line in printed.splitlines() if any(word in line for word in ("FATAL", "PANIC", "error:", "ERROR"))
     ]
     detail = (lines or printed.strip().splitlines() or [""])[-1].strip()
-    return StartError(f"{what} {detail}", cure=cure.format(data=home / "data"))
+    return StartError(f"{what} {detail}", cure=cure.format(data=home / "data"), page="embedded-postgres")
 
 
 def _cure(error: OSError, folder: Path) -> str:

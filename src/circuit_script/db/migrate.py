@@ -82,11 +82,16 @@ async def _check_server(connection: Connection) -> None:
     assert row is not None  # a SELECT without FROM has one row
     version, encoding = row
     if version < OLDEST_SERVER:
-        raise StartError(f"The server is PostgreSQL {version}.", cure=f"Circuit Script needs {OLDEST_SERVER} or newer.")
+        raise StartError(
+            f"The server is PostgreSQL {version}.",
+            cure=f"Circuit Script needs {OLDEST_SERVER} or newer.",
+            page="database-version",
+        )
     if encoding != "UTF8":
         raise StartError(
             f"The database's encoding is {encoding}.",
             cure="Create one with UTF8: CREATE DATABASE circuit ENCODING 'UTF8' TEMPLATE template0;",
+            page="database-version",
         )
 
 
@@ -102,6 +107,7 @@ async def _make_table(connection: Connection) -> None:
         raise StartError(
             f"This user may not create the schema circuit in the database {database}.",
             cure=f'As its owner run: GRANT CREATE ON DATABASE "{database}" TO "{user}";',
+            page="roles-not-allowed",
         ) from error
 
 
@@ -121,7 +127,9 @@ async def _apply(connection: Connection, migration: Migration, known: list[Migra
         try:
             await connection.execute(migration.sql.encode())
         except psycopg.Error as error:
-            raise StartError(f"Migration {migration.name} failed: {error}", cure="Nothing of it was kept.") from error
+            raise StartError(
+                f"Migration {migration.name} failed: {error}", cure="Nothing of it was kept.", page="migration"
+            ) from error
         await connection.execute(_RECORD, (migration.name, migration.checksum))
     return True
 
@@ -134,11 +142,13 @@ async def _applied(connection: Connection, known: list[Migration]) -> set[str]:
         raise StartError(
             f"The database has migrations that this version does not know: {', '.join(unknown)}.",
             cure="Start the version of Circuit Script that made them, or a newer one.",
+            page="migration",
         )
     if edited := sorted(name for name, checksum in applied.items() if checksums[name] != checksum):
         raise StartError(
             f"Migrations were edited after they were applied: {', '.join(edited)}.",
             cure="Undo the edit and write a new migration; in development, an empty database does too.",
+            page="migration",
         )
     return set(applied)
 

@@ -136,4 +136,5 @@ def _check(url: str) -> None:
         raise ConfigError(
             "DATABASE_URL is not a PostgreSQL address.",
             cure="It looks like postgresql://user:password@host:5432/database.",
+            page="database-unavailable",
         ) from None  # the cause would print the password

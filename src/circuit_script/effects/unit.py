@@ -44,7 +44,8 @@ class Send:
 class UnitOfWork:
     """Held writes and sends of one execution over the records ``ids`` of ``object``.
 
-    ``contacts`` are the contacts these records belong to, parallel to ``ids``.
+    ``contacts`` are the contacts these records belong to, parallel to ``ids``. Of the first ``settled`` records
+    nothing more can be held: a checkpoint has committed them.
     """
 
     object: str
@@ -52,6 +53,7 @@ class UnitOfWork:
     contacts: Sequence[str | None] = ()
     writes: list[Write] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
+    settled: int = 0
     _index: Mapping[tuple[str, str], int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,6 +69,7 @@ class UnitOfWork:
             raise RequestRefused(f"unknown operation {op!r}.")
         if "\0" in object_ or not 0 < len(object_.encode()) <= MAX_IDENTIFIER:
             raise RequestRefused(f"{object_[:80]!r} is no name of an object.")
+        self._must_be_open(owner)
         held = [self._held(op, object_, row, owner, place) for place, row in enumerate(rows)]
         self.writes += held
         return [each.id for each in held]
@@ -88,17 +91,27 @@ class UnitOfWork:
             owner = self._index.get((object_, identifier))
         if owner is None and "contactId" in fields:
             owner = self._index.get(("Contact", str(fields["contactId"])))
-        if owner is None and len(self.ids) == 1:
-            owner = 0
-        return Write(op, object_, identifier, fields, owner, fresh)
+        return Write(op, object_, identifier, fields, self._open(owner), fresh)
 
     def send(self, connector: str, operation: str, target: str, payload: Fields, owner: int | None) -> UUID:
         """Hold one message; returns its id, which is its idempotency key."""
-        if owner is None and len(self.ids) == 1:
-            owner = 0
-        held = Send(uuid7(), connector, operation, target, payload, owner)
+        self._must_be_open(owner)
+        held = Send(uuid7(), connector, operation, target, payload, self._open(owner))
         self.sends.append(held)
         return held.id
+
+    def _must_be_open(self, owner: int | None) -> None:
+        if owner is not None and owner < self.settled and len(self.ids) > 1:
+            raise RequestRefused(
+                "this record is settled: a checkpoint has committed its outcome.",
+                cure="Call context.checkpoint after the last thing that is done for it.",
+            )
+
+    def _open(self, owner: int | None) -> int | None:
+        """Whose an effect is: the only record's if there is one; nobody's when its record is settled."""
+        if owner is None and len(self.ids) == 1:
+            owner = 0
+        return None if owner is not None and owner < self.settled else owner
 
     @property
     def unattributed(self) -> bool:
@@ -114,6 +127,22 @@ class UnitOfWork:
             [each for each in self.writes if each.owner is not None and each.owner not in failed],
             [each for each in self.sends if each.owner is not None and each.owner not in failed],
         )
+
+    def departing(self, upto: int, failed: Collection[int]) -> tuple[list[Write], list[Send]]:
+        """What leaves at a checkpoint: effects of the records up to ``upto``, without those of the ``failed``."""
+        return (
+            [
+                each
+                for each in self.writes
+                if each.owner is not None and each.owner <= upto and each.owner not in failed
+            ],
+            [each for each in self.sends if each.owner is not None and each.owner <= upto and each.owner not in failed],
+        )
+
+    def forget(self, upto: int) -> None:
+        """Let go of what belongs to the records up to ``upto``: it is committed, or their failure's."""
+        self.writes = [each for each in self.writes if each.owner is None or each.owner > upto]
+        self.sends = [each for each in self.sends if each.owner is None or each.owner > upto]
 
     def overlay_rows(self, object_: str, ids: Sequence[str], rows: Sequence[Fields | None]) -> list[Fields | None]:
         """Stored rows, parallel to ``ids``, as they look with the pending writes laid over them."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -16,9 +16,10 @@ from circuit_script.clock import now
 from circuit_script.db.pool import Connection
 from circuit_script.errors import DatabaseUnavailable
 from circuit_script.events.backlog import Backlog, Pace, Queued
+from circuit_script.events.commit import Again
 from circuit_script.events.lanes import Lanes
 from circuit_script.events.reader import QueueReader
-from circuit_script.events.run import Again, Runner
+from circuit_script.events.run import Runner
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.execution.pool import Pool
 
@@ -78,6 +79,7 @@ class Dispatcher:
         self._reader = QueueReader()
         self._apart: deque[list[Queued]] = deque()
         self._running: dict[asyncio.Task[None], list[Queued]] = {}
+        self._elsewhere: set[asyncio.Task[None]] = set()  # those of them that finish in the pools of earlier releases
         self._isolating = 0
         self._rows_running = 0
         self._took: dict[str, float] = {}
@@ -98,6 +100,22 @@ class Dispatcher:
     def wake(self) -> None:
         """Something may have changed: a notification, a free child."""
         self._wake.set()
+
+    def switch(
+        self, *, pool: Pool, runner: Runner, handlers: Mapping[int, HandlerSpec]
+    ) -> frozenset[asyncio.Task[None]]:
+        """Start every execution from now on with these; the executions that still run with those before, as tasks.
+
+        Rows in memory whose handler is gone are retired when their turn comes.
+        """
+        self._pool, self._runner, self._handlers = pool, runner, _Handlers(handlers)
+        self.backlog.handlers = self._handlers
+        self._took.clear()  # the same name may be other code
+        waiting, self._apart = self._apart, deque()
+        self._set_apart(waiting)
+        self._elsewhere.update(self._running)
+        self._wake.set()
+        return frozenset(self._running)
 
     def stop(self) -> None:
         """Take nothing new; ``run`` returns when what runs has settled."""
@@ -237,10 +255,13 @@ class Dispatcher:
         """A tenant holds at most all children but one while another waits. Small batches of quick handlers are
         started ahead of a free child, so that they share what they read and their commits."""
         quick = self._took.get(spec.name, AHEAD_TOOK) < AHEAD_TOOK
-        ahead = quick and len(self._running) < AHEAD and self._rows_running < AHEAD_ROWS
-        if not ahead and len(self._running) >= self._pool.size:
+        here = len(self._running) - len(self._elsewhere)
+        ahead = quick and here < AHEAD and self._rows_running < AHEAD_ROWS
+        if not ahead and here >= self._pool.size:
             return False
-        mine = sum(1 for rows in self._running.values() if rows[0].tenant == tenant)
+        mine = sum(
+            1 for task, rows in self._running.items() if rows[0].tenant == tenant and task not in self._elsewhere
+        )
         return mine < max(1, self._pool.size - 1) or self.backlog.waiting_tenants() < 2
 
     def _start_executions(self) -> None:
@@ -251,13 +272,15 @@ class Dispatcher:
                 break
             self._apart.popleft()
             self._isolating += 1
-            self._begin(rows, self._runner.run(rows, spec, self._epochs(rows)), isolated=True)
+            self._begin(rows, self._work(rows), isolated=True)
         while rows := self.backlog.next_batch(time.monotonic(), self._pace, self._may_run):
-            handler, epochs = rows[0].handler, self._epochs(rows)
-            if handler in self._handlers:
-                self._begin(rows, self._runner.run(rows, self._handlers[handler], epochs))
-            else:
-                self._begin(rows, self._runner.retire(rows, epochs, RETIRED))
+            self._begin(rows, self._work(rows))
+
+    def _work(self, rows: list[Queued]) -> Awaitable[Again]:
+        handler, epochs = rows[0].handler, self._epochs(rows)
+        if handler in self._handlers:
+            return self._runner.run(rows, self._handlers[handler], epochs)
+        return self._runner.retire(rows, epochs, RETIRED)
 
     def _epochs(self, rows: Sequence[Queued]) -> dict[int, int]:
         return {row.lane: self._lanes.held[row.lane] for row in rows if row.lane in self._lanes.held}
@@ -270,6 +293,7 @@ class Dispatcher:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
+        self._elsewhere.discard(task)
         self._wake.set()
         if not task.cancelled() and task.exception() is not None:
             log.error("dispatch.bug", exc_info=task.exception())
@@ -294,7 +318,7 @@ class Dispatcher:
             self._took[spec.name] = max(moment - began, before + (moment - began - before) * 0.1)
         parts = [[rows[place] for place in part] for part in again.parts]
         kept = {id(row) for part in parts for row in part}
-        self._apart.extend(part for part in parts if part)
+        self._set_apart(part for part in parts if part)
         for row in rows:
             key = row.id, row.handler
             if id(row) in kept:
@@ -307,6 +331,12 @@ class Dispatcher:
                 self.backlog.done(row, moment)
         if again.fenced:
             self._beat_due = 0.0
+
+    def _set_apart(self, parts: Iterable[list[Queued]]) -> None:
+        """Parts of a batch that run by themselves; a release that came meanwhile may want them smaller."""
+        for rows in parts:
+            size = self._handlers[rows[0].handler].batch_size
+            self._apart.extend(rows[start : start + size] for start in range(0, len(rows), size))
 
     async def _rest(self, connection: Connection) -> None:
         """Wait for a reason to look again; say so to the gateways before a long sleep."""

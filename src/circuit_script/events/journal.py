@@ -23,15 +23,20 @@ class BatchJournal:
 
     def __init__(self, rows: Sequence[Queued], pool: Pool) -> None:
         self._rows = rows
+        self._rest = rows
         self._pool = pool
 
+    def forget(self, upto: int) -> None:
+        """The records up to here are settled: what is asked for the whole batch is asked for the others."""
+        self._rest = self._rows[upto + 1 :]
+
     def find(self, owner: int | None, key: bytes) -> bytes | None:
-        rows = self._rows if owner is None else (self._rows[owner],)
+        rows = self._rest if owner is None else (self._rows[owner],)
         return next((row.journal[key] for row in rows if key in row.journal), None)
 
     async def keep(self, owner: int | None, key: bytes, reply: bytes) -> None:
         if owner is None:
-            for row in self._rows:
+            for row in self._rest:
                 row.journal[key] = reply
             return
         row = self._rows[owner]

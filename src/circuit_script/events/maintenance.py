@@ -54,6 +54,7 @@ FORGET = {
     "seen": _forget("seen", "delivery < circuit.uuid_floor(now() - interval '7 days')", "delivery"),
     "latest": _forget("latest", "at < now() - interval '1 day'", "at"),
     "journal": SWEEP,
+    "idempotency": _forget("idempotency", "at < now() - interval '1 day'", "at"),
     "effects": _forget(
         "effects", "status = 'delivered' AND settled_at < now() - make_interval(days => %(days)s)", "settled_at"
     ),

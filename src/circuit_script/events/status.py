@@ -79,7 +79,7 @@ _RECENT = """
     FROM circuit.executions x LEFT JOIN circuit.handlers h ON h.id = x.handler
 """
 _LATEST = f"{_RECENT} ORDER BY x.id DESC LIMIT {SHOWN}"
-_TROUBLE = f"{_RECENT} WHERE x.status NOT IN ('succeeded', 'echo') ORDER BY x.id DESC LIMIT {SHOWN}"
+_TROUBLE = f"{_RECENT} WHERE x.status NOT IN ('succeeded', 'echo', 'cancelled') ORDER BY x.id DESC LIMIT {SHOWN}"
 _DEAD = f"""
     SELECT d.id, d.kind, d.tenant, h.name AS handler, d.record, d.attempts, left(d.reason, 500) AS reason, d.at
     FROM circuit.dead_letters d LEFT JOIN circuit.handlers h ON h.id = d.handler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from circuit_script.effects.settle import Settled
@@ -29,11 +29,21 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordEnd:
+    """How a record ended that did not succeed. ``after`` are the seconds until its next attempt, where the author
+    wants others than the policy; a ``cancelled`` one has none."""
+
+    reason: str
+    after: float | None = None
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """Every row has its end: failures map a row's index to its reason."""
+    """Every row has its end: failures map the index of a row that did not succeed to how it ended."""
 
     status: str
-    failures: Mapping[int, str]
+    failures: Mapping[int, RecordEnd]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +58,42 @@ def judge(outcome: Outcome, size: int, *, unattributed: bool, trust: bool = True
     """What an outcome means for a batch of ``size`` records.
 
     ``unattributed`` effects leave only if every record succeeded, so with them a partial success is split. Without
-    ``trust`` in suspects (they have been wrong or many already) a batch is halved.
+    ``trust`` in suspects (they have been wrong or many already) a batch is halved. A ``size`` of 0 is what checkpoints
+    have left of a batch.
     """
     match outcome:
         case Succeeded(errors=errors) if not errors:
             return Finished("succeeded", {})
-        case Succeeded(errors=errors) if unattributed and size > 1:
+        case Succeeded(errors=errors) if unattributed and len(errors) < size:
             return Split("partial", apart(errors, size))
-        case Succeeded(errors=errors):
-            return Finished("partial" if len(errors) < size else "failed", dict(errors))
-        case Failed(reason=reason) if size == 1:
-            return Finished("failed", {0: reason})
-        case Breached() if size == 1:
-            return Finished("breached", {0: outcome.reason})
+        case Succeeded(errors=errors, decided=decided):
+            ends = ends_of(errors, decided)
+            return Finished(status_of(ends.values(), size), ends)
+        case Failed(reason=reason) if size <= 1:
+            return Finished("failed", dict.fromkeys(range(size), RecordEnd(reason)))
+        case Breached() if size <= 1:
+            return Finished("breached", dict.fromkeys(range(size), RecordEnd(outcome.reason)))
         case Failed(suspect=suspect):
             return Split("failed", isolate(suspect if trust else None, size))
         case Breached(suspect=suspect):
             return Split("breached", isolate(suspect if trust else None, size))
+
+
+def ends_of(errors: Mapping[int, str], decided: Mapping[int, float | None]) -> dict[int, RecordEnd]:
+    """Errors with what the author decided of them: seconds until the next attempt, None for never."""
+    return {
+        place: RecordEnd(reason, decided.get(place), place in decided and decided[place] is None)
+        for place, reason in errors.items()
+    }
+
+
+def status_of(failures: Collection[RecordEnd], size: int) -> str:
+    """How an execution over ``size`` records ended that returned."""
+    if not failures:
+        return "succeeded"
+    if len(failures) < size:
+        return "partial"
+    return "cancelled" if all(end.cancelled for end in failures) else "failed"
 
 
 def apart(errors: Collection[int], size: int) -> list[list[int]]:
@@ -81,11 +110,17 @@ def isolate(suspect: int | None, size: int) -> list[list[int]]:
     return [list(range(middle)), list(range(middle, size))]
 
 
-def settle_row(row: Queued, failure: str | None, policy: RetryPolicy, now: datetime) -> Settled:
+def settle_row(row: Queued, failure: RecordEnd | None, policy: RetryPolicy, now: datetime) -> Settled:
     """The row's end, or its next attempt."""
     attempts = row.attempts + 1
-    status = "succeeded" if failure is None else "dead" if attempts >= policy.attempts else "retry"
-    return Settled(
+    match failure:
+        case None:
+            status = "succeeded"
+        case RecordEnd(cancelled=True):
+            status = "cancelled"
+        case _:
+            status = "dead" if attempts >= policy.attempts else "retry"
+    settled = Settled(
         id=row.id,
         handler=row.handler,
         lane=row.lane,
@@ -96,7 +131,13 @@ def settle_row(row: Queued, failure: str | None, policy: RetryPolicy, now: datet
         status=status,
         attempts=attempts,
         order_hash=row.order_hash,
-        reason=failure,
-        not_before=now + timedelta(seconds=policy.delay(attempts)) if status == "retry" else None,
-        held_until=(row.held_until or now + timedelta(seconds=policy.hold)) if status == "retry" else None,
+        reason=failure.reason if failure is not None else None,
+    )
+    if failure is None or status != "retry":
+        return settled
+    delay = policy.delay(attempts) if failure.after is None else failure.after
+    return replace(
+        settled,
+        not_before=now + timedelta(seconds=delay),
+        held_until=row.held_until or now + timedelta(seconds=policy.hold),
     )

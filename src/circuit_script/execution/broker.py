@@ -14,7 +14,7 @@ import msgspec
 
 from circuit_script.connectors.connector import CRM, Fields, Query
 from circuit_script.errors import DatabaseUnavailable, RequestRefused
-from circuit_script.execution.outcome import Work
+from circuit_script.execution.outcome import Work, bounded
 from circuit_script.governor import MB, LimitExceeded, Usage
 
 MAX_HEADERS = 100
@@ -44,8 +44,15 @@ class Journal(Protocol):
     async def keep(self, owner: int | None, key: bytes, reply: bytes) -> None: ...
 
 
+class Checkpoint(Protocol):
+    """Commits the records up to ``upto``, which have these errors and decisions. Raises RequestRefused."""
+
+    async def __call__(self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]) -> None: ...
+
+
 class ExecutionBroker:
-    """One execution's broker."""
+    """One execution's broker. Without a ``checkpoint`` those of the handler change nothing: all is committed at the
+    end."""
 
     def __init__(
         self,
@@ -58,6 +65,7 @@ class ExecutionBroker:
         knows: Callable[[str, str], bool],
         log: Callable[[dict[str, Any]], None],
         remaining: Callable[[], float],
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.usage = Usage()
         self._work = work
@@ -68,6 +76,7 @@ class ExecutionBroker:
         self._knows = knows
         self._log = log
         self._remaining = remaining
+        self._commit = checkpoint
         self._breach: LimitExceeded | None = None
         self._held_bytes = 0
         self.database_away = False
@@ -80,6 +89,7 @@ class ExecutionBroker:
             "http": self._http,
             "send": self._send,
             "connect": self._connect,
+            "checkpoint": self._checkpoint,
         }
 
     async def request(self, verb: str, arguments: dict[str, Any]) -> Any:
@@ -104,14 +114,26 @@ class ExecutionBroker:
             raise RequestRefused(f"{verb}: {type(error).__name__}: {error}.") from None
 
     def log(self, line: dict[str, Any]) -> None:
-        """Take one log line. Raises LimitExceeded when it is over the limit; the line is then dropped."""
+        """Take one log line; its record's place becomes the record's id.
+
+        Raises LimitExceeded when it is over the limit; the line is then dropped.
+        """
         size = len(str(line.get("message", ""))) + len(str(line.get("context") or ""))
         try:
             self._spend("log_bytes", size)
         except LimitExceeded as breach:
             self._breach = self._breach or breach
             raise
+        if line.get("record") is not None:
+            line["record"] = self._id_at(line["record"])
         self._log(line)
+
+    def _id_at(self, place: Any) -> str | None:
+        """The id of the record at this place, for whoever looks for what concerns one record."""
+        if not isinstance(place, int) or not 0 <= place < len(self._work.records):
+            return None
+        identifier = self._work.records[place].get("id")
+        return None if identifier is None else str(identifier)
 
     def _hold(self, value: Any) -> None:
         """Count what is held for the outcome: it waits in the worker's memory, and leaves in one statement."""
@@ -124,7 +146,7 @@ class ExecutionBroker:
         setattr(self.usage, limit, used)
         ceiling = getattr(self._work.limits, limit)
         if limit == "messages":
-            ceiling *= len(self._work.records)
+            ceiling *= max(1, len(self._work.records))
         if used > ceiling:
             raise LimitExceeded(limit, used, ceiling)
 
@@ -203,6 +225,16 @@ class ExecutionBroker:
         self._hold(asked["payload"])
         held = self._held.send(connector, str(asked["operation"]), target, asked["payload"], self._owner(asked))
         return {"id": str(held)}
+
+    async def _checkpoint(self, asked: dict[str, Any]) -> None:
+        size = len(self._work.records)
+        upto = asked["upto"]
+        if not isinstance(upto, int) or not 0 <= upto < size:
+            raise ValueError(f"there is no record {upto!r} in this batch")
+        errors = {int(place): str(reason) for place, reason in asked["errors"]}
+        decided = {int(place): bounded(after) for place, after in asked["decided"]}
+        if self._commit is not None:
+            await self._commit(upto, errors, decided)
 
     async def _connect(self, asked: dict[str, Any]) -> None:
         self._spend("callouts", 1)

@@ -13,15 +13,15 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
 from typing import Any, NoReturn, cast
 
-from circuit_script.execution import hooks
+from circuit_script.execution import answering, hooks
 from circuit_script.execution.context import Context, reason_of
+from circuit_script.execution.decisions import Decision
 from circuit_script.execution.handlers import Registry
-from circuit_script.execution.log import Printed
+from circuit_script.execution.log import Printed, heed_forgotten_awaits
 from circuit_script.execution.protocol import (
     CUT_OFF,
     NOBODY,
@@ -34,23 +34,25 @@ from circuit_script.execution.protocol import (
     Run,
     pack,
 )
-from circuit_script.execution.session import Session, Wire, active, clean, enter
+from circuit_script.execution.running import COURTESY, alarmed, on_alarm, out_of_time
+from circuit_script.execution.session import Session, Wire, clean, enter
 from circuit_script.governor import LimitExceeded
 
-COURTESY = 0.005  # seconds after the limit: the parent's verdict comes first
 TIDY = 0.1  # seconds that leftover tasks and threads have to end
 FASTEST_FORK = 0.0002  # seconds in which nobody starts a process and waits for it
 TIDY_TURNS = 3  # of what tasks leave behind when they are cancelled
 STACK = 1024 * 1024  # of a thread, unless the app sets one: 32 of them must fit under the ceiling of memory
-FOREVER = 1e8  # seconds; the alarm cannot take much more
 MAX_DETAIL = 8000
+THREADS = ("circuit", "AnyIO worker thread")  # of pools that end when the run does
+
+Apps = Mapping[str, answering.ASGIApp]  # by the name of the handler
 
 
-def serve(sock: socket.socket, memory: int, registry: Registry) -> NoReturn:
-    """Serve runs until the parent hangs up; then the process ends."""
+def serve(sock: socket.socket, memory: int, registry: Registry, apps: Apps) -> NoReturn:
+    """Serve runs until the parent hangs up; then the process ends. ``apps`` answer for endpoints."""
     code = 0
     try:
-        Child(Wire(sock), memory, registry).serve()
+        Child(Wire(sock), memory, registry, apps).serve()
     except EOFError:
         pass  # the parent hung up
     except OSError:
@@ -87,10 +89,11 @@ class Loop(asyncio.SelectorEventLoop):
 class Child:
     """One governed process. The loop is made here, after the fork."""
 
-    def __init__(self, wire: Wire, memory: int, registry: Registry) -> None:
+    def __init__(self, wire: Wire, memory: int, registry: Registry, apps: Apps) -> None:
         self._wire = wire
         self._word = memoryview(mmap.mmap(memory, SHARED)).cast("q")
         self._registry = registry
+        self._apps = apps
         self._pid = os.getpid()
         self._handlers: dict[str, Callable[[Context], Any]] = {}
         self._loop = Loop()
@@ -98,10 +101,11 @@ class Child:
         self._inside = False  # in the author's code
         self._executor: ThreadPoolExecutor | None = None
         sys.stdout, sys.stderr = Printed.stream("info"), Printed.stream("warning")
+        heed_forgotten_awaits()
         os.lseek(memory, SHARED, os.SEEK_SET)
         faulthandler.enable(memory)  # the parent reads there why a child crashed
         hooks.silence_forks(wire)
-        signal.signal(signal.SIGALRM, _on_alarm)
+        signal.signal(signal.SIGALRM, on_alarm)
         threading.stack_size(threading.stack_size() or STACK)
 
     def serve(self) -> None:
@@ -142,36 +146,54 @@ class Child:
     def _call(self, session: Session) -> Result:
         """Call the handler, whatever it does."""
         errors: dict[int, str] = {}
+        decided: dict[int, float | None] = {}
         try:
             context = Context(session, self._word)
-            errors = context.errors
-            self._handle(context, session)
+            errors, decided = context.errors, context.decided
+            refused = self._decide(context, session)
         except BaseException as error:
             result = _failure(error, errors, self._word[SUSPECT])
             session.unclean |= not self._inside  # the platform failed here, and might again
         else:
-            result = Result("returned", errors)
+            result = Result("returned", errors) if refused is None else Result("refused", reason=refused)
         session.unclean |= not self._as_before(session)
-        return Result(result.kind, result.errors, result.reason, result.detail, result.suspect, session.unclean)
+        return Result(
+            result.kind, result.errors, result.reason, result.detail, result.suspect, session.unclean, decided
+        )
 
-    def _handle(self, context: Context, session: Session) -> None:
-        wall_time = session.run.limits["wall_time"]
-        handler = self._handler(session.run.handler)
-        signal.setitimer(signal.ITIMER_REAL, min(wall_time + COURTESY, FOREVER))
+    def _decide(self, context: Context, session: Session) -> str | None:
+        """Call the handler, which may return or raise what shall become of its whole batch.
+
+        Returns why nothing that an endpoint wrote must count, if so.
+        """
         try:
+            answer = self._handle(context, session)
+        except Decision as decision:
+            answer = decision
+        if isinstance(answer, Decision):
+            context.decide(answer)
+        return answer if isinstance(answer, str) and session.run.request is not None else None
+
+    def _handle(self, context: Context, session: Session) -> Any:
+        """What the handler answers."""
+        if session.run.request is not None:
+            return self._wait_for(answering.answer(self._apps[session.run.handler], session), session)
+        handler = self._handler(session.run.handler)
+        with alarmed(session):
             self._inside = True
             answer = handler(context)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
         self._inside = False
-        if inspect.isawaitable(answer):
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(thread_name_prefix="circuit")
-                self._loop.set_default_executor(self._executor)
-            self._loop.made -= 1  # our own
-            self._loop.run_until_complete(self._awaited(answer, session, wall_time + COURTESY))
+        return self._wait_for(answer, session) if inspect.isawaitable(answer) else answer
 
-    async def _awaited(self, answer: Awaitable[Any], session: Session, seconds: float) -> None:
+    def _wait_for(self, answer: Awaitable[Any], session: Session) -> Any:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(thread_name_prefix="circuit")
+            self._loop.set_default_executor(self._executor)
+        self._loop.made -= 1  # our own
+        seconds = session.run.limits["wall_time"] + COURTESY - session.elapsed()
+        return self._loop.run_until_complete(self._awaited(answer, session, seconds))
+
+    async def _awaited(self, answer: Awaitable[Any], session: Session, seconds: float) -> Any:
         task = asyncio.current_task()
         assert task is not None
         expired = False
@@ -184,10 +206,10 @@ class Child:
         timer = self._loop.call_later(seconds, expire)
         self._inside = True
         try:
-            await answer
+            return await answer
         except asyncio.CancelledError:
             if expired:
-                raise _wall_time(session) from None
+                raise out_of_time(session) from None
             raise
         finally:
             timer.cancel()
@@ -228,7 +250,7 @@ class Child:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
             for thread in threading.enumerate():
-                if thread.name.startswith("circuit"):
+                if thread.name.startswith(THREADS):
                     thread.join(TIDY)
         return not left
 
@@ -272,13 +294,3 @@ def _flush(session: Session) -> None:
         lost = f"{session.dropped:,} bytes of output went over log_bytes and were dropped"
         session.reopen_log(len(lost) + 100)
         session.log({"level": "warning", "message": lost})
-
-
-def _on_alarm(_signal: int, _frame: FrameType | None) -> None:
-    if (session := active()) is not None:
-        raise _wall_time(session)
-
-
-def _wall_time(session: Session) -> LimitExceeded:
-    ceiling = session.run.limits["wall_time"]
-    return session.exceed(LimitExceeded("wall_time", session.elapsed(), ceiling))

@@ -13,6 +13,8 @@ from uuid import UUID
 
 import msgspec
 
+from circuit_script.execution.decisions import Decision
+from circuit_script.execution.outcome import HttpRequest
 from circuit_script.execution.protocol import NOBODY
 from circuit_script.execution.session import Session, active, clean, current_record
 
@@ -61,7 +63,7 @@ class Records(list[Record]):
 
 
 class Meter(msgspec.Struct, frozen=True):
-    """One limit: how much is used and how much there may be."""
+    """One limit: how much is ``used``, the ``ceiling``, and what is ``left``; times in seconds, sizes in bytes."""
 
     used: float
     ceiling: float
@@ -72,38 +74,93 @@ class Meter(msgspec.Struct, frozen=True):
 
 
 class Meters:
-    """The limits of the execution, as attributes: ``context.limits.callouts.left``.
+    """The limits of the execution: ``context.limits.callouts.left``.
 
-    Counts are as of the broker's latest answer; times are as of now.
+    Times are as of now; the rest is as of the broker's latest answer.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._cpu = time.process_time()
 
-    def __getattr__(self, name: str) -> Meter:
-        ceiling = self._session.run.limits.get(name)
-        if ceiling is None:
-            raise AttributeError(f"there is no limit {name!r}: there are {', '.join(self._session.run.limits)}.")
-        if name == "wall_time":
-            return Meter(time.monotonic() - self._session.started, ceiling)
-        if name == "cpu_time":
-            return Meter(time.process_time() - self._cpu, ceiling)
-        return Meter(self._session.used.get(name, 0), ceiling)
+    def _counted(self, name: str) -> Meter:
+        return Meter(self._session.used.get(name, 0), self._session.run.limits[name])
+
+    @property
+    def wall_time(self) -> Meter:
+        """Seconds since the handler was called."""
+        return Meter(time.monotonic() - self._session.started, self._session.run.limits["wall_time"])
+
+    @property
+    def cpu_time(self) -> Meter:
+        """Seconds of computing."""
+        return Meter(time.process_time() - self._cpu, self._session.run.limits["cpu_time"])
+
+    @property
+    def memory(self) -> Meter:
+        """Bytes, as the platform measured them last."""
+        return self._counted("memory")
+
+    @property
+    def callouts(self) -> Meter:
+        """Calls to the outside."""
+        return self._counted("callouts")
+
+    @property
+    def callout_bytes(self) -> Meter:
+        """The ceiling of one body, sent or received; ``used`` is always 0."""
+        return self._counted("callout_bytes")
+
+    @property
+    def db_queries(self) -> Meter:
+        """Reads of the CRM: ``CircuitDB.query`` and ``CircuitDB.get``."""
+        return self._counted("db_queries")
+
+    @property
+    def db_rows(self) -> Meter:
+        """Records that these reads returned."""
+        return self._counted("db_rows")
+
+    @property
+    def dml_statements(self) -> Meter:
+        """Calls of ``CircuitDB.insert``, ``update``, ``upsert`` and ``delete``."""
+        return self._counted("dml_statements")
+
+    @property
+    def dml_rows(self) -> Meter:
+        """Rows that these calls wrote."""
+        return self._counted("dml_rows")
+
+    @property
+    def messages(self) -> Meter:
+        """Messages to people or addresses; the limit counts for each record of the batch."""
+        meter = self._counted("messages")
+        return Meter(meter.used, meter.ceiling * max(1, len(self._session.run.records)))
+
+    @property
+    def log_bytes(self) -> Meter:
+        """Bytes of log lines and of what is printed."""
+        return self._counted("log_bytes")
 
 
 class Context:
-    """One call of a handler: a batch of records of one object, one event name and one tenant."""
+    """One call of a handler: a batch of records of one object, one event name and one tenant.
+
+    ``object`` and ``event_name`` are what the trigger names ("Contact", "afterInsert"); ``tenant`` is the customer
+    whose records these are; ``started_at`` is when the execution began, in seconds since 1970; ``new_records`` are the
+    1 to 200 records; ``limits`` tells what is left. ``errors`` maps the place of a record that failed to its reason.
+    """
 
     def __init__(self, session: Session, word: memoryview) -> None:
         run = session.run
-        self.object = run.object
-        self.event_name = run.event
-        self.tenant = run.tenant
-        self.started_at = run.started_at
-        self.new_records = Records(run.records, word)
-        self.limits = Meters(session)
+        self.object: str = run.object
+        self.event_name: str = run.event
+        self.tenant: str = run.tenant
+        self.started_at: float = run.started_at
+        self.new_records: Records = Records(run.records, word)
+        self.limits: Meters = Meters(session)
         self.errors: dict[int, str] = {}
+        self.decided: dict[int, float | None] = {}
         self._run = run
         self._word = word
         self._session = session
@@ -111,8 +168,13 @@ class Context:
 
     @property
     def execution_id(self) -> UUID:
-        """The id of this execution."""
+        """The id of this execution, by which its logs, usage and effects are found."""
         return UUID(self._run.execution)
+
+    @property
+    def request(self) -> HttpRequest | None:
+        """The HTTP request that an endpoint answers; None in a trigger."""
+        return self._run.request
 
     @cached_property
     def old_records(self) -> list[Record | None]:
@@ -122,7 +184,8 @@ class Context:
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
-        """The events as they arrived. Parallel to new_records."""
+        """What is known of each event, parallel to new_records: ``id``, ``delivery``, ``source``, ``vendor_id``,
+        ``received_at`` (seconds since 1970) and ``attempt`` (1 is the first)."""
         return msgspec.msgpack.decode(self._run.events, type=list[dict[str, Any]])
 
     @property
@@ -141,12 +204,45 @@ class Context:
         """``async with context.record(r):`` makes what is done inside r's own.
 
         An exception inside fails this record only; its effects do not leave, and the code after the block goes on.
+        ``Retry`` and ``Cancel`` raised inside decide about this record. In a plain ``def`` write ``with``.
         """
         return RecordScope(self, self._place(record), self._word, self._session)
 
     def add_error(self, record: Record, reason: object) -> None:
-        """Let this record fail with a reason; the others go on."""
-        self.errors.setdefault(self._place(record), clean(str(reason))[:MAX_REASON])
+        """Let this record fail with a reason, a ``Retry`` or a ``Cancel``; the others go on. The first one counts."""
+        self._fail(self._place(record), reason)
+
+    async def checkpoint(self, upto: Record) -> None:
+        """Commit outcome and effects of the records up to and including ``upto`` now.
+
+        What happens later (an exception, a limit, a crash, a retry) concerns only the records after it. Errors of the
+        records so far stand as they are; what belongs to no record waits for the end. From a plain ``def`` call
+        ``circuit_script.run(context.checkpoint(upto=record))``.
+
+        Raises RequestRefused when the database refuses what was written.
+        """
+        place = self._place(upto)
+        asked = {
+            "upto": place,
+            "errors": [[each, reason] for each, reason in self.errors.items() if each <= place],
+            "decided": [[each, after] for each, after in self.decided.items() if each <= place],
+        }
+        await self._session.request("checkpoint", asked, object)
+
+    def decide(self, decision: Decision) -> None:
+        """Let every record of the batch that has not failed yet end as the handler decided."""
+        if not self.new_records:
+            raise RuntimeError(f"{type(decision).__name__} is for records: a request is answered or fails.")
+        for place in range(len(self.new_records)):
+            self._fail(place, decision)
+
+    def _fail(self, place: int, reason: object) -> None:
+        if place in self.errors:
+            return
+        if isinstance(reason, Decision):
+            self.decided[place] = reason.after
+            reason = reason.reason
+        self.errors[place] = clean(str(reason))[:MAX_REASON]
 
     def _place(self, record: Record) -> int:
         place = getattr(record, "place", None)
@@ -178,10 +274,7 @@ class RecordScope:
         if error is not None and not isinstance(error, Exception):
             return False
         if error is not None:
-            reason = reason_of(error)
-            self._context.errors.setdefault(self._place, reason)
-            detail: Mapping[str, Any] = {"traceback": "".join(traceback.format_exception(error, limit=-8))[-4000:]}
-            self._session.log({"level": "error", "message": reason, "context": detail})
+            self._fail(error)
         if self._token is not None:
             current_record.reset(self._token)
         self._word[0] = self._before
@@ -194,6 +287,15 @@ class RecordScope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         return self.__exit__(kind, error, trace)
+
+    def _fail(self, error: Exception) -> None:
+        record = list.__getitem__(self._context.new_records, self._place)
+        if isinstance(error, Decision):
+            return self._context.add_error(record, error)
+        reason = reason_of(error)
+        self._context.add_error(record, reason)
+        detail: Mapping[str, Any] = {"traceback": "".join(traceback.format_exception(error, limit=-8))[-4000:]}
+        self._session.log({"level": "error", "message": reason, "context": detail})
 
 
 def reason_of(error: BaseException) -> str:

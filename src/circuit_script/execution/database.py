@@ -6,7 +6,7 @@ Reads leave at once; writes wait until the execution, or their record, has succe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from circuit_script.execution.context import Record
 from circuit_script.execution.session import current_record, session
@@ -16,20 +16,38 @@ Rows = Row | Iterable[Row]
 
 
 class CircuitDB:
-    """Reads and writes of one tenant's records. Each is a request to the broker, which counts it."""
+    """Reads and writes of one tenant's records. Each is a request to the broker, which counts it.
+
+    All of them raise RequestRefused for what cannot be done, and LimitExceeded when a limit is crossed. Reads show
+    what this execution wrote before. Writes are held: one belongs to the record of the ``context.record`` block
+    around it, or to the record of the batch whose id it writes, and leaves when that record has succeeded.
+    """
 
     @staticmethod
     async def query(
         object: str, where: Row | None = None, *, order_by: str | None = None, limit: int | None = None
     ) -> list[Record]:
-        """The records whose fields equal ``where``; ``order_by`` is a field, with "-" before it for falling."""
+        """The records whose fields equal ``where`` (or one of a list); at most ``limit``, 1,000 when it is None.
+
+        ``order_by`` is a field, with "-" before it for falling. Counts as one of ``db_queries``, its rows as
+        ``db_rows``.
+        """
         asked = {"object": object, "where": dict(where or {}), "order_by": order_by, "limit": limit}
         rows = await session().request("query", asked, list[dict[str, Any]])
         return [Record(row) for row in rows]
 
+    @overload
     @staticmethod
-    async def get(object: str, ids: str | Sequence[str]) -> Any:
-        """The record with this id, or None; for a list of ids a list, parallel to it."""
+    async def get(object: str, ids: str) -> Record | None: ...
+    @overload
+    @staticmethod
+    async def get(object: str, ids: list[str] | tuple[str, ...]) -> list[Record | None]: ...
+    @staticmethod
+    async def get(object: str, ids: str | Sequence[str]) -> Record | list[Record | None] | None:
+        """The record with this id, or None; for a list of ids a list, parallel to it, with None for what is not there.
+
+        Counts as one of ``db_queries``, its rows as ``db_rows``.
+        """
         one = isinstance(ids, str)
         rows = await session().request(
             "get", {"object": object, "ids": [ids] if one else list(ids)}, list[dict[str, Any] | None]
@@ -39,12 +57,15 @@ class CircuitDB:
 
     @staticmethod
     async def insert(object: str, rows: Rows) -> list[str]:
-        """Insert a row or rows; returns their ids, which later writes may use."""
+        """Insert a row or rows; returns their ids, which later writes may use. A row without an id is given one."""
         return await _write("insert", object, rows)
 
     @staticmethod
     async def update(object: str, rows: Rows) -> list[str]:
-        """Change the fields that are given, of the records named by ``id``."""
+        """Change the fields that are given, of the records named by ``id``; returns the ids.
+
+        Refused when there is no such record.
+        """
         return await _write("update", object, rows)
 
     @staticmethod
@@ -54,7 +75,7 @@ class CircuitDB:
 
     @staticmethod
     async def delete(object: str, ids: str | Iterable[str | Row]) -> list[str]:
-        """Delete the records with these ids (or the ids of these records)."""
+        """Delete the records with these ids (or the ids of these records); returns the ids."""
         each = [ids] if isinstance(ids, (str, Mapping)) else ids
         return await _write("delete", object, [one if isinstance(one, Mapping) else {"id": one} for one in each])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from sys import modules
@@ -15,6 +15,12 @@ from circuit_script.execution.outcome import EndpointSpec, HandlerSpec
 from circuit_script.governor import Limits
 
 EVENTS = ("afterInsert", "afterUpdate", "afterDelete", "afterUndelete")
+# What the sources bring of themselves; an app names others in circuit.toml.
+OBJECTS = (
+    "Appointment", "Association", "Call", "Campaign", "Contact", "Conversation", "Invoice", "LinkedInActivity",
+    "Location", "Message", "Note", "ObjectSchema", "Opportunity", "Order", "Price", "Product", "Record", "Relation",
+    "Review", "Task", "User",
+)  # fmt: skip
 MAX_BATCH = 200
 MAX_DOC = 4000
 
@@ -55,6 +61,12 @@ class Registry:
         """Take one ``@trigger``'s word. Raises AppError that names file, line and cure."""
         function = _must_be_function(function, "@trigger")
         place = Place.of(function)
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            place.refuse(
+                "it has a `yield`, so that calling it runs nothing.",
+                "Take the `yield` out: a trigger is called once and returns.",
+                page="handler-signature",
+            )
         routes = tuple((place.checked_object(object_), event) for event in place.checked_events(events))
         self._add(function, place, options, routes, None)
 
@@ -76,10 +88,15 @@ class Registry:
             place.refuse(
                 f"there is a handler {place.handler!r} already, at {known.spec.file}:{known.spec.line}.",
                 "Give one of them another name.",
+                page="duplicate-handler",
             )
         if known is not None:
             if endpoint is not None or known.spec.endpoint is not None:
-                place.refuse("it has two decorators, one of them of an endpoint.", "Make it one handler or two.")
+                place.refuse(
+                    "it has two decorators, one of them of an endpoint.",
+                    "Make it one handler or two.",
+                    page="duplicate-handler",
+                )
             options = place.merged(known.options, options)
             routes = tuple(dict.fromkeys((*routes, *known.spec.routes)))
         spec = HandlerSpec(
@@ -100,10 +117,20 @@ class Registry:
         """Every handler, by name."""
         return tuple(self._declared[name].spec for name in sorted(self._declared))
 
-    def check(self) -> None:
-        """See that the class of every method can be found. Raises AppError with file and line."""
+    def check(self, objects: Collection[str] = ()) -> None:
+        """What can be seen only when the whole app is imported: that each class can be found and made, each trigger
+        takes its context, and each object is known (``objects`` are the app's own). Raises AppError with file and line.
+        """
+        known = (*OBJECTS, *objects)
         for declared in self._declared.values():
-            _owner(declared.function, declared.spec.name)
+            if declared.spec.endpoint is not None and declared.spec.endpoint.kind == "web":
+                continue  # its web framework calls it; its name is a route's
+            place = Place.of(declared.function)
+            owner = _owner(declared.function, declared.spec.name)
+            if declared.spec.endpoint is None:
+                place.check_signature(declared.function, owner)
+            for object_, _ in declared.spec.routes:
+                place.check_known(object_, known)
 
     def callable(self, name: str) -> Callable[[Any], Any]:
         """The handler to call with a Context; a method is bound to a new instance of its class.
@@ -129,9 +156,11 @@ def trigger(
 ) -> Callable[[F], F]:
     """Call the function or method with a Context for ``events`` ("afterInsert", …) of ``object`` ("Contact", …).
 
-    Decorators stack: each adds its routes to the same handler. ``batch_size`` is at most 200; ``limits`` replaces
-    single limits ({"wall_time": 5}) or all of them (Limits(...)); ``share_child`` is the promise that the handler keeps
-    no state in globals, so that tenants may share a child; ``echoes`` starts it also for our own writes coming back.
+    The handler may be a plain ``def`` or an ``async def``; what it returns is ignored, unless it is a ``Retry`` or a
+    ``Cancel``. Decorators stack: each adds its routes to the same handler. ``batch_size`` is at most 200; ``limits``
+    replaces single limits ({"wall_time": 5}) or all of them (Limits(...)); ``share_child`` is the promise that the
+    handler keeps no state in globals, so that tenants may share a child; ``echoes`` starts it also for our own writes
+    coming back.
     """
     options = Options(batch_size, limits, share_child, echoes)
 
@@ -155,27 +184,55 @@ class Place:
         name = function.__qualname__.rpartition("<locals>.")[2]
         return cls(name, function.__code__.co_filename, function.__code__.co_firstlineno)
 
-    def refuse(self, wrong: str, cure: str) -> NoReturn:
-        raise AppError(f"{self.file}:{self.line}: {self.handler}: {wrong}", cure=cure)
+    def refuse(self, wrong: str, cure: str, page: str = "app-error") -> NoReturn:
+        raise AppError(f"{self.file}:{self.line}: {self.handler}: {wrong}", cure=cure, page=page)
 
     def checked_object(self, object_: Any) -> str:
         if not isinstance(object_, str) or not object_:
-            self.refuse(f"the object is {object_!r}.", 'Write its name, like "Contact".')
+            self.refuse(f"the object is {object_!r}.", 'Write its name, like "Contact".', page="unknown-object")
         return object_
+
+    def check_known(self, object_: str, known: Sequence[str]) -> None:
+        if object_ not in known:
+            self.refuse(
+                f"there is no object {object_!r}.",
+                f'{_nearest(object_, known)} One that your vendor has stands in circuit.toml: objects = ["{object_}"].',
+                page="unknown-object",
+            )
+
+    def check_signature(self, function: FunctionType, owner: Any) -> None:
+        """A trigger is called with one argument, its context; its class is made without any."""
+        name = function.__name__
+        bound = owner is not None and not isinstance(inspect.getattr_static(owner, name, None), staticmethod)
+        given = (None, None) if bound else (None,)
+        shown = f"{name}(self, context)" if bound else f"{name}(context)"
+        try:
+            inspect.signature(function, follow_wrapped=False).bind(*given)
+        except TypeError:
+            wrong = f"it is called with one argument, the context, but is declared as {name}{_parameters(function)}."
+            self.refuse(wrong, f"Declare it as `def {shown}` or `async def {shown}`.", page="handler-signature")
+        try:
+            if bound:
+                inspect.signature(owner).bind()
+        except TypeError:
+            wrong = f"its class {owner.__name__} cannot be made without arguments."
+            self.refuse(wrong, "Let its __init__ take nothing but self.", page="handler-signature")
+        except ValueError:
+            pass  # a class whose signature Python does not know
 
     def checked_events(self, events: Any) -> tuple[str, ...]:
         if not isinstance(events, (list, tuple, set, frozenset)) or not events:
-            self.refuse("it names no event.", f"Write a list of {', '.join(EVENTS)}.")
+            self.refuse("it names no event.", f"Write a list of {', '.join(EVENTS)}.", page="unknown-event")
         for event in events:
             if event not in EVENTS:
-                self.refuse(f"there is no event {event!r}.", _nearest(str(event), EVENTS))
+                self.refuse(f"there is no event {event!r}.", _nearest(str(event), EVENTS), page="unknown-event")
         return tuple(events)
 
     def checked_batch_size(self, size: Any) -> int:
         if size is None:
             return MAX_BATCH
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_BATCH:
-            self.refuse(f"batch_size is {size!r}.", f"Write a whole number from 1 to {MAX_BATCH}.")
+            self.refuse(f"batch_size is {size!r}.", f"Write a whole number from 1 to {MAX_BATCH}.", page="batch-size")
         return size
 
     def checked_limits(self, limits: Any, default: Limits) -> Limits:
@@ -184,15 +241,15 @@ class Place:
         if isinstance(limits, Limits):
             return limits
         if not isinstance(limits, Mapping):
-            self.refuse(f"limits is {limits!r}.", 'Write them like {"wall_time": 5}.')
+            self.refuse(f"limits is {limits!r}.", 'Write them like {"wall_time": 5}.', page="unknown-limit")
         names = [field.name for field in fields(Limits)]
         for name in limits:
             if name not in names:
-                self.refuse(f"there is no limit {name!r}.", _nearest(str(name), names))
+                self.refuse(f"there is no limit {name!r}.", _nearest(str(name), names), page="unknown-limit")
         try:
             return replace(default, **limits)
         except ConfigError as error:
-            self.refuse(error.detail, "Write a positive number.")
+            self.refuse(error.detail, "Write a positive number.", page="unknown-limit")
 
     def merged(self, first: Options, second: Options) -> Options:
         """The options of two decorators of one handler; each may be said once."""
@@ -213,7 +270,12 @@ def _must_be_function(function: Any, said: str) -> FunctionType:
     raise AppError(
         f"{caller.filename}:{caller.lineno}: {said} stands on {kind}, not on a function.",
         cure="Put it directly above a `def` or `async def`, below @staticmethod and @classmethod.",
+        page="handler-signature",
     )
+
+
+def _parameters(function: FunctionType) -> str:
+    return str(inspect.signature(function, follow_wrapped=False)).partition(" -> ")[0]
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
@@ -229,5 +291,7 @@ def _owner(function: FunctionType, name: str) -> Any:
     for part in path:
         found = getattr(found, part, None)
     if found is None:
-        Place.of(function).refuse("its class is hidden in a function.", "Put it at the top of its module.")
+        Place.of(function).refuse(
+            "its class is hidden in a function.", "Put it at the top of its module.", page="handler-signature"
+        )
     return found if path else None

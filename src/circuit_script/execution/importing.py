@@ -19,17 +19,25 @@ from circuit_script.errors import AppError
 
 def import_app(folder: Path, name: str) -> ModuleType:
     """Import the module or package ``name`` in ``folder``, with all submodules. Raises AppError with file and line."""
-    sys.path.insert(0, str(folder))
-    if not (folder / name.replace(".", "/")).is_dir() and not (folder / f"{name.replace('.', '/')}.py").exists():
+    if sys.path[0] != str(folder):
+        sys.path.insert(0, str(folder))
+    if not has_app(folder, name):
         raise AppError(
             f"there is no {name}.py and no folder {name}/ in {folder}.",
             cure='Make one, or set `app = "..."` in circuit.toml to the module that has your triggers.',
+            page="import-failed",
         )
     module = _imported(folder, name)
     for found in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{name}.", onerror=lambda _: None):
         if not found.name.endswith("__main__"):
             _imported(folder, found.name)
     return module
+
+
+def has_app(folder: Path, name: str) -> bool:
+    """Whether there is a module or package ``name`` in ``folder``."""
+    path = folder / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").exists()
 
 
 def warnings_after_import(ours: frozenset[int]) -> tuple[str, ...]:
@@ -69,7 +77,7 @@ def _imported(folder: Path, name: str) -> ModuleType:
     except BaseException as error:  # an app may even call sys.exit while it is imported
         where = _where(folder, error)
         said = f"{type(error).__name__}: {error}".strip().removesuffix(":")
-        raise AppError(f"{where}: {said}", cure=f"Mend {where} and start again.") from error
+        raise AppError(f"{where}: {said}", cure=f"Mend {where} and start again.", page="import-failed") from error
 
 
 def _where(folder: Path, error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING, Any, TextIO
 
 from circuit_script.execution.session import active
@@ -39,6 +40,28 @@ log = CircuitLog
 def _write(level: str, message: object, fields: dict[str, Any]) -> None:
     if (session := active()) is not None:
         session.log({"level": level, "message": str(message)[:MAX_LINE], "context": fields})
+
+
+def heed_forgotten_awaits() -> None:
+    """A coroutine that nobody awaited did nothing at all: an error in the execution's log, each time it happens."""
+    warnings.filterwarnings("always", message="coroutine .* was never awaited", category=RuntimeWarning)
+    shown = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if category is RuntimeWarning and str(message).endswith(" was never awaited"):
+            cure = "Write `await` before it. More: circuit-script explain not-awaited"
+            _write("error", f"{filename}:{lineno}: {message}: it did nothing. {cure}", {})
+        else:
+            shown(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
 
 
 class Printed(io.RawIOBase):

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.governor import Limits
 
 MAX_PACKET = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WebApp:
+    """The author's WSGI or ASGI app: where it is ("module:attr"), and what holds for its routes. Seconds."""
+
+    app: str
+    auth: str = "none"
+    deadline: float = 30.0
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -18,6 +29,8 @@ class Assignment(msgspec.Struct, frozen=True):
     folder: str
     app: str
     limits: Limits
+    web: WebApp | None = None
+    objects: tuple[str, ...] = ()
 
 
 class Fork(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -44,6 +57,7 @@ class Broken(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
     detail: str
     cure: str
+    page: str
 
 
 class Forked(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -67,7 +81,13 @@ class NotForked(msgspec.Struct, frozen=True, array_like=True, tag=6):
     reason: str
 
 
-FromZygote = Handler | Ready | Broken | Forked | Ended | NotForked
+class Document(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """A part of the OpenAPI document of the app's endpoints, in JSON; the parts come in order, before Ready."""
+
+    part: bytes
+
+
+FromZygote = Handler | Ready | Broken | Forked | Ended | NotForked | Document
 
 from_zygote: msgspec.msgpack.Decoder[FromZygote] = msgspec.msgpack.Decoder(FromZygote)
 to_zygote: msgspec.msgpack.Decoder[Fork] = msgspec.msgpack.Decoder(Fork)

@@ -11,14 +11,16 @@ from circuit_script.governor import Limits, Usage, amount
 
 Fields = dict[str, Any]
 
+LONGEST_RETRY = 30 * 86_400  # seconds that an author may put a record off
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointSpec:
     """How an endpoint is reached.
 
-    ``paths`` are regular expressions that match the whole path of a URL; ``deadline`` is in seconds from the request's
-    arrival; ``auth`` is "key" (an API key, which names the tenant) or "none"; ``kind`` is "endpoint" for ``@endpoint``
-    and "web" for a route of a WSGI or ASGI app.
+    ``paths`` are regular expressions that match the whole path of a URL, decoded; ``deadline`` is in seconds from the
+    request's arrival; ``auth`` is "key" (an API key, which names the tenant) or "none"; ``kind`` is "endpoint" for
+    ``@endpoint`` and "web" for a route of a WSGI or ASGI app.
     """
 
     methods: tuple[str, ...]
@@ -78,10 +80,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The handler returned. ``errors`` maps the index of a failed record to its reason."""
+    """The handler returned. ``errors`` maps the index of a failed record to its reason.
+
+    ``decided`` says of some of them what the author wants: the seconds until the next attempt, None for never.
+    ``discard``: an endpoint answered no (a status of 400 or more), so that nothing that it wrote may leave.
+    """
 
     usage: Usage
     errors: Mapping[int, str] = field(default_factory=dict)
+    decided: Mapping[int, float | None] = field(default_factory=dict)
+    discard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +122,8 @@ class Breached:
 
 
 Outcome = Succeeded | Failed | Breached
+
+
+def bounded(after: float | None) -> float | None:
+    """An author's delay within what one may be: a child can say anything. None is never."""
+    return None if after is None else min(max(0.0, after), float(LONGEST_RETRY))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from circuit_script.errors import AppError
 from circuit_script.execution.child_link import HOST_ENDED, MUTE, PATIENCE, STOPPED, ChildLink
+from circuit_script.execution.nursery import WebApp
 from circuit_script.execution.outcome import Failed, Outcome, Work
 from circuit_script.execution.run import Broker, Execution, Unsendable, frame_of
 from circuit_script.execution.zygote_link import Manifest, ZygoteLink
@@ -26,6 +27,10 @@ FORK_RETRY = 0.25
 ABANDONED = 10  # children that may be gone before they begin, in a row, for one batch
 LATE = 3  # children that may be late, in a row, before it is an alarm
 GOODBYE = 0.5  # seconds that processes have to end by themselves when the worker stops
+NOTHING_RUNS = (
+    "nothing runs: the process that had imported the app ended, and %s "
+    "Put the files back, or run what they are now: kill -HUP %d"
+)
 NEVER_BEGAN = "the processes that should have run it ended before they began"
 
 _logger = logging.getLogger(__name__)
@@ -45,7 +50,10 @@ class _Stopping(Exception):
 
 
 class Pool:
-    """Runs executions in at most ``size`` children at once; ``on_change`` is called when a place becomes free."""
+    """Runs executions in at most ``size`` children at once; ``on_change`` is called when a place becomes free.
+
+    ``express`` further places are for those that cannot wait behind the others: requests to endpoints.
+    """
 
     def __init__(
         self,
@@ -55,17 +63,23 @@ class Pool:
         size: int,
         on_change: Callable[[], None],
         limits: Limits | None = None,
+        express: int = 8,
+        web: WebApp | None = None,
+        objects: tuple[str, ...] = (),
     ) -> None:
         self._folder = app_folder
         self._app = app
         self.size = size
         self.on_change = on_change
         self._limits = limits or Limits()
+        self._web = web
+        self._objects = objects
         self._spares = max(1, size // 2)
         self._manifest: Manifest | None = None
         self._zygote: ZygoteLink | None = None
         self._places = asyncio.Semaphore(size)
-        self._running = 0
+        self._express_places = asyncio.Semaphore(express)
+        self._running = self._express = 0
         self._children: dict[int, ChildLink] = {}
         self._fresh: deque[ChildLink] = deque()
         self._parked: deque[ChildLink] = deque()  # the longest unused first
@@ -79,10 +93,14 @@ class Pool:
 
     async def start(self) -> Manifest:
         """Import the app and fork the first children. Raises AppError with file and line when the app is wrong."""
-        self._zygote = ZygoteLink(self._folder, self._app, self._limits, self)
+        self._zygote = self._new_zygote()
         self._manifest = await self._zygote.start()
+        self._spares += any(spec.endpoint is not None for spec in self._manifest.handlers)  # one for the express line
         self._top_up()
         return self._manifest
+
+    def _new_zygote(self) -> ZygoteLink:
+        return ZygoteLink(self._folder, self._app, self._limits, self, self._web, self._objects)
 
     async def stop(self) -> None:
         """End every process. What still runs ends as Failed."""
@@ -105,6 +123,11 @@ class Pool:
         self._zygote.hang_up(GOODBYE)
         await self._empty.wait()
 
+    def renew(self) -> None:
+        """End the children that wait for more work: what their globals hold goes with them."""
+        for child in list(self._parked):
+            child.kill()
+
     def idle(self, tenant: str, share: bool) -> bool:
         """Whether a batch of this tenant could begin now, or as soon as a child is forked."""
         return self._running < self.size and self._zygote is not None and not self._stopping
@@ -119,29 +142,48 @@ class Pool:
         ]
 
     @property
+    def busy(self) -> int:
+        """How many executions run."""
+        return self._running + self._express
+
+    @property
     def zygote_pid(self) -> int:
         """0 while there is none."""
         return self._zygote.pid if self._zygote is not None else 0
 
-    async def run(self, work: Work, broker: Broker) -> Outcome:
-        """Run one batch in a child and give the verdict. Never raises for anything that a handler does."""
+    async def run(self, work: Work, broker: Broker, *, express: bool = False) -> Outcome:
+        """Run one batch or request in a child and give the verdict. Never raises for anything that a handler does.
+
+        An ``express`` one takes one of the places beside, so that it waits for no batch. If cancelled, its child dies.
+        """
         try:
             frame = frame_of(work)
         except Unsendable as unsendable:
             return Failed(unsendable.reason, broker.usage, suspect=unsendable.suspect)
+        if express:
+            async with self._express_places:
+                self._express += 1
+                try:
+                    return await self._attempts(work, broker, frame)
+                finally:
+                    self._express -= 1
         async with self._places:
             self._running += 1
             try:
-                for _ in range(ABANDONED):
-                    outcome = await self._attempt(work, broker, frame)
-                    if outcome is not None:
-                        return outcome
-                return Failed(NEVER_BEGAN, broker.usage, blameless=True)
-            except _Stopping:
-                return Failed(STOPPED, broker.usage, blameless=True)
+                return await self._attempts(work, broker, frame)
             finally:
                 self._running -= 1
                 self.on_change()
+
+    async def _attempts(self, work: Work, broker: Broker, frame: bytearray) -> Outcome:
+        try:
+            for _ in range(ABANDONED):
+                outcome = await self._attempt(work, broker, frame)
+                if outcome is not None:
+                    return outcome
+            return Failed(NEVER_BEGAN, broker.usage, blameless=True)
+        except _Stopping:
+            return Failed(STOPPED, broker.usage, blameless=True)
 
     async def _attempt(self, work: Work, broker: Broker, frame: bytearray) -> Outcome | None:
         child = await self._child_for((None if work.share_child else work.tenant, work.limits.memory))
@@ -275,17 +317,20 @@ class Pool:
 
     async def _raise_again(self, before: Manifest) -> None:
         """Start another zygote, until one has the same app."""
-        pause = FIRST_RESTART
+        pause, said = FIRST_RESTART, ""
         while True:
-            zygote = ZygoteLink(self._folder, self._app, self._limits, self)
+            zygote = self._new_zygote()
             try:
                 after = await zygote.start()
                 if (after.handlers, after.fingerprint) == (before.handlers, before.fingerprint):
                     break
                 zygote.kill()
-                _logger.error("the app changed on disk while it ran: restart the worker, or put the files back")
+                wrong = "its files have changed on disk: they are no longer those of the release that ran."
             except AppError as error:
-                _logger.error("the app cannot be loaded again: %s", error)
+                wrong = str(error)
+            if wrong != said:
+                said = wrong
+                _logger.error(NOTHING_RUNS, wrong, os.getpid())
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_RESTART)
         self._zygote = zygote

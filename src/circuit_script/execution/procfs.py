@@ -35,6 +35,15 @@ def children_of(pid: int) -> list[int]:
         return []
 
 
+def parent_of(pid: int) -> int:
+    """The process that this one was forked by, or that took it over; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[STAT_PPID])
+    except OSError:
+        return 0
+
+
 def descendants_of(pid: int, most: int = sys.maxsize) -> list[int]:
     """The processes below this one that are not orphans; no further ones are looked for once there are ``most``."""
     found = children_of(pid)

@@ -85,8 +85,10 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True, tag=4):
 class Result(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """How the handler ended, as the child sees it.
 
-    ``kind`` is "returned", "raised", "memory" (a MemoryError that nobody handled), "limit" (LimitExceeded) or "left"
-    (SystemExit and its kin). ``unclean`` says that processes were started, so this child must not be used again.
+    ``kind`` is "returned", "refused" (an endpoint answered no, so that its effects do not count), "raised", "memory" (a
+    MemoryError that nobody handled), "limit" (LimitExceeded) or "left" (SystemExit and its kin). ``unclean`` says that
+    processes were started, so this child must not be used again.
+    ``decided`` maps some of ``errors`` to the seconds until their next attempt, None for never.
     """
 
     kind: str
@@ -95,6 +97,7 @@ class Result(msgspec.Struct, frozen=True, array_like=True, tag=5):
     detail: str = ""
     suspect: int | None = None
     unclean: bool = False
+    decided: dict[int, float | None] = {}
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True, tag=6):

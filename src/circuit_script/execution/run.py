@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
 
 from circuit_script.errors import RequestRefused
+from circuit_script.execution.answer import Answer, Answered
 from circuit_script.execution.child_link import CLOSED, GARBAGE, HOST_ENDED, STOPPED, ChildLink
-from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work
-from circuit_script.execution.protocol import LogLine, Reply, Request, Result, Run, ToParent, pack, packed
+from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work, bounded
+from circuit_script.execution.protocol import (
+    Chunk,
+    Head,
+    LogLine,
+    ProtocolError,
+    Reply,
+    Request,
+    Result,
+    Run,
+    ToParent,
+    pack,
+    packed,
+)
 from circuit_script.execution.watch import Watch
 from circuit_script.governor import LimitExceeded, Limits, Usage
 
@@ -25,7 +39,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Broker(Protocol):
-    """What answers a child's requests; one for each execution."""
+    """What answers a child's requests; one for each execution. With a request as its work it is Answered, too."""
 
     usage: Usage
 
@@ -61,6 +75,7 @@ class Execution:
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[Outcome | None] = self._loop.create_future()
         self._requests: set[asyncio.Task[None]] = set()
+        self._answer = _answer_of(work, broker)
         self._breach: LimitExceeded | None = None
         self._suspect: int | None = None
         self._log_bytes = 0
@@ -99,6 +114,8 @@ class Execution:
                 self._log(line)
             case Result():
                 self._on_result(message)
+            case Head() | Chunk():
+                self._on_answer(message)
             case _:
                 self._child.kill(GARBAGE)
 
@@ -114,6 +131,26 @@ class Execution:
             return self._end(self._breached(crossed))
         self._end(Failed(why, usage, detail, self._suspected(), blameless=why in (HOST_ENDED, STOPPED)))
 
+    def _on_answer(self, part: Head | Chunk) -> None:
+        if self._breach is not None:
+            return
+        try:
+            if self._answer is None:
+                raise ProtocolError("an answer to nothing")
+            self._answer.take(part)
+        except LimitExceeded as breach:
+            self._on_verdict(breach)
+        except ProtocolError as error:
+            self._give_up(f"{GARBAGE} ({error})")
+        except Exception:
+            _logger.exception("the answer of execution %s is lost", self._work.execution)
+            self._give_up("the platform could not take the answer")
+
+    def _give_up(self, why: str) -> None:
+        """Whatever the child says from here on does not count."""
+        self._child.kill(why)
+        self._end(Failed(why, self._broker.usage))
+
     def _on_result(self, result: Result) -> None:
         usage = self._broker.usage
         crossed = self._watch.settle(usage, closely=result.unclean)
@@ -128,8 +165,12 @@ class Execution:
         size = len(self._work.records)
         suspect = self._within(result.suspect)
         match result.kind:
+            case "returned" | "refused" if self._answer is not None:
+                if not self._answer.status:
+                    return Failed(f"{GARBAGE} (no answer)", usage)
+                return Succeeded(usage, discard=result.kind == "refused" or self._answer.status >= 400)
             case "returned" if all(0 <= place < size for place in result.errors):
-                return Succeeded(usage, result.errors)
+                return Succeeded(usage, result.errors, _decisions(result.decided, result.errors))
             case "memory":
                 ceiling = self._work.limits.memory
                 usage.memory = max(usage.memory, ceiling)  # the kernel refused what would have been more
@@ -146,7 +187,7 @@ class Execution:
         self._breach = breach
         self._suspect = self._suspected()
         self._watch.stop()
-        if breach.limit == "log_bytes":
+        if breach.limit in ("log_bytes", "answer_bytes"):
             self._child.ignore()
         patience = 0.0 if breach.limit in ("memory", "processes") else KILL_AFTER
         self._kill_timer = self._loop.call_later(patience, self._child.kill)
@@ -191,9 +232,9 @@ class Execution:
         except Exception as error:
             _logger.exception("request %s of execution %s failed", request.verb, self._work.execution)
             reply = Reply(request.id, refused=f"the platform could not answer: {type(error).__name__}.")
-        self._answer(reply)
+        self._reply(reply)
 
-    def _answer(self, reply: Reply) -> None:
+    def _reply(self, reply: Reply) -> None:
         try:
             frame = pack(reply)
         except Exception as error:  # msgspec raises many kinds for what it cannot carry
@@ -226,6 +267,18 @@ class Execution:
             _logger.exception("log line of execution %s lost", self._work.execution)
 
 
+def _answer_of(work: Work, broker: Broker) -> Answer | None:
+    if work.request is None:
+        return None
+    if not isinstance(broker, Answered):
+        raise TypeError("the broker of a request takes its answer: it has on_head and on_chunk")
+    return Answer(broker)
+
+
+def _decisions(decided: Mapping[int, float | None], errors: Mapping[int, str]) -> dict[int, float | None]:
+    return {place: bounded(after) for place, after in decided.items() if place in errors}
+
+
 @lru_cache
 def _ceilings(limits: Limits) -> dict[str, float]:
     return limits.as_dict()
@@ -243,6 +296,7 @@ def _run(work: Work, part: slice) -> Run:
         events=packed(work.events[part]),
         limits=_ceilings(work.limits),
         started_at=work.started_at,
+        request=work.request,
     )
 
 

@@ -17,7 +17,9 @@ import msgspec
 
 from circuit_script.errors import RequestRefused
 from circuit_script.execution.protocol import (
+    Chunk,
     Frames,
+    Head,
     LogLine,
     ProtocolError,
     Reply,
@@ -108,23 +110,26 @@ class Session:
         self.unclean = False
         self.context: Any = None
         self._wire = wire
-        self._loop = loop
+        self.loop = loop
         self._pid = os.getpid()
         self._numbers = itertools.count(1)  # threads draw from it, too
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._waiting: dict[int, tuple[asyncio.Future[Reply], int]] = {}  # with the thread of its loop
         self._arrived: dict[int, Reply] = {}
-        self._listening = False
+        self._listening: set[asyncio.AbstractEventLoop] = set()
+        self._over = False
         self._log_left = int(run.limits["log_bytes"]) * 2  # the broker must see that the limit is crossed
         self.dropped = 0
 
     async def request(self, verb: str, arguments: dict[str, Any], kind: type[T]) -> T:
         """Ask the broker and wait. Raises RequestRefused or LimitExceeded, the latter for ever after the first."""
         self._must_be_allowed()
-        if not self._listening:
-            self._loop.add_reader(self._wire.fileno(), self._on_readable)
-            self._listening = True
+        loop = asyncio.get_running_loop()  # not always the child's: `run` and threads have their own
+        if loop not in self._listening:
+            loop.add_reader(self._wire.fileno(), self._on_readable)
+            self._listening.add(loop)
         number = next(self._numbers)
-        future = self._waiting[number] = self._loop.create_future()  # before another thread can read the reply
+        future: asyncio.Future[Reply] = loop.create_future()
+        self._waiting[number] = future, threading.get_ident()  # before another thread can read the reply
         try:
             self._send(number, verb, arguments)
             reply = await future
@@ -154,12 +159,21 @@ class Session:
         with suppress(OSError):
             self._wire.send(frame)
 
+    def say(self, part: Head | Chunk) -> None:
+        """Send a part of an endpoint's answer. Raises OSError when the socket is gone."""
+        if os.getpid() != self._pid:
+            raise OSError("a process that the handler forked cannot answer")
+        self._wire.send(pack(part))
+
     def finish(self) -> None:
         """Stop listening: the execution is over."""
-        if self._listening:
-            self._loop.remove_reader(self._wire.fileno())
-        for future in self._waiting.values():
-            future.cancel()
+        self._over = True
+        for loop in self._listening:
+            if not loop.is_running():
+                loop.remove_reader(self._wire.fileno())  # a closed one has none any more
+        for future, thread in self._waiting.values():
+            if thread == threading.get_ident():
+                future.cancel()
 
     def elapsed(self) -> float:
         """Seconds since the run began."""
@@ -188,7 +202,7 @@ class Session:
         self._wire.send(frame)
 
     def _on_readable(self) -> None:
-        if not self._wire.reading.acquire(blocking=False):
+        if self._over or not self._wire.reading.acquire(blocking=False):
             return  # another thread reads, and hands over what is ours
         try:
             self._take(self._wire.receive(wait=False))
@@ -196,16 +210,19 @@ class Session:
             self._wire.reading.release()
 
     def _take(self, messages: list[Run | Reply]) -> None:
-        here = threading.get_ident() == threading.main_thread().ident
+        here = threading.get_ident()
         for reply in messages:
             if not isinstance(reply, Reply):
                 raise ProtocolError("a new run before the end of this one")
-            if (future := self._waiting.get(reply.id)) is None:
+            if (found := self._waiting.get(reply.id)) is None:
                 self._arrived[reply.id] = reply
-            elif here:
+                continue
+            future, thread = found
+            if thread == here:
                 _settle(future, reply)
             else:
-                self._loop.call_soon_threadsafe(_settle, future, reply)
+                with suppress(RuntimeError):  # its loop is closed
+                    future.get_loop().call_soon_threadsafe(_settle, future, reply)
 
     def _value(self, reply: Reply, kind: type[T]) -> T:
         if reply.used:

@@ -16,12 +16,13 @@ from typing import NoReturn
 import msgspec
 
 from circuit_script.errors import AppError
-from circuit_script.execution import child, hardening, hooks, importing
+from circuit_script.execution import checks, child, endpoints, hardening, hooks, importing
 from circuit_script.execution.handlers import registry
 from circuit_script.execution.nursery import (
     MAX_PACKET,
     Assignment,
     Broken,
+    Document,
     Ended,
     Forked,
     FromZygote,
@@ -33,6 +34,8 @@ from circuit_script.execution.nursery import (
 )
 from circuit_script.execution.procfs import children_of
 
+USUAL_APP = "app"  # who has a web app may have no other
+PART = MAX_PACKET // 2  # bytes of the document in one packet
 SWEEP = 1.0  # seconds between looks for orphans whose end nobody tells us
 
 
@@ -64,13 +67,14 @@ class Zygote:
         """Raises SystemExit when the app does not import."""
         registry.limits = self._assignment.limits
         try:
-            importing.import_app(Path(self._assignment.folder), self._assignment.app)
-            registry.check()
+            apps, document = self._load()
         except AppError as error:
-            self._say(Broken(error.detail[:8000], error.cure[:2000]))
+            self._say(Broken(error.detail[:8000], error.cure[:2000], error.page))
             raise SystemExit(1) from None
         for spec in registry.specs():
             self._say(Handler(spec))
+        for start in range(0, len(document), PART):
+            self._say(Document(document[start : start + PART]))
         ours = frozenset({self._control.fileno(), self._woken.fileno(), self._waker.fileno()})
         warnings = importing.warnings_after_import(ours)
         self._own = frozenset(children_of(self._pid))
@@ -83,11 +87,33 @@ class Zygote:
         gc.set_threshold(10_000, 20, 20)  # a batch of 200 records makes thousands of dicts, and no cycles
         self._say(Ready(warnings, importing.fingerprint(Path(self._assignment.folder))))
         try:
-            self._obey()
+            self._obey(apps)
         finally:
             os._exit(0)  # the worker hung up; an interpreter that shuts down would run the app's exit handlers
 
-    def _obey(self) -> NoReturn:
+    def _load(self) -> tuple[child.Apps, bytes]:
+        """Import what the author wrote: the apps that answer for its endpoints, and their OpenAPI document.
+
+        FastAPI is imported for endpoints only: most apps have none, and it takes its time. Raises AppError.
+        """
+        folder, web = Path(self._assignment.folder), self._assignment.web
+        if web is None or self._assignment.app != USUAL_APP or importing.has_app(folder, USUAL_APP):
+            importing.import_app(folder, self._assignment.app)
+        apps: child.Apps = {}
+        document = b""
+        if endpoints.routes:
+            from circuit_script.execution import endpoint_app
+
+            apps, document = endpoint_app.build(registry, folder.name)
+        if web is not None:
+            from circuit_script.execution.web import load_web
+
+            apps = {**apps, **load_web(folder, web, registry)}
+        registry.check(self._assignment.objects)
+        checks.check_awaits(folder)
+        return apps, document
+
+    def _obey(self, apps: child.Apps) -> NoReturn:
         watched = select.poll()
         watched.register(self._control, select.POLLIN)
         watched.register(self._woken, select.POLLIN)
@@ -95,7 +121,7 @@ class Zygote:
         while True:
             for descriptor, _ in watched.poll(SWEEP * 1000):
                 if descriptor == self._control.fileno():
-                    self._on_order()
+                    self._on_order(apps)
                 else:
                     with suppress(BlockingIOError):
                         self._woken.recv(4096)
@@ -104,7 +130,7 @@ class Zygote:
                 self._kill_orphans()
                 swept = time.monotonic()
 
-    def _on_order(self) -> None:
+    def _on_order(self, apps: child.Apps) -> None:
         packet, descriptors, _, _ = socket.recv_fds(self._control, MAX_PACKET, 2, socket.MSG_CMSG_CLOEXEC)
         if not packet:
             raise EOFError
@@ -116,7 +142,7 @@ class Zygote:
             self._say(NotForked(order.number, str(error)))
         else:
             if pid == 0:
-                self._become_child(sock, memory)
+                self._become_child(sock, memory, apps)
             self._children.add(pid)
             pidfd = os.pidfd_open(pid)
             socket.send_fds(self._control, [encode(Forked(order.number, pid))], [pidfd])
@@ -124,7 +150,7 @@ class Zygote:
         os.close(sock)
         os.close(memory)
 
-    def _become_child(self, sock: int, memory: int) -> NoReturn:
+    def _become_child(self, sock: int, memory: int, apps: child.Apps) -> NoReturn:
         try:
             hardening.die_with_parent(self._pid)
             os.setpgid(0, 0)
@@ -136,7 +162,7 @@ class Zygote:
             for standard in (0, 1, 2):
                 os.dup2(nowhere, standard)
             os.close(nowhere)
-            child.serve(socket.socket(fileno=sock), memory, registry)
+            child.serve(socket.socket(fileno=sock), memory, registry, apps)
         finally:
             os._exit(70)
 

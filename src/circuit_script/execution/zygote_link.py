@@ -21,6 +21,7 @@ from circuit_script.execution.nursery import (
     MAX_PACKET,
     Assignment,
     Broken,
+    Document,
     Ended,
     Fork,
     Forked,
@@ -28,6 +29,7 @@ from circuit_script.execution.nursery import (
     Handler,
     NotForked,
     Ready,
+    WebApp,
     encode,
     from_zygote,
 )
@@ -39,11 +41,15 @@ IMPORT_PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the app declares, and what was noticed while it was imported."""
+    """What the app declares, and what was noticed while it was imported.
+
+    ``openapi`` is the JSON document of its endpoints, empty when there are none.
+    """
 
     handlers: tuple[HandlerSpec, ...]
     warnings: tuple[str, ...]
     fingerprint: str = ""
+    openapi: bytes = b""
 
 
 class Parent(Protocol):
@@ -61,14 +67,25 @@ class Parent(Protocol):
 class ZygoteLink:
     """One zygote process."""
 
-    def __init__(self, folder: Path, app: str, limits: Limits, parent: Parent) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        app: str,
+        limits: Limits,
+        parent: Parent,
+        web: WebApp | None = None,
+        objects: tuple[str, ...] = (),
+    ) -> None:
+        self._objects = objects
         self._folder = folder.resolve()
         self._app = app
         self._limits = limits
+        self._web = web
         self._parent = parent
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[Manifest] = self._loop.create_future()
         self._handlers: list[HandlerSpec] = []
+        self._openapi = b""
         self._killing: asyncio.TimerHandle | None = None
         self.pid = 0
 
@@ -88,6 +105,7 @@ class ZygoteLink:
             raise AppError(
                 f"importing {self._app!r} takes longer than {IMPORT_PATIENCE:g} s.",
                 cure="Move slow work from the top of its modules into the handlers.",
+                page="import-failed",
             ) from None
         except BaseException:
             self._ready.cancel()
@@ -97,7 +115,9 @@ class ZygoteLink:
                 self.kill()
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        assignment = Assignment(theirs.fileno(), os.getpid(), str(self._folder), self._app, self._limits)
+        assignment = Assignment(
+            theirs.fileno(), os.getpid(), str(self._folder), self._app, self._limits, self._web, self._objects
+        )
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "circuit_script.execution.zygote", msgspec.json.encode(assignment)],
             stdin=subprocess.DEVNULL,
@@ -142,12 +162,14 @@ class ZygoteLink:
         match word:
             case Handler(spec):
                 self._handlers.append(spec)
+            case Document(part):
+                self._openapi += part
             case Ready(warnings, fingerprint):
                 if not self._ready.done():
-                    self._ready.set_result(Manifest(tuple(self._handlers), warnings, fingerprint))
-            case Broken(detail, cure):
+                    self._ready.set_result(Manifest(tuple(self._handlers), warnings, fingerprint, self._openapi))
+            case Broken(detail, cure, page):
                 if not self._ready.done():
-                    self._ready.set_exception(AppError(detail, cure=cure))
+                    self._ready.set_exception(AppError(detail, cure=cure, page=page))
             case Forked(number, pid):
                 self._parent.on_forked(number, pid, descriptors[0])
             case NotForked(number, reason):
@@ -170,6 +192,7 @@ class ZygoteLink:
                 AppError(
                     f"importing {self._app!r} ended its process with code {code}.",
                     cure="Look for os._exit or a crash at the top of its modules.",
+                    page="import-failed",
                 )
             )
         self._parent.on_zygote_death(self)

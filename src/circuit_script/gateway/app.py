@@ -6,15 +6,21 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
+from circuit_script import problems
+from circuit_script.endpoints.client import Link
 from circuit_script.events.intake import Intake
 from circuit_script.events.status import StatusReader
-from circuit_script.gateway import problems
+from circuit_script.gateway.calls import Endpoints
+from circuit_script.gateway.openapi import document
 from circuit_script.gateway.status import status_routes
 from circuit_script.gateway.webhooks import PREFIX, Receive, Scope, Send, Webhooks
+from circuit_script.pages import page_text
 
 log = logging.getLogger(__name__)
 
@@ -22,26 +28,57 @@ log = logging.getLogger(__name__)
 class Gateway:
     """The ASGI application."""
 
-    def __init__(self, *, intake: Intake, status: StatusReader, max_body: int) -> None:
+    def __init__(
+        self, *, intake: Intake, status: StatusReader, max_body: int, endpoints: Endpoints, link: Link
+    ) -> None:
+        self._sources = intake.sources
         self._webhooks = Webhooks(intake, max_body)
-        self._others = _others(intake, status)
+        self._endpoints = endpoints
+        self._others = _others(intake, status, link)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
-            await self._webhooks(scope, receive, send)
-        else:
-            await self._others(scope, receive, send)
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path.startswith(PREFIX) and path[len(PREFIX) :].partition("/")[0] in self._sources:
+                return await self._webhooks(scope, receive, send)
+            if not self._is_own(scope) and self._endpoints.find(scope):
+                return await self._endpoints(scope, receive, send)
+            if path.startswith(PREFIX):
+                return await self._webhooks(scope, receive, send)  # which refuses and counts it
+        await self._others(scope, receive, send)
+
+    def _is_own(self, scope: Scope) -> bool:
+        """Whether the path is the gateway's own. An app's web routes may have the page at ``/``."""
+        if scope["path"] == "/":
+            return False
+        return any(route.matches(scope)[0] is not Match.NONE for route in self._others.routes)
 
 
-def _others(intake: Intake, status: StatusReader) -> FastAPI:
+def _others(intake: Intake, status: StatusReader, link: Link) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with intake:
             yield
 
     # The documentation pages load scripts from elsewhere; the schema itself is served.
-    app = FastAPI(title="Circuit Script", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Circuit Script", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None,
+        redirect_slashes=False,
+    )  # fmt: skip
     app.include_router(status_routes(status))
+    sources = [(name, source.has_accounts) for name, source in intake.sources.items()]
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        body = msgspec.json.encode(document(app.openapi(), sources, link.news))
+        return Response(body, media_type="application/json", headers={"cache-control": "no-cache"})
+
+    @app.get(problems.PREFIX + "{page}", include_in_schema=False)
+    async def problem_page(page: str) -> Response:
+        text = page_text(page)
+        if text is None:
+            raise HTTPException(404, "There is no such page.")
+        return Response(text, media_type="text/markdown; charset=utf-8")
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:

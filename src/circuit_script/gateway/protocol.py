@@ -10,12 +10,13 @@ from typing import Any
 from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from circuit_script.gateway import problems
+from circuit_script import problems
 
 MAX_HEAD = 64 * 1024  # bytes of request line, headers and trailers
 MAX_HEADERS = 200  # each costs many times its bytes
 MAX_SECONDS = 30.0  # from the first byte of a request to its last
 MAX_CONNECTIONS = 900  # below the 1,024 files that a process usually may open
+ABORT = "circuit.abort"  # in a request's scope: ends its connection at once
 SURPLUS_SECONDS = 1.0  # in which a connection too many may ask, to be told to come later
 
 
@@ -123,6 +124,7 @@ class Protocol(HttpToolsProtocol):
         self._in_trailers = False
         self._head = 0
         super().on_message_begin()
+        self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]  # ours alone
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
+import psycopg
 import uvicorn
 
 from circuit_script.config import Settings
-from circuit_script.db.pool import open_connection, open_pool
+from circuit_script.db.pool import Pool, open_connection, open_pool, unavailable
+from circuit_script.endpoints.address import socket_path
+from circuit_script.endpoints.client import Link
 from circuit_script.errors import StartError
 from circuit_script.events.bell import Bell
 from circuit_script.events.intake import Intake
@@ -21,11 +25,17 @@ from circuit_script.events.ledger import Ledger
 from circuit_script.events.sources import open_sources
 from circuit_script.events.status import StatusReader
 from circuit_script.gateway.app import Gateway
+from circuit_script.gateway.bodies import Bodies
+from circuit_script.gateway.calls import Endpoints
 from circuit_script.gateway.protocol import Protocol
+from circuit_script.releases import has_endpoints
 from circuit_script.tenants import TenantMap
+from circuit_script.tenants.callers import make_ring
 
 GRACE = 10  # seconds that requests have to finish once the gateway is told to stop
 BACKLOG = 2048
+OPEN_FILES = 2048  # as many as connections and calls may need
+WORKER_PATIENCE = 3.0  # seconds in which a worker that is there has answered
 
 
 class _Server(uvicorn.Server):
@@ -50,11 +60,14 @@ async def run_gateway(
     *,
     stop: asyncio.Event | None = None,
     on_ready: Callable[[str], None] | None = None,
+    supervised: bool = False,
 ) -> None:
     """Serve until ``stop`` is set, or, without one, until SIGTERM or SIGINT.
 
-    ``on_ready`` gets the address once it listens. Raises StartError when it cannot listen there.
+    ``on_ready`` gets the address once it listens; ``supervised`` says that somebody keeps this host's worker running.
+    Raises StartError when it cannot listen there, or when the release has endpoints and no worker answers.
     """
+    _open_more_files()
     listener = listen(settings.gateway.host, settings.gateway.port)
     try:
         connect = partial(open_connection, url, pooler=settings.pooler, name="circuit-script gateway")
@@ -66,11 +79,45 @@ async def run_gateway(
             max_waiting=settings.gateway.max_waiting,
         )
         pool = await open_pool(url, min_size=1, max_size=2, name="circuit-script status", pooler=settings.pooler)
-        async with pool:
-            gateway = Gateway(intake=intake, status=StatusReader(pool), max_body=settings.gateway.max_body)
+        async with pool, Link(socket_path(settings.folder)) as link:
+            max_body = settings.gateway.max_body
+            endpoints = Endpoints(
+                link=link,
+                ring=make_ring(pool),
+                bodies=Bodies(max_body),
+                origins=settings.gateway.cors_origins,
+                expected=await _worker_is_there(pool, link, supervised),
+            )
+            gateway = Gateway(
+                intake=intake, status=StatusReader(pool), max_body=max_body, endpoints=endpoints, link=link
+            )
             await _serve(gateway, listener, stop, on_ready)
     finally:
         listener.close()
+
+
+async def _worker_is_there(pool: Pool, link: Link, supervised: bool) -> bool:
+    """Whether the release has endpoints, which a worker on this host must then answer. Raises StartError."""
+    try:
+        async with pool.connection() as connection:
+            wanted = await has_endpoints(connection)
+    except psycopg.Error as error:
+        raise unavailable(error) from error
+    if not await link.wait(WORKER_PATIENCE if wanted else 0.0) and wanted and not supervised:
+        raise StartError(
+            "The live release has endpoints, and no worker answers on this host.",
+            cure="Start one in this folder: circuit-script serve --role worker",
+            page="no-worker",
+        )
+    return wanted
+
+
+def _open_more_files() -> None:
+    """Each call of an endpoint takes a second file, its connection to the worker."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
+        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -80,7 +127,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, number)
     except OSError as error:
         raise StartError(
-            f"Host {host!r} cannot be listened on: {error.strerror}.", cure="Set [gateway] host."
+            f"Host {host!r} cannot be listened on: {error.strerror}.", cure="Set [gateway] host.", page="port-taken"
         ) from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -97,11 +144,13 @@ def _cannot_listen(host: str, port: int, error: OSError) -> StartError:
     match error.errno:
         case errno.EADDRINUSE:
             cure = "Stop what listens there, or choose another port: [gateway] port in circuit.toml."
-            return StartError(f"Port {port} on {host} is taken.", cure=cure)
+            return StartError(f"Port {port} on {host} is taken.", cure=cure, page="port-taken")
         case errno.EACCES:
-            return StartError(f"Port {port} needs more rights.", cure="Choose a port above 1023.")
+            return StartError(f"Port {port} needs more rights.", cure="Choose a port above 1023.", page="port-taken")
         case _:
-            return StartError(f"{host}:{port} cannot be listened on: {error.strerror}.", cure="Set [gateway] host.")
+            return StartError(
+                f"{host}:{port} cannot be listened on: {error.strerror}.", cure="Set [gateway] host.", page="port-taken"
+            )
 
 
 async def _serve(

@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz``, ``/api/status`` and the live status page at ``/``."""
+"""``/healthz``, ``/readyz``, ``/api/status`` and the live status page at ``/status`` and ``/``."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def status_routes(reader: StatusReader) -> APIRouter:
         body = msgspec.json.encode(found)
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
+    @router.get("/status", dependencies=local, include_in_schema=False)
     @router.get("/", dependencies=local, include_in_schema=False)
     async def page() -> Response:
         return Response(_PAGE, media_type="text/html; charset=utf-8", headers=page_headers)

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NoReturn
 
+from circuit_script import problems
 from circuit_script.errors import IntakeRefused
 from circuit_script.events.intake import Accepted, Intake
 from circuit_script.events.sources import Reason, Source
-from circuit_script.gateway import problems
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -163,7 +163,7 @@ async def _confirm(send: Send, accepted: Accepted) -> None:
 
 
 async def _refuse(send: Send, refused: IntakeRefused) -> None:
-    body = problems.render(refused.status, refused.detail, refused.reason)
+    body = problems.render(refused.status, refused.detail, refused.reason, page=refused.page)
     headers = problems.headers_of(refused.status) | {"content-length": str(len(body))}
     if refused.status == 405:
         headers["allow"] = "POST"

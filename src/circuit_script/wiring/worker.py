@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import dataclass, replace
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
@@ -20,6 +21,7 @@ from circuit_script.connectors.webhook import WebhookConnector
 from circuit_script.db.pool import Connection, Pool, open_connection, open_pool, prefer_indexes
 from circuit_script.effects.courier import Courier, CourierOptions
 from circuit_script.effects.settle import Settler
+from circuit_script.endpoints.door import Door
 from circuit_script.errors import DatabaseUnavailable
 from circuit_script.events.batch import Loader
 from circuit_script.events.dispatch import Dispatcher, DispatchOptions
@@ -28,10 +30,13 @@ from circuit_script.events.maintenance import maintain, prepare
 from circuit_script.events.run import Runner, RunnerParts
 from circuit_script.events.sources import open_sources
 from circuit_script.events.verdicts import RetryPolicy
+from circuit_script.execution.nursery import WebApp
 from circuit_script.execution.pool import Pool as Children
 from circuit_script.governor import limits_of
-from circuit_script.releases import Release, content_hash, make_live
 from circuit_script.telemetry import LogWriter
+from circuit_script.wiring.endpoints import make_door
+from circuit_script.wiring.live import Live, Releases, Reloaded
+from circuit_script.wiring.tap import Tap, TappedSettler, tapped
 
 log = structlog.get_logger()
 
@@ -41,12 +46,21 @@ POLL_THROUGH_POOLER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A host's dispatcher, children and courier."""
+    """A host's dispatcher and courier, and the releases that it runs."""
 
     dispatcher: Dispatcher
     courier: Courier
-    children: Children
-    release: Release
+    releases: Releases
+    door: Door
+
+    @property
+    def live(self) -> Live:
+        """What it runs now."""
+        return self.releases.live
+
+    async def reload(self) -> Reloaded:
+        """Run the app as its files are now; when they cannot be run, what runs goes on."""
+        return await self.releases.reload()
 
     def stop(self) -> None:
         """Take nothing new; what runs is finished and settled."""
@@ -54,8 +68,8 @@ class Worker:
         self.dispatcher.stop()
 
 
-async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], None]) -> None:
-    """Build a worker, call ``ready`` with it, and run it until it is stopped.
+async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], None], *, tap: Tap | None = None) -> None:
+    """Build a worker, call ``ready`` with it, and run it until it is stopped. ``tap`` hears what executions say.
 
     Raises AppError when the app does not import, DatabaseUnavailable when the database cannot be used.
     """
@@ -69,21 +83,36 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
             await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False, cookies=_no_cookies()))
             for _ in range(2)
         ]
-        children = Children(
-            app_folder=settings.folder,
-            app=settings.app,
-            size=settings.worker.children,
-            on_change=lambda: None,
-            limits=limits_of(settings.limits),
+        releases = Releases(
+            folder=settings.folder,
+            make_children=partial(make_children, settings),
+            database=database,
+            drain=settings.worker.drain,
         )
-        manifest = await children.start()
-        stack.push_async_callback(children.stop)
-        for warning in manifest.warnings:
-            log.warning("app.import", warning=warning)
-        async with database.connection() as connection:
-            release = await make_live(connection, content_hash(settings.folder), manifest.handlers)
-        worker, logs = _assemble(settings, url, database, callouts, deliveries, children, release)
+        stack.push_async_callback(releases.stop)
+        await releases.start()
+        worker, logs = _assemble(settings, url, database, callouts, deliveries, releases, tap)
         await _run(worker, logs, settings, url, database, ready)
+
+
+def make_children(settings: Settings) -> Children:
+    """The pool of children that the settings ask for, not started."""
+    return Children(
+        app_folder=settings.folder,
+        app=settings.app,
+        size=settings.worker.children,
+        on_change=lambda: None,
+        limits=limits_of(settings.limits),
+        objects=settings.objects,
+        express=settings.worker.endpoint_children,
+        web=web_app(settings),
+    )
+
+
+def web_app(settings: Settings) -> WebApp | None:
+    """The author's own WSGI or ASGI app, if there is one."""
+    web = settings.web
+    return WebApp(web.app, web.auth, web.deadline) if web.app else None
 
 
 def _assemble(
@@ -92,12 +121,13 @@ def _assemble(
     database: Pool,
     callouts: httpx.AsyncClient,
     deliveries: httpx.AsyncClient,
-    children: Children,
-    release: Release,
+    releases: Releases,
+    tap: Tap | None,
 ) -> tuple[Worker, LogWriter]:
+    live = releases.live
     connectors = make_registry(settings.addresses, deliveries)
     lanes = Lanes(uuid7(), settings.worker.lease)
-    logs = LogWriter(database, release.id)
+    logs = LogWriter(database, live.release.id)
     courier = Courier(
         database=database,
         connectors=connectors,
@@ -105,35 +135,59 @@ def _assemble(
         held=lambda: lanes.held if lanes.valid else {},
         options=CourierOptions(),
     )
-    runner = Runner(
-        RunnerParts(
-            database=database,
-            children=children,
-            loader=Loader(database, open_sources(settings.sources)),
-            settler=Settler(database, lanes.worker),
-            crm=LocalCRM(database),
-            client=callouts,
-            knows=lambda connector, target: connector == WebhookConnector.name and target in settings.addresses,
-            log_line=logs.add,
-            sent=courier.wake,
-        ),
-        release.id,
-        RetryPolicy(settings.worker.attempts, settings.worker.backoff, settings.worker.hold),
+
+    names: dict[int, str] = {}  # those of earlier releases too: their last executions end later
+
+    def make_settler() -> Settler:
+        if tap is None:
+            return Settler(database, lanes.worker)
+        return TappedSettler(database, lanes.worker, tap, lambda handler: names.get(handler, "a handler that is gone"))
+
+    parts = RunnerParts(
+        database=database,
+        children=live.children,
+        loader=Loader(database, open_sources(settings.sources)),
+        settler=make_settler(),
+        crm=LocalCRM(database),
+        client=callouts,
+        knows=lambda connector, target: connector == WebhookConnector.name and target in settings.addresses,
+        log_line=logs.add,
+        sent=courier.wake,
     )
+    retries = RetryPolicy(settings.worker.attempts, settings.worker.backoff, settings.worker.hold)
+
+    def runner_of(live: Live) -> Runner:
+        names.update((id_, spec.name) for id_, spec in live.release.handlers.items())
+        log_line = tapped(logs.of_release(live.release.id), tap)
+        return Runner(replace(parts, children=live.children, log_line=log_line), live.release.id, retries)
+
     dispatcher = Dispatcher(
         connect=lambda: _connection(url, settings.pooler),
         lanes=lanes,
-        pool=children,
-        runner=runner,
-        handlers=release.handlers,
+        pool=live.children,
+        runner=runner_of(live),
+        handlers=live.release.handlers,
         options=DispatchOptions(
             lease=settings.worker.lease,
             drain=settings.worker.drain,
             poll=POLL_THROUGH_POOLER if settings.pooler else POLL,
         ),
     )
-    children.on_change = dispatcher.wake
-    return Worker(dispatcher, courier, children, release), logs
+
+    def switch(live: Live) -> Collection[asyncio.Task[None]]:
+        live.children.on_change = dispatcher.wake
+        return dispatcher.switch(pool=live.children, runner=runner_of(live), handlers=live.release.handlers)
+
+    live.children.on_change = dispatcher.wake
+    releases.on_switch(switch)
+    # A settler of its own, so that an answer waits for no batch's commit.
+    door = make_door(
+        settings,
+        releases,
+        replace(parts, settler=make_settler()),
+        lambda live: tapped(logs.of_release(live.release.id), tap),
+    )
+    return Worker(dispatcher, courier, releases, door), logs
 
 
 async def _run(
@@ -152,12 +206,14 @@ async def _run(
     courier = asyncio.create_task(worker.courier.run(), name="courier")
     writer = asyncio.create_task(logs.run(), name="logs")
     await prepare(database)
+    await worker.door.start()
     for task in (*beside, courier, writer):
         task.add_done_callback(lambda ended: _missed(ended, worker))
     ready(worker)
     try:
         await worker.dispatcher.run()
     finally:
+        await worker.door.stop(settings.worker.drain)
         worker.courier.stop()
         logs.stop()
         for task in beside:

@@ -33,7 +33,7 @@ def plain(context):
 
 class Contacts(CircuitTrigger):
     @trigger("Contact", ["afterInsert", "afterUpdate"], batch_size=50, limits={"wall_time": 5})
-    @trigger("Lead", "afterDelete")
+    @trigger("Task", "afterDelete")
     async def everything(self, context):
         '''Do everything.'''
         assert context.object == "Contact" and context.event_name == "afterInsert"
@@ -150,7 +150,7 @@ async def test_the_manifest_tells_where_each_handler_stands(pool_of: PoolOf, tmp
     manifest = await pool.start()
     await pool.stop()
     spec = {each.name: each for each in manifest.handlers}["Contacts.everything"]
-    assert spec.routes == (("Contact", "afterInsert"), ("Contact", "afterUpdate"), ("Lead", "afterDelete"))
+    assert spec.routes == (("Contact", "afterInsert"), ("Contact", "afterUpdate"), ("Task", "afterDelete"))
     assert (spec.batch_size, spec.limits.wall_time, spec.limits.callouts) == (50, 5, 50)
     assert spec.doc == "Do everything."
     assert spec.file == str(tmp_path / "app.py")

@@ -172,3 +172,37 @@ def test_an_overlay_says_whose_stored_state_it_needs_to_be_whole() -> None:
 )
 def test_matching_agrees_with_the_built_in_crm(row: dict[str, Any], where: dict[str, Any], yes: bool) -> None:
     assert matches(row, where) is yes
+
+
+def test_a_checkpoint_takes_what_belongs_to_the_records_before_it_and_leaves_the_rest() -> None:
+    unit = contacts()
+    for owner in (0, 1, 2, None):
+        unit.write("insert", "Note", [{"n": owner}], owner)
+        unit.send("webhook", "post", "x", {"n": owner}, owner)
+
+    writes, sends = unit.departing(1, {0})
+    assert [write.fields["n"] for write in writes] == [send.payload["n"] for send in sends] == [1]
+    unit.settled = 2
+    unit.forget(1)
+    assert [write.fields["n"] for write in unit.writes] == [send.payload["n"] for send in unit.sends] == [2, None]
+
+
+def test_nothing_more_is_held_for_a_record_behind_a_checkpoint() -> None:
+    unit = contacts()
+    unit.settled = 1
+
+    with pytest.raises(RequestRefused, match="this record is settled"):
+        unit.write("insert", "Note", [{}], 0)
+    with pytest.raises(RequestRefused, match="this record is settled"):
+        unit.send("webhook", "post", "x", {}, 0)
+    unit.write("update", "Contact", [{"id": "a"}, {"id": "b"}], None)
+    assert [write.owner for write in unit.writes] == [None, 1], "by its id alone it is nobody's now"
+
+
+def test_after_the_checkpoint_of_an_only_record_effects_are_the_executions() -> None:
+    unit = contacts("a")
+    unit.settled = 1
+    unit.write("update", "Contact", [{"id": "a"}], 0)
+    unit.send("webhook", "post", "x", {}, None)
+    assert unit.unattributed
+    assert [unit.writes[0].owner, unit.sends[0].owner] == [None, None]

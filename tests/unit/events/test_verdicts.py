@@ -11,6 +11,7 @@ from circuit_script.events.backlog import Queued
 from circuit_script.events.verdicts import (
     LONGEST_BACKOFF,
     Finished,
+    RecordEnd,
     RetryPolicy,
     Split,
     apart,
@@ -23,6 +24,7 @@ from circuit_script.governor import Usage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = RetryPolicy(attempts=3, backoff=10, hold=300)
+NEVER = RecordEnd("no", cancelled=True)
 
 
 def breached(suspect: int | None = None) -> Breached:
@@ -38,15 +40,25 @@ def row(attempts: int = 0, held_until: datetime | None = None) -> Queued:
     ("outcome", "size", "unattributed", "verdict"),
     [
         (Succeeded(Usage()), 3, True, Finished("succeeded", {})),
-        (Succeeded(Usage(), {1: "bad"}), 3, False, Finished("partial", {1: "bad"})),
-        (Succeeded(Usage(), {0: "a", 1: "b"}), 2, False, Finished("failed", {0: "a", 1: "b"})),
+        (Succeeded(Usage(), {1: "bad"}), 3, False, Finished("partial", {1: RecordEnd("bad")})),
+        (Succeeded(Usage(), {0: "a", 1: "b"}), 2, False, Finished("failed", {0: RecordEnd("a"), 1: RecordEnd("b")})),
         (Succeeded(Usage(), {1: "bad"}), 3, True, Split("partial", [[1], [0, 2]])),
-        (Succeeded(Usage(), {0: "a", 1: "b"}), 2, True, Split("partial", [[0], [1]])),
-        (Succeeded(Usage(), {0: "bad"}), 1, True, Finished("failed", {0: "bad"})),
-        (Failed("boom", Usage()), 1, False, Finished("failed", {0: "boom"})),
+        (Succeeded(Usage(), {0: "a", 1: "b"}), 2, True, Finished("failed", {0: RecordEnd("a"), 1: RecordEnd("b")})),
+        (Succeeded(Usage(), {0: "bad"}), 1, True, Finished("failed", {0: RecordEnd("bad")})),
+        (Succeeded(Usage(), {0: "no"}, {0: None}), 1, False, Finished("cancelled", {0: NEVER})),
+        (Succeeded(Usage(), {0: "no"}, {0: None}), 2, False, Finished("partial", {0: NEVER})),
+        (
+            Succeeded(Usage(), {0: "no", 1: "wait"}, {0: None, 1: 5.0}),
+            2,
+            True,
+            Finished("failed", {0: NEVER, 1: RecordEnd("wait", 5.0)}),
+        ),
+        (Failed("boom", Usage()), 1, False, Finished("failed", {0: RecordEnd("boom")})),
+        (Failed("boom", Usage()), 0, True, Finished("failed", {})),
+        (breached(), 0, True, Finished("breached", {})),
         (Failed("boom", Usage(), suspect=2), 4, False, Split("failed", [[2], [0, 1, 3]])),
         (Failed("boom", Usage()), 5, False, Split("failed", [[0, 1], [2, 3, 4]])),
-        (breached(), 1, False, Finished("breached", {0: "limit wall_time exceeded: 31.00 s of 30.00 s"})),
+        (breached(), 1, False, Finished("breached", {0: RecordEnd("limit wall_time exceeded: 31.00 s of 30.00 s")})),
         (breached(1), 2, False, Split("breached", [[1], [0]])),
         (breached(), 2, False, Split("breached", [[0], [1]])),
     ],
@@ -84,7 +96,7 @@ def test_a_success_leaves_the_queue() -> None:
 
 
 def test_a_failure_is_tried_again_after_a_delay_and_holds_its_order_key() -> None:
-    settled = settle_row(row(), "boom", POLICY, NOW)
+    settled = settle_row(row(), RecordEnd("boom"), POLICY, NOW)
 
     assert (settled.status, settled.attempts, settled.reason) == ("retry", 1, "boom")
     assert settled.not_before is not None
@@ -95,14 +107,36 @@ def test_a_failure_is_tried_again_after_a_delay_and_holds_its_order_key() -> Non
 def test_the_hold_counts_from_the_first_failure() -> None:
     first = NOW - timedelta(seconds=200)
 
-    assert settle_row(row(1, held_until=first), "boom", POLICY, NOW).held_until == first
+    assert settle_row(row(1, held_until=first), RecordEnd("boom"), POLICY, NOW).held_until == first
 
 
 def test_the_last_attempt_ends_in_a_dead_letter_with_its_reason() -> None:
-    settled = settle_row(row(2), "boom", POLICY, NOW)
+    settled = settle_row(row(2), RecordEnd("boom"), POLICY, NOW)
 
     assert (settled.status, settled.attempts, settled.reason) == ("dead", 3, "boom")
     assert settled.not_before is settled.held_until is None
+
+
+def test_a_retry_comes_when_its_author_wants_it_counts_as_an_attempt_and_holds_as_any_other() -> None:
+    settled = settle_row(row(), RecordEnd("busy", after=7200.0), POLICY, NOW)
+
+    assert (settled.status, settled.attempts, settled.reason) == ("retry", 1, "busy")
+    assert settled.not_before == NOW + timedelta(hours=2)
+    assert settled.held_until == NOW + timedelta(seconds=300)
+    assert settle_row(row(), RecordEnd("busy", after=0.0), POLICY, NOW).not_before == NOW
+
+
+def test_a_retry_after_the_last_attempt_is_a_dead_letter_with_its_reason() -> None:
+    settled = settle_row(row(2), RecordEnd("busy", after=60.0), POLICY, NOW)
+
+    assert (settled.status, settled.reason, settled.not_before) == ("dead", "busy", None)
+
+
+def test_what_was_cancelled_leaves_the_queue_for_good_at_any_attempt() -> None:
+    for attempts in (0, 2):
+        settled = settle_row(row(attempts), NEVER, POLICY, NOW)
+        assert (settled.status, settled.reason) == ("cancelled", "no")
+        assert settled.not_before is settled.held_until is None
 
 
 @given(st.integers(1, 100))

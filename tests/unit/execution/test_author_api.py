@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import circuit_script
-from circuit_script.execution.context import Record, Records, reason_of
+from circuit_script.execution.context import Meters, Record, Records, reason_of
 from circuit_script.execution.hardening import governed_environment
 from circuit_script.execution.log import CircuitLog
+from circuit_script.governor import Limits
 
 SOURCE = str(Path(circuit_script.__file__).parents[1])
 
@@ -77,3 +79,8 @@ def test_the_governed_environment_has_places_and_no_secret(tmp_path: Path) -> No
     assert shown["LC_ALL"] == "C"
     assert Path(shown["PYTHONPATH"].split(":")[0]).is_absolute()
     assert not {"DATABASE_URL", "KEY"} & set(shown)
+
+
+def test_every_limit_is_a_property_that_editors_complete() -> None:
+    for field in fields(Limits):
+        assert isinstance(getattr(Meters, field.name), property), field.name

@@ -448,3 +448,40 @@ async def test_a_body_that_claims_to_be_compressed_and_is_not_is_refused(client:
     async with receiving(lambda got: response(200, b"plain", **{"content-encoding": "gzip"})) as receiver:
         with pytest.raises(RequestRefused, match="error"):
             await Bench(client).http(receiver.url)
+
+
+async def test_a_checkpoint_is_handed_on_with_its_errors_and_bounded_decisions(client: httpx.AsyncClient) -> None:
+    bench = Bench(client, batch=("a", "b", "c"))
+    taken: list[Any] = []
+
+    async def take(upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]) -> None:
+        taken.append((upto, errors, decided))
+
+    asked = {"upto": 1, "errors": [[0, "busy"], [1, "no"]], "decided": [[0, -3.0], [1, None]]}
+    assert await bench.broker.request("checkpoint", asked) is None, "without anybody who commits, it is taken as read"
+    bench.broker._commit = take
+    await bench.broker.request("checkpoint", asked)
+    assert taken == [(1, {0: "busy", 1: "no"}, {0: 0.0, 1: None})]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"upto": 2, "errors": [], "decided": []},
+        {"upto": -1, "errors": [], "decided": []},
+        {"upto": "1", "errors": [], "decided": []},
+        {"upto": 1, "errors": [[0]], "decided": []},
+        {"upto": 1, "errors": 7, "decided": []},
+        {"upto": 1},
+    ],
+)
+async def test_a_checkpoint_that_makes_no_sense_is_refused(client: httpx.AsyncClient, asked: dict[str, Any]) -> None:
+    with pytest.raises(RequestRefused, match="checkpoint: "):
+        await Bench(client).broker.request("checkpoint", asked)
+
+
+def test_a_log_line_tells_the_id_of_its_record_not_its_place(client: httpx.AsyncClient) -> None:
+    bench = Bench(client)
+    for place in (1, None, 9, "x"):
+        bench.broker.log({"message": "m", "record": place})
+    assert [line["record"] for line in bench.lines] == ["b", None, None, None]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from circuit_script.errors import AppError
-from circuit_script.execution.handlers import CircuitTrigger, Options, Registry
+from circuit_script.events.sources.gohighlevel import _KNOWN
+from circuit_script.events.sources.source import BY_CONTACT
+from circuit_script.execution.handlers import OBJECTS, CircuitTrigger, Options, Registry
 from circuit_script.governor import Limits
 
 
@@ -62,10 +65,10 @@ def test_a_method_is_called_on_an_instance_of_its_class() -> None:
 def test_decorators_stack_into_one_handler_with_all_routes_and_options() -> None:
     registry = Registry()
     add(registry, batch_size=5)
-    add(registry, object="Lead", events=["afterUpdate", "afterDelete"], share_child=True)
+    add(registry, object="Task", events=["afterUpdate", "afterDelete"], share_child=True)
     add(registry, batch_size=5)
     (spec,) = registry.specs()
-    assert set(spec.routes) == {("Contact", "afterInsert"), ("Lead", "afterUpdate"), ("Lead", "afterDelete")}
+    assert set(spec.routes) == {("Contact", "afterInsert"), ("Task", "afterUpdate"), ("Task", "afterDelete")}
     assert (spec.batch_size, spec.share_child, spec.echoes) == (5, True, False)
 
 
@@ -140,3 +143,104 @@ def test_a_method_whose_class_cannot_be_found_is_refused_before_anything_runs() 
     add(registry, Hidden.score)
     with pytest.raises(AppError, match="hidden in a function"):
         registry.check()
+
+
+def checked(function: Any, *objects: str, object_: str = "Contact") -> AppError:
+    registry = Registry()
+    add(registry, function, object=object_)
+    with pytest.raises(AppError) as refused:
+        registry.check(objects)
+    assert f"{__file__}:{inspect.getsourcelines(function)[1]}" in str(refused.value)
+    return refused.value
+
+
+def test_an_object_that_no_source_has_is_refused_with_the_nearest_name() -> None:
+    error = checked(handler, object_="Contacts")
+    assert error.page == "unknown-object"
+    assert "Did you mean 'Contact'?" in error.cure
+    assert 'objects = ["Contacts"]' in error.cure
+
+
+def test_an_object_of_the_apps_own_is_known_when_it_is_declared() -> None:
+    registry = Registry()
+    add(registry, object="Shipment")
+    registry.check(["Shipment"])
+    assert checked(handler, "Shipment", object_="Shipmint").cure.startswith("Did you mean 'Shipment'?")
+
+
+def test_every_object_that_the_sources_know_by_name_may_be_handled() -> None:
+    assert set(_KNOWN.split("|")) | BY_CONTACT <= set(OBJECTS)
+
+
+def takes_nothing() -> None: ...
+def takes_two(context: Any, more: Any) -> None: ...
+def takes_a_keyword(context: Any, *, more: Any) -> None: ...
+def takes_a_default(context: Any, more: int = 1) -> None: ...
+def takes_all(*arguments: Any, **named: Any) -> None: ...
+
+
+class Odd(CircuitTrigger):
+    def selfless(context: Any) -> None: ...  # type: ignore[misc]  # the mistake that is refused
+
+    @staticmethod
+    def free_of_context() -> None: ...
+
+    def right(self, context: Any) -> None: ...
+
+
+class Needy(CircuitTrigger):
+    def __init__(self, what: str) -> None: ...
+
+    def right(self, context: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "cure"),
+    [
+        (takes_nothing, "Declare it as `def takes_nothing(context)` or `async def takes_nothing(context)`."),
+        (takes_two, "Declare it as `def takes_two(context)` or `async def takes_two(context)`."),
+        (takes_a_keyword, "Declare it as `def takes_a_keyword(context)` or `async def takes_a_keyword(context)`."),
+        (Odd.selfless, "Declare it as `def selfless(self, context)` or `async def selfless(self, context)`."),
+        (Odd.free_of_context, "Declare it as `def free_of_context(context)` or `async def free_of_context(context)`."),
+        (Needy.right, "Let its __init__ take nothing but self."),
+    ],
+)
+def test_a_trigger_that_cannot_be_called_with_its_context_is_refused(function: Any, cure: str) -> None:
+    error = checked(function)
+    assert error.page == "handler-signature"
+    assert error.cure == cure
+
+
+@pytest.mark.parametrize("function", [takes_a_default, takes_all, Odd.right, Contacts.free])
+def test_a_trigger_that_can_be_called_with_its_context_is_taken(function: Any) -> None:
+    registry = Registry()
+    add(registry, function)
+    registry.check()
+
+
+async def streams(context: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+def yields(context: Any) -> Iterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [streams, yields])
+def test_a_generator_is_no_trigger(function: Any) -> None:
+    assert "it has a `yield`, so that calling it runs nothing" in refusal(function)
+
+
+@pytest.mark.parametrize(
+    ("declared", "page"),
+    [
+        ({"object": ""}, "unknown-object"),
+        ({"events": ["afterinsert"]}, "unknown-event"),
+        ({"batch_size": 201}, "batch-size"),
+        ({"limits": {"wall_tim": 3}}, "unknown-limit"),
+    ],
+)
+def test_each_refusal_names_its_page(declared: dict[str, Any], page: str) -> None:
+    with pytest.raises(AppError) as refused:
+        add(Registry(), **declared)
+    assert refused.value.page == page

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from circuit_script.execution.protocol import Reply, Run, packed
 from circuit_script.execution.session import Session, Wire
@@ -17,17 +18,23 @@ class FakeWire:
     reading = threading.Lock()
     on_send: Callable[[], None]
 
+    def __init__(self) -> None:
+        self._ends = socket.socketpair()
+
     def fileno(self) -> int:
-        return 0
+        return self._ends[0].fileno()
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.close()
 
     def send(self, frame: bytearray) -> None:
         self.on_send()
 
 
 async def test_a_reply_that_another_thread_reads_at_once_is_not_lost() -> None:
-    loop = asyncio.get_running_loop()
     wire = FakeWire()
-    session = Session(cast(Wire, wire), cast(Any, _Deaf(loop)), RUN)
+    session = Session(cast(Wire, wire), asyncio.get_running_loop(), RUN)
 
     def answered() -> None:
         reader = threading.Thread(target=session._take, args=([Reply(1, {"ids": ["7"]})],))
@@ -37,14 +44,5 @@ async def test_a_reply_that_another_thread_reads_at_once_is_not_lost() -> None:
     wire.on_send = answered
     answer = await asyncio.wait_for(session.request("dml", {}, dict[str, list[str]]), 2)
     assert answer == {"ids": ["7"]}
-
-
-class _Deaf:
-    """The running loop, but for the socket that does not exist."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.create_future = loop.create_future
-        self.call_soon_threadsafe = loop.call_soon_threadsafe
-
-    def add_reader(self, *_: object) -> None:
-        pass
+    session.finish()
+    wire.close()

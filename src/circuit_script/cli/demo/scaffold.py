@@ -85,5 +85,8 @@ url = "http://127.0.0.1:{alerts_port}/alerts"
 def scaffold(folder: Path, *, port: int, alerts_port: int, public_key: str) -> Path:
     """Write the demo's app into ``folder``."""
     config = CONFIG.format(port=port, alerts_port=alerts_port, attempts=ATTEMPTS, public_key=json.dumps(public_key))
-    files = {"app/triggers.py": TRIGGERS, "circuit.toml": config, "lpr.toml": PROFILE}
+    others: dict[str, str | None] = dict.fromkeys(
+        ("app/endpoints.py", "tests/test_triggers.py", "tests/test_endpoints.py")
+    )
+    files = others | {"app/triggers.py": TRIGGERS, "circuit.toml": config, "lpr.toml": PROFILE}
     return init.scaffold(folder, files)

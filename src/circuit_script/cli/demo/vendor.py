@@ -37,11 +37,11 @@ class Signed:
 class Vendor:
     """Makes signed deliveries for one location (the vendor's word for an account)."""
 
-    def __init__(self, *, seed: int, location: str, now: datetime) -> None:
+    def __init__(self, *, seed: int, location: str, now: datetime, key: Ed25519PrivateKey | None = None) -> None:
         self.random = random.Random(f"{seed}/{location}")
         self.location = location
         self.now = now.astimezone(UTC)
-        self._key = Ed25519PrivateKey.from_private_bytes(random.Random(seed).randbytes(32))
+        self._key = key or Ed25519PrivateKey.from_private_bytes(random.Random(seed).randbytes(32))
 
     @property
     def public_key(self) -> str:

@@ -112,5 +112,9 @@ def _key_of(secret: str, account: str) -> bytes:
     except ValueError:
         key = b""
     if not key:
-        raise ConfigError(f"sources.standard.secrets.{account} is not a secret.", cure="Give it as whsec_ and base64.")
+        raise ConfigError(
+            f"sources.standard.secrets.{account} is not a secret.",
+            cure="Give it as whsec_ and base64.",
+            page="signing-key",
+        )
     return key

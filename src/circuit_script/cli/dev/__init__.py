@@ -1,0 +1,1 @@
+"""``circuit-script dev``: everything that serve does, and it follows the app's files."""

@@ -1,0 +1,1 @@
+"""``circuit-script doctor``: one file per thing that is examined."""

@@ -1,0 +1,72 @@
+"""The verb: every check in its order, for people and for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from circuit_script.cli.doctor.app import addresses, app, port, sources
+from circuit_script.cli.doctor.check import Check, State, bad, good
+from circuit_script.cli.doctor.database import database
+from circuit_script.cli.doctor.machine import machine
+from circuit_script.cli.output import BAD, GOOD, WARNING, console, print_json
+from circuit_script.config import FILE, load_settings
+from circuit_script.errors import ConfigError
+
+NAME = "doctor"
+EXAMPLES = "Examples:  circuit-script doctor  ·  circuit-script doctor --network  ·  circuit-script doctor --json"
+_MARKS = {State.good: GOOD, State.warning: WARNING, State.bad: BAD}
+
+
+def run(
+    folder: Annotated[Path, typer.Option(help="The app's folder.")] = Path(),
+    network: Annotated[bool, typer.Option(help="Also see whether addresses in circuit.toml can be reached.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Check this machine, the app and its database, and say what to mend. Exits 1 when something is ✗."""
+    checks = asyncio.run(examine(folder.resolve(), network=network))
+    sick = any(check.state is State.bad for check in checks)
+    if as_json:
+        print_json({"ok": not sick, "checks": [asdict(check) for check in checks]})
+    else:
+        _show(checks)
+    if sick:
+        raise typer.Exit(1)
+
+
+async def examine(folder: Path, *, network: bool) -> list[Check]:
+    """Every check, in the order in which things must work. Nothing is started or changed."""
+    checks = list(machine(folder))
+    try:
+        settings = load_settings(folder)
+    except ConfigError as error:
+        return [*checks, bad("settings", error.detail, error.cure)]
+    where = folder / FILE
+    checks.append(
+        good("settings", f"{where} is right" if where.exists() else f"no {FILE}: every setting has its default")
+    )
+    checks += await app(settings)
+    checks += sources(settings)
+    checks.append(port(settings))
+    checks += [check async for check in database(settings)]
+    if network:
+        checks += [check async for check in addresses(settings)]
+    return checks
+
+
+def _settings(file: Path) -> Check:
+    return good("settings", f"{file} is right" if file.exists() else f"no {FILE}: every setting has its default")
+
+
+def _show(checks: list[Check]) -> None:
+    out = console()
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        out.print(f"{_MARKS[check.state]} {check.name:{width}}  {escape(check.said)}", soft_wrap=True)
+        if check.cure:
+            out.print(f"  {'':{width}}  → {escape(check.cure)}", soft_wrap=True)

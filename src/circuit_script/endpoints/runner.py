@@ -1,0 +1,335 @@
+"""Answers one request: a place, an execution, a commit, and only then the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import unquote
+from uuid import UUID
+
+import httpx
+import msgspec
+import psycopg
+import structlog
+
+from circuit_script import problems
+from circuit_script.connectors.connector import CRM
+from circuit_script.db.pool import Pool
+from circuit_script.effects.settle import Settler, is_transient
+from circuit_script.effects.unit import UnitOfWork
+from circuit_script.endpoints.conclude import Conclusion, conclude, refused_by_database
+from circuit_script.endpoints.idempotency import Keys, Mismatch, Running, Stored, Taken, fingerprint, is_key
+from circuit_script.endpoints.line import Line, LineFull
+from circuit_script.endpoints.protocol import Answer, Call, Offer
+from circuit_script.endpoints.reply import Caller, Reply, problem
+from circuit_script.endpoints.routes import Routes
+from circuit_script.endpoints.run import SHORTEST, Children, LogLine, Run, Serving, settlement_of, work_of
+from circuit_script.errors import Fenced
+from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.outcome import HandlerSpec, Outcome, Work
+from circuit_script.execution.protocol import Head
+from circuit_script.governor import Usage
+
+log = structlog.get_logger()
+
+LATE = 1.0  # seconds after its deadline that a verdict may take, before it is taken for lost
+COMMIT_PATIENCE = 1.0  # seconds that a commit has at least, whatever is left of the deadline
+KEY_MARGIN = 5.0  # seconds after its deadline for which a key is held: verdict and commit come in them
+PROBE = 1.0  # seconds in which a database that was away must answer
+
+AWAY = "The database is away: nothing was executed."
+UNKNOWN = "The database went away during the commit: the call may or may not have counted."
+TAKEN_OVER = "Another request with this Idempotency-Key took over: this one did not count."
+BUSY = "Too many calls wait for a place: nothing was executed."
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerParts:
+    """What the runner works with. ``places`` is how many endpoints run at once."""
+
+    database: Pool
+    settler: Settler
+    crm: CRM
+    client: httpx.AsyncClient
+    knows: Callable[[str, str], bool]
+    sent: Callable[[], None]
+    places: int = 8
+
+
+class EndpointBroker(ExecutionBroker):
+    """A broker that also hears the answer."""
+
+    def __init__(self, work: Work, reply: Reply, **parts: Any) -> None:
+        super().__init__(work, **parts)
+        self._reply = reply
+
+    def on_head(self, head: Head) -> None:
+        self._reply.on_head(head)
+
+    def on_chunk(self, body: bytes) -> None:
+        self._reply.on_chunk(body)
+
+
+class _NoJournal:
+    """A call is not repeated by us, so nothing is remembered for its repetition."""
+
+    def find(self, owner: int | None, key: bytes) -> bytes | None:
+        return None
+
+    async def keep(self, owner: int | None, key: bytes, reply: bytes) -> None:
+        return None
+
+
+class Runner:
+    """Runs calls of endpoints in the children of the live release."""
+
+    def __init__(self, parts: RunnerParts) -> None:
+        self._parts = parts
+        self._keys = Keys(parts.database)
+        self._line = Line(parts.places)
+        self._serving: Serving | None = None
+        self._away = False
+
+    def switch(
+        self, release: int, handlers: Mapping[int, HandlerSpec], children: Children, log_line: LogLine
+    ) -> Collection[asyncio.Task[Any]]:
+        """Run what comes from now on in this release; the calls that still run in the one before."""
+        before = self._serving
+        offers = [Offer(spec.name, spec.endpoint) for spec in handlers.values() if spec.endpoint is not None]
+        self._serving = Serving(
+            release,
+            {spec.name: id_ for id_, spec in handlers.items()},
+            {offer.name: offer for offer in offers},
+            {spec.name: spec for spec in handlers.values()},
+            Routes(offers),
+            children,
+            log_line,
+        )
+        return list(before.running) if before is not None else []
+
+    async def answer(self, call: Call, caller: Caller) -> None:
+        """Answer one call. Never raises for what its handler does."""
+        began = time.monotonic()
+        try:
+            answer = await self._admit(call, caller, began)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("endpoint.bug", endpoint=call.endpoint)
+            answer = problem(500, "Something is wrong here; the log knows what.", "platform")
+        if answer is not None:
+            caller.send(answer)
+
+    async def _admit(self, call: Call, caller: Caller, began: float) -> Answer | None:
+        """Check the call, wait for a place, run it. None when it was answered already."""
+        serving = self._serving
+        name = self._name(call, serving)
+        if serving is None or name is None:
+            return problem(404, "There is no such endpoint.", "unknown-endpoint")
+        offer = serving.offers[name]
+        if call.request.method not in offer.spec.methods:
+            return problem(405, f"It takes {', '.join(offer.spec.methods)}.", "wrong-method")
+        if call.key is not None and not is_key(call.key):
+            return problem(400, "An Idempotency-Key has 1 to 255 printable ASCII characters.", "idempotency-key")
+        seconds = min(call.seconds or offer.spec.deadline, offer.spec.deadline)
+        try:
+            await self._line.enter(call.tenant, seconds)
+        except LineFull:
+            return problem(503, BUSY, "overloaded", retry_after=1)
+        except TimeoutError:
+            return problem(503, BUSY, "overloaded", retry_after=max(1, round(seconds)))
+        try:
+            if caller.gone:  # it left while it waited
+                return None
+            serving = self._serving or serving  # another release may be live by now
+            if name not in serving.offers:
+                return problem(404, "There is no such endpoint.", "unknown-endpoint")
+            run = Run(call, caller, serving, serving.specs[name], began + seconds, began)
+            return await self._tracked(run)
+        finally:
+            self._line.leave(call.tenant)
+
+    def offer_of(self, call: Call) -> Offer | None:
+        """The endpoint of the live release that a call means."""
+        serving = self._serving
+        name = self._name(call, serving)
+        return None if serving is None or name is None else serving.offers[name]
+
+    @staticmethod
+    def _name(call: Call, serving: Serving | None) -> str | None:
+        if serving is None:
+            return None
+        if call.endpoint:
+            return call.endpoint if call.endpoint in serving.offers else None
+        found = serving.routes.find(call.request.method, unquote(call.request.path))
+        return found.offer.name if found is not None and found.offer is not None else None
+
+    async def _tracked(self, run: Run) -> Answer | None:
+        task = asyncio.current_task()
+        assert task is not None
+        run.serving.running.add(task)
+        try:
+            return await self._run(run)
+        finally:
+            run.serving.running.discard(task)
+
+    async def _run(self, run: Run) -> Answer | None:
+        try:
+            refused = await self._claim(run)
+        except (psycopg.Error, OSError) as error:
+            self._away = True
+            log.warning("endpoint.database", error=str(error), next="the call was refused")
+            return problem(503, AWAY, "database-unavailable", retry_after=2)
+        if refused is not None:
+            return refused
+        unit = UnitOfWork("", ())
+        work = work_of(run)
+        reply = Reply(run.caller, str(run.execution), may_stream=run.call.key is None)
+        broker = self._broker(run.serving, work, unit, reply)
+        outcome = await _outcome(run.serving.children, work, broker, reply)
+        bounded = work.limits.wall_time if work.limits.wall_time < run.spec.limits.wall_time else None
+        conclusion = conclude(outcome, reply, str(run.execution), deadline=bounded, database_away=broker.database_away)
+        if conclusion.lost:
+            await self._release(run)
+        else:
+            conclusion = await self._commit(run, work, unit, conclusion, broker.usage)
+        return _told(reply, conclusion, run.execution)
+
+    async def _claim(self, run: Run) -> Answer | None:
+        """Take its Idempotency-Key, if it has one, and be sure that the database is there. Raises psycopg.Error."""
+        key = run.call.key
+        async with asyncio.timeout(max(SHORTEST, run.left)):
+            if key is None:
+                if self._away:
+                    await self._probe()
+                return None
+            held = max(SHORTEST, run.left) + KEY_MARGIN
+            found = await self._keys.claim(
+                run.call.tenant, run.spec.name, key, fingerprint(run.call.request), run.execution, held
+            )
+        match found:
+            case Taken():
+                run.key = key
+                return None
+            case Stored(answer):
+                return answer
+            case Running(seconds):
+                detail = "A request with this Idempotency-Key still runs."
+                return problem(409, detail, "idempotency-running", retry_after=min(5, round(seconds)))
+            case Mismatch():
+                return problem(422, "This Idempotency-Key was used for another request.", "idempotency-mismatch")
+
+    async def _probe(self) -> None:
+        async with asyncio.timeout(PROBE), self._parts.database.connection() as connection:
+            await connection.execute("SELECT 1")
+        self._away = False
+
+    def _broker(self, serving: Serving, work: Work, unit: UnitOfWork, reply: Reply) -> EndpointBroker:
+        started = time.monotonic()
+        return EndpointBroker(
+            work,
+            reply,
+            crm=self._parts.crm,
+            held=unit,
+            journal=_NoJournal(),
+            client=self._parts.client,
+            knows=self._parts.knows,
+            log=lambda line: serving.log_line(work.execution, work.handler, work.tenant, line),
+            remaining=lambda: started + work.limits.wall_time - time.monotonic(),
+        )
+
+    async def _release(self, run: Run) -> None:
+        """Nothing came of it, so its key is free again; if that cannot be said, it is when its time is over."""
+        if run.key is None:
+            return
+        with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
+            async with asyncio.timeout(COMMIT_PATIENCE):
+                await self._keys.release(run.call.tenant, run.spec.name, run.key, run.execution)
+
+    async def _commit(self, run: Run, work: Work, unit: UnitOfWork, conclusion: Conclusion, usage: Usage) -> Conclusion:
+        """Commit what was concluded; what is then to be told. A lost connection leaves it open whether the commit
+        happened; then it is tried again, and finds out."""
+        settlement = settlement_of(run, work, unit, conclusion, usage)
+        delay, until = 0.05, max(run.ends, time.monotonic() + COMMIT_PATIENCE)
+        while True:
+            try:
+                async with asyncio.timeout_at(_loop_time(until)):
+                    await self._parts.settler.settle(settlement)
+            except Fenced:
+                log.warning("endpoint.fenced", execution=str(run.execution))
+                return replace(conclusion, answer=_taken_over(run.execution), effects=False)
+            except (psycopg.Error, OSError) as error:  # TimeoutError is an OSError
+                if isinstance(error, psycopg.Error) and not is_transient(error):
+                    return await self._poisoned(run, work, conclusion, usage, error)
+                self._away = True
+                if time.monotonic() + delay >= until:
+                    if not conclusion.effects:
+                        return conclusion  # there is nothing of which it is not known whether it counts
+                    log.error("endpoint.unknown", execution=str(run.execution), error=repr(error))
+                    return replace(conclusion, answer=_unknown(run.execution), effects=False)
+                await asyncio.sleep(delay)
+                delay = min(1.0, delay * 2)
+            else:
+                break
+        if settlement.sends:
+            self._parts.sent()
+        return conclusion
+
+    async def _poisoned(
+        self, run: Run, work: Work, conclusion: Conclusion, usage: Usage, error: psycopg.Error
+    ) -> Conclusion:
+        why = str(error.diag.message_primary or error)
+        log.error("endpoint.refused", execution=str(run.execution), error=why)
+        if not conclusion.effects:  # not what the handler wrote: what the caller sent
+            return replace(conclusion, answer=problem(400, "The request cannot be stored.", "unstorable"))
+        bare = refused_by_database(why, str(run.execution))
+        return await self._commit(run, work, UnitOfWork("", ()), bare, usage)
+
+
+async def _outcome(children: Children, work: Work, broker: EndpointBroker, reply: Reply) -> Outcome | None:
+    """Run it in a child. None: it was stopped, or nothing was heard of it in time."""
+    task = asyncio.create_task(children.run(work, broker, express=True))
+    reply.stop = task.cancel
+    try:
+        await asyncio.wait({task}, timeout=work.limits.wall_time + LATE)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    return None if task.cancelled() else task.result()
+
+
+def _told(reply: Reply, conclusion: Conclusion, execution: UUID) -> Answer | None:
+    """The answer that is still to be sent, if it was not streamed."""
+    if not reply.streamed:
+        return conclusion.answer
+    if not reply.hung_up:
+        if conclusion.effects:
+            reply.close("done", msgspec.json.encode({"execution": str(execution)}), complete=True)
+        else:
+            reply.close("error", _told_late(conclusion), complete=False)
+    return None
+
+
+def _told_late(conclusion: Conclusion) -> bytes:
+    """The problem in a stream's last event. A status of 4xx or 5xx that was streamed has its say in the stream."""
+    if conclusion.answer.body.startswith(b"{"):
+        return conclusion.answer.body
+    return problems.render(conclusion.answer.status, conclusion.reason or "", "failed")
+
+
+def _unknown(execution: UUID) -> Answer:
+    return problem(503, UNKNOWN, "outcome-unknown", execution=str(execution), retry_after=5)
+
+
+def _taken_over(execution: UUID) -> Answer:
+    return problem(409, TAKEN_OVER, "idempotency-running", execution=str(execution), retry_after=1)
+
+
+def _loop_time(moment: float) -> float:
+    """A moment of the monotonic clock on that of the loop."""
+    return asyncio.get_running_loop().time() + moment - time.monotonic()

@@ -1,0 +1,199 @@
+"""From an execution and its outcome to what is settled of it: at a checkpoint, and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import UUID
+
+from circuit_script.clock import now, uuid7
+from circuit_script.effects.settle import Arrived, Settled, Settlement
+from circuit_script.effects.unit import Send, UnitOfWork, Write
+from circuit_script.events.backlog import Queued
+from circuit_script.events.batch import Item
+from circuit_script.events.verdicts import (
+    Finished,
+    RecordEnd,
+    RetryPolicy,
+    Split,
+    ends_of,
+    judge,
+    settle_row,
+    status_of,
+)
+from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work
+
+MAX_DETAIL = 8000
+MAX_BATCH = 200
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What every settlement of one dispatch of a batch has in common."""
+
+    release: int
+    epochs: Mapping[int, int]
+    policy: RetryPolicy
+
+    def settlement(
+        self,
+        rows: Sequence[Queued],
+        status: str,
+        settled: Sequence[Settled],
+        *,
+        execution: UUID | None = None,
+        reason: str | None = None,
+    ) -> Settlement:
+        """A settlement of these rows, without effects."""
+        head = rows[0]
+        return Settlement(
+            execution=execution or uuid7(),
+            tenant=head.tenant,
+            release=self.release,
+            handler=head.handler,
+            object=head.object,
+            event=head.event,
+            records=len(rows),
+            status=status,
+            started_at=now(),
+            usage={},
+            reason=reason,
+            epochs={row.lane: self.epochs[row.lane] for row in rows},
+            rows=settled,
+        )
+
+
+@dataclass(slots=True)
+class Batch:
+    """A batch that runs as one execution. Of the first ``settled`` records the outcome is committed: checkpoints move
+    it forward, and ``rows`` and ``verdict`` speak of the rest."""
+
+    work: Work
+    items: Sequence[Item]
+    unit: UnitOfWork
+    terms: Terms
+    settled: int = 0
+    failures: list[RecordEnd] = field(default_factory=list)  # of the settled records
+    waiting: list[Queued] = field(default_factory=list)  # those of them that are tried again
+
+    @property
+    def rows(self) -> list[Queued]:
+        """The rows that have no outcome yet."""
+        return [item.row for item in self.items[self.settled :]]
+
+    def verdict(self, outcome: Outcome, *, trust: bool) -> Finished | Split:
+        """What the outcome means for the rest; indices count from its first record."""
+        size = len(self.items) - self.settled
+        rest = _of_the_rest(outcome, self.settled)
+        return judge(rest, size, unattributed=self.unit.unattributed, trust=trust)
+
+    def checkpoint(
+        self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]
+    ) -> tuple[Settlement, Mapping[int, RecordEnd]]:
+        """The settlement of the records up to ``upto`` that have none yet, and who of them failed (from the first of
+        them on). The execution goes on: its status is partial."""
+        first, items = self.settled, self.items[self.settled : upto + 1]
+        ends = ends_of(_shifted(errors, first, len(items)), _shifted(decided, first, len(items)))
+        writes, sends = self.unit.departing(upto, {place + first for place in ends})
+        base = self._of(items, "partial", ends)
+        settlement = replace(
+            base,
+            reason=_first(ends),
+            writes=writes,
+            sends=_placed(sends, [item.row for item in items], first, base.place),
+            local=uuid7(),
+        )
+        return settlement, ends
+
+    def concluded(self, outcome: Outcome, verdict: Finished | Split) -> Settlement:
+        """The settlement of the rest, which is the end of the execution."""
+        finished = isinstance(verdict, Finished)
+        ends = verdict.failures if isinstance(verdict, Finished) else {}
+        items = self.items[self.settled :]
+        base = self._of(items if finished else (), self._status(outcome, verdict), ends)
+        writes: Sequence[Write] = ()
+        sends: Sequence[Send] = ()
+        if finished and (items or isinstance(outcome, Succeeded)):
+            writes, sends = self.unit.surviving({place + self.settled for place in ends})
+        return replace(
+            base,
+            epochs=self._epochs(items),
+            reason=outcome.reason if isinstance(outcome, Failed | Breached) else _first(ends),
+            detail=outcome.detail[-MAX_DETAIL:] if isinstance(outcome, Failed) else None,
+            usage=outcome.usage.as_dict(),
+            writes=writes,
+            sends=_placed(sends, [item.row for item in items], self.settled, base.place),
+        )
+
+    def _of(self, items: Sequence[Item], status: str, ends: Mapping[int, RecordEnd]) -> Settlement:
+        moment = now()
+        head, last = self.items[0].row, self.items[-1].row
+        settled = [settle_row(item.row, ends.get(n), self.terms.policy, moment) for n, item in enumerate(items)]
+        leaving = [item for row, item in zip(settled, items, strict=True) if row.status != "retry"]
+        return Settlement(
+            execution=self.work.execution,
+            tenant=head.tenant,
+            release=self.terms.release,
+            handler=head.handler,
+            object=head.object,
+            event=head.event,
+            records=len(self.items),
+            status=status,
+            started_at=datetime.fromtimestamp(self.work.started_at, UTC),
+            usage={},
+            epochs=self._epochs(items),
+            rows=settled,
+            arrived=[arrived_of(item) for item in leaving],
+            place=(last.lane, last.order_hash),
+        )
+
+    def _epochs(self, items: Sequence[Item]) -> Mapping[int, int]:
+        return {item.row.lane: self.terms.epochs[item.row.lane] for item in items}
+
+    def _status(self, outcome: Outcome, verdict: Finished | Split) -> str:
+        """How the whole execution ended, its checkpoints included."""
+        if not self.settled or isinstance(verdict, Split) or not isinstance(outcome, Succeeded):
+            return verdict.status
+        return status_of([*self.failures, *verdict.failures.values()], len(self.items))
+
+
+def arrived_of(item: Item) -> Arrived:
+    """The state that an event brought for its record."""
+    row = item.row
+    return Arrived(row.object, row.record, item.incoming, row.id, row.event == "afterDelete")
+
+
+def _of_the_rest(outcome: Outcome, settled: int) -> Outcome:
+    """The outcome without the records that are settled: what was said of them since does not count."""
+    if not settled:
+        return outcome
+    match outcome:
+        case Succeeded(errors=errors, decided=decided):
+            return replace(outcome, errors=_shifted(errors, settled), decided=_shifted(decided, settled))
+        case Failed(suspect=suspect) | Breached(suspect=suspect):
+            return replace(outcome, suspect=suspect - settled if suspect is not None and suspect >= settled else None)
+
+
+def _shifted(places: Mapping[int, T], first: int, size: int = MAX_BATCH) -> dict[int, T]:
+    """What is said of ``size`` records from ``first`` on, by their place among these."""
+    return {place - first: said for place, said in places.items() if first <= place < first + size}
+
+
+def _placed(
+    sends: Sequence[Send], rows: Sequence[Queued], first: int, otherwise: tuple[int, int]
+) -> list[tuple[Send, int, int]]:
+    """Sends with lane and order of their record, whose place counts among ``rows`` from here on."""
+    placed = []
+    for send in sends:
+        place = None if send.owner is None else send.owner - first
+        row = rows[place or 0] if rows else None
+        lane, order = (row.lane, row.order_hash) if row is not None else otherwise
+        placed.append((replace(send, owner=place) if first else send, lane, order))
+    return placed
+
+
+def _first(ends: Mapping[int, RecordEnd]) -> str | None:
+    return next((end.reason for end in ends.values()), None)

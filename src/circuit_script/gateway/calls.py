@@ -1,0 +1,247 @@
+"""Calls of endpoints: from HTTP to the worker of this host, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import psycopg
+from starlette.middleware.cors import CORSMiddleware
+
+from circuit_script import problems
+from circuit_script.endpoints.client import Link, Stream, WorkerGone
+from circuit_script.endpoints.protocol import Answer, Call, Offer
+from circuit_script.endpoints.reply import HOP_BY_HOP, PAGES
+from circuit_script.endpoints.routes import Found, Routes
+from circuit_script.execution.outcome import HttpRequest
+from circuit_script.gateway.bodies import Bodies, BodyRefused, Gone
+from circuit_script.gateway.protocol import ABORT
+from circuit_script.gateway.streaming import pass_on
+from circuit_script.gateway.webhooks import Receive, Scope, Send
+from circuit_script.tenants import DEFAULT
+from circuit_script.tenants.callers import Header, SeveralKeys, key_in, without_keys
+from circuit_script.tenants.keys import KeyRing
+
+MAX_CALLS = 300  # at once; each takes a connection to the worker
+GRACE = 2.0  # seconds after its deadline in which the worker must have said so
+FOUND = "circuit.found"  # in a request's scope
+READ_PATIENCE = 60.0  # seconds in which a caller must have read a whole answer
+PAGE = "endpoint-call"
+EXPOSED = ("execution-id", "idempotent-replayed", "retry-after")
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Refused(Exception):
+    """An answer that needs no worker."""
+
+    def __init__(self, status: int, reason: str, detail: str, **headers: str) -> None:
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+        self.headers = headers
+        super().__init__(detail)
+
+
+class Endpoints:
+    """An ASGI application: what the live release offers. ``expected`` says that there is something to offer."""
+
+    def __init__(
+        self, *, link: Link, ring: KeyRing, bodies: Bodies, origins: Sequence[str] = (), expected: bool = False
+    ) -> None:
+        self._link = link
+        self._ring = ring
+        self._bodies = bodies
+        self._expected = expected
+        self._calls = 0
+        self._routes = Routes([])
+        self._routes_of: object = None
+        self._app: Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]] = self._answer
+        if origins:
+            self._app = CORSMiddleware(
+                self._answer,
+                allow_origins=origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=EXPOSED,
+            )
+
+    def find(self, scope: Scope) -> bool:
+        """Whether this path is ours: an endpoint's, or one that a worker would have to say more of."""
+        news = self._link.news
+        if news is None:
+            return self._expected
+        if news is not self._routes_of:
+            self._routes, self._routes_of = Routes(news.offers), news
+        found = scope[FOUND] = self._routes.find(scope["method"], scope["path"])
+        return found is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._call(scope, receive, send)
+        except Refused as refused:
+            await _refuse(scope, send, refused)
+        except BodyRefused as refused:
+            closing = {"connection": "close"} if refused.status in (413, 501) else {}
+            await _refuse(scope, send, Refused(refused.status, refused.reason, refused.detail, **closing))
+        except Gone:
+            pass
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        offer, method = self._offer(scope)
+        headers: list[Header] = scope["headers"]
+        if sum(name == b"host" for name, _ in headers) > 1:
+            raise Refused(400, "host", "The request has more than one Host header.")
+        tenant = await self._tenant(offer, headers)
+        key = _only(headers, b"idempotency-key")
+        if self._calls >= MAX_CALLS:
+            raise Refused(503, "overloaded", "Too many calls are under way.")
+        self._calls += 1
+        try:
+            async with self._bodies.of(scope, receive) as body:
+                call = Call(offer.name, tenant, _request(scope, method, headers, body), offer.spec.deadline, key)
+                await self._pass(scope, receive, send, call)
+        finally:
+            self._calls -= 1
+
+    def _offer(self, scope: Scope) -> tuple[Offer, str]:
+        found: Found | None = scope.get(FOUND)
+        if found is None:
+            raise Refused(503, "no-worker", "The worker of this host is starting.", **{"retry-after": "1"})
+        if found.offer is None:
+            allowed = {"allow": ", ".join((*found.allowed, "OPTIONS"))}
+            if scope["method"] == "OPTIONS":
+                raise Refused(204, "", "", **allowed)
+            raise Refused(405, "wrong-method", f"It takes {', '.join(found.allowed)}.", **allowed)
+        return found.offer, found.method
+
+    async def _tenant(self, offer: Offer, headers: Sequence[Header]) -> str:
+        try:
+            key = key_in(headers)
+        except SeveralKeys:
+            raise Refused(400, "several-keys", "The request carries more than one API key.") from None
+        if key is None and offer.spec.auth == "none":
+            return DEFAULT
+        try:
+            tenant = None if key is None else await self._ring.tenant(key)
+        except (psycopg.Error, OSError):
+            raise Refused(503, "database-unavailable", "The database is away: nothing was executed.") from None
+        if tenant is None:
+            words = "This needs an API key: Authorization: Bearer cs_…" if key is None else "The API key is not valid."
+            challenge = 'Bearer realm="circuit-script"' + ("" if key is None else ', error="invalid_token"')
+            raise Refused(401, "no-key" if key is None else "wrong-key", words, **{"www-authenticate": challenge})
+        return tenant
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+        """Make the call, unless the caller hangs up before."""
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            try:
+                async with asyncio.timeout(call.seconds + GRACE):
+                    answer = await _unless(gone, self._link.call(call))
+            except WorkerGone as away:
+                words = "The worker stopped before it answered: the call may or may not have counted."
+                if not away.asked:
+                    words = "No worker answers on this host: nothing was executed."
+                raise Refused(
+                    503, "worker-gone" if away.asked else "no-worker", words, **{"retry-after": "1"}
+                ) from None
+            except TimeoutError:
+                words = "The worker did not answer in time: the call may or may not have counted."
+                raise Refused(504, "worker-silent", words) from None
+            try:
+                async with asyncio.timeout(READ_PATIENCE + (call.seconds if isinstance(answer, Stream) else 0)):
+                    if isinstance(answer, Stream):
+                        await pass_on(answer, send, gone, silent=scope["method"] == "HEAD")
+                    else:
+                        await _send(scope, send, answer)
+            except TimeoutError:  # who does not read must not hold its connection for ever
+                scope.get(ABORT, _nothing)()
+        finally:
+            gone.cancel()
+            with suppress(asyncio.CancelledError):
+                await gone
+
+
+async def _unless(gone: asyncio.Future[None], work: Coroutine[Any, Any, T]) -> T:
+    """Its result. Raises Gone, and cancels it, when the caller hangs up first."""
+    task = asyncio.ensure_future(work)
+    try:
+        both: set[asyncio.Future[Any]] = {task, gone}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Gone
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError, WorkerGone):
+                await task
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _nothing() -> None:
+    """Another server than ours has no way to end a connection."""
+
+
+def _only(headers: Sequence[Header], wanted: bytes) -> str | None:
+    found = [value for name, value in headers if name == wanted]
+    if len(found) > 1:
+        raise Refused(400, "idempotency-key", "The request has more than one Idempotency-Key.")
+    return found[0].decode("latin-1") if found else None
+
+
+def _request(scope: Scope, method: str, headers: Sequence[Header], body: bytes) -> HttpRequest:
+    """The request as an app may see it: without what concerns this connection only, with its true length."""
+    named = {each.strip().lower() for name, value in headers if name == b"connection" for each in value.split(b",")} - {
+        b"host"
+    }
+    kept = [
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in without_keys(headers) if name not in named
+    ]
+    dropped = HOP_BY_HOP | {"content-length", "expect"}
+    kept = [(name, value) for name, value in kept if name not in dropped]
+    if body or method in ("POST", "PUT", "PATCH"):
+        kept.append(("content-length", str(len(body))))
+    client = scope.get("client")
+    return HttpRequest(
+        method=method,
+        path=scope["raw_path"].decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        headers=tuple(kept),
+        body=body,
+        scheme=scope["scheme"],
+        client=client[0] if client else "",
+    )
+
+
+async def _send(scope: Scope, send: Send, answer: Answer) -> None:
+    """A whole answer, with its true length; none for statuses that have no body."""
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+    body = answer.body
+    if answer.status in (204, 304):
+        body = b""
+    else:
+        headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def _refuse(scope: Scope, send: Send, refused: Refused) -> None:
+    headers = dict(refused.headers)
+    body = b""
+    if refused.status != 204:
+        headers = problems.headers_of(refused.status) | headers
+        body = problems.render(refused.status, refused.detail, refused.reason, page=PAGES.get(refused.reason, PAGE))
+    await _send(scope, send, Answer(refused.status, list(headers.items()), body))

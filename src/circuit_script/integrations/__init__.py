@@ -1,0 +1,1 @@
+"""Circuit Script inside of other frameworks."""

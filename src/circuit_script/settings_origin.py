@@ -1,0 +1,131 @@
+"""Every setting with its value and where it came from; what is secret is named but never shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from circuit_script.config import FILE, Settings
+
+PREFIX = "CIRCUIT_"
+NESTED = "__"
+OTHER_NAMES = {("database_url",): "DATABASE_URL"}
+DEFAULT = "default"
+HIDDEN = "set (not shown)"
+
+_SECRET = re.compile(r"secret|password|token|(?<!public_)(?<!legacy_)key$", re.IGNORECASE)
+_ADDRESS = re.compile(r"url$|^url$", re.IGNORECASE)
+
+Path_ = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingOrigin:
+    """One setting. ``origin`` is "argument", "environment NAME", "circuit.toml:12" or "default"."""
+
+    name: str
+    value: Any
+    origin: str
+
+
+def origins(settings: Settings, arguments: Mapping[str, Any] | None = None) -> list[SettingOrigin]:
+    """Every setting of an app; ``arguments`` are those that the command line gave."""
+    lines = _lines_of(settings.folder / FILE)
+    environment = _environment()
+    given = {path for path, _ in _leaves(arguments or {})}
+
+    def origin(path: Path_) -> str:
+        if path in given:
+            return "argument"
+        if path in environment:
+            return f"environment {environment[path]}"
+        return f"{FILE}:{lines[path]}" if path in lines else DEFAULT
+
+    shown = settings.model_dump(exclude={"folder"})
+    return [SettingOrigin(".".join(path), _shown(path, value), origin(path)) for path, value in _leaves(shown)]
+
+
+def _environment() -> dict[Path_, str]:
+    """The variable that names each setting; one of JSON names all that it holds."""
+    found: dict[Path_, str] = {}
+    for name, text in os.environ.items():
+        path: Path_ | None = next((each for each, other in OTHER_NAMES.items() if other == name.upper()), None)
+        if path is None and name.upper().startswith(PREFIX):
+            path = tuple(name[len(PREFIX) :].lower().split(NESTED))
+        if path is None:
+            continue
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        found.update({path + inner: name for inner, _ in _leaves(value)})
+    return found
+
+
+def _leaves(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+    if isinstance(value, Mapping) and (value or not path):
+        for name, each in value.items():
+            yield from _leaves(each, (*path, str(name)))
+    else:
+        yield path, value
+
+
+def _shown(path: Path_, value: Any) -> Any:
+    """The value, unless it is secret. Of an address only the host is shown: its path or user may be a secret."""
+    if not value:
+        return value
+    if any(_SECRET.search(part) for part in path):
+        return HIDDEN
+    if isinstance(value, str) and _ADDRESS.search(path[-1]):
+        return _without_secrets(value)
+    return value
+
+
+def _without_secrets(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return HIDDEN
+    if not parts.scheme or "://" not in address:
+        return HIDDEN
+    return f"{parts.scheme}://{'…@' if parts.username else ''}{host}{port}{'/…' if parts.path.strip('/') else ''}"
+
+
+def _lines_of(file: Path) -> dict[Path_, int]:
+    """The line of each setting in a TOML file."""
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    found: dict[Path_, int] = {}
+    table: Path_ = ()
+    for number, statement in _statements(text.splitlines()):
+        paths = [path for path, _ in _leaves(tomllib.loads(statement))]
+        if statement.lstrip().startswith("["):
+            table = paths[0] if paths else ()
+        else:
+            found.update({table + path: number for path in paths})
+    return found
+
+
+def _statements(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Each statement with its first line; one that goes over several lines is whole once it can be read."""
+    begun, collected = 0, ""
+    for number, line in enumerate(lines, 1):
+        begun, collected = (begun, f"{collected}\n{line}") if collected else (number, line)
+        try:
+            content = tomllib.loads(collected)
+        except tomllib.TOMLDecodeError:
+            continue
+        if content:
+            yield begun, collected
+        collected = ""

@@ -1,0 +1,34 @@
+"""The governed processes of one app, for whoever runs its handlers by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from circuit_script.config import Settings
+from circuit_script.execution.pool import Manifest
+from circuit_script.execution.pool import Pool as Children
+from circuit_script.releases import content_hash
+from circuit_script.wiring.worker import make_children
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """An app, imported once. Several trials may use it, one after the other; ``digest`` is that of its files."""
+
+    children: Children
+    manifest: Manifest
+    digest: str
+
+
+@contextlib.asynccontextmanager
+async def open_bench(settings: Settings) -> AsyncIterator[Bench]:
+    """Import the app in ``settings.folder``. Raises AppError with file and line when it does not import."""
+    children = make_children(settings)
+    digest = await asyncio.to_thread(content_hash, settings.folder)
+    try:
+        yield Bench(children, await children.start(), digest)
+    finally:
+        await children.stop()

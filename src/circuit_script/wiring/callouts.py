@@ -1,0 +1,124 @@
+"""Callouts of a trial: answered with what was said beforehand, in the place of the network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import msgspec
+
+from circuit_script.errors import RequestRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Callout:
+    """One request that a handler made."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON. Raises ValueError when it is not."""
+        return msgspec.json.decode(self.body)
+
+
+@dataclass(slots=True)
+class Mock:
+    """One prepared answer. ``calls`` are the requests that got it."""
+
+    method: str
+    pattern: re.Pattern[str]
+    with_query: bool
+    answer: Callable[[Callout], httpx.Response]
+    times: int | None
+    calls: list[Callout]
+
+    def fits(self, request: httpx.Request) -> bool:
+        if self.method not in ("*", request.method) or (self.times is not None and len(self.calls) >= self.times):
+            return False
+        url = str(request.url)
+        return any(self.pattern.fullmatch(each) for each in {url, url if self.with_query else url.partition("?")[0]})
+
+
+class Callouts(httpx.AsyncBaseTransport):
+    """A transport that never leaves this process: what is not mocked is refused, and remembered.
+
+    ``refusal`` ends the sentence "GET https://… is refused: ".
+    """
+
+    def __init__(self, refusal: str) -> None:
+        self.made: list[Callout] = []
+        self.refused: list[str] = []
+        self._refusal = refusal
+        self._mocks: list[Mock] = []
+        self._hosts: set[str] = set()
+
+    def mock(
+        self,
+        method: str,
+        url: str | re.Pattern[str],
+        *,
+        json: Any = None,
+        body: bytes | str = b"",
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        times: int | None = None,
+    ) -> Mock:
+        """Answer requests of ``method`` ("*" is any) to ``url`` from now on.
+
+        In a text ``*`` stands for anything, and without a ``?`` in it the query does not count; a compiled pattern must
+        match the whole address. ``json`` may be a function of the Callout. After ``times`` answers the mock is used up;
+        of several that fit, the latest answers.
+        """
+
+        def answer(callout: Callout) -> httpx.Response:
+            if json is None:
+                return httpx.Response(status, headers=dict(headers or {}), content=body)
+            value = json(callout) if callable(json) else json
+            sent = {"content-type": "application/json", **(headers or {})}
+            return httpx.Response(status, headers=sent, content=msgspec.json.encode(value))
+
+        text = isinstance(url, str)
+        pattern = re.compile(re.escape(url).replace(r"\*", ".*")) if isinstance(url, str) else url
+        mock = Mock(method.upper(), pattern, not text or "?" in str(url), answer, times, [])
+        self._mocks.append(mock)
+        return mock
+
+    def allow_host(self, host: str) -> None:
+        """Let libraries that open connections of their own reach this host."""
+        self._hosts.add(host)
+
+    def check_connection(self, asked: Mapping[str, Any]) -> None:
+        """Raises RequestRefused for a connection that a library opens by itself, past ``http``."""
+        host = str(asked.get("host"))
+        if host in self._hosts:
+            return
+        self.refused.append(f"a connection to {host}:{asked.get('port')}")
+        raise RequestRefused(f"a connection to {host} is refused: {self._refusal}.")
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Called by httpx, in the parent. Raises RequestRefused for what is not mocked."""
+        body = await request.aread()
+        callout = Callout(request.method, str(request.url), dict(request.headers), body)
+        self.made.append(callout)
+        for mock in reversed(self._mocks):
+            if mock.fits(request):
+                mock.calls.append(callout)
+                answer = mock.answer(callout)
+                # The broker reads raw bytes as they come from a socket; a finished body has none.
+                return httpx.Response(answer.status_code, headers=answer.headers, stream=_Bytes(answer.content))
+        self.refused.append(f"{request.method} {request.url}")
+        raise RequestRefused(f"{request.method} {request.url} is refused: {self._refusal}.")
+
+
+class _Bytes(httpx.AsyncByteStream):
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._content

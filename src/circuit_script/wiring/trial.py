@@ -1,0 +1,375 @@
+"""Trial: one handler run by hand, with the real children, broker, limits and CRM.
+
+What a trial leaves out of the road: the ledger and the queue. So nothing is tried again, and a batch that fails as a
+whole is not taken apart; the result names the record that the road would run alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import TracebackType
+from typing import Any
+
+import httpx
+import psycopg
+from psycopg.types.json import Jsonb
+
+from circuit_script.clock import uuid7
+from circuit_script.config import Settings
+from circuit_script.connectors.connector import Fields, Query
+from circuit_script.connectors.local import LocalCRM
+from circuit_script.connectors.webhook import WebhookConnector
+from circuit_script.db.pool import Pool, open_pool, unavailable
+from circuit_script.effects.settle import Settlement, Settler, is_transient
+from circuit_script.effects.unit import Send, Write
+from circuit_script.errors import TrialRefused
+from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.releases import Release, record_release
+from circuit_script.telemetry import LogWriter
+from circuit_script.tenants import DEFAULT
+from circuit_script.wiring.bench import Bench, open_bench
+from circuit_script.wiring.callouts import Callouts
+from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, TrialJournal, as_json, attempt
+from circuit_script.wiring.trial_call import Calling, collected
+from circuit_script.wiring.trial_result import TrialBatch, TrialResult
+
+Records = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+DRY = "a dry run makes no callouts"
+NEXT_EVENTS = "SELECT nextval('circuit.event_ids') FROM generate_series(1, %s)"
+SEED = """
+INSERT INTO circuit.records (tenant, object, id, data, seq)
+SELECT %s, %s, s.id, s.data, nextval('circuit.event_ids') FROM unnest(%s::text[], %s::jsonb[]) AS s (id, data)
+ON CONFLICT (tenant, object, id) DO UPDATE
+SET data = excluded.data, before = NULL, written = '{}', seq = excluded.seq, deleted = false
+"""
+
+
+class Trial:
+    """Runs handlers of one app by hand, on a migrated database.
+
+    ``bench`` is used and not closed; without one the trial has its own. ``callouts`` answers in the place of the
+    network. Without ``keep_logs`` the lines of the log are in the result only.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        url: str,
+        *,
+        bench: Bench | None = None,
+        callouts: Callouts | None = None,
+        keep_logs: bool = True,
+        source: str = "trial",
+    ) -> None:
+        self._settings = settings
+        self._url = url
+        self._given_bench = bench
+        self._callouts = callouts
+        self._keep_logs = keep_logs
+        self._source = source
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Trial:
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _open(self) -> None:
+        if self._given_bench is None:
+            self._bench = await self._stack.enter_async_context(open_bench(self._settings))
+        else:
+            self._bench = self._given_bench
+        self._database: Pool = await open_pool(
+            self._url, min_size=1, max_size=4, name="circuit trial", pooler=self._settings.pooler
+        )
+        self._stack.push_async_callback(self._database.close)
+        async with self._database.connection() as connection:
+            self._release: Release = await record_release(connection, self._bench.digest, self._bench.manifest.handlers)
+        self._dry = self._callouts or Callouts(DRY)
+        self._closed_client = await self._stack.enter_async_context(httpx.AsyncClient(transport=self._dry))
+        self._client = self._closed_client
+        if self._callouts is None:
+            no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+            self._client = await self._stack.enter_async_context(
+                httpx.AsyncClient(follow_redirects=False, cookies=no_cookies)
+            )
+        self._crm = LocalCRM(self._database)
+        self._settler = Settler(self._database, uuid7())
+        self._logs = LogWriter(self._database, self._release.id)
+        if self._keep_logs:
+            self._stack.push_async_callback(self._flush_logs)
+
+    async def _flush_logs(self) -> None:
+        self._logs.stop()
+        await self._logs.run()
+
+    @property
+    def handlers(self) -> Sequence[HandlerSpec]:
+        """Every handler of the app, by name."""
+        return sorted(self._release.handlers.values(), key=lambda spec: spec.name)
+
+    def find(self, name: str) -> HandlerSpec:
+        """The handler of this name, or whose name ends so (``score_new_leads``). Raises TrialRefused."""
+        known = {spec.name: spec for spec in self.handlers}
+        wanted = name.strip()
+        if wanted in known:
+            return known[wanted]
+        ends = [spec for spec in self.handlers if spec.name.lower().endswith(f".{wanted.lower()}")]
+        ends = ends or [spec for spec in self.handlers if spec.name.lower() == wanted.lower()]
+        if len(ends) == 1:
+            return ends[0]
+        if ends:
+            names = ", ".join(spec.name for spec in ends)
+            raise TrialRefused(f"Several handlers end in {name!r}: {names}.", cure="Give one whole name.")
+        last = {spec.name.rpartition(".")[2]: spec.name for spec in self.handlers} | {each: each for each in known}
+        near = get_close_matches(wanted, last, n=1, cutoff=0.5)
+        listed = ", ".join(known) or "none: the app declares no handler"
+        cure = f"Did you mean {last[near[0]]!r}?" if near else f"There are {listed}."
+        raise TrialRefused(f"There is no handler {name!r}.", cure=cure)
+
+    def route(self, handler: str, object: str | None, event: str | None) -> tuple[HandlerSpec, str, str]:
+        """The trigger of this name, and which of its routes is meant. Raises TrialRefused."""
+        spec = self.find(handler)
+        if spec.endpoint is not None:
+            raise TrialRefused(f"{spec.name} is an endpoint.", cure="Call it with a request in the place of records.")
+        return spec, *_route(spec, object, event)
+
+    async def run(
+        self,
+        handler: str,
+        records: Records,
+        *,
+        object: str | None = None,
+        event: str | None = None,
+        tenant: str = DEFAULT,
+        old: Records | None = None,
+        commit: bool = True,
+        on_batch: Callable[[TrialBatch], None] = lambda batch: None,
+    ) -> TrialResult:
+        """Run one handler on ``records``, in batches of its size; ``on_batch`` hears of each when it has ended.
+
+        Records are laid over what the CRM has of them, which is also their before-image unless ``old`` gives another.
+        ``object`` and ``event`` may be left out where the handler has one of them. Without ``commit`` nothing is
+        stored and no callout is made. Raises TrialRefused when it cannot be run like that, DatabaseUnavailable.
+        """
+        spec, object_, event_ = self.route(handler, object, event)
+        given = await self._give(object_, event_, tenant, _listed(records), None if old is None else _listed(old))
+        return await self._run(spec, object_, event_, tenant, given, commit, on_batch)
+
+    async def deliver(
+        self, object: str, event: str, records: Records, *, tenant: str = DEFAULT, old: Records | None = None
+    ) -> list[TrialResult]:
+        """Run every handler of this event on ``records`` and commit, as if they had arrived. By the handlers' names."""
+        incoming = _listed(records)
+        given = await self._give(object, event, tenant, incoming, None if old is None else _listed(old))
+        found = []
+        for spec in self.handlers:
+            if (object, event) in spec.routes:
+                fresh = await self._laid_over(object, tenant, given)
+                found.append(await self._run(spec, object, event, tenant, fresh, True, lambda batch: None))
+        return found
+
+    async def seed(self, object: str, records: Records, *, tenant: str = DEFAULT) -> list[str]:
+        """Put records into the CRM, in the place of what it has of them, without any trigger; their ids."""
+        rows = [_identified(as_json(row, place)) for place, row in enumerate(_listed(records))]
+        ids = [str(row["id"]) for row in rows]
+        data = [Jsonb({name: value for name, value in row.items() if name != "id"}) for row in rows]
+        async with self._reaching() as connection:
+            await connection.execute(SEED, [tenant, object, ids, data])
+        return ids
+
+    async def query(
+        self,
+        object: str,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order_by: str | None = None,
+        limit: int = 1000,
+        tenant: str = DEFAULT,
+    ) -> list[Fields]:
+        """Records of the CRM, as ``CircuitDB.query`` finds them."""
+        return await self._crm.query(tenant, Query(object, where or {}, order_by, limit))
+
+    async def _give(
+        self, object_: str, event: str, tenant: str, records: Sequence[Any], old: Sequence[Any] | None
+    ) -> list[Given]:
+        """The events that these records would have been."""
+        if not records:
+            raise TrialRefused("There are no records.", cure="Give one or more, or have some generated.")
+        if old is not None and len(old) != len(records):
+            raise TrialRefused(f"{len(records)} records were given, and {len(old)} old ones.")
+        incoming = [as_json(record, place) for place, record in enumerate(records)]
+        if event != "afterInsert" and (nameless := [str(n + 1) for n, row in enumerate(incoming) if not row.get("id")]):
+            raise TrialRefused(f"Record {nameless[0]} has no id, so nobody can say what changed ({event}).")
+        incoming = [_identified(row) for row in incoming]
+        if len({str(row["id"]) for row in incoming}) < len(incoming):
+            raise TrialRefused("Two records have the same id.", cure="Run them one after the other.")
+        async with self._reaching() as connection:
+            ids = [row[0] for row in await (await connection.execute(NEXT_EVENTS, [len(incoming)])).fetchall()]
+        given = [Given(row, row, None, seq) for row, seq in zip(incoming, ids, strict=True)]
+        given = await self._laid_over(object_, tenant, given, before=event != "afterInsert")
+        if old is None:
+            return given
+        earlier = [as_json(row, place) for place, row in enumerate(old)]
+        return [replace(each, old={**row, "id": each.id}) for each, row in zip(given, earlier, strict=True)]
+
+    async def _laid_over(
+        self, object_: str, tenant: str, given: Sequence[Given], *, before: bool = False
+    ) -> list[Given]:
+        stored = await self._crm.get(tenant, object_, [each.id for each in given])
+        return [
+            replace(each, record={**(row or {}), **each.incoming}, old=row if before else each.old)
+            for each, row in zip(given, stored, strict=True)
+        ]
+
+    async def _run(
+        self,
+        spec: HandlerSpec,
+        object_: str,
+        event: str,
+        tenant: str,
+        given: Sequence[Given],
+        commit: bool,
+        on_batch: Callable[[TrialBatch], None],
+    ) -> TrialResult:
+        batches: list[TrialBatch] = []
+        for start in range(0, len(given), spec.batch_size):
+            part = given[start : start + spec.batch_size]
+            trying = attempt(spec, part, object_=object_, event=event, tenant=tenant, source=self._source)
+            batches.append(await self._try(trying, commit))
+            on_batch(batches[-1])
+        return TrialResult(spec.name, object_, event, tenant, tuple(batches))
+
+    async def _try(self, trying: Attempt, commit: bool) -> TrialBatch:
+        outcome = await self._bench.children.run(trying.work, self._broker(trying, commit))
+        batch, writes, sends = trying.concluded(outcome)
+        return await self._committed(trying, batch, writes, sends) if commit else batch
+
+    async def call(
+        self,
+        endpoint: str,
+        *,
+        method: str | None = None,
+        body: bytes = b"",
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        tenant: str = DEFAULT,
+        commit: bool = True,
+    ) -> TrialResult:
+        """Call an endpoint by its path (``chat``, ``/api/chat``) or its handler's name, without HTTP and without a key.
+
+        The result's ``answer`` is what the caller would get. Raises TrialRefused, DatabaseUnavailable.
+        """
+        calling = Calling.of(self, endpoint, method, body, query or {}, headers or {})
+        trying = calling.attempt(tenant)
+        broker = self._broker(trying, commit)
+        reply = collected(broker, str(trying.work.execution))
+        outcome = await self._bench.children.run(trying.work, broker, express=True)
+        batch, writes, sends = calling.concluded(trying, outcome, reply, broker.database_away)
+        if commit and not reply.lost:
+            batch = await self._committed(trying, batch, writes, sends)
+        answer = reply.answer(batch)
+        return TrialResult(calling.spec.name, "", trying.work.event, tenant, (batch,), answer)
+
+    def _broker(self, trying: Attempt, commit: bool) -> TrialBroker:
+        def log(line: dict[str, Any]) -> None:
+            trying.log(line)
+            if commit and self._keep_logs:
+                self._logs.add(trying.work.execution, trying.spec.name, trying.work.tenant, line)
+
+        closed = self._callouts is not None or not commit
+        broker = TrialBroker(
+            trying.work,
+            crm=self._crm,
+            held=trying.unit,
+            journal=TrialJournal(),
+            client=self._closed_client if closed else self._client,
+            knows=lambda connector, target: connector == WebhookConnector.name and target in self._settings.addresses,
+            log=log,
+            remaining=trying.remaining,
+            checkpoint=trying.checkpoint,
+        )
+        broker.closed = self._dry if closed else None
+        return broker
+
+    async def _committed(
+        self, trying: Attempt, batch: TrialBatch, writes: Sequence[Write], sends: Sequence[Send]
+    ) -> TrialBatch:
+        """Store the outcome with its effects. What the database refuses is the execution's failure, as on the road."""
+        work = trying.work
+        settlement = Settlement(
+            execution=work.execution,
+            tenant=work.tenant,
+            release=self._release.id,
+            handler=next(id_ for id_, spec in self._release.handlers.items() if spec.name == work.handler),
+            object=work.object,
+            event=work.event,
+            records=len(batch.records),
+            status=batch.status,
+            started_at=datetime.fromtimestamp(work.started_at, UTC),
+            usage=batch.usage,
+            reason=batch.reason or None,
+            detail=batch.detail or None,
+            arrived=trying.arrived(),
+            writes=writes,
+            sends=[(send, *trying.place(send.owner)) for send in sends],
+            place=trying.place(None),
+        )
+        try:
+            await self._settler.settle(settlement)
+        except (psycopg.Error, OSError) as error:
+            if not isinstance(error, psycopg.Error):
+                raise
+            if is_transient(error):
+                raise unavailable(error) from error
+            reason = f"the database refused the outcome: {error.diag.message_primary or error}"
+            lost = (*batch.discarded, *batch.writes, *batch.sends)
+            errors = dict.fromkeys(batch.records, reason)
+            return replace(batch, status="failed", reason=reason, errors=errors, writes=(), sends=(), discarded=lost)
+        return replace(batch, committed=True)
+
+    @contextlib.asynccontextmanager
+    async def _reaching(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        try:
+            async with self._database.connection() as connection:
+                yield connection
+        except psycopg.DataError as error:
+            raise TrialRefused(f"The records cannot be stored: {error.diag.message_primary or error}.") from None
+        except psycopg.OperationalError as error:
+            raise unavailable(error) from error
+
+
+def _listed(records: Records) -> list[Any]:
+    return [records] if isinstance(records, Mapping) else list(records)
+
+
+def _identified(row: Fields) -> Fields:
+    return {**row, "id": str(row["id"])} if row.get("id") else {**row, "id": str(uuid7())}
+
+
+def _route(spec: HandlerSpec, object_: str | None, event: str | None) -> tuple[str, str]:
+    """The route that is meant. Raises TrialRefused unless there is exactly one."""
+    fitting = [
+        route for route in spec.routes if object_ in (None, route[0]) and event in (None, route[1])
+    ]  # fmt: skip
+    if len(fitting) == 1:
+        return fitting[0]
+    routes = ", ".join(".".join(route) for route in spec.routes)
+    if not fitting:
+        wanted = ".".join(each for each in (object_, event) if each)
+        raise TrialRefused(f"{spec.name} is not called for {wanted}.", cure=f"It is called for {routes}.")
+    raise TrialRefused(f"{spec.name} is called for {routes}.", cure="Say which: give object and event.")

@@ -1,0 +1,199 @@
+"""What an author does by hand: `circuit-script test` and `circuit-script invoke`, as real processes."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from circuit_script.config import load_settings
+from circuit_script.db.embedded import EmbeddedPostgres
+from tests import servers
+
+TRIGGERS = """
+from circuit_script import CircuitDB, http, log, trigger
+
+SEEN = []
+
+@trigger("Contact", ["afterInsert"])
+async def score(context):
+    SEEN.append(1)
+    log.info(f"run {len(SEEN)}")
+    for record in context.new_records:
+        async with context.record(record):
+            if record.get("email") == "bad":
+                raise ValueError("bad address")
+            await CircuitDB.update("Contact", {"id": record["id"], "score": 7})
+
+@trigger("Contact", ["afterUpdate"])
+async def enrich(context):
+    try:
+        answer = await http.get(f"https://api.example.com/people/{context.new_records[0]['id']}")
+    except Exception:
+        return
+    log.info(answer.text)
+
+@trigger("Task", ["afterInsert"])
+def connects(context):
+    import socket
+    socket.create_connection(("127.0.0.1", 9), timeout=1)
+"""
+PASSING = """
+import os
+
+def test_a_lead_is_scored(circuit):
+    lead = circuit.create_test_contact(email="ana@example.com")
+    run = circuit.insert("Contact", lead)
+    run.assert_succeeded()
+    run.assert_effect("Contact", id=lead["id"], score=7)
+    assert run.messages == ["run 1"]
+    assert circuit.get("Contact", lead["id"])["email"] == "ana@example.com"
+
+def test_nothing_is_left_of_another_test(circuit):
+    assert circuit.query("Contact") == []
+    assert circuit.insert("Contact", {"id": "c1"}).messages == ["run 1"]
+
+async def test_it_works_in_an_async_test_too(circuit):
+    people = circuit.create_test_contacts(120)
+    assert len(circuit.insert("Contact", people).effects) == 120
+
+def test_a_mock_answers(circuit):
+    circuit.seed("Contact", {"id": "c1"})
+    mock = circuit.mock_callout("GET", "https://api.example.com/people/*", body="CEO")
+    assert circuit.update("Contact", {"id": "c1", "city": "Waco"}).messages == ["CEO"]
+    assert [call.url for call in mock.calls] == ["https://api.example.com/people/c1"]
+"""
+FAILING = """
+def test_of_a_wrong_effect(circuit):
+    circuit.insert("Contact", {"id": "c1"}).assert_effect("Contact", id="c1", score=8)
+
+def test_of_a_callout_that_nobody_mocked(circuit):
+    circuit.seed("Contact", {"id": "c1"})
+    circuit.update("Contact", {"id": "c1"})
+
+def test_of_a_connection_past_the_broker(circuit):
+    circuit.insert("Task", {"id": "t1"})
+
+def test_of_a_bad_record(circuit):
+    circuit.insert("Contact", [{"id": "c1"}, {"id": "c2", "email": "bad"}]).assert_succeeded()
+"""
+
+
+@pytest.fixture
+def app(app_folder, monkeypatch):
+    """An app with tests; its servers end with it. DATABASE_URL points nowhere: tests must not look at it."""
+    folder = app_folder / "app"
+    (folder / "tests").mkdir(parents=True)
+    (folder / "app.py").write_text(TRIGGERS)
+    (folder / "circuit.toml").write_text("")
+    (folder / "pytest.ini").write_text(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
+    )
+    monkeypatch.delenv("CIRCUIT_TEST_DATABASE_URL", raising=False)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    yield folder
+
+    for each in (folder / ".circuit" / "test", folder):
+        if (each / ".circuit").exists():
+            asyncio.run(servers.remove(each))
+
+
+def circuit_script(folder, *arguments, stdin=""):
+    """Run the command in the app's folder; its code, what it printed, what it said."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    command = [sys.executable, "-m", "circuit_script.cli", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def write_tests(folder, text):
+    (folder / "tests" / "test_app.py").write_text(text)
+
+
+def test_passing_tests_pass_and_their_handlers_are_listed(app):
+    write_tests(app, PASSING)
+    code, printed, said = circuit_script(app, "test")
+    assert code == 0, printed + said
+    assert "4 passed" in printed
+    rows = {line.split()[0]: line.split()[1:3] for line in printed.splitlines() if line.startswith(("score", "enrich"))}
+    assert rows == {"score": ["3", "122"], "enrich": ["1", "1"]}
+    assert "connects" in printed
+    assert not EmbeddedPostgres(app / ".circuit" / "test").running()
+
+
+def test_failing_tests_say_what_there_was(app):
+    write_tests(app, FAILING)
+    code, printed, said = circuit_script(app, "test", "--", "-p", "no:cacheprovider")
+    assert code == 1, printed + said
+    for words in (
+        "Contact.afterInsert did not make a write to Contact with id='c1', score=8",
+        "update Contact id='c1', score=7 (!)",
+        "Not mocked: GET https://api.example.com/people/c1",
+        "Not mocked: a connection to 127.0.0.1:9",
+        "record c2: ValueError: bad address",
+        "4 failed",
+    ):
+        assert words in printed
+
+
+def test_json_and_a_choice_of_tests(app):
+    write_tests(app, PASSING)
+    code, printed, _ = circuit_script(app, "test", "-k", "scored", "--json")
+    document = json.loads(printed)
+    assert (code, document["passed"], document["handlers"]["score"]["runs"]) == (0, True, 1)
+
+
+def test_no_tests_and_a_broken_app_are_explained(app):
+    code, _, said = circuit_script(app, "test")
+    assert code == 1
+    assert "There is no test" in said
+    write_tests(app, PASSING)
+    (app / "app.py").write_text("import nothing_of_that_name\n")
+    code, printed, _ = circuit_script(app, "test")
+    assert code == 1
+    assert "app.py:1" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.fixture
+def own_database(app, monkeypatch):
+    monkeypatch.delenv("DATABASE_URL")
+    return app
+
+
+def test_invoke_shows_and_stores_what_a_handler_did(own_database):
+    (own_database / "leads.json").write_text('[{"id": "c1"}, {"id": "c2", "email": "bad"}]')
+    code, printed, said = circuit_script(own_database, "invoke", "score", "--records", "leads.json")
+    assert code == 1, printed + said
+    for words in ("score partial: 2 records", "ValueError: bad address", "effects, done", "run 1", "dml_rows"):
+        assert words in printed
+    assert "\x1b[" not in printed
+    assert not EmbeddedPostgres(own_database).running()
+    code, printed, said = circuit_script(own_database, "invoke", "score", "--generate", "3", "--dry-run", "--json")
+    assert code == 0, said
+    document = json.loads(printed)
+    assert (document["committed"], len(document["effects"])) == (False, 3)
+
+
+def test_invoke_reads_json_lines_and_names_a_wrong_line(own_database):
+    code, printed, said = circuit_script(
+        own_database, "invoke", "score", "--records", "-", stdin='{"id": 1}\n{"id": 2}\n'
+    )
+    assert code == 0, printed + said
+    code, _, said = circuit_script(own_database, "invoke", "score", "--records", "-", stdin='{"id": 1}\n{bad\n')
+    assert code == 1
+    assert "-:2:" in said
+    code, _, said = circuit_script(own_database, "invoke", "scor", "--generate", "1")
+    assert code == 1
+    assert "Did you mean 'score'?" in said
+
+
+def test_invoke_leaves_a_running_database_running(own_database):
+
+    settings = load_settings(own_database)
+    asyncio.run(EmbeddedPostgres(settings.folder).start())
+    code, _, said = circuit_script(own_database, "invoke", "score", "--generate", "1")
+    assert code == 0, said
+    assert EmbeddedPostgres(own_database).running()

@@ -1,0 +1,160 @@
+"""Retry, Cancel and checkpoints as a handler says them, and what is said to it when it forgets an await."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from circuit_script.errors import AppError
+from circuit_script.execution.outcome import Failed, Outcome, Succeeded
+from circuit_script.execution.pool import Pool
+from tests.integration.execution.conftest import PoolOf, Recorder
+
+APP = """
+@trigger("Contact", "afterInsert")
+async def returns_retry(context):
+    return Retry(after=60, reason="the model is busy")
+
+@trigger("Contact", "afterInsert")
+def raises_cancel(context):
+    context.add_error(context.new_records[0], "no phone")
+    raise Cancel("the campaign is closed")
+
+@trigger("Contact", "afterInsert")
+async def decides(context):
+    for record in context.new_records:
+        async with context.record(record):
+            match record["do"]:
+                case "retry": raise Retry(after=5)
+                case "cancel": raise Cancel("unsubscribed")
+                case "error": raise ValueError("odd")
+                case "both":
+                    context.add_error(record, Retry(after=30))
+                    raise Cancel("too late: the first one counts")
+
+@trigger("Contact", "afterInsert")
+async def bad_retry(context):
+    return Retry(after=-1)
+
+@trigger("Contact", "afterInsert")
+async def checkpoints(context):
+    for record in context.new_records:
+        async with context.record(record):
+            if record.id == "1":
+                raise Retry(after=5, reason="busy")
+    await context.checkpoint(upto=context.new_records[1])
+
+@trigger("Contact", "afterInsert")
+def checkpoints_from_plain_code(context):
+    run(context.checkpoint(upto=context.new_records[0]))
+
+@trigger("Contact", "afterInsert")
+async def forgets(context):
+    unknown = {"update": CircuitDB.update}
+    for _ in range(2):
+        unknown["update"]("Contact", {"id": "1"})
+
+@trigger("Contact", "afterInsert")
+async def looks(context):
+    meters = context.limits
+    log.info("limits", callouts=meters.callouts.ceiling, queries=meters.db_queries.left, messages=meters.messages.left)
+    log.info("here", request=context.request, tenant=context.tenant, id=str(context.execution_id))
+"""
+
+
+async def outcome_of(pool_of: PoolOf, handler: str, *records: dict[str, object]) -> tuple[Outcome, Recorder]:
+    bench, broker = await pool_of(APP), Recorder()
+    given = records or ({"id": "1"}, {"id": "2"})
+    return await bench.run(handler, records=given, broker=broker), broker
+
+
+async def test_a_retry_that_a_handler_returns_is_for_its_whole_batch(pool_of: PoolOf) -> None:
+    outcome, broker = await outcome_of(pool_of, "returns_retry")
+    said = "the model is busy"
+    assert outcome == Succeeded(broker.usage, {0: said, 1: said}, {0: 60.0, 1: 60.0})
+
+
+async def test_a_cancel_that_a_handler_raises_is_for_every_record_that_has_no_end_yet(pool_of: PoolOf) -> None:
+    outcome, broker = await outcome_of(pool_of, "raises_cancel")
+    assert outcome == Succeeded(broker.usage, {0: "no phone", 1: "the campaign is closed"}, {1: None})
+
+
+async def test_decisions_in_the_block_of_a_record_are_that_records_own(pool_of: PoolOf) -> None:
+    done = ("retry", "cancel", "error", "nothing", "both")
+    records = [{"id": str(place), "do": each} for place, each in enumerate(done)]
+    outcome, broker = await outcome_of(pool_of, "decides", *records)
+    assert isinstance(outcome, Succeeded)
+    assert outcome.errors == {
+        0: "the handler asked to be called again after 5 s",
+        1: "unsubscribed",
+        2: "ValueError: odd",
+        4: "the handler asked to be called again after 30 s",
+    }
+    assert outcome.decided == {0: 5.0, 1: None, 4: 30.0}
+    assert broker.messages == ["ValueError: odd"], "a decision is no error in the log"
+
+
+async def test_a_retry_that_cannot_be_is_the_handlers_failure(pool_of: PoolOf) -> None:
+    outcome, _ = await outcome_of(pool_of, "bad_retry")
+    assert isinstance(outcome, Failed)
+    assert outcome.reason.startswith("ValueError: Retry(after=-1)")
+
+
+class Committing(Recorder):
+    """A broker that takes checkpoints."""
+
+    async def request(self, verb: str, arguments: dict[str, object]) -> object:
+        if verb == "checkpoint":
+            self.asked.append((verb, arguments))
+            return None
+        return await super().request(verb, arguments)
+
+
+@pytest.mark.parametrize("handler", ["checkpoints", "checkpoints_from_plain_code"])
+async def test_a_checkpoint_asks_with_what_became_of_the_records_so_far(pool_of: PoolOf, handler: str) -> None:
+    bench, broker = await pool_of(APP), Committing()
+    outcome = await bench.run(handler, records=[{"id": "1"}, {"id": "2"}, {"id": "3"}], broker=broker)
+    assert isinstance(outcome, Succeeded)
+    ((verb, asked),) = broker.asked
+    assert verb == "checkpoint"
+    if handler == "checkpoints":
+        assert asked == {"upto": 1, "errors": [[0, "busy"]], "decided": [[0, 5.0]]}
+    else:
+        assert asked == {"upto": 0, "errors": [], "decided": []}
+
+
+async def test_a_coroutine_that_was_never_awaited_is_an_error_in_the_log_each_time(pool_of: PoolOf) -> None:
+    bench, broker = await pool_of(APP), Recorder()
+    for _ in range(2):
+        assert isinstance(await bench.run("forgets", broker=broker), Succeeded)
+    told = [line for line in broker.lines if line["level"] == "error"]
+    assert len(told) == 4
+    assert "CircuitDB.update' was never awaited: it did nothing. Write `await` before it." in told[0]["message"]
+    assert "app.py:" in told[0]["message"]
+
+
+async def test_an_app_that_drops_a_coroutine_does_not_load(pool_of: PoolOf, tmp_path: Path) -> None:
+    with pytest.raises(AppError) as refused:
+        await pool_of('@trigger("Contact", "afterInsert")\nasync def f(context):\n    CircuitDB.delete("Contact", "1")')
+    assert refused.value.page == "not-awaited"
+    assert f"{tmp_path}/app.py:5: CircuitDB.delete(…) is not awaited" in refused.value.detail
+    assert refused.value.cure == "Write `await CircuitDB.delete(…)`."
+
+
+async def test_an_app_may_handle_objects_that_it_declares(pool_of: PoolOf, tmp_path: Path) -> None:
+    source = '@trigger("Shipment", "afterInsert")\ndef f(context): ...'
+    with pytest.raises(AppError, match="no object 'Shipment'") as refused:
+        await pool_of(source)
+    assert refused.value.page == "unknown-object"
+    pool = Pool(app_folder=tmp_path, app="app", size=1, on_change=lambda: None, objects=("Shipment",))
+    manifest = await pool.start()
+    await pool.stop()
+    assert manifest.handlers[0].routes == (("Shipment", "afterInsert"),)
+
+
+async def test_a_handler_sees_its_limits_its_tenant_and_no_request(pool_of: PoolOf) -> None:
+    _, broker = await outcome_of(pool_of, "looks")
+    limits, here = (line["context"] for line in broker.lines)
+    assert (limits["callouts"], limits["queries"], limits["messages"]) == (50, 100, 2 * 10)
+    assert (here["request"], here["tenant"]) == (None, "acme")

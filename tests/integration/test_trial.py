@@ -1,0 +1,269 @@
+"""One handler run by hand, with real children and a real database."""
+
+import re
+
+import psycopg
+import pytest
+
+from circuit_script.config import load_settings
+from circuit_script.errors import AppError, TrialRefused
+from circuit_script.wiring import Trial, open_bench
+from circuit_script.wiring.callouts import Callouts
+
+APP = '''
+from circuit_script import Cancel, CircuitDB, Retry, endpoint, http, log, send_webhook, trigger
+
+@trigger("Contact", ["afterInsert"], batch_size=2)
+async def greet(context):
+    """Greets."""
+    for record in context.new_records:
+        async with context.record(record):
+            if record.get("email") == "bad":
+                raise ValueError("bad address")
+            if record.get("email") == "later":
+                raise Retry(after=60, reason="not yet")
+            if record.get("email") == "never":
+                raise Cancel("unwanted")
+            await CircuitDB.update("Contact", {"id": record["id"], "greeted": True})
+            await send_webhook("alerts", {"who": record["id"]})
+            log.info("greeted", who=record["id"])
+
+@trigger("Contact", ["afterUpdate"])
+@trigger("Opportunity", ["afterUpdate"])
+async def compare(context):
+    for record, old in zip(context.new_records, context.old_records):
+        log.info(f"{(old or {}).get('city')} to {record.get('city')}, {record.get('name')}")
+
+@trigger("Contact", ["afterDelete"])
+async def ask(context):
+    answer = await http.get("https://api.example.com/people")
+    await CircuitDB.insert("Note", {"text": answer.text})
+
+@trigger("Task", ["afterInsert"], limits={"dml_statements": 1})
+async def greedy(context):
+    for number in range(3):
+        await CircuitDB.insert("Note", {"n": number})
+
+@trigger("Task", ["afterUpdate"])
+async def stops(context):
+    for record in context.new_records:
+        await CircuitDB.insert("Note", {"contactId": record["id"]})
+        if record["id"] == "t2":
+            raise RuntimeError("no")
+
+@trigger("Task", ["afterUndelete"])
+async def saves(context):
+    for record in context.new_records:
+        async with context.record(record):
+            await CircuitDB.update("Task", {"id": record["id"], "saved": True})
+        if record["id"] == "t1":
+            await context.checkpoint(upto=record)
+    raise RuntimeError("after the checkpoint")
+
+@endpoint("echo/{word}", methods=["POST"])
+async def echo(word: str, loud: bool = False) -> dict:
+    log.info("asked")
+    await CircuitDB.insert("Question", {"text": word})
+    return {"word": word.upper() if loud else word}
+
+@endpoint("fails", methods=["GET"])
+async def fails() -> dict:
+    await CircuitDB.insert("Question", {"text": "?"})
+    raise RuntimeError("no")
+
+@endpoint("stream", methods=["GET"])
+async def stream():
+    for number in range(2):
+        yield {"n": number}
+'''
+
+
+@pytest.fixture
+def settings(app_folder, monkeypatch):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    (app_folder / "app.py").write_text(APP)
+    (app_folder / "circuit.toml").write_text('[addresses.alerts]\nurl = "https://example.com/hook"\n')
+    return load_settings(app_folder)
+
+
+@pytest.fixture
+async def trial(settings, database):
+    async with Trial(settings, database) as found:
+        yield found
+
+
+def count(database, table):
+    with psycopg.connect(database) as connection:
+        return connection.execute(f"SELECT count(*) FROM circuit.{table}").fetchone()[0]
+
+
+async def test_what_a_handler_did_is_shown_and_stored(trial, database):
+    result = await trial.run("greet", {"id": "c1", "email": "ana@example.com"})
+    assert (result.status, result.errors, result.committed) == ("succeeded", {}, True)
+    assert [(each.op, each.object, each.id, each.fields, each.record) for each in result.writes] == [
+        ("update", "Contact", "c1", {"greeted": True}, "c1")
+    ]
+    assert [(each.connector, each.target, each.payload) for each in result.sends] == [
+        ("webhook", "alerts", {"who": "c1"})
+    ]
+    assert [(line.message, line.fields, line.record) for line in result.log] == [("greeted", {"who": "c1"}, "c1")]
+    assert (result.usage["dml_rows"], result.ceilings["messages"]) == (1, 10)
+    assert await trial.query("Contact") == [{"id": "c1", "email": "ana@example.com", "greeted": True}]
+    with psycopg.connect(database) as connection:
+        stored = connection.execute("SELECT status, records FROM circuit.executions WHERE id = %s", [result.execution])
+        assert stored.fetchall() == [("succeeded", 1)]
+        sent = connection.execute("SELECT record, status FROM circuit.effects WHERE connector = 'webhook'").fetchall()
+    assert sent == [("c1", "pending")]
+
+
+async def test_a_dry_run_stores_nothing(trial, database):
+    result = await trial.run("greet", {"id": "c1"}, commit=False)
+    assert (result.status, result.committed, len(result.writes)) == ("succeeded", False, 1)
+    assert await trial.query("Contact") == []
+    assert (count(database, "executions"), count(database, "effects")) == (0, 0)
+
+
+async def test_a_dry_run_refuses_callouts_with_the_reason(trial):
+    result = await trial.run("ask", {"id": "c1"}, commit=False)
+    assert result.status == "failed"
+    assert "a dry run makes no callouts" in result.reason
+
+
+async def test_a_mocked_callout_answers_also_in_a_dry_run(settings, database):
+    callouts = Callouts("it is not mocked")
+    callouts.mock("GET", "https://api.example.com/*", body="three")
+    async with Trial(settings, database, callouts=callouts) as trial:
+        result = await trial.run("ask", {"id": "c1"}, commit=False)
+    assert [write.fields for write in result.writes] == [{"text": "three"}]
+
+
+async def test_a_bad_record_fails_alone_and_its_effects_are_discarded(trial):
+    result = await trial.run("greet", [{"id": "c1"}, {"id": "c2", "email": "bad"}])
+    assert (result.status, result.errors) == ("partial", {"c2": "ValueError: bad address"})
+    assert {write.id for write in result.writes} == {"c1"}
+
+
+async def test_what_the_author_decided_of_a_record_is_told(trial):
+    result = await trial.run("greet", [{"id": "c1", "email": "later"}, {"id": "c2", "email": "never"}])
+    assert result.decided == {"c1": 60.0, "c2": None}
+    assert result.errors["c1"] == "not yet"
+
+
+async def test_records_run_in_batches_of_the_handlers_size(trial):
+    heard = []
+    records = [{"id": f"c{n}"} for n in range(5)]
+    result = await trial.run("greet", records, on_batch=lambda batch: heard.append(len(batch.records)))
+    assert heard == [2, 2, 1]
+    assert len(result.writes) == 5
+
+
+async def test_a_record_is_laid_over_what_the_crm_has(trial):
+    await trial.seed("Contact", {"id": "c1", "city": "Waco", "name": "Ana"})
+    result = await trial.run("compare", {"id": "c1", "city": "Plano"}, object="Contact")
+    assert [line.message for line in result.log] == ["Waco to Plano, Ana"]
+    result = await trial.run("compare", {"id": "c1", "city": "Irving"}, object="Contact", old={"city": "Tulsa"})
+    assert [line.message for line in result.log] == ["Tulsa to Irving, Ana"]
+
+
+async def test_a_limit_discards_everything(trial):
+    result = await trial.run("greedy", {"id": "t1"})
+    assert (result.status, result.writes) == ("breached", [])
+    assert result.reason == "limit dml_statements exceeded: 2 of 1"
+    assert len(result.discarded) == 1
+    assert await trial.query("Note") == []
+
+
+async def test_a_batch_that_fails_names_the_record_that_was_worked_on(trial):
+    result = await trial.run("stops", [{"id": "t1"}, {"id": "t2"}, {"id": "t3"}])
+    assert (result.status, result.reason, result.batches[0].suspect) == ("failed", "RuntimeError: no", "t2")
+    assert "RuntimeError" in result.detail
+    assert set(result.errors) == {"t1", "t2", "t3"}
+
+
+async def test_what_a_checkpoint_kept_outlives_a_failure(trial):
+    result = await trial.run("saves", [{"id": "t1"}, {"id": "t2"}])
+    assert (result.status, set(result.errors)) == ("failed", {"t2"})
+    assert [write.id for write in result.writes] == ["t1"]
+    assert (await trial.query("Task", {"saved": True}))[0]["id"] == "t1"
+
+
+async def test_every_trigger_of_an_event_runs(trial):
+    results = await trial.deliver("Contact", "afterInsert", {"id": "c1"})
+    assert [result.handler for result in results] == ["greet"]
+    assert await trial.deliver("Contact", "afterUndelete", {"id": "c1"}) == []
+
+
+async def test_a_deleted_record_is_gone(trial):
+    await trial.seed("Contact", {"id": "c1"})
+    callouts_fail = await trial.deliver("Contact", "afterDelete", {"id": "c1"})
+    assert callouts_fail[0].status == "failed"  # nobody answers at that address
+    assert await trial.query("Contact") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("gret", {"id": "c"}), "Did you mean 'greet'?"),
+        (("compare", {"id": "c"}), "Say which: give object and event."),
+        (("greet", []), "There are no records."),
+        (("greet", [{"id": "c"}, {"id": "c"}]), "Two records have the same id."),
+        (("greet", ["c"]), "Record 1 is a str, not an object."),
+        (("ask", {"name": "Ana"}), "Record 1 has no id"),
+        (("greet", {"id": object()}), "Record 1 is not JSON"),
+        (("echo", {"id": "c"}), "echo is an endpoint."),
+    ],
+)
+async def test_what_cannot_be_tried_is_refused(trial, arguments, words):
+    with pytest.raises(TrialRefused, match=re.escape(words)):
+        await trial.run(*arguments)
+
+
+async def test_a_trial_makes_no_release_live(trial, database):
+    assert (count(database, "releases"), count(database, "live"), count(database, "routes")) == (1, 0, 0)
+
+
+async def test_an_app_that_does_not_import_says_where(settings, database):
+    (settings.folder / "app.py").write_text("import nothing_of_that_name\n")
+    with pytest.raises(AppError, match=r"app\.py:1"):
+        async with Trial(settings, database):
+            pass
+
+
+async def test_several_trials_share_a_bench(settings, database):
+    async with open_bench(settings) as bench:
+        for _ in range(2):
+            async with Trial(settings, database, bench=bench) as trial:
+                assert (await trial.run("greet", {"id": "c1"})).succeeded
+
+
+async def test_an_endpoint_answers_and_its_effects_are_stored(trial):
+    result = await trial.call("echo/hi?loud=1", body=b"")
+    assert (result.answer.status, result.answer.json()) == (200, {"word": "HI"})
+    assert (result.event, [line.message for line in result.log]) == ("POST /api/echo/hi", ["asked"])
+    assert [row["text"] for row in await trial.query("Question")] == ["hi"]
+
+
+async def test_an_endpoint_called_dry_stores_nothing(trial):
+    assert (await trial.call("echo/hi", commit=False)).answer.status == 200
+    assert await trial.query("Question") == []
+
+
+async def test_a_failing_endpoint_is_a_problem_and_its_effects_are_discarded(trial):
+    result = await trial.call("fails")
+    assert (result.answer.status, result.status, len(result.discarded)) == (500, "failed", 1)
+    assert "RuntimeError" in result.detail
+    assert "RuntimeError" not in result.answer.text
+    assert await trial.query("Question") == []
+
+
+async def test_a_streamed_answer_ends_with_its_closing_event(trial):
+    result = await trial.call("stream")
+    assert [event["event"] for event in result.answer.events] == ["message", "message", "done"]
+    assert result.answer.events[-1]["data"] == {"execution": str(result.execution)}
+
+
+async def test_an_endpoint_that_is_not_there_is_refused(trial):
+    with pytest.raises(TrialRefused, match="Did you mean"):
+        await trial.call("ech")
+    with pytest.raises(TrialRefused, match="does not take DELETE"):
+        await trial.call("fails", method="DELETE")

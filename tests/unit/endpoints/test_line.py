@@ -1,0 +1,83 @@
+"""The line in front of the places: bounded, fair, and without a place that is lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from circuit_script.endpoints.line import Line, LineFull
+
+
+async def waiting(line: Line, tenant: str, seconds: float = 10.0) -> asyncio.Task[None]:
+    task = asyncio.create_task(line.enter(tenant, seconds))
+    for _ in range(3):  # turns of the loop, in which it gets as far as it can
+        await asyncio.sleep(0)
+    return task
+
+
+async def test_who_finds_a_free_place_does_not_wait() -> None:
+    line = Line(2)
+    await line.enter("north", 1)
+    await line.enter("north", 1)
+    assert line.waiting == 0
+
+
+async def test_tenants_take_turns_however_many_calls_one_of_them_makes() -> None:
+    line = Line(1)
+    await line.enter("busy", 1)
+    order: list[str] = []
+    tasks = []
+    for tenant in ("busy", "busy", "busy", "quiet"):
+        task = await waiting(line, tenant)
+        task.add_done_callback(lambda _, tenant=tenant: order.append(tenant))
+        tasks.append(task)
+    for tenant in ("busy", "busy", "quiet", "busy"):
+        line.leave(tenant)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert order == ["busy", "quiet", "busy", "busy"]
+
+
+async def test_a_tenant_leaves_one_place_to_others_that_wait() -> None:
+    line = Line(3)
+    for tenant in ("busy", "busy", "quiet"):
+        await line.enter(tenant, 1)
+    busy, quiet = await waiting(line, "busy"), await waiting(line, "quiet")
+    line.leave("quiet")
+    await quiet
+    assert not busy.done()
+    line.leave("busy")
+    await busy
+
+
+async def test_over_the_bound_the_newest_of_the_tenant_with_most_is_refused() -> None:
+    line = Line(1, most=3)
+    await line.enter("busy", 1)
+    first, second, third = [await waiting(line, "busy") for _ in range(3)]
+    with pytest.raises(LineFull):
+        await line.enter("busy", 1)
+    quiet = await waiting(line, "quiet")
+    with pytest.raises(LineFull):
+        await third
+    assert not first.done()
+    assert not second.done()
+    for task in (first, second, quiet):
+        task.cancel()
+
+
+async def test_a_place_that_came_too_late_goes_to_the_next() -> None:
+    line = Line(1)
+    await line.enter("north", 1)
+    with pytest.raises(TimeoutError):
+        await line.enter("north", 0.001)
+    cancelled, patient = await waiting(line, "north"), await waiting(line, "north")
+    line.leave("north")  # to the first, which is cancelled in the same moment
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    await asyncio.wait_for(patient, 5)
+    assert line.waiting == 0
+    line.leave("north")
+    await asyncio.wait_for(line.enter("south", 1), 5)
