@@ -17,10 +17,10 @@ from circuit_script.connectors.local import LocalCRM
 from circuit_script.db.pool import Connection, Pool, open_connection, open_pool
 from circuit_script.effects.settle import Settler
 from circuit_script.endpoints.address import socket_path
+from circuit_script.endpoints.answerer import Answerer, AnswererParts, EndpointBroker
 from circuit_script.endpoints.door import Door
 from circuit_script.endpoints.protocol import Offer
-from circuit_script.endpoints.runner import EndpointBroker, Runner, RunnerParts
-from circuit_script.execution.outcome import EndpointSpec, Failed, HandlerSpec, Outcome, Succeeded, Work
+from circuit_script.execution.outcome import EndpointSpec, Failed, HandlerSpec, Outcome, Succeeded, Way, Work
 from circuit_script.execution.protocol import Head
 from circuit_script.governor import Limits
 from circuit_script.releases import make_live
@@ -34,8 +34,8 @@ def endpoint(
     name: str, *methods: str, path: str | None = None, limits: Limits | None = None, **spec: Any
 ) -> HandlerSpec:
     """``@endpoint(name)`` as the app's manifest has it."""
-    paths = (path or f"/api/{name}",)
-    return HandlerSpec(name, (), limits=limits or Limits(), endpoint=EndpointSpec(methods or ("POST",), paths, **spec))
+    way = Way(methods or ("POST",), path or f"/api/{name}")
+    return HandlerSpec(name, (), limits=limits or Limits(), endpoint=EndpointSpec((way,), **spec))
 
 
 def answer(broker: EndpointBroker, status: int = 200, body: Any = None, *headers: tuple[str, str]) -> None:
@@ -74,14 +74,14 @@ class FakeChildren:
 
 @dataclass
 class Post:
-    """A door with its runner and database."""
+    """A door with its answerer and database."""
 
     url: str
     pool: Pool
     folder: Path
     children: FakeChildren
     door: Door
-    runner: Runner
+    answerer: Answerer
     pooler: bool = False
     lines: list[Any] = field(default_factory=list)
     openapi: bytes = b""
@@ -90,7 +90,7 @@ class Post:
         """Make these the live release."""
         async with self.pool.connection() as connection:
             release = await make_live(connection, str(uuid7()), handlers)
-        self.runner.switch(release.id, release.handlers, self.children, lambda *line: self.lines.append(line))
+        self.answerer.switch(release.id, release.handlers, self.children, lambda *line: self.lines.append(line))
         offers = [Offer(each.name, each.endpoint) for each in handlers if each.endpoint is not None]
         self.door.announce(str(release.id), offers, self.openapi)
 
@@ -122,8 +122,8 @@ async def open_post(
     pool = await open_pool(url, min_size=1, max_size=6, name="test", pooler=pooler)
     client = httpx.AsyncClient()
     children = FakeChildren(handler)
-    runner = Runner(
-        RunnerParts(
+    answerer = Answerer(
+        AnswererParts(
             database=pool,
             settler=Settler(pool, uuid7()),
             crm=LocalCRM(pool),
@@ -134,10 +134,10 @@ async def open_post(
         )
     )
     # The test's own process is the worker here, so its gateways would be taken for its children.
-    door = Door(socket_path(folder), runner, refuse=lambda pid: False)
+    door = Door(socket_path(folder), answerer, refuse=lambda pid: False)
     await door.start()
     try:
-        yield Post(url, pool, folder, children, door, runner, pooler)
+        yield Post(url, pool, folder, children, door, answerer, pooler)
     finally:
         await door.stop(1.0)
         await client.aclose()

@@ -16,8 +16,9 @@ from pydantic_settings import (
 )
 
 from circuit_script.errors import ConfigError
+from circuit_script.settings_faults import refuse_unknown_variables, refused, unreadable
+from circuit_script.settings_origin import FILE as FILE
 
-FILE = "circuit.toml"
 VENDOR_GOHIGHLEVEL_KEY = "MCowBQYDK2VwAyEAi2HR1srL4o18O8BRa7gVJY7G7bupbN3H9AwJrHCDiOg="
 
 
@@ -150,22 +151,17 @@ class Settings(BaseSettings):
 def load_settings(folder: Path, **overrides: Any) -> Settings:
     """The settings of the app in ``folder``.
 
-    Raises ConfigError, which names the file, the setting and what is wrong with it.
+    Raises ConfigError, which names each wrong setting, where its value came from, and what it must be.
     """
     folder = folder.resolve()
+    refuse_unknown_variables(Settings)
     try:
         return Settings(folder=folder, **overrides)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{folder / FILE}: {error}.", cure="Mend that line and start again.") from None
     except SettingsError as error:
-        cure = "Give it as JSON, as in CIRCUIT_LIMITS='{\"callouts\": 5}'."
-        raise ConfigError(f"in the environment: {error}.", cure=cure) from None
+        raise unreadable(error) from None
     except ValidationError as error:
-        raise ConfigError(f"{folder / FILE}: {_faults(error)}", cure="Mend it and start again.") from None
+        raise refused(error, Settings, folder, overrides) from None
     except OSError as error:
-        raise ConfigError(f"{folder / FILE}: {error.strerror}.") from None
-
-
-def _faults(error: ValidationError) -> str:
-    """Each fault with the setting's dotted name; values are not shown, since some are secrets."""
-    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()) + "."
+        raise ConfigError(f"{folder / FILE}: {error.strerror}.", cure="Let this user read it.") from None

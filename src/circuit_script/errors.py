@@ -2,6 +2,9 @@
 
     CircuitError
     ├── ConfigError             circuit.toml, the environment or an argument is wrong
+    ├── NoApp                   the folder holds no app
+    ├── KeyRefused              an API key that cannot be made, or is not there
+    ├── TestsRefused            the app's tests cannot be run
     ├── StartError              the platform cannot start here
     │   ├── DatabaseUnavailable
     │   ├── NotRunning          a verb that only looks finds nothing to look at
@@ -38,6 +41,25 @@ class ConfigError(CircuitError):
     """The configuration is not valid."""
 
     page = "config"
+
+
+class NoApp(CircuitError):
+    """This is no app folder."""
+
+    page = "no-app"
+
+
+class KeyRefused(CircuitError):
+    """This cannot be done with API keys."""
+
+    page = "api-key"
+
+
+class TestsRefused(CircuitError):
+    """The tests were not run."""
+
+    __test__ = False  # not a class of tests
+    page = "testing"
 
 
 class StartError(CircuitError):

@@ -102,5 +102,10 @@ class LimitExceeded(BaseException):
         self.ceiling = ceiling
         super().__init__(f"{limit}: used {amount(limit, used)} of {amount(limit, ceiling)}")
 
+    @property
+    def crossed(self) -> tuple[str, float, float]:
+        """What it is made of: to be kept in its place, for its traceback holds all who saw it."""
+        return self.limit, self.used, self.ceiling
+
     def __reduce__(self) -> tuple[type[LimitExceeded], tuple[str, float, float]]:
-        return type(self), (self.limit, self.used, self.ceiling)
+        return type(self), self.crossed

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "10"  # seconds
 PREFIX = "/problems/"  # where the gateway serves the page of an error
+
+# In documents of the API.
+SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "type": "object",
+    "description": "What went wrong (RFC 9457).",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": "The page that says more."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "reason": {"type": "string", "description": "The case, for programs."},
+        "execution": {"type": "string", "format": "uuid", "description": "What to search the logs for."},
+    },
+}
+KEY: dict[str, Any] = {"type": "http", "scheme": "bearer", "description": "Made by circuit-script keys create."}
 
 
 def render(

@@ -9,21 +9,25 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from circuit_script.config import FILE, Settings
+if TYPE_CHECKING:
+    from circuit_script.config import Settings
 
+Path_ = tuple[str, ...]
+
+FILE = "circuit.toml"
 PREFIX = "CIRCUIT_"
 NESTED = "__"
-OTHER_NAMES = {("database_url",): "DATABASE_URL"}
+OTHER_NAMES: dict[Path_, str] = {("database_url",): "DATABASE_URL"}
 DEFAULT = "default"
+ARGUMENT = "argument"
+ENVIRONMENT = "environment "
 HIDDEN = "set (not shown)"
 
 _SECRET = re.compile(r"secret|password|token|(?<!public_)(?<!legacy_)key$", re.IGNORECASE)
 _ADDRESS = re.compile(r"url$|^url$", re.IGNORECASE)
-
-Path_ = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +41,33 @@ class SettingOrigin:
 
 def origins(settings: Settings, arguments: Mapping[str, Any] | None = None) -> list[SettingOrigin]:
     """Every setting of an app; ``arguments`` are those that the command line gave."""
-    lines = _lines_of(settings.folder / FILE)
-    environment = _environment()
-    given = {path for path, _ in _leaves(arguments or {})}
-
-    def origin(path: Path_) -> str:
-        if path in given:
-            return "argument"
-        if path in environment:
-            return f"environment {environment[path]}"
-        return f"{FILE}:{lines[path]}" if path in lines else DEFAULT
-
+    found = Origins(settings.folder / FILE, arguments)
     shown = settings.model_dump(exclude={"folder"})
-    return [SettingOrigin(".".join(path), _shown(path, value), origin(path)) for path, value in _leaves(shown)]
+    return [SettingOrigin(".".join(path), _shown(path, value), found.of(path)) for path, value in _leaves(shown)]
+
+
+class Origins:
+    """Where values come from: the arguments of a command line, else the environment, else a file."""
+
+    def __init__(self, file: Path, arguments: Mapping[str, Any] | None = None) -> None:
+        places = {path: f"{FILE}:{line}" for path, line in _lines_of(file).items()}
+        places |= {path: f"{ENVIRONMENT}{name}" for path, name in _environment().items()}
+        self._places = places | {path: ARGUMENT for path, _ in _leaves(arguments or {})}
+
+    def of(self, path: Path_) -> str:
+        """The origin of one setting."""
+        return self._places.get(path, DEFAULT)
+
+    def near(self, path: Path_) -> str:
+        """The origin of a value in or around ``path``: a list's entry stands where the list does, a missing one where
+        the others of its table do."""
+        for length in range(len(path), 0, -1):
+            part = path[:length]
+            if part in self._places:
+                return self._places[part]
+            if inside := [place for each, place in self._places.items() if each[:length] == part]:
+                return inside[0]
+        return DEFAULT
 
 
 def _environment() -> dict[Path_, str]:

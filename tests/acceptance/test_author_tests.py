@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -11,6 +12,9 @@ import pytest
 from circuit_script.config import load_settings
 from circuit_script.db.embedded import EmbeddedPostgres
 from tests import servers
+from tests.acceptance.command import Terminal
+from tests.acceptance.platform import environment, left_behind
+from tests.servers import until
 
 TRIGGERS = """
 from circuit_script import CircuitDB, http, log, trigger
@@ -148,13 +152,98 @@ def test_json_and_a_choice_of_tests(app):
 def test_no_tests_and_a_broken_app_are_explained(app):
     code, _, said = circuit_script(app, "test")
     assert code == 1
-    assert "There is no test" in said
+    assert "The tests were not run. There is no test" in said
     write_tests(app, PASSING)
     (app / "app.py").write_text("import nothing_of_that_name\n")
     code, printed, _ = circuit_script(app, "test")
     assert code == 1
     assert "app.py:1" in printed
     assert "Traceback" not in printed
+
+
+WAITING = """
+import time
+from pathlib import Path
+
+def test_it(circuit):
+    circuit.insert("Contact", {"id": "c1"})
+    Path("up").touch()
+    time.sleep(60)
+"""
+
+
+def assert_nothing_is_left(app):
+    assert left_behind(app) == []
+    assert not EmbeddedPostgres(app / ".circuit" / "test").running()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_the_tests_in_order_and_a_second_one_at_once(app, times):
+    write_tests(app, WAITING)
+    with Terminal.open("test", folder=app) as terminal:
+        until(lambda: (app / "up").exists(), "the test runs", 60)
+        terminal.type(b"\x03" * times)
+        assert terminal.wait() == 130
+    assert "Traceback" not in terminal.seen
+    assert ("KeyboardInterrupt" in terminal.seen) or times == 2
+    assert_nothing_is_left(app)
+
+
+def test_sigterm_ends_the_tests_in_order(app):
+    write_tests(app, WAITING)
+    command = [sys.executable, "-m", "circuit_script.cli", "test"]
+    process = subprocess.Popen(command, cwd=app, env=environment(None), stdout=subprocess.PIPE, text=True)
+    until(lambda: (app / "up").exists(), "the test runs", 60)
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate()
+    assert process.returncode == 130
+    assert "KeyboardInterrupt" in printed, "pytest told where it was"
+    assert_nothing_is_left(app)
+
+
+MISSPELT = """
+import pytest
+
+def test_a_misspelt_object_is_refused(circuit):
+    for call in (circuit.insert, circuit.update, circuit.delete, circuit.seed):
+        with pytest.raises(Exception, match="Did you mean 'Contact'"):
+            call("Contcat", {"id": "c1"})
+    with pytest.raises(Exception, match="Did you mean 'Contact'"):
+        circuit.query("Contcat")
+
+def test_an_object_of_the_apps_own_is_not(circuit):
+    circuit.seed("Shipment", {"id": "s1"})
+    assert len(circuit.query("Shipment")) == 1
+    assert circuit.query("Shipment", {"id": "s2"}) == []
+
+def test_what_no_trigger_is_called_for_changes_nothing_as_on_the_road(circuit):
+    circuit.seed("Contact", {"id": "c1"})
+    run = circuit.delete("Contact", {"id": "c1"})
+    assert run.handlers == []
+    assert circuit.get("Contact", "c1")
+    with pytest.raises(AssertionError, match="started no handler"):
+        run.assert_no_effect()
+"""
+
+
+def test_assertions_do_not_hold_for_what_cannot_be(app):
+    write_tests(app, MISSPELT)
+    (app / "circuit.toml").write_text('objects = ["Shipment"]')
+    code, printed, said = circuit_script(app, "test")
+    assert code == 0, printed + said
+
+
+def test_the_apps_own_tests_run_whatever_project_it_lies_in(app):
+    write_tests(app, PASSING)
+    (app / "pytest.ini").unlink()
+    (app.parent / "pytest.ini").write_text("[pytest]\ntestpaths = elsewhere\n")
+    (app / "scratch_test.py").write_text("raise RuntimeError('not one of the tests')")
+    code, printed, said = circuit_script(app, "test", "-k", "nothing_is_left")
+    assert code == 0, printed + said
+    assert "1 passed" in printed
+    assert "asyncio_default_fixture_loop_scope" not in said
+    assert (app / ".pytest_cache").is_dir()
+    assert not (app.parent / ".pytest_cache").exists()
 
 
 @pytest.fixture
@@ -188,6 +277,9 @@ def test_invoke_reads_json_lines_and_names_a_wrong_line(own_database):
     code, _, said = circuit_script(own_database, "invoke", "scor", "--generate", "1")
     assert code == 1
     assert "Did you mean 'score'?" in said
+    code, _, said = circuit_script(own_database, "invoke", "score")
+    assert code == 1
+    assert "score is a trigger: it runs on records. Give it some: --generate 3, or --records FILE" in said
 
 
 def test_invoke_leaves_a_running_database_running(own_database):

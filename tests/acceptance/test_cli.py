@@ -147,7 +147,7 @@ def test_whoever_reads_the_logs_may_stop_reading(app: Platform) -> None:
         ran = subprocess.run(
             [COMMAND, "logs"], cwd=app.folder, env=environment(app.database), stdout=closed, stderr=subprocess.PIPE
         )
-    assert ran.returncode == 1
+    assert ran.returncode == 141
     assert ran.stderr == b""
 
 
@@ -176,7 +176,10 @@ def test_limits_show_what_was_used(app: Platform) -> None:
     assert wall["executions"] >= 1
     assert 0 < wall["p95"] <= wall["most"] < 30
     assert wall["near"] is False
-    assert re.search(r"greet +wall_time +30\.00 s +0\.\d\d s", verb(app, "limits").out)
+    said = verb(app, "limits").out
+    assert re.search(r"greet +wall_time +30\.00 s +0\.\d\d s", said)
+    assert not re.search(r"^ +messages ", said, re.MULTILINE), "it is the default, and was not used"
+    assert re.search(r"^ +messages +10", verb(app, "limits", "--all").out, re.MULTILINE)
 
 
 def test_doctor_finds_a_healthy_app_that_runs(app: Platform) -> None:
@@ -195,6 +198,24 @@ def test_status_shows_the_figures_of_the_gateway(app: Platform) -> None:
     settled(app, send(app, id="c7"))
     until(lambda: json.loads(verb(app, "status", "--json").out)["received"] > 0, "a delivery was counted")
     assert re.search(r"^received +\d+", verb(app, "status").out, re.MULTILINE)
+
+
+def test_status_names_the_last_errors_and_dead_letters(app: Platform) -> None:
+    delivery = send(app, id="bad")
+    until(lambda: bool(ends(app, delivery)), "its execution has ended")
+    until(lambda: "no greeting" in verb(app, "status").out, "the gateway has heard of it")
+    said = verb(app, "status").out
+    assert re.search(r"^last errors *\n.*\n[\d: -]{16}greet +failed +1 +ValueError: no greeting", said, re.MULTILINE)
+    assert re.search(r"^dead letters *\n.*\n[\d: -]{16}greet +bad +1 +ValueError: no greeting", said, re.MULTILINE)
+    assert re.search(r"^release +\d+ \([0-9a-f]{12}\) since", said, re.MULTILINE)
+    assert not re.search(r"\d\.\d{3}", said), "numbers are round"
+
+
+def test_a_traceback_in_the_logs_is_a_block_below_its_line(app: Platform) -> None:
+    settled(app, send(app, id="bad"))
+    said = verb(app, "logs", "--level", "error").out
+    assert re.search(r"\n    Traceback .*\n      File \".*app/triggers\.py\", line \d+, in greet\n", said)
+    assert "\\n" not in said
 
 
 # Without an app that runs ------------------------------------------------------------------------
@@ -270,6 +291,7 @@ def test_a_verb_that_looks_at_an_app_that_does_not_run_says_how_to_start_it(
         ("send", "fax"),
         ("send", "standard", "--event", "Contact.afterCreate"),
         ("send", "standard", "--data", "no such file"),
+        ("send", "standard", "--data", "[1]"),
         ("explain", "no-such-page"),
         ("limits", "--days", "0"),
     ],
@@ -342,3 +364,34 @@ def test_help_is_quick_because_it_loads_no_verb() -> None:
 
 def test_the_version_is_told() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", run("--version").out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("serve",), ("dev",), ("test",), ("invoke", "x"), ("logs",), ("status",), ("limits",), ("config", "show"),
+     ("config", "check"), ("keys", "list"), ("send", "standard")],
+)  # fmt: skip
+def test_a_folder_without_an_app_is_named_and_nothing_is_made_there(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    ran = run(*arguments, folder=tmp_path)
+    assert ran.code == 1
+    assert ran.err.startswith(f"error: This is no app folder. {tmp_path} has no circuit.toml")
+    assert "more: circuit-script explain no-app" in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verbs_find_the_app_from_below_it(fresh: Path) -> None:
+    assert run("config", "check", folder=fresh / "app").out == f"{fresh}/circuit.toml is right.\n"
+
+
+def test_limits_say_first_that_use_is_not_known_and_then_only_what_matters(fresh: Path) -> None:
+    ran = run("limits", folder=fresh)
+    assert ran.out.startswith("! Use is not known: ")
+    assert len(ran.out.splitlines()) == 3, ran.out
+
+
+def test_a_key_is_not_made_for_a_tenant_that_there_is_not(app: Platform) -> None:
+    ran = verb(app, "keys", "create", "website", "--tenant", "defautl")
+    assert ran.code == 1
+    assert "There is no tenant 'defautl'. Did you mean 'default'?" in ran.err
+    assert verb(app, "keys", "create", "website", "--tenant", "default").code == 0
+    assert "error: This cannot be done with API keys. There is no key 'zzz'." in verb(app, "keys", "revoke", "zzz").err

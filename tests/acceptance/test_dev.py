@@ -182,7 +182,7 @@ def test_a_handler_that_fails_is_shown_with_what_it_says(developer: Developer, v
     send_all(developer.port, contact_stream(vendor, 1))
     shown = developer.wait_for("failed   greet", since=mark)
     assert "ValueError" in shown
-    assert "1 of 1 records failed" in shown
+    assert "1 failed and tried again later of 1 record" in shown
     assert "\x1b[2J" not in developer.raw(), "a terminal must not obey what a stranger wrote"
     save(developer, TRIGGERS)
     developer.wait_settled()

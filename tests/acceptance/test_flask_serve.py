@@ -93,6 +93,51 @@ def test_server_sent_events_are_streamed(platform: Platform) -> None:
     assert answer.text.startswith("data: one\n\ndata: two\n\n")
 
 
+OVERLAPPING = """
+from flask import Flask
+from circuit_script import endpoint
+from circuit_script.integrations.flask import governed
+
+app = Flask(__name__)
+
+# declared first, sorts last
+@endpoint("leads/secrets")
+async def zz_secrets(): return "secret"
+
+@endpoint("leads/{lead}", auth="none")
+async def a_lead(lead: str): return lead
+
+@app.get("/items")
+def items(): return {"items": []}
+
+@app.post("/items")
+@governed(auth="key")
+def write_item(): return {"created": True}
+
+@app.post("/other")
+def other(): return {}
+
+@app.get("/<page>")
+def page(page): return {"page": page}
+
+@app.get("/wadmin")
+@governed(auth="key")
+def zadmin(): return {"admin": True}
+"""
+
+
+def test_a_route_that_asks_for_a_key_is_not_reached_without_one_by_a_route_that_overlaps(
+    embedded_server: Server,
+) -> None:
+    closed = [("GET", "/api/leads/secrets"), ("POST", "/items"), ("GET", "/wadmin")]
+    opened = [("GET", "/api/leads/7"), ("GET", "/items"), ("POST", "/other"), ("GET", "/wad"), ("GET", "/items%0A")]
+    with flask_served(embedded_server, {"app.py": OVERLAPPING}) as platform:
+        assert [ask(platform.port, *each).status for each in closed] == [401] * 3
+        assert [ask(platform.port, *each).status for each in opened] == [200] * 5
+        assert ask(platform.port, "GET", "/api/leads/" + "-" * 60_000).status == 414
+        assert platform.rows("SELECT FROM circuit.executions WHERE status <> 'succeeded'") == []
+
+
 WRONG_ORDER = """
 from flask import Flask
 from circuit_script.integrations.flask import governed

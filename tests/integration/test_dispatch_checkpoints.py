@@ -15,7 +15,7 @@ from circuit_script.errors import RequestRefused
 from circuit_script.execution.broker import ExecutionBroker
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work
 from tests.receiver import receiving, response
-from tests.road import SCORE, Road, contact, open_road, places, score
+from tests.road import SCORE, Road, contact, happens, open_road, places, score
 
 EXECUTIONS = "SELECT status, reason, records FROM circuit.executions ORDER BY id"
 SCORED = "SELECT id FROM circuit.records WHERE data ? 'score' ORDER BY id"
@@ -102,7 +102,7 @@ async def test_errors_and_decisions_before_a_checkpoint_are_settled_with_it(road
     assert await road.rows("SELECT status, count(*) FROM circuit.outcomes GROUP BY 1 ORDER BY 1") == [
         ("cancelled", 1), ("retry", 3), ("succeeded", 4)
     ]  # fmt: skip
-    assert (await road.rows(EXECUTIONS))[0] == ("partial", "late", 6)
+    assert (await road.rows(EXECUTIONS))[0] == ("partial", "no phone", 6)
     assert await road.rows(SCORED) == ["c0", "c3", "c4", "c5"]
 
 
@@ -148,6 +148,88 @@ async def test_what_belongs_to_no_record_leaves_at_the_end_and_sends_keep_their_
     sends = "SELECT record, payload->'n' FROM circuit.effects WHERE connector = 'webhook' ORDER BY id"
     assert await road.rows(sends) == [("c0", 0), ("c1", 1), ("c2", 2)]
     assert await road.rows("SELECT count(*) FROM circuit.records WHERE object = 'Total'") == [1]
+
+
+@pytest.mark.parametrize("upto", [1, 3])
+async def test_what_belongs_to_no_record_is_lost_when_a_settled_record_failed_and_the_log_says_so(
+    road: Road, upto: int
+) -> None:
+    async def cancel_the_first(work: Work, broker: ExecutionBroker) -> Outcome:
+        await score(work, broker)
+        await broker.request("dml", {"op": "insert", "object": "Total", "rows": [{"n": len(work.records)}]})
+        await checkpoint(broker, upto, {0: "bad"}, {0: None})
+        return Succeeded(broker.usage, {} if upto == 3 else {3: "late"}, {} if upto == 3 else {3: None})
+
+    worker = await road.start(cancel_the_first)
+    await road.take_in(*(contact(f"c{n}") for n in range(4)))
+    await road.done()
+    await road.until("SELECT usage ? 'dml_rows' FROM circuit.executions", [True])
+    await road.until("SELECT status, reason FROM circuit.executions", [("partial", "bad")])
+
+    assert len(worker.children.works) == 1, "a split would make it for a part of the batch"
+    assert await road.rows("SELECT count(*) FROM circuit.records WHERE object = 'Total'") == [0]
+    assert await road.rows(SCORED) == (["c1", "c2", "c3"] if upto == 3 else ["c1", "c2"])
+    await asyncio.sleep(0)
+    (line,) = [each for each in road.lines if each["level"] == "warning"]
+    assert "what belongs to no record does not leave (writes and messages: 1)" in line["message"]
+
+
+async def test_the_reason_of_a_checkpoint_outlives_the_success_of_the_rest(road: Road) -> None:
+    async def fail_the_first(work: Work, broker: ExecutionBroker) -> Outcome:
+        if len(work.records) == 3:
+            await checkpoint(broker, 0, {0: "no phone"}, {0: None})
+            await checkpoint(broker, 1)
+            assert await road.rows(EXECUTIONS) == [("partial", "no phone", 3)]
+        return Succeeded(broker.usage)
+
+    await road.start(fail_the_first)
+    await road.take_in(*(contact(f"c{n}") for n in range(3)))
+    await road.done()
+
+    assert await road.rows(EXECUTIONS) == [("partial", "no phone", 3)]
+
+
+async def test_a_checkpoint_stores_the_usage_so_far_and_the_last_one_the_status_of_the_whole(road: Road) -> None:
+    seen: list[Any] = []
+    usage = "SELECT status, usage->'dml_rows', (usage->>'wall_time')::float >= 0 FROM circuit.executions"
+
+    async def step_by_step(work: Work, broker: ExecutionBroker) -> Outcome:
+        await score(work, broker)
+        for place in range(2):
+            await checkpoint(broker, place)
+            seen.extend(await road.rows(usage))
+        return Failed("its worker died", broker.usage, blameless=True)
+
+    await road.start(step_by_step)
+    await road.take_in(contact("c0"), contact("c1"))
+    await happens(lambda: len(seen) == 2, "both checkpoints are stored")  # the queue is empty a moment before
+    await road.done()
+
+    assert seen == [("partial", 2, True), ("succeeded", 2, True)]
+
+
+async def test_after_the_checkpoint_of_an_only_record_its_writes_are_refused_and_others_wait_for_the_end(
+    road: Road,
+) -> None:
+    refused: list[str] = []
+
+    async def go_on(work: Work, broker: ExecutionBroker) -> Outcome:
+        await checkpoint(broker, 0, {0: "bad"} if work.records[0]["id"] == "c0" else {}, {0: None})
+        with pytest.raises(RequestRefused, match="this record is settled") as refusal:
+            await broker.request("dml", {"op": "insert", "object": "Note", "rows": [{}], "record": 0})
+        refused.append(str(refusal.value))
+        await broker.request("dml", {"op": "insert", "object": "Total", "rows": [{"id": work.records[0]["id"]}]})
+        return Succeeded(broker.usage)
+
+    worker = await road.start(go_on)
+    for record in ("c0", "c1"):
+        await road.take_in(contact(record))
+        await road.done()
+    await road.until("SELECT status FROM circuit.executions ORDER BY id", ["cancelled", "succeeded"])
+    await road.until("SELECT id FROM circuit.records WHERE object = 'Total'", ["c1"])
+
+    assert len(refused) == len(worker.children.works) == 2
+    assert await road.rows("SELECT count(*) FROM circuit.records WHERE object = 'Note'") == [0]
 
 
 async def test_a_checkpoint_of_a_fenced_worker_ends_its_execution_and_its_rows_run_again(road: Road) -> None:

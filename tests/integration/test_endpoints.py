@@ -45,9 +45,17 @@ async def post(database: str, app_folder: Path, pooler: bool) -> AsyncIterator[O
         yield opened
 
 
-def call(body: bytes = b'{"word": "hello"}', key: str | None = None, tenant: str = "acme", **more: Any) -> Call:
-    headers = (("content-type", "application/json"), ("authorization", "Basic x"), ("cookie", "secret"))
-    request = HttpRequest("POST", "/api/chat", "q=1", headers, body)
+def call(
+    body: bytes = b'{"word": "hello"}',
+    key: str | None = None,
+    tenant: str = "acme",
+    cookie: str = "secret",
+    token: str = "Basic x",
+    method: str = "POST",
+    **more: Any,
+) -> Call:
+    headers = (("content-type", "application/json"), ("authorization", token), ("cookie", cookie))
+    request = HttpRequest(method, "/api/chat", "q=1", headers, body)
     return Call(more.pop("endpoint", "chat"), tenant, request, key=key, **more)
 
 
@@ -103,11 +111,15 @@ async def test_the_same_request_with_the_same_key_is_executed_once(post: Open) -
         (call(b'{"word": "other"}', key="k1"), 422),
         (call(key="k1", tenant="globex"), 200),
         (call(key="k1", endpoint="other"), 200),
+        (call(b'{"word": "other"}', key="k1", cookie="of another"), 200),
+        (call(b'{"word": "other"}', key="k1", token="Basic of another"), 200),
+        (call(key="k1", cookie="of another"), 422),
+        (call(key="k1", token="Bearer fresh"), 422),
         (call(key="x" * 256), 400),
         (call(key="é"), 400),
     ],
 )
-async def test_a_key_stands_for_one_request_of_one_tenant_to_one_endpoint(post: Open, what: Call, status: int) -> None:
+async def test_a_key_stands_for_one_request_of_one_caller_to_one_endpoint(post: Open, what: Call, status: int) -> None:
     door, link = await post(say)
     await asked(link, call(key="k1"))
     told = await asked(link, what)
@@ -160,7 +172,76 @@ async def test_who_lost_its_key_to_another_does_not_count(post: Open) -> None:
     assert await door.rows("SELECT 1 FROM circuit.deliveries") == []
 
 
-@pytest.mark.parametrize(("status", "replayed"), [(404, True), (500, False)])
+async def test_a_cookie_that_was_set_is_not_given_again(post: Open) -> None:
+    async def sign_in(work: Work, broker: Any) -> None:
+        answer(broker, 200, {"you": "alice"}, ("set-cookie", "sid=1"), ("x-kept", "1"))
+
+    door, link = await post(sign_in)
+    first, again = await asked(link, call(key="k1")), await asked(link, call(key="k1"))
+    assert ("set-cookie", "sid=1") in first.headers
+    assert ("idempotent-replayed", "true") in again.headers
+    assert dict(again.headers)["x-kept"] == "1"
+    assert "set-cookie" not in dict(again.headers)
+    assert await door.rows("SELECT 1 FROM circuit.idempotency WHERE headers::text LIKE '%%sid%%'") == []
+
+
+async def test_the_keys_of_two_callers_are_answered_each_for_itself(post: Open) -> None:
+    async def who(work: Work, broker: Any) -> None:
+        assert work.request is not None
+        answer(broker, 200, dict(work.request.headers)["cookie"])
+
+    _, link = await post(who)
+    alices, bobs = call(b"1", key="k1", cookie="alice"), call(b"2", key="k1", cookie="bob")
+    for expected, what in ((b'"alice"', alices), (b'"bob"', bobs), (b'"alice"', alices), (b'"bob"', bobs)):
+        assert (await asked(link, what)).body == expected
+    assert (await asked(link, call(b"2", key="k1", cookie="alice"))).status == 422
+
+
+async def test_of_one_request_with_other_credentials_at_once_one_is_executed(post: Open) -> None:
+    door, link = await post(say, places=20)
+    told = await asyncio.gather(*(asked(link, call(key="k1", token=f"Bearer {n}")) for n in range(12)))
+    assert sorted(each.status for each in told) == [200] + [422] * 11
+    assert await door.rows(SAID) == ["hello"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_a_key_has_no_effect_where_nothing_is_changed(post: Open, method: str) -> None:
+    door, link = await post(say)
+    await door.live(endpoint("chat", method))
+    for key in ("k1", "k1", "x" * 256):
+        told = await asked(link, call(key=key, method=method))
+        assert told.status == 200
+        assert "idempotent-replayed" not in dict(told.headers)
+    assert await door.rows("SELECT 1 FROM circuit.idempotency") == []
+
+
+async def test_what_cannot_be_stored_or_breaks_the_platform_gives_its_key_back(
+    post: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(work: Work, broker: Any) -> None:
+        answer(broker, 404, {})
+
+    errors: list[Exception] = [psycopg.DataError("it cannot be stored"), RuntimeError("a bug")]
+    door, link = await post(refuse)
+    settler = door.answerer._parts.settler
+    settle = settler.settle
+
+    async def failing(settlement: Any) -> None:
+        if errors:
+            raise errors.pop(0)
+        await settle(settlement)
+
+    monkeypatch.setattr(settler, "settle", failing)
+    assert b"unstorable" in (await asked(link, call(key="k1"))).body
+    assert (await asked(link, call(key="k1"))).status == 500
+    assert await door.rows("SELECT 1 FROM circuit.idempotency") == []
+    assert (await asked(link, call(key="k1"))).status == 404
+
+
+@pytest.mark.parametrize(
+    ("status", "replayed"),
+    [(404, True), *((status, False) for status in (401, 403, 408, 425, 429, 500, 503))],
+)
 async def test_a_refusal_commits_nothing_and_is_answered_again_while_a_failure_may_run_again(
     post: Open, status: int, replayed: bool
 ) -> None:
@@ -355,7 +436,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_and_not_made_twice(
     post: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     door, link = await post(say)
-    settler: Any = door.runner._parts.settler
+    settler: Any = door.answerer._parts.settler
     real, lost = settler._commit, 0
 
     async def committed_but_unheard(settlements: Any) -> None:
@@ -374,7 +455,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_and_not_made_twice(
 
 async def test_a_commit_that_stays_in_doubt_is_said_to_be(post: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     door, link = await post(say, deadline=1.0)
-    settler: Any = door.runner._parts.settler
+    settler: Any = door.answerer._parts.settler
 
     async def lost(settlements: Any) -> None:
         raise psycopg.OperationalError("the connection was lost")

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from circuit_script.db.pool import open_connection
 from circuit_script.errors import StartError
 from circuit_script.execution.outcome import Work
 from circuit_script.execution.protocol import Head
-from circuit_script.gateway import streaming
+from circuit_script.gateway import answers, streaming
 from circuit_script.gateway.serve import run_gateway
 from circuit_script.releases import make_live
 from circuit_script.tenants import keys as tenant_keys
@@ -234,6 +234,45 @@ async def test_a_slow_reader_gets_everything_and_holds_nobody_up(gateway: Fixtur
         assert await asyncio.to_thread(read) > 15 * 1024 * 1024
 
 
+async def test_answers_that_nobody_reads_are_held_up_to_a_bound_and_then_the_worst_reader_is_cut_off(
+    gateway: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "MAX_HELD", 30 * 1024 * 1024)
+    post, client, headers = gateway
+    size = 12 * 1024 * 1024
+
+    async def large(work: Work, broker: Any) -> None:
+        broker.on_head(Head(200, []))
+        broker.on_chunk(b"x" * size)
+
+    post.children.handler = large
+    key = headers["authorization"]
+    asked = f"POST /api/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nAuthorization: {key}\r\n"
+    asked += "Connection: close\r\n\r\n"
+    with ExitStack() as stack:
+        slow = []
+        for number in range(1, 4):
+            wire = stack.enter_context(socket.socket())
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            wire.connect(("127.0.0.1", port_of(client)))
+            wire.sendall(asked.encode())
+            await asyncio.to_thread(wire.recv, 1)
+            slow.append(wire)
+            await post.until("SELECT count(*) FROM circuit.executions", [number])
+        assert len((await client.post("/api/echo", headers=headers)).content) == size, "who reads gets it all"
+        lengths = [await asyncio.to_thread(_read, wire) for wire in slow]
+    assert sum(length > size for length in lengths) == 1, "of two there was room for one more"
+    assert min(lengths) < size
+
+
+def _read(wire: socket.socket) -> int:
+    total = 0
+    with suppress(ConnectionError):
+        while piece := wire.recv(1 << 20):
+            total += len(piece)
+    return total
+
+
 async def test_more_calls_than_the_gateway_holds_are_told_to_come_back(gateway: Fixture) -> None:
     post, client, headers = gateway
     go = asyncio.Event()
@@ -276,7 +315,7 @@ async def test_a_worker_that_says_nothing_is_not_waited_for(gateway: Fixture) ->
         async def answer(self, call: Any, caller: Any) -> None:
             await asyncio.Event().wait()
 
-    post.door._runner = Silent()
+    post.door._answering = Silent()
     told = await client.post("/api/quick", headers=headers)
     assert (told.status_code, told.json()["reason"]) == (504, "worker-silent")
 
@@ -332,3 +371,11 @@ async def test_a_gateway_whose_release_has_endpoints_does_not_start_without_a_wo
     await asyncio.wait_for(ready.wait(), 10)
     stop.set()
     await supervised
+
+
+@pytest.mark.parametrize("path", ["/api/open/" + "-" * 60_000, "/shop/" + "%2D" * 20_000, "/nowhere/" + "a/" * 20_000])
+async def test_a_path_beyond_the_bound_is_refused_before_it_is_matched(gateway: Fixture, path: str) -> None:
+    _, client, _ = gateway
+    answered = await client.get(path)
+    assert (answered.status_code, answered.json()["reason"]) == (414, "long-path")
+    assert (await client.get("/shop/" + "a" * 2042)).status_code == 200

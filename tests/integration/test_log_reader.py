@@ -132,3 +132,11 @@ async def test_following_sees_a_line_whose_execution_began_as_long_ago_as_a_hand
         began = UUID(int=(int((now() - timedelta(minutes=50)).timestamp() * 1000) << 80) | 7 << 76 | 1 << 63)
         await write(writer, "at last", execution=began)
         assert [line.message for line in await reader.newer()] == ["at last"]
+
+
+async def test_what_its_author_cancelled_is_no_error(road: Road) -> None:
+    async with road.pool.connection() as connection:
+        for status in ("failed", "cancelled"):
+            await connection.execute(FAILED, (uuid7(), status))
+    assert await messages(road, level="error") == ["failed: limit wall_time exceeded"]
+    assert "cancelled: limit wall_time exceeded" in await messages(road, level="info")

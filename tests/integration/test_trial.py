@@ -60,6 +60,22 @@ async def saves(context):
             await context.checkpoint(upto=record)
     raise RuntimeError("after the checkpoint")
 
+@trigger("Order", ["afterInsert"])
+async def sums(context):
+    await CircuitDB.insert("Total", {"n": len(context.new_records)})
+    for record in context.new_records:
+        if record.get("bad"):
+            context.add_error(record, Cancel("bad"))
+    await context.checkpoint(upto=context.new_records[-1])
+    if context.new_records[0].get("late"):
+        raise RuntimeError("late")
+
+@endpoint("forgets", methods=["POST"])
+async def forgets() -> dict:
+    known = {"insert": CircuitDB.insert}
+    known["insert"]("Question", {"text": "?"})
+    return {}
+
 @endpoint("echo/{word}", methods=["POST"])
 async def echo(word: str, loud: bool = False) -> dict:
     log.info("asked")
@@ -185,6 +201,34 @@ async def test_what_a_checkpoint_kept_outlives_a_failure(trial):
     assert (result.status, set(result.errors)) == ("failed", {"t2"})
     assert [write.id for write in result.writes] == ["t1"]
     assert (await trial.query("Task", {"saved": True}))[0]["id"] == "t1"
+
+
+async def test_what_belongs_to_no_record_is_lost_as_on_the_road_when_a_settled_record_failed(trial):
+    result = await trial.run("sums", [{"id": "t1", "bad": True}, {"id": "t2"}])
+    assert (result.status, set(result.errors)) == ("partial", {"t1"})
+    assert ([write.object for write in result.writes], [write.object for write in result.discarded]) == ([], ["Total"])
+    assert "what belongs to no record does not leave (writes and messages: 1)" in result.log[-1].message
+    result = await trial.run("sums", [{"id": "t3"}, {"id": "t4"}])
+    assert (result.status, [write.object for write in result.writes]) == ("succeeded", ["Total"])
+
+
+async def test_a_handler_that_fails_behind_its_last_checkpoint_loses_what_belongs_to_no_record(trial):
+    result = await trial.run("sums", [{"id": "t1", "late": True}, {"id": "t2"}])
+    assert (result.status, result.errors, result.writes) == ("failed", {}, [])
+
+
+async def test_a_batch_of_which_each_record_is_cancelled_is_cancelled_as_on_the_road(trial, database):
+    result = await trial.run("greet", [{"id": "c1", "email": "never"}, {"id": "c2", "email": "never"}])
+    assert (result.status, result.succeeded) == ("cancelled", False)
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT status FROM circuit.executions").fetchall() == [("cancelled",)]
+
+
+async def test_an_endpoint_that_forgets_an_await_is_a_fault(trial):
+    result = await trial.call("forgets")
+    assert (result.answer.status, result.status, result.writes) == (500, "failed", [])
+    assert "CircuitDB.insert(…) was never awaited" in result.reason
+    assert "app.py:" in result.reason
 
 
 async def test_every_trigger_of_an_event_runs(trial):

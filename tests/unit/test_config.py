@@ -180,3 +180,64 @@ def test_objects_of_the_apps_own_are_named_in_the_file(tmp_path: Path) -> None:
     assert load(tmp_path, 'objects = ["Shipment", "Parcel"]').objects == ("Shipment", "Parcel")
     with pytest.raises(ConfigError, match="objects"):
         load(tmp_path, "objects = 7")
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("app = 'x'\n[gateway]\nport = 99999", r"circuit\.toml:3: gateway\.port must be at most 65535\. Mend it"),
+        ("[gateway]\nprot = 80", r"circuit\.toml:2: there is no setting gateway\.prot\. Did you mean gateway\.port\?"),
+        ("port = 80", r"circuit\.toml:1: there is no setting port\. Did you mean gateway\.port\?"),
+        ("[addresses.a]\nsecret = 'x'", r"circuit\.toml:2: addresses\.a\.url is missing"),
+        ("[addresses.a]\nurl = 'x'", r"addresses\.a\.url must begin with http:// or https://"),
+        ("[addresses.a]\nurl = 'http://x'\nurll = ''", r"Did you mean addresses\.a\.url\?"),
+        ("[worker]\nchildren = 'two'", r"worker\.children must be a whole number\."),
+        ("pooler = 'x'\ngateway = 5", r"pooler must be true or false.*circuit\.toml:2: gateway must be a table"),
+        ("[limits]\ncallouts = 'x'", r"circuit\.toml:2: limits\.callouts must be a number\. Mend"),
+        ("[web]\nauth = 'x'", r"web\.auth must be 'key' or 'none'"),
+    ],
+)
+def test_a_fault_of_the_file_is_told_with_its_line_in_plain_words(tmp_path: Path, toml: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load(tmp_path, toml)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("CIRCUIT_GATEWAY__PORT", "many", "gateway.port must be a whole number. Change CIRCUIT_GATEWAY__PORT"),
+        ("CIRCUIT_GATEWAY__PROT", "1", "Did you mean gateway.port? Change CIRCUIT_GATEWAY__PROT"),
+        ("CIRCUIT_GATWAY__PORT", "1", "Did you mean CIRCUIT_GATEWAY__PORT?"),
+        ("CIRCUIT_DATABASE_URL", "x", "Did you mean DATABASE_URL?"),
+        ("CIRCUIT_SOURCES__STANDARD__SECRETS", "x", "must be JSON"),
+    ],
+)
+def test_a_fault_of_the_environment_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "[gateway]\nport = 1")
+    assert f"environment {name}: " in str(caught.value)
+    assert words in str(caught.value)
+    assert FILE not in str(caught.value), "the file is not to blame"
+
+
+def test_a_fault_of_an_argument_names_its_option(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"argument --port: gateway\.port must be at most 65535\. Give --port another"
+    ):
+        load(tmp_path, "[gateway]\nport = 1", gateway={"port": 70000})
+
+
+def test_variables_of_other_programs_and_of_our_tests_are_no_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CIRCUIT_BREAKER", "CIRCUIT_TEST_DATABASE_URL", "CIRCUIT_FOLDER"):
+        monkeypatch.setenv(name, "x")
+    assert load(tmp_path).app == "app"
+
+
+def test_an_argument_replaces_one_value_not_its_section(tmp_path: Path) -> None:
+    settings = load(tmp_path, "[gateway]\nport = 1\nhost = '0.0.0.0'", gateway={"port": 2})
+    assert (settings.gateway.port, settings.gateway.host) == (2, "0.0.0.0")

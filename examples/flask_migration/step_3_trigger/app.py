@@ -25,6 +25,8 @@ class Score(BaseModel):
     score: int
 
 
+# Open to all, as the route was: the page of the shop calls it, and could keep no key. Who calls from a server asks for
+# one: leave `auth` out, and make it with `circuit-script keys create`.
 @endpoint("score", methods=["POST"], auth="none", limits={"cpu_time": 1, "callouts": 5})
 async def score(lead: Lead) -> Score:
     """Was POST /score, is POST /api/score: the body is checked, and described in /openapi.json."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from circuit_script.cli.output import tell_error
+from circuit_script.cli.output import nobody_reads, tell_error
 from circuit_script.cli.verbs import Verbs
 from circuit_script.errors import CircuitError
 
@@ -43,7 +42,8 @@ def circuit_script(
 
 
 def main() -> None:
-    """Run one verb. Exit codes: 0 done, 1 an error that was explained, 2 a wrong command line, 130 interrupted."""
+    """Run one verb. Exit codes: 0 done, 1 an error that was explained, 2 a wrong command line, 130 interrupted,
+    141 whoever read has seen enough."""
     try:
         app()
     except CircuitError as error:
@@ -51,6 +51,13 @@ def main() -> None:
         raise SystemExit(EXIT_ERROR) from None
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
-    except BrokenPipeError:  # whoever read has seen enough, as in `circuit-script logs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(EXIT_ERROR) from None
+    finally:
+        _say_the_rest()
+
+
+def _say_the_rest() -> None:
+    """Print what is still held back, while Python would not yet complain that nobody reads it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nobody_reads()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import add_rows, console, print_json, table
+from circuit_script.cli.verbs import group
 from circuit_script.config import FILE, load_settings
 from circuit_script.events.sources import open_sources
 from circuit_script.governor import limits_of
@@ -17,24 +18,16 @@ from circuit_script.tenants import TenantMap
 NAME = "config"
 EXAMPLES = "Examples:  circuit-script config show  ·  circuit-script config check  ·  circuit-script config show --json"
 
-app = typer.Typer(
-    name=NAME,
-    help="Show every setting and where its value came from.",
-    epilog=EXAMPLES,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
+app = group(NAME, "Show every setting and where its value came from.", EXAMPLES)
 
 
 @app.command(epilog="Example:  circuit-script config show --json | jq '.[] | select(.origin != \"default\")'")
 def show(
-    folder: Annotated[Path, typer.Option(help="The app's folder.")] = Path(),
+    folder: Folder = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show every setting, its value and where it came from. Secrets are never shown."""
-    found = origins(load_settings(folder))
+    found = origins(load_settings(app_folder(folder)))
     if as_json:
         print_json(found)
         return
@@ -44,11 +37,11 @@ def show(
 
 @app.command(epilog="Example:  circuit-script config check && circuit-script serve")
 def check(
-    folder: Annotated[Path, typer.Option(help="The app's folder.")] = Path(),
+    folder: Folder = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """See that every setting can be used: names, values, keys, limits, tenants. Exits 1 when one cannot."""
-    settings = load_settings(folder)
+    settings = load_settings(app_folder(folder))
     open_sources(settings.sources)
     limits_of(settings.limits)
     TenantMap(settings.tenants)

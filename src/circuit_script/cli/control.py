@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -14,7 +13,6 @@ from circuit_script.errors import AppError, CircuitError
 from circuit_script.wiring.live import Live
 
 LONGEST = 1024 * 1024  # bytes of one message
-_PARAMETER = re.compile(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)")
 
 
 class Reload(msgspec.Struct, frozen=True, tag=True):
@@ -59,8 +57,7 @@ def running(live: Live, *, changed: bool = True, seconds: float = 0.0) -> Runnin
     routes = set(documented(live.manifest.openapi))
     for spec in specs:
         if spec.endpoint is not None and (spec.endpoint.kind == "web" or not live.manifest.openapi):
-            methods = ",".join(spec.endpoint.methods)
-            routes.update(f"{methods} {readable(path)}" for path in spec.endpoint.paths)
+            routes.update(f"{','.join(way.methods)} {way.shown or way.path}" for way in spec.endpoint.ways)
     return Running(
         release=live.release.id,
         handlers=sum(spec.endpoint is None for spec in specs),
@@ -74,11 +71,6 @@ def documented(openapi: bytes) -> list[str]:
     """The routes of an OpenAPI document: `GET /api/leads/{id}`."""
     paths = msgspec.json.decode(openapi).get("paths", {}) if openapi else {}
     return [f"{','.join(sorted(method.upper() for method in methods))} {path}" for path, methods in paths.items()]
-
-
-def readable(path: str) -> str:
-    """A path's regular expression as its author wrote it: `/api/leads/{id}`."""
-    return _PARAMETER.sub(r"{\1}", path).replace("\\", "").removeprefix("^").removesuffix("$")
 
 
 class Line:

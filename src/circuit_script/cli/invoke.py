@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from circuit_script.cli.completion import complete_handler
+from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import BAD, GOOD, WARNING, add_rows, console, print_json, table
 from circuit_script.config import Settings, load_settings
 from circuit_script.errors import TrialRefused
@@ -52,13 +53,13 @@ def run(
     method: Annotated[str | None, typer.Option(help="For an endpoint.")] = None,
     tenant: Annotated[str, typer.Option(help="For whom.")] = "default",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Store nothing, send nothing, make no callout.")] = False,
-    folder: Annotated[Path, typer.Option(help="The app's folder.")] = Path(),
+    folder: Folder = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Run one handler now and show what it did. Exit codes: 0 it succeeded, 1 it did not (or answered 400 or more)."""
     if records is not None and generate is not None:
         raise TrialRefused("--records and --generate were both given.", cure="Give one of them.")
-    settings = load_settings(folder)
+    settings = load_settings(app_folder(folder))
     found: Any = None if records is None else read_records(records)
     result = asyncio.run(
         _invoke(settings, handler, found, generate, object, event, body, method, tenant, not dry_run, not as_json)

@@ -6,17 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
+from difflib import get_close_matches
 from typing import Annotated, TypeVar
 
 import psycopg
 import typer
 
 from circuit_script.cli.app_database import looking
+from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import add_rows, console, print_json, table
+from circuit_script.cli.verbs import group
 from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import Connection, unavailable
-from circuit_script.errors import ConfigError
+from circuit_script.errors import KeyRefused
 from circuit_script.tenants import DEFAULT
 from circuit_script.tenants.keys import create_key, list_keys, revoke_key
 
@@ -26,34 +28,22 @@ EXAMPLES = (
     "circuit-script keys revoke chatbot"
 )
 
-Folder = Annotated[Path, typer.Option(help="The app's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 T = TypeVar("T")
 
-app = typer.Typer(
-    name=NAME,
-    help="Make, list and revoke the API keys of endpoints.",
-    epilog=EXAMPLES,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
+app = group(NAME, "Make, list and revoke the API keys of endpoints.", EXAMPLES)
 
 
 @app.command(epilog="Example:  circuit-script keys create chatbot --tenant acme")
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     tenant: Annotated[str, typer.Option(help="Whose it is.")] = DEFAULT,
-    folder: Folder = Path(),
+    folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is shown once; only its SHA-256 is kept."""
-    settings = load_settings(folder)
-    if settings.tenants and tenant not in settings.tenants:
-        raise ConfigError(
-            f"circuit.toml has no tenant {tenant!r}.", cure=f"Add [tenants.{tenant}] to it.", page="unknown-tenant"
-        )
+    settings = load_settings(app_folder(folder))
+    _must_be_known(tenant, settings)
     key, made = _do(settings, lambda connection: create_key(connection, tenant, name))
     if as_json:
         print_json({"key": key, **asdict(made)})
@@ -64,12 +54,12 @@ def create(
 
 @app.command("list", epilog="Example:  circuit-script keys list --all")
 def list_(
-    folder: Folder = Path(),
+    folder: Folder = None,
     everything: Annotated[bool, typer.Option("--all", help="Revoked ones, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the keys: how each begins, whose it is, when it was used."""
-    keys = _do(load_settings(folder), lambda connection: list_keys(connection, revoked=everything))
+    keys = _do(load_settings(app_folder(folder)), lambda connection: list_keys(connection, revoked=everything))
     if as_json:
         print_json([asdict(each) for each in keys])
         return
@@ -83,15 +73,28 @@ def list_(
 def revoke(
     which: Annotated[str, typer.Argument(help="Its name, how it begins, or its id.")],
     tenant: Annotated[str | None, typer.Option(help="Whose it is, where several have that name.")] = None,
-    folder: Folder = Path(),
+    folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """Revoke a key. Gateways refuse it within five seconds."""
-    gone = _do(load_settings(folder), lambda connection: revoke_key(connection, which.rstrip("…"), tenant))
+    gone = _do(load_settings(app_folder(folder)), lambda connection: revoke_key(connection, which.rstrip("…"), tenant))
     if as_json:
         print_json(asdict(gone))
         return
     print(f"revoked: {gone.name} of {gone.tenant} ({gone.prefix}…); gateways refuse it within 5 seconds")
+
+
+def _must_be_known(tenant: str, settings: Settings) -> None:
+    """A key of a tenant that there is not would call for nobody. Raises KeyRefused."""
+    known = settings.tenants or {DEFAULT: {}}
+    if tenant not in known:
+        near = get_close_matches(tenant, known, n=1)
+        cure = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
+        raise KeyRefused(
+            f"There is no tenant {tenant!r}.",
+            cure=f"{cure} Others stand in circuit.toml: [tenants.{tenant}].",
+            page="unknown-tenant",
+        )
 
 
 def _do(settings: Settings, what: Callable[[Connection], Awaitable[T]]) -> T:

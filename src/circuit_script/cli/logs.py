@@ -6,10 +6,10 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -20,7 +20,9 @@ from rich.text import Text
 
 from circuit_script.cli.app_database import looking
 from circuit_script.cli.completion import complete_handler
+from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import console, print_json
+from circuit_script.cli.traces import authors_part, indented, taken_out
 from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import unavailable
 from circuit_script.telemetry import LogLine, LogQuery, LogReader
@@ -45,7 +47,7 @@ class Level(StrEnum):
 
 
 def run(
-    folder: Annotated[Path, typer.Option(help="The app's folder.")] = Path(),
+    folder: Folder = None,
     execution: Annotated[UUID | None, typer.Option(help="Of this execution only.")] = None,
     delivery: Annotated[UUID | None, typer.Option(help="Of what this delivery started.")] = None,
     record: Annotated[str | None, typer.Option(help="About this record only.")] = None,
@@ -74,7 +76,7 @@ def run(
         limit=limit,
     )
     try:
-        asyncio.run(_show(load_settings(folder), query, follow, as_json))
+        asyncio.run(_show(load_settings(app_folder(folder)), query, follow, as_json))
     except psycopg.Error as error:
         raise unavailable(error) from error
 
@@ -119,19 +121,21 @@ def _print(lines: list[LogLine], out: Console, as_json: bool) -> None:
 
 
 def _text(line: LogLine) -> Text:
-    """One line for people: when, how bad, who, what, and the fields behind it."""
+    """One line for people: when, how bad, who, what, and the fields behind it; a traceback stands below."""
     local = line.at.astimezone()
+    fields, trace = taken_out(line.context or {})
     return Text.assemble(
         (f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} ", "dim"),
         (f"{line.level:8} ", _COLOURS.get(line.level, "green")),
         (f"{line.handler} ", "cyan"),
         _visible(line.message),
-        (f"  {_fields(line)}", "dim"),
+        (f"  {_fields(line, fields)}", "dim"),
+        (_visible(indented(authors_part(trace))), "dim"),
     )
 
 
-def _fields(line: LogLine) -> str:
-    shown: dict[str, Any] = dict(line.context or {})
+def _fields(line: LogLine, fields: Mapping[str, Any]) -> str:
+    shown = dict(fields)
     if line.record is not None:
         shown["record"] = line.record
     shown["execution"] = str(line.execution)

@@ -6,11 +6,12 @@ Colours are for terminals: they are off when the output is piped, and where NO_C
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,14 +19,28 @@ from rich.table import Table
 
 from circuit_script.errors import CircuitError
 
+EXIT_UNREAD = 141  # as a shell counts it: 128 and SIGPIPE
 PIPED_WIDTH = 200  # columns: a table in a file is not cut to a terminal that nobody has
 GOOD, WARNING, BAD = "[green]✓[/]", "[yellow]![/]", "[bold red]✗[/]"
+
+
+def nobody_reads() -> NoReturn:
+    """End quietly, as in `circuit-script logs | head`: what is still to be said goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(EXIT_UNREAD) from None
+
+
+class Words(Console):
+    """A console that ends quietly when its reader has gone."""
+
+    def on_broken_pipe(self) -> None:
+        nobody_reads()
 
 
 def console(*, stderr: bool = False) -> Console:
     """Where words for people go."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPED_WIDTH)
+    return Words(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPED_WIDTH)
 
 
 def print_json(value: Any, *, lines: bool = False) -> None:

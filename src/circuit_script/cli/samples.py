@@ -46,12 +46,17 @@ def make_sample(settings: Settings, source: str, event: str, data: Payload, acco
 
     Raises BadParameter for an event that there is not, StartError when there is no key to sign with.
     """
+    check_event(event)
+    return MAKERS[source](settings, event, data, account)
+
+
+def check_event(event: str) -> None:
+    """Raises BadParameter for an event that there is not."""
     object_, _, change = event.rpartition(".")
     if not object_ or change not in EVENTS:
         near = get_close_matches(change or event, sorted(EVENTS), n=1)
         cure = f"Did you mean {object_ or 'Contact'}.{near[0] if near else 'afterInsert'}?"
         raise typer.BadParameter(f"There is no event {event!r}. {cure}", param_hint="--event")
-    return MAKERS[source](settings, event, data, account)
 
 
 def _gohighlevel(settings: Settings, event: str, data: Payload, account: str | None) -> Sample:

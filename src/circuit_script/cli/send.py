@@ -12,8 +12,9 @@ import httpx
 import msgspec
 import typer
 
+from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import console, print_json
-from circuit_script.cli.samples import MAKERS, Sample, make_sample
+from circuit_script.cli.samples import MAKERS, Sample, check_event, make_sample
 from circuit_script.cli.status import address_of
 from circuit_script.config import load_settings
 from circuit_script.errors import IntakeRefused, NotRunning
@@ -24,6 +25,7 @@ EXAMPLES = (
     'circuit-script send standard --event Opportunity.afterUpdate --data \'{"id": "o1", "stage": "won"}\'  ·  '
     "circuit-script send gohighlevel --count 50"
 )
+OBJECT = '{"id": "c1"}'
 PATIENCE = 30.0  # seconds for one answer
 
 SourceName = StrEnum("SourceName", {name: name for name in MAKERS})  # type: ignore[misc]  # the sources are known there
@@ -46,12 +48,13 @@ def run(
     count: Annotated[int, typer.Option(min=1, max=100_000, help="How many, each about another record.")] = 1,
     account: Annotated[str | None, typer.Option(help="The vendor's account that it comes from.")] = None,
     url: Annotated[str | None, typer.Option(help="Address of the gateway, if not the one in circuit.toml.")] = None,
-    folder: Annotated[Path, typer.Option(help="The app's folder.")] = Path(),
+    folder: Folder = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines, for scripts.")] = False,
 ) -> None:
     """Sign and send a sample webhook, as the vendor would."""
-    settings = load_settings(folder)
     fields = read_fields(data)
+    check_event(event)
+    settings = load_settings(app_folder(folder))
     out = console()
     sent: Sent | None = None
     with httpx.Client(base_url=url or address_of(settings), timeout=PATIENCE) as client:
@@ -91,14 +94,26 @@ def read_fields(data: str | None) -> dict[str, Any]:
     if data is None:
         return {}
     try:
-        text = sys.stdin.read() if data == "-" else data if data.lstrip().startswith("{") else Path(data).read_text()
+        text = sys.stdin.read() if data == "-" else data if _looks_like_json(data) else Path(data).read_text()
         fields = msgspec.json.decode(text)
-    except (OSError, ValueError) as error:
-        said = f"{data[:80]!r}: {error}. Give JSON, or a file with it."
-        raise typer.BadParameter(said, param_hint="--data") from None
+    except OSError as error:
+        said = f"{data[:80]!r} is no JSON, and no file that can be read ({error.strerror})."
+        raise typer.BadParameter(f"{said} Give an object, like {OBJECT}.", param_hint="--data") from None
+    except ValueError as error:
+        raise typer.BadParameter(f"{data[:80]!r}: {error}.", param_hint="--data") from None
     if not isinstance(fields, dict):
-        raise typer.BadParameter('Give an object, like {"id": "c1"}.', param_hint="--data")
+        kind = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(fields), "a number")
+        said = f"It is {kind}, and a record is an object, like {OBJECT}. Send several one by one, or with --count."
+        raise typer.BadParameter(said, param_hint="--data")
     return fields
+
+
+def _looks_like_json(data: str) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except ValueError:
+        return data.lstrip().startswith(("{", "[", '"'))
+    return True
 
 
 def _object(body: bytes) -> dict[str, Any]:

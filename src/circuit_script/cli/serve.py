@@ -6,12 +6,12 @@ import gc
 import os
 import signal
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import uvloop
 
+from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.supervisor import Supervisor, database_of
 from circuit_script.config import Settings, load_settings
 from circuit_script.execution.hardening import die_with_parent, hide_from_children
@@ -28,7 +28,7 @@ class Role(StrEnum):
 
 
 def run(
-    folder: Annotated[Path, typer.Option(help="The app's folder.")] = Path(),
+    folder: Folder = None,
     role: Annotated[Role, typer.Option(help="Run one role only, on a host of its own.")] = Role.all,
     port: Annotated[int | None, typer.Option(help="Port of the gateway (0 picks a free one).")] = None,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -39,11 +39,8 @@ def run(
     """Run the app: PostgreSQL, gateway and worker. SIGTERM drains and exits 0; SIGHUP runs the app's files as they are
     now."""
     hide_from_children()
-    overrides: dict[str, Any] = {}
-    settings = load_settings(folder)
-    if port is not None:
-        overrides["gateway"] = {**settings.gateway.model_dump(), "port": port}
-        settings = load_settings(folder, **overrides)
+    given: dict[str, Any] = {} if port is None else {"gateway": {"port": port}}
+    settings = load_settings(app_folder(folder), **given)
     match role:
         case Role.all:
             uvloop.run(Supervisor(settings).run())

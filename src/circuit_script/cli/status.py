@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 import httpx
 import typer
+from rich.console import Console
 
+from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import add_rows, console, print_json, table
 from circuit_script.config import Settings, load_settings
 from circuit_script.errors import NotRunning
 
 NAME = "status"
 EXAMPLES = "Examples:  circuit-script status  ·  circuit-script status --json | jq .queue_depth"
+SHOWN = 5  # rows of each list; --json has more
+WIDEST = 100  # letters of one reason
+HASH = 12  # letters of a release's hash
 
 
 def run(
-    folder: Annotated[Path, typer.Option(help="The app's folder.")] = Path(),
+    folder: Folder = None,
     url: Annotated[str | None, typer.Option(help="Address of the gateway, if not the one in circuit.toml.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show deliveries, queue, executions and dead letters."""
-    found = fetch(url or address_of(load_settings(folder)))
+    found = fetch(url or address_of(load_settings(app_folder(folder))))
     if as_json:
         print_json(found)
         return
-    rows = table("what", "now")
-    console().print(add_rows(rows, _flat(found)))
+    show(console(), found)
 
 
 def fetch(address: str) -> dict[str, Any]:
@@ -48,9 +53,69 @@ def address_of(settings: Settings) -> str:
     return f"http://[{host}]:{gateway.port}" if ":" in host else f"http://{host}:{gateway.port}"
 
 
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [row for name, each in value.items() for row in _flat(each, f"{prefix}.{name}" if prefix else name)]
-    if isinstance(value, list):
-        return [(prefix, f"{len(value)} shown with --json")] if value else [(prefix, "none")]
-    return [(prefix, str(value))]
+def show(out: Console, found: Mapping[str, Any]) -> None:
+    """The figures, and then the latest trouble: what failed, and what was given up."""
+    out.print(add_rows(table("what", "now"), _figures(found)))
+    errors = [_error(row) for row in found["errors"]]
+    dead = [_dead(row) for row in found["dead"]]
+    _list(out, "last errors", ("at", "handler", "ended", "records", "reason"), errors, len(errors))
+    columns = ("at", "handler", "record", "attempts", "reason")
+    _list(out, "dead letters", columns, dead, found["dead_letters"])
+    if errors or dead:
+        out.print("\nmore: circuit-script logs --level error", style="dim")
+
+
+def _figures(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "received", _with(found["received"], (found["unassigned"], "of no tenant"))
+    refusals = [(row["n"], f"{row['source']} {row['reason']}") for row in found["refusals"][:SHOWN]]
+    yield "refused", _with(found["refused"], *refusals)
+    yield "events", _with(found["events"], (found["unrouted"], "without a handler"))
+    age = f", the oldest for {found['queue_age_s']:,.0f} s" if found["queue_depth"] else ""
+    yield "queue", f"{found['queue_depth']:,}{age}"
+    executions = ", ".join(f"{count:,} {status}" for status, count in sorted(found["executions"].items()))
+    yield "executions", executions or "none"
+    yield "effects waiting", f"{found['effects_pending']:,}"
+    yield "dead letters", f"{found['dead_letters']:,}"
+    p50, p95 = found["delay_p50_ms"], found["delay_p95_ms"]
+    if p50 is not None and p95 is not None:
+        yield "delay", f"{p50:,.0f} ms (95 %: {p95:,.0f} ms), of {found['delay_of']:,} in the last 5 minutes"
+    yield "workers", "; ".join(map(_worker, found["workers"])) or "none"
+    if live := found["live"]:
+        yield "release", f"{live['id']} ({live['content_hash'][:HASH]}) since {_at(live['since'])}"
+
+
+def _worker(row: Mapping[str, Any]) -> str:
+    return f"process {row['pid']} on {row['host']}{', asleep' if row['asleep'] else ''}"
+
+
+def _with(total: int, *parts: tuple[int, str]) -> str:
+    said = ", ".join(f"{count:,} {what}" for count, what in parts if count)
+    return f"{total:,} ({said})" if said else f"{total:,}"
+
+
+def _error(row: Mapping[str, Any]) -> tuple[str, ...]:
+    reason = row["reason"] or ""
+    return _at(row["at"]), row["handler"] or "", row["status"], f"{row['records']:,}", _short(reason)
+
+
+def _dead(row: Mapping[str, Any]) -> tuple[str, ...]:
+    who = row["handler"] or row["kind"]
+    return _at(row["at"]), who, row["record"] or "", f"{row['attempts']:,}", _short(row["reason"] or "")
+
+
+def _list(out: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], total: int) -> None:
+    if not rows:
+        return
+    out.print()
+    out.print(add_rows(table(*columns, title=title, right=("records", "attempts")), rows[:SHOWN]))
+    if total > SHOWN:
+        out.print(f"… and {total - len(rows[:SHOWN]):,} more: --json shows the latest", style="dim")
+
+
+def _at(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment).astimezone():%m-%d %H:%M:%S}"
+
+
+def _short(text: str) -> str:
+    line = "".join(each if each.isprintable() else " " for each in text)
+    return line if len(line) <= WIDEST else f"{line[: WIDEST - 1]}…"

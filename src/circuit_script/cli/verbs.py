@@ -12,6 +12,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from circuit_script.cli.output import nobody_reads
+
 
 @dataclass(frozen=True, slots=True)
 class Verb:
@@ -48,11 +50,30 @@ class Verbs(TyperGroup):
         super().__init__(**options)
         self.commands.update({verb.name: TyperCommand(verb.name, help=verb.help) for verb in VERBS})
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            nobody_reads()
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         for verb in VERBS:
             if args and verb.name == args[0]:
                 self.commands[verb.name] = load(verb)
         return super().resolve_command(ctx, args)
+
+
+def group(name: str, help: str, examples: str) -> typer.Typer:
+    """A verb that has verbs of its own below it."""
+    return typer.Typer(
+        name=name,
+        help=help,
+        epilog=examples,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
 
 
 def load(verb: Verb) -> Any:

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 import psycopg
@@ -24,6 +26,8 @@ Pool = AsyncConnectionPool[Connection]
 set_json_loads(msgspec.json.decode)
 
 _CONNECT_TIMEOUT = 10  # seconds
+_FRESH = 0.25  # seconds between two uses of a connection, up to which it is taken to be well
+_looked_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
 # A host that vanished without a word is noticed within about ten seconds (TCP only; what the URL says comes first).
 _KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 _PREFER_INDEXES = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
@@ -86,7 +90,7 @@ async def open_pool(
         name=name,
         open=False,
         configure=prefer_indexes if indexes and not pooler else None,
-        check=AsyncConnectionPool.check_connection,
+        check=_check_unless_fresh,
     )
     try:
         await pool.open(wait=True, timeout=_CONNECT_TIMEOUT)
@@ -94,6 +98,15 @@ async def open_pool(
         await pool.close()
         raise unavailable(error) from error
     return pool
+
+
+async def _check_unless_fresh(connection: Connection) -> None:
+    """See that the server is still there, unless it was a moment ago: a look costs a round trip."""
+    looked = _looked_at.get(connection, 0.0)
+    moment = time.monotonic()
+    if moment - looked > _FRESH:
+        await AsyncConnectionPool.check_connection(connection)
+    _looked_at[connection] = moment
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ TAKEN = "CS002"  # another execution holds the Idempotency-Key by now
 
 _CALLS = (uuids, uuids, texts, smallints, texts, texts, jsonbs, byteas, texts, texts)
 _KEYS = (texts, texts, texts, uuids, smallints, jsonbs, byteas)
-CONDITION = f"circuit.answer({', '.join(['%b'] * (len(_CALLS) + len(_KEYS)))})"
+_PARAMETERS = len(_CALLS) + len(_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,13 @@ class Call:
     key: KeyHeld | None = None
 
 
+def condition(first: int) -> str:
+    """What a settlement of calls is made under; its placeholders are numbered from ``first``."""
+    return f"circuit.answer({', '.join(f'${n}' for n in range(first, first + _PARAMETERS))})"
+
+
 def parameters(calls: Sequence[tuple[UUID, str, int, Call]]) -> list[Packed]:
-    """What CONDITION takes, for calls with their execution, tenant and handler."""
+    """What `condition` takes, for calls with their execution, tenant and handler."""
     rows = [
         (call.delivery, execution, tenant, handler, call.endpoint, call.key.key if call.key else None, call.headers,
          call.body, call.status, call.reason)

@@ -101,7 +101,7 @@ class UnitOfWork:
         return held.id
 
     def _must_be_open(self, owner: int | None) -> None:
-        if owner is not None and owner < self.settled and len(self.ids) > 1:
+        if owner is not None and owner < self.settled:
             raise RequestRefused(
                 "this record is settled: a checkpoint has committed its outcome.",
                 cure="Call context.checkpoint after the last thing that is done for it.",
@@ -116,17 +116,22 @@ class UnitOfWork:
     @property
     def unattributed(self) -> bool:
         """True when something would leave only if every record succeeded."""
-        held: Sequence[Write | Send] = (*self.writes, *self.sends)
-        return any(each.owner is None for each in held)
+        return self.orphans > 0
 
-    def surviving(self, failed: Collection[int]) -> tuple[list[Write], list[Send]]:
-        """What may leave when the records ``failed`` did not succeed."""
-        if not failed:
-            return self.writes, self.sends
-        return (
-            [each for each in self.writes if each.owner is not None and each.owner not in failed],
-            [each for each in self.sends if each.owner is not None and each.owner not in failed],
-        )
+    @property
+    def orphans(self) -> int:
+        """How many effects belong to nobody."""
+        held: Sequence[Write | Send] = (*self.writes, *self.sends)
+        return sum(each.owner is None for each in held)
+
+    def surviving(self, failed: Collection[int], *, whole: bool) -> tuple[list[Write], list[Send]]:
+        """What may leave when the records ``failed`` did not succeed; what belongs to nobody leaves with a ``whole``
+        batch only: when each record has succeeded, also those that a checkpoint has settled."""
+
+        def leaves(owner: int | None) -> bool:
+            return whole if owner is None else owner not in failed
+
+        return [each for each in self.writes if leaves(each.owner)], [each for each in self.sends if leaves(each.owner)]
 
     def departing(self, upto: int, failed: Collection[int]) -> tuple[list[Write], list[Send]]:
         """What leaves at a checkpoint: effects of the records up to ``upto``, without those of the ``failed``."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 from circuit_script.endpoints.address import socket_path
+from circuit_script.endpoints.peer import peer_of
 from circuit_script.endpoints.protocol import (
     LENGTH,
     Answer,
@@ -31,17 +31,18 @@ from circuit_script.endpoints.protocol import (
     read_answer,
 )
 from circuit_script.errors import WorkerUnavailable
+from circuit_script.execution.headers import UNSENT
 from circuit_script.execution.outcome import HttpRequest
 
-__all__ = ["Answer", "HttpRequest", "ProtocolError", "Stream", "WorkerClient", "WorkerUnavailable"]
+__all__ = ["UNSENT", "Answer", "HttpRequest", "ProtocolError", "Stream", "WorkerClient", "WorkerUnavailable"]
 
 CONNECT = 2.0  # seconds; the worker is on this host
 MAX_IDLE = 32  # connections that are kept for the next call
+IDLE = 30.0  # seconds for which they are, if somebody calls in the meantime
 RECEIVE = 256 * 1024
 START_IT = (
     "Start `circuit-script serve --role worker` in the app's folder, or run the whole app by `circuit-script serve`."
 )
-_credentials = struct.Struct("3i")  # of SO_PEERCRED: pid, uid, gid
 
 
 class WorkerClient:
@@ -100,21 +101,28 @@ class WorkerClient:
         if self._pid != os.getpid():  # forked: the connections are our parent's, who goes on using them
             self.close()
             self._pid = os.getpid()
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                break  # another thread was faster
+        while (connection := self._taken(self._idle.pop)) is not None:
             if connection.alive():
                 return connection
             connection.close()
         return None
 
     def _keep(self, connection: _Connection) -> None:
+        connection.idle_since = time.monotonic()
         if len(self._idle) < MAX_IDLE:
             self._idle.append(connection)
         else:
             connection.close()
+        while (oldest := self._taken(lambda: self._idle[0])) and oldest.idle_since < time.monotonic() - IDLE:
+            if (unused := self._taken(self._idle.popleft)) is not None:
+                unused.close()
+
+    @staticmethod
+    def _taken(take: Callable[[], _Connection]) -> _Connection | None:
+        try:
+            return take()
+        except IndexError:
+            return None  # another thread was faster
 
     def _connect(self) -> _Connection:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -131,7 +139,7 @@ class WorkerClient:
 
     def _must_be_ours(self, sock: socket.socket) -> None:
         """Who else could make a socket where ours should be must not read what our callers send."""
-        _, user, _ = _credentials.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _credentials.size))
+        _, user = peer_of(sock)
         if user not in (0, os.geteuid(), os.stat(self._folder).st_uid):
             raise PermissionError(f"user {user} listens there")
 
@@ -184,6 +192,7 @@ class _Connection:
         self._socket = sock
         self._received = bytearray()
         self._patience = CONNECT
+        self.idle_since = 0.0
 
     def alive(self) -> bool:
         """Whether the worker still holds its end, and has said nothing that nobody asked for."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import socket
-import struct
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 import structlog
 
+from circuit_script.endpoints.peer import peer_of
 from circuit_script.endpoints.protocol import (
     LENGTH,
     Answer,
@@ -35,9 +35,9 @@ log = structlog.get_logger()
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts to reach the worker
 CONNECT = 2.0
 MAX_IDLE = 32  # connections that are kept for the next call
+IDLE = 30.0  # seconds for which they are
 _BUFFER = 256 * 1024  # bytes that are read ahead of a slow caller
 _chance = random.Random()
-_credentials = struct.Struct("3i")  # of SO_PEERCRED: pid, uid, gid
 
 
 class WorkerGone(Exception):
@@ -53,7 +53,8 @@ class Link:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._idle: list[_Wire] = []
+        self._idle: deque[_Wire] = deque()  # the longest unused first
+        self._sweep: asyncio.TimerHandle | None = None
         self._told = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self.news: News | None = None  # the latest, also while the worker is away
@@ -80,7 +81,7 @@ class Link:
 
     async def call(self, call: Call) -> Answer | Stream:
         """Make a call. Raises WorkerGone; the caller bounds the time. A cancelled call has hung up."""
-        wire = self._idle.pop() if self._idle else await self._open()
+        wire = self._kept() or await self._open()
         try:
             await wire.send(call)
             first = await wire.receive()
@@ -103,17 +104,33 @@ class Link:
     def keep(self, wire: _Wire) -> None:
         """A connection whose answer was read to its end may serve the next call."""
         if self.connected and len(self._idle) < MAX_IDLE:
+            loop = asyncio.get_running_loop()
+            wire.idle_since = loop.time()
             self._idle.append(wire)
+            self._sweep = self._sweep or loop.call_later(IDLE, self._close_unused)
         else:
             wire.close()
+
+    def _kept(self) -> _Wire | None:
+        while self._idle:
+            wire = self._idle.pop()
+            if not wire.ended:
+                return wire
+            wire.close()
+        return None
+
+    def _close_unused(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._idle and self._idle[0].idle_since <= loop.time() - IDLE:
+            self._idle.popleft().close()
+        self._sweep = loop.call_at(self._idle[0].idle_since + IDLE, self._close_unused) if self._idle else None
 
     async def _open(self) -> _Wire:
         try:
             async with asyncio.timeout(CONNECT):
-                reader, writer = await asyncio.open_unix_connection(self._path, limit=_BUFFER)
+                wire = await _Wire.to(self._path)
         except OSError as error:  # TimeoutError is one
             raise WorkerGone(str(error)) from None
-        wire = _Wire(reader, writer)
         if wire.owner not in (0, os.geteuid()):
             wire.close()
             raise WorkerGone("another user listens there")
@@ -144,6 +161,9 @@ class Link:
             pause = min(LONGEST_PAUSE, pause * 2)
 
     def _drop_idle(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
         while self._idle:
             self._idle.pop().close()
 
@@ -180,18 +200,41 @@ class Stream:
             self._wire = None
 
 
+class _Reader(asyncio.StreamReader):
+    """Knows that its end has come also while something is left to read."""
+
+    ended = False
+
+    def feed_eof(self) -> None:
+        self.ended = True
+        super().feed_eof()
+
+
 class _Wire:
     """One connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.idle_since = 0.0
+
+    @classmethod
+    async def to(cls, path: Path) -> _Wire:
+        """Raises OSError."""
+        loop = asyncio.get_running_loop()
+        reader = _Reader(limit=_BUFFER, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.create_unix_connection(lambda: protocol, str(path))
+        return cls(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the worker has closed its end."""
+        return self._reader.ended or self._reader.exception() is not None
 
     @property
     def owner(self) -> int:
-        wire = self._writer.get_extra_info("socket")
-        found: int = _credentials.unpack(wire.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _credentials.size))[1]
-        return found
+        return peer_of(self._writer.get_extra_info("socket")).user
 
     def write(self, message: Hello | Watch | Call) -> None:
         self._writer.write(pack(message))

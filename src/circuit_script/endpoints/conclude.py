@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from circuit_script.endpoints.idempotency import PASSING
 from circuit_script.endpoints.protocol import Answer
 from circuit_script.endpoints.reply import Reply, problem
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
@@ -33,7 +34,7 @@ class Conclusion:
     @property
     def repeatable(self) -> bool:
         """Whether its Idempotency-Key gets this answer again."""
-        return self.effects or (self.status == "succeeded" and self.answer.status < 500)
+        return self.effects or (self.status == "succeeded" and self.answer.status not in PASSING)
 
 
 def conclude(

@@ -6,14 +6,15 @@ import asyncio
 import os
 import socket
 import stat
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 import structlog
 
+from circuit_script.endpoints.claim import Claim
+from circuit_script.endpoints.peer import peer_of
 from circuit_script.endpoints.protocol import (
     LENGTH,
     MAX_FRAME,
@@ -34,25 +35,21 @@ from circuit_script.endpoints.protocol import (
     pack,
     read_request,
 )
-from circuit_script.endpoints.reply import Caller, problem
+from circuit_script.endpoints.reply import Answering, Caller, problem
 from circuit_script.errors import StartError
 from circuit_script.execution.procfs import parent_of
 
 log = structlog.get_logger()
 
 MAX_CONNECTIONS = 400
-MAX_UNREAD = 20 * 1024 * 1024  # bytes of one answer that wait for its reader; a whole answer has less
-MAX_UNREAD_OF_ALL = 128 * 1024 * 1024
+MAX_SURPLUS, SURPLUS_SECONDS = 100, 1.0  # connections too many that may ask, to be told so, and how soon
+MAX_UNREAD = 20 * 1024 * 1024  # bytes of one stream that wait for its reader
+MAX_UNREAD_OF_ALL = 128 * 1024 * 1024  # of all streams; a whole answer is read at once
 READ_PATIENCE = 60.0  # seconds in which a finished answer must be read
 DRAIN = 30.0
-_credentials = struct.Struct("3i")  # of SO_PEERCRED: pid, uid, gid
+TURN = 0.2  # seconds between looks whether the worker that has the socket is gone
+FULL = "The worker has no room for another connection: nothing was executed."
 OTHER_VERSION = "The worker is of another version of Circuit Script: restart both."
-
-
-class Answering(Protocol):
-    """What answers a call."""
-
-    async def answer(self, call: Call, caller: Caller) -> None: ...
 
 
 def governed(pid: int) -> bool:
@@ -66,36 +63,60 @@ def governed(pid: int) -> bool:
 
 
 class Door:
-    """Takes calls at ``path`` and has ``runner`` answer them. ``refuse`` says of a process id that it may not call."""
+    """Takes calls at ``path`` and has them answered. ``refuse`` says of a process id that it may not call."""
 
-    def __init__(self, path: Path, runner: Answering, refuse: Callable[[int], bool] = governed) -> None:
+    def __init__(self, path: Path, answering: Answering, refuse: Callable[[int], bool] = governed) -> None:
         self._path = path
-        self._runner = runner
+        self._answering = answering
         self._refuse = refuse
         self._news = News("", [])
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
-        self._inode = 0
+        self._surplus: set[_Connection] = set()
+        self._claim = Claim(path)
+        self._turn: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen. Raises StartError when the socket cannot be made."""
+        """Listen, or, while another worker of this folder does, wait until that one is gone.
+
+        Raises StartError when the socket cannot be made.
+        """
         try:
             _prepare(self._path.parent)
-            with suppress(FileNotFoundError):
-                self._path.unlink()
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            before = os.umask(0o177)
-            try:
-                listener.bind(str(self._path))
-            finally:
-                os.umask(before)
-            self._inode = self._path.stat().st_ino
+            if self._claim.take():
+                return await self._listen()
+            log.warning("door.taken", by=self._claim.owner, next="this worker answers no calls until that one ends")
+            self._turn = asyncio.create_task(self._wait_for_turn(), name="door")
         except OSError as error:
             raise StartError(
                 f"{self._path} cannot be listened on: {error.strerror}.",
                 cure="Let this user write to the app's folder, and stop what else runs in it.",
                 page="folder-not-writable",
             ) from None
+
+    async def _wait_for_turn(self) -> None:
+        while self._server is None:
+            await asyncio.sleep(TURN)
+            try:
+                if self._claim.take():
+                    await self._listen()
+                    log.info("door.open")
+            except OSError as error:
+                self._claim.release()
+                log.error("door.socket", error=str(error), next="trying again")
+
+    async def _listen(self) -> None:
+        with suppress(FileNotFoundError):
+            self._path.unlink()  # of one that was killed
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(self._path))
+        except OSError:
+            listener.close()
+            raise
+        finally:
+            os.umask(before)
         listener.setblocking(False)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._connection, sock=listener, backlog=512)
@@ -108,45 +129,70 @@ class Door:
 
     async def stop(self, drain: float = DRAIN) -> None:
         """Take nothing new; finish what runs, for at most ``drain`` seconds."""
+        if self._turn is not None:
+            self._turn.cancel()
+            await asyncio.wait({self._turn})
+            self._turn = None
         if self._server is None:
             return
         self._server.close()
+        self._server = None
         with suppress(OSError):
-            if self._path.stat().st_ino == self._inode:  # else another worker listens there by now
-                self._path.unlink()
+            self._path.unlink()
+        self._claim.release()
         for each in list(self._connections):
             each.close_when_idle()
         running = [each.task for each in self._connections if each.task is not None]
         if running:
             await asyncio.wait(running, timeout=drain)
-        for each in list(self._connections):
+        for each in [*self._connections, *self._surplus]:
             each.abort()
-
-    @property
-    def unread(self) -> int:
-        """Bytes that wait for their readers."""
-        return sum(each.unread for each in self._connections)
 
     def _connection(self) -> _Connection:
         return _Connection(self)
 
     def admit(self, connection: _Connection, pid: int) -> bool:
-        """Whether this connection may stay."""
-        if len(self._connections) >= MAX_CONNECTIONS or self._refuse(pid):
+        """Whether this connection may stay, at least to be told that it may not."""
+        if self._refuse(pid):
             log.warning("door.refused", pid=pid)
             return False
+        if len(self._connections) >= MAX_CONNECTIONS:
+            unused = [each for each in self._connections if each.unused]
+            if unused:
+                longest = min(unused, key=lambda each: each.unused_since)
+                self._connections.remove(longest)
+                longest.turn_away()
+            else:
+                log.warning("door.full", pid=pid)
+                if len(self._surplus) >= MAX_SURPLUS:
+                    return False
+                self._surplus.add(connection)
+                connection.is_surplus()
+                return True
         self._connections.add(connection)
         return True
 
     def leave(self, connection: _Connection) -> None:
         self._connections.discard(connection)
+        self._surplus.discard(connection)
+
+    def make_room(self) -> None:
+        """Streams are held for slow readers up to a bound; over it, whoever reads worst is cut off."""
+        streams = [each for each in self._connections if each.streams]
+        held = sum(each.unread for each in streams)
+        while held > MAX_UNREAD_OF_ALL:
+            worst = max(streams, key=lambda each: each.unread)
+            held -= worst.unread
+            streams.remove(worst)
+            log.warning("door.slow_reader", bytes=worst.unread)
+            worst.abort()
 
     @property
     def news(self) -> News:
         return self._news
 
     async def answer(self, call: Call, caller: Caller) -> None:
-        await self._runner.answer(call, caller)
+        await self._answering.answer(call, caller)
 
 
 class _Connection(asyncio.Protocol):
@@ -156,7 +202,9 @@ class _Connection(asyncio.Protocol):
         self._door = door
         self._transport: asyncio.Transport
         self._buffer = bytearray()
-        self._greeted = self._watching = self._closing = False
+        self._greeted = self._watching = self._closing = self._surplus = False
+        self.streams = False  # what it was sent last is part of a stream
+        self.unused_since = asyncio.get_running_loop().time()
         self._on_gone: list[Callable[[], None]] = []
         self._patience: asyncio.TimerHandle | None = None
         self.gone = False
@@ -165,8 +213,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's do not derive from it
         wire = transport.get_extra_info("socket")
-        pid, uid, _ = _credentials.unpack(wire.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _credentials.size))
-        if uid not in (0, os.geteuid()) or not self._door.admit(self, pid):
+        pid, user = peer_of(wire)
+        if user not in (0, os.geteuid()) or not self._door.admit(self, pid):
             self.gone = True
             self._transport.abort()
 
@@ -210,6 +258,8 @@ class _Connection(asyncio.Protocol):
                 if version != VERSION:
                     self.send(problem(503, OTHER_VERSION, "version"))
                     self._transport.close()
+            case Watch() | Call() if self._surplus and self._greeted:
+                self.turn_away()
             case Watch() if self._greeted:
                 self._watching = True
                 self.tell(self._door.news)
@@ -223,6 +273,7 @@ class _Connection(asyncio.Protocol):
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         self.task = None
+        self.unused_since = asyncio.get_running_loop().time()
         self._on_gone.clear()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("door.bug", exc_info=error)
@@ -244,16 +295,36 @@ class _Connection(asyncio.Protocol):
 
     @property
     def unread(self) -> int:
-        return self._transport.get_write_buffer_size()
+        return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
+
+    @property
+    def unused(self) -> bool:
+        """Whether nothing is lost with it."""
+        return self.task is None and not self._watching and not self._buffer and not self.unread
 
     def send(self, message: Answer | Head | Chunk | End) -> None:
-        """Write a part of an answer. A reader that lets too much wait is cut off, as if it had hung up."""
+        """Write a part of an answer. Of a stream a reader that lets too much wait is cut off, as if it had hung up."""
         if self.gone or self._transport.is_closing():
             return
+        self.streams = not isinstance(message, Answer)
         self._write(message)
-        if self.unread and (self.unread > MAX_UNREAD or self._door.unread > MAX_UNREAD_OF_ALL):
+        if not self.streams or not self.unread:
+            return
+        if self.unread > MAX_UNREAD:
             log.warning("door.slow_reader", bytes=self.unread)
             self.abort()
+        else:
+            self._door.make_room()
+
+    def is_surplus(self) -> None:
+        """It may ask, and then goes."""
+        self._surplus = True
+        self._patience = asyncio.get_running_loop().call_later(SURPLUS_SECONDS, self.turn_away)
+
+    def turn_away(self) -> None:
+        """Say that there is no room for it, and close."""
+        self.send(problem(503, FULL, "overloaded", retry_after=1))
+        self._transport.close()
 
     def _write(self, message: ToClient) -> None:
         self._transport.write(pack(message))

@@ -1,12 +1,17 @@
 """Idempotency-Key: a request that is sent again gets the answer of the first one (as Stripe defined it).
 
-A key belongs to one tenant and endpoint for 24 hours. What an execution committed, and what a handler refused by
-itself (below 500), is answered again; what failed was discarded, so its key may be used again at once.
+A key belongs to one tenant, endpoint and caller for 24 hours. What an execution committed, and what a handler refused
+for good, is answered again; what failed was discarded, so its key may be used again at once.
+
+Behind one tenant may stand many users, whom only the app can tell apart, by credentials. So whoever sends others has
+keys of his own. Only the same request under the same key is refused to him: it may be the same user with a fresh token,
+and then it must neither run twice nor be answered to somebody else.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,7 +20,10 @@ from circuit_script.endpoints.protocol import Answer
 from circuit_script.execution.outcome import HttpRequest
 
 MAX_KEY = 255  # characters
-CLAIM = "SELECT verdict, wait, status, headers, body FROM circuit.claim(%s, %s, %s, %s, %s, %s)"
+WITHOUT_EFFECT = frozenset({"GET", "HEAD", "OPTIONS"})  # methods that change nothing: their key means nothing
+CREDENTIALS = frozenset({"authorization", "cookie", "x-api-key", "x-auth-token"})  # of the app; ours are gone by now
+PASSING = frozenset({401, 403, 408, 425, 429})  # refusals that the same request may not get another time
+CLAIM = "SELECT verdict, wait, status, headers, body FROM circuit.claim(%s, %s, %s, %s, %s, %s, %s)"
 RELEASE = (
     "DELETE FROM circuit.idempotency WHERE tenant = %s AND endpoint = %s AND key = %s AND execution = %s "
     "AND status IS NULL"
@@ -44,7 +52,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """The key was used for another request."""
+    """The key was used for another request, or for this one with other credentials."""
 
 
 Claim = Taken | Stored | Running | Mismatch
@@ -57,12 +65,22 @@ def is_key(key: str) -> bool:
 
 def fingerprint(request: HttpRequest) -> bytes:
     """What makes two requests the same: method, path, query, kind of content, and body."""
-    digest = hashlib.sha256()
     kind = next((value for name, value in request.headers if name == "content-type"), "")
-    for part in (request.method, request.path, request.query, kind):
+    return _digest((request.method, request.path, request.query, kind), request.body)
+
+
+def caller_of(request: HttpRequest, key: str) -> bytes:
+    """Whose key it is, as far as we can tell: a hash of what the request carries to prove that to the app."""
+    shown = sorted((name, value) for name, value in request.headers if name in CREDENTIALS)
+    return _digest((key, *(part for header in shown for part in header)))
+
+
+def _digest(parts: Iterable[str], rest: bytes = b"") -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
         data = part.encode("utf-8", "replace")
         digest.update(b"%d:" % len(data) + data)
-    digest.update(request.body)
+    digest.update(rest)
     return digest.digest()
 
 
@@ -72,10 +90,13 @@ class Keys:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def claim(self, tenant: str, endpoint: str, key: str, of: bytes, execution: UUID, seconds: float) -> Claim:
+    async def claim(
+        self, tenant: str, endpoint: str, key: str, request: HttpRequest, execution: UUID, seconds: float
+    ) -> Claim:
         """Take the key for ``execution``, for as long as it may run. Raises psycopg.Error."""
+        values = [tenant, endpoint, key, caller_of(request, key), fingerprint(request), execution, seconds]
         async with self._pool.connection() as connection:
-            row = await (await connection.execute(CLAIM, [tenant, endpoint, key, of, execution, seconds])).fetchone()
+            row = await (await connection.execute(CLAIM, values)).fetchone()
         assert row is not None
         match row:
             case ("taken", *_):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 
 MOST_WAITING = 200
+LATELY = 600.0  # seconds for which a tenant that called keeps the others from the last place
 
 
 class LineFull(Exception):
@@ -13,16 +16,19 @@ class LineFull(Exception):
 
 
 class Line:
-    """Hands out ``places``. Tenants take turns; one holds at most all places but one while another waits.
+    """Hands out ``places``. Tenants take turns; one holds at most all places but one, unless it is alone: no other
+    has called lately.
 
     When ``most`` wait, whoever comes is refused, unless another tenant has more of them waiting: then its last one is.
     """
 
-    def __init__(self, places: int, most: int = MOST_WAITING) -> None:
+    def __init__(self, places: int, most: int = MOST_WAITING, clock: Callable[[], float] = time.monotonic) -> None:
         self._free = self._places = places
         self._most = most
+        self._clock = clock
         self._held: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # whose turn is next stands first
+        self._waiting: OrderedDict[str, deque[asyncio.Future[bool]]] = OrderedDict()  # whose turn is next stands first
+        self._seen: OrderedDict[str, float] = OrderedDict()  # when the last two tenants called
 
     @property
     def waiting(self) -> int:
@@ -30,23 +36,26 @@ class Line:
 
     async def enter(self, tenant: str, seconds: float) -> None:
         """Return with a place, to be given back by `leave`. Raises LineFull, or TimeoutError after ``seconds``."""
-        if self._free and not self._waiting:
+        self._see(tenant)
+        if self._free and not self._waiting and self._may_have_more(tenant):
             self._take(tenant)
             return
         if self.waiting >= self._most:
             self._make_room(tenant)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant, deque()).append(turn)
         self._serve()
         try:
             async with asyncio.timeout(seconds):
-                await turn
+                admitted = await turn
         except BaseException:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
+            if turn.done() and not turn.cancelled() and turn.result():
                 self.leave(tenant)
             else:
                 self._forget(tenant, turn)
             raise
+        if not admitted:
+            raise LineFull
 
     def leave(self, tenant: str) -> None:
         """Give a place back."""
@@ -56,23 +65,30 @@ class Line:
             del self._held[tenant]
         self._serve()
 
+    def _see(self, tenant: str) -> None:
+        self._seen[tenant] = self._clock()
+        self._seen.move_to_end(tenant)
+        if len(self._seen) > 2:
+            self._seen.popitem(last=False)
+
+    def _may_have_more(self, tenant: str) -> bool:
+        since = self._clock() - LATELY
+        alone = all(other == tenant or at < since for other, at in self._seen.items())
+        return self._held[tenant] < (self._places if alone else max(1, self._places - 1))
+
     def _take(self, tenant: str) -> None:
         self._free -= 1
         self._held[tenant] += 1
 
     def _serve(self) -> None:
-        while self._free and (tenant := self._next()) is not None:
+        while self._free and (tenant := next(filter(self._may_have_more, self._waiting), None)) is not None:
             turn = self._waiting[tenant].popleft()
             self._waiting.move_to_end(tenant)
             if not self._waiting[tenant]:
                 del self._waiting[tenant]
             if not turn.done():
                 self._take(tenant)
-                turn.set_result(None)
-
-    def _next(self) -> str | None:
-        most = max(1, self._places - 1) if len(self._waiting) > 1 else self._places
-        return next((tenant for tenant in self._waiting if self._held[tenant] < most), None)
+                turn.set_result(True)
 
     def _make_room(self, tenant: str) -> None:
         """Refuse the newest of the tenant with most in the line, or this one."""
@@ -81,12 +97,11 @@ class Line:
             raise LineFull
         turn = self._waiting[largest].pop()
         if not turn.done():
-            turn.set_exception(LineFull())
+            turn.set_result(False)
 
-    def _forget(self, tenant: str, turn: asyncio.Future[None]) -> None:
+    def _forget(self, tenant: str, turn: asyncio.Future[bool]) -> None:
         waiting = self._waiting.get(tenant)
         if waiting is not None and turn in waiting:
             waiting.remove(turn)
             if not waiting:
                 del self._waiting[tenant]
-        self._serve()  # who is alone now may have the last place

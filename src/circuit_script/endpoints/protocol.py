@@ -7,6 +7,9 @@ A connection belongs to its client, who greets with Hello (not answered). Then e
   up closes the connection. The socket's own buffer is the back-pressure: a client that does not read stops the worker's
   writing, not its work.
 
+A worker whose connections are all used closes the one that was unused for longest, or, if all are busy, the new one;
+either is told so by an Answer of 503 first. To a call that it crosses, that is the answer: nothing was executed.
+
 Everything a client is told is ready to be passed on: problems are rendered, the closing event of a stream is a Chunk.
 """
 
@@ -18,7 +21,7 @@ import msgspec
 
 from circuit_script.execution.outcome import EndpointSpec, HttpRequest
 
-VERSION = 1
+VERSION = 2
 MAX_FRAME = 32 * 1024 * 1024  # bytes
 
 LENGTH = struct.Struct("<I")  # in front of each message
@@ -45,7 +48,8 @@ class Call(msgspec.Struct, frozen=True, array_like=True, tag=2):
     An empty ``tenant`` comes from a client without a database (an author's application under gunicorn): the worker
     authenticates it by the request's API key, as the endpoint asks.
     ``endpoint`` is the handler's name; empty, it is found by the request's method and path. ``seconds`` are what is
-    left of its deadline (0: the endpoint's own); ``key`` is the caller's Idempotency-Key.
+    left of its deadline (0: the endpoint's own); ``key`` is the caller's Idempotency-Key. ``auth`` is what the endpoint
+    asked for when the call was admitted: the release that is live by now may ask for more.
     """
 
     endpoint: str
@@ -53,6 +57,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True, tag=2):
     request: HttpRequest
     seconds: float = 0.0
     key: str | None = None
+    auth: str = "key"
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True):

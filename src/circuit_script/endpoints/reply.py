@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Protocol
 
 from circuit_script import problems
-from circuit_script.endpoints.protocol import Answer, Chunk, End, Head
+from circuit_script.endpoints.protocol import Answer, Call, Chunk, End, Head
+from circuit_script.endpoints.routes import Found
 from circuit_script.execution.protocol import Head as ChildsHead
 from circuit_script.governor import Limits
 
-HOP_BY_HOP = frozenset({
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade",
-})  # fmt: skip
-OURS = frozenset({"content-length", "execution-id", "idempotent-replayed", "date", "server"})
+OURS = frozenset({"execution-id", "idempotent-replayed", "date", "server"})  # no app says them
 EVENTS = "text/event-stream"
-
-_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 
 class Caller(Protocol):
@@ -32,6 +25,12 @@ class Caller(Protocol):
     def send(self, message: Answer | Head | Chunk | End) -> None: ...
 
     def on_gone(self, call: Callable[[], None]) -> None: ...
+
+
+class Answering(Protocol):
+    """What answers a call."""
+
+    async def answer(self, call: Call, caller: Caller) -> None: ...
 
 
 class Reply:
@@ -63,7 +62,8 @@ class Reply:
             return
         if not 200 <= head.status <= 599:
             self.refused = f"it answered with the status {head.status}"
-        self.head = Head(head.status, [*clean(head.headers), ("execution-id", self._execution)])
+        kept = [(name, value) for name, value in head.headers if name not in OURS]
+        self.head = Head(head.status, [*kept, ("execution-id", self._execution)])
         if not head.streamed or self.refused:
             return
         self.unrepeatable = not self._may_stream
@@ -83,13 +83,14 @@ class Reply:
             self._caller.send(Chunk(body))
 
     def whole(self) -> Answer:
-        """A collected answer. `head` must be there."""
+        """A collected answer, once; it is not kept here. `head` must be there."""
         assert self.head is not None
-        return Answer(self.head.status, self.head.headers, bytes(self._body))
+        body, self._body = bytes(self._body), bytearray()
+        return Answer(self.head.status, self.head.headers, body)
 
     def close(self, event: str, data: bytes, *, complete: bool) -> None:
         """End a streamed answer: server-sent events by a last event, others by being complete or broken off."""
-        if self.events and self._tail.replace(b"\r", b"").endswith(b"\n\n"):
+        if self.events and is_between_events(self._tail):
             self._caller.send(Chunk(b"event: %b\ndata: %b\n\n" % (event.encode(), data)))
             complete = True
         self._caller.send(End(complete))
@@ -101,12 +102,9 @@ class Reply:
             self.stop()
 
 
-def clean(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Headers as they may leave: names and values that HTTP knows, nothing that is the connection's own or ours."""
-    lower = [(name.lower(), value) for name, value in headers]
-    named = {each.strip().lower() for name, value in lower if name == "connection" for each in value.split(",")}
-    refused = HOP_BY_HOP | OURS | named
-    return [(name, value) for name, value in lower if name not in refused and _name(name) and _value(value)]
+def is_between_events(tail: bytes) -> bool:
+    """Whether a stream of events may be added to, by its last four bytes. A line ends with CR, LF or both."""
+    return tail.replace(b"\r\n", b"\n").replace(b"\r", b"\n").endswith(b"\n\n")
 
 
 def problem(
@@ -120,6 +118,16 @@ def problem(
         headers["execution-id"] = execution
     body = problems.render(status, detail, reason, page=PAGES.get(reason, "endpoint-failed"), execution=execution)
     return Answer(status, list(headers.items()), body)
+
+
+def not_found(call: Call, found: Found | None) -> Answer:
+    """The answer where the release has no endpoint for a call."""
+    if found is None:
+        return problem(404, "There is no such endpoint.", "unknown-endpoint")
+    if call.request.method == "OPTIONS":
+        return Answer(204, [("allow", found.allow)], b"")
+    refused = problem(405, found.wrong_method, "wrong-method")
+    return Answer(405, [*refused.headers, ("allow", found.allow)], refused.body)
 
 
 # Reasons with a page of their own.

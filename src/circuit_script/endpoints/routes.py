@@ -1,4 +1,8 @@
-"""Which endpoint does a request mean?"""
+"""Which endpoint does a request mean?
+
+The children route once more, by the author's framework. Both must mean the same: the ways that a release offers have
+one order, which is that of the children (`Way.rank`), and a child refuses a request whose route is not its handler's.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from circuit_script.endpoints.protocol import Offer
+from circuit_script.execution.outcome import Way
+
+MAX_PATH = 2048  # characters, decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,24 +27,43 @@ class Found:
     allowed: tuple[str, ...]
     method: str = ""
 
+    @property
+    def allow(self) -> str:
+        """The header that says what the path takes."""
+        return ", ".join(dict.fromkeys((*self.allowed, "OPTIONS")))
+
+    @property
+    def wrong_method(self) -> str:
+        """What is said to another method."""
+        return f"It takes {', '.join(self.allowed)}."
+
 
 class Routes:
-    """The offers of one release: ``@endpoint`` functions before routes of a web app, each in the author's order."""
+    """The offers of one release: ``@endpoint`` functions before routes of a web app."""
 
     def __init__(self, offers: Sequence[Offer]) -> None:
-        ordered = sorted(offers, key=lambda offer: offer.spec.kind == "web")
-        self._routes = [(re.compile(path), offer) for offer in ordered for path in offer.spec.paths]
+        ways = [(way, offer) for offer in offers for way in offer.spec.ways]
+        ways.sort(key=lambda each: (each[1].spec.kind == "web", each[0].rank))
+        self._ways = [(re.compile(way.path), way, offer) for way, offer in ways]
+
+    def matching(self, path: str) -> list[tuple[Way, Offer]]:
+        """The ways that match ``path``, which is decoded: the first that has the method is meant. None for a path of
+        more than MAX_PATH characters."""
+        if len(path) > MAX_PATH:
+            return []
+        return [(way, offer) for pattern, way, offer in self._ways if pattern.fullmatch(path)]
 
     def find(self, method: str, path: str) -> Found | None:
         """``path`` is decoded. None when no endpoint has it."""
-        offers = [offer for pattern, offer in self._routes if pattern.fullmatch(path)]
-        if not offers:
+        matching = self.matching(path)
+        if not matching:
             return None
-        for wanted in (method, "GET") if method == "HEAD" else (method,):
-            for offer in offers:
-                if wanted in offer.spec.methods:
-                    return Found(offer, offer.spec.methods, wanted)
-        allowed = {method for offer in offers for method in offer.spec.methods}
+        for kind in ("endpoint", "web"):
+            for wanted in (method, "GET") if method == "HEAD" else (method,):
+                for way, offer in matching:
+                    if offer.spec.kind == kind and wanted in way.methods:
+                        return Found(offer, way.methods, wanted)
+        allowed = {method for way, _ in matching for method in way.methods}
         if "GET" in allowed:
             allowed.add("HEAD")
         return Found(None, tuple(sorted(allowed)))

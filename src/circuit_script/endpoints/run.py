@@ -125,7 +125,8 @@ def _call(run: Run, conclusion: Conclusion) -> answered.Call:
         answer = conclusion.answer if conclusion.repeatable else None
         key = answered.KeyHeld(run.spec.name, run.key)
         if answer is not None:
-            key = replace(key, status=answer.status, headers=msgspec.json.encode(answer.headers), body=answer.body)
+            headers = [(name, value) for name, value in answer.headers if name != "set-cookie"]  # it names a session
+            key = replace(key, status=answer.status, headers=msgspec.json.encode(headers), body=answer.body)
     return answered.Call(
         delivery=run.delivery,
         endpoint=run.spec.name,

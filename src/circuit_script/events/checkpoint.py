@@ -38,8 +38,11 @@ class Checkpoints:
             task = asyncio.current_task()
             if not self._fenced or (task is not None and task.cancelling()):
                 raise
+        finally:
+            self._execution = None
         if self._commit is not None:
             await asyncio.gather(self._commit, return_exceptions=True)
+            self._commit = None  # one that failed holds us by its traceback
         return None if self._fenced else outcome
 
     async def take(self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from circuit_script.clock import now, uuid7
@@ -18,12 +19,14 @@ from circuit_script.events.verdicts import (
     RecordEnd,
     RetryPolicy,
     Split,
+    ended,
     ends_of,
     judge,
     settle_row,
     status_of,
 )
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work
+from circuit_script.governor import Usage
 
 MAX_DETAIL = 8000
 MAX_BATCH = 200
@@ -75,6 +78,7 @@ class Batch:
     items: Sequence[Item]
     unit: UnitOfWork
     terms: Terms
+    usage: Usage = field(default_factory=Usage)  # so far
     settled: int = 0
     failures: list[RecordEnd] = field(default_factory=list)  # of the settled records
     waiting: list[Queued] = field(default_factory=list)  # those of them that are tried again
@@ -88,7 +92,9 @@ class Batch:
         """What the outcome means for the rest; indices count from its first record."""
         size = len(self.items) - self.settled
         rest = _of_the_rest(outcome, self.settled)
-        return judge(rest, size, unattributed=self.unit.unattributed, trust=trust)
+        # After a settled failure nothing is won by a split: what belongs to nobody is lost already.
+        unattributed = self.unit.unattributed and not self.failures
+        return judge(rest, size, unattributed=unattributed, trust=trust)
 
     def checkpoint(
         self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]
@@ -98,10 +104,14 @@ class Batch:
         first, items = self.settled, self.items[self.settled : upto + 1]
         ends = ends_of(_shifted(errors, first, len(items)), _shifted(decided, first, len(items)))
         writes, sends = self.unit.departing(upto, {place + first for place in ends})
-        base = self._of(items, "partial", ends)
+        failures = [*self.failures, *ends.values()]
+        last = upto + 1 == len(self.items)  # then the process may die: nothing is left that would run again
+        base = self._of(items, status_of(failures, len(self.items)) if last else "partial", ends)
+        usage = replace(self.usage, wall_time=max(0.0, time.time() - self.work.started_at))
         settlement = replace(
             base,
-            reason=_first(ends),
+            reason=_first(failures),
+            usage=usage.as_dict(),
             writes=writes,
             sends=_placed(sends, [item.row for item in items], first, base.place),
             local=uuid7(),
@@ -113,20 +123,29 @@ class Batch:
         finished = isinstance(verdict, Finished)
         ends = verdict.failures if isinstance(verdict, Finished) else {}
         items = self.items[self.settled :]
-        base = self._of(items if finished else (), self._status(outcome, verdict), ends)
+        failures = [*self.failures, *ends.values()]
+        status, whole = ended(outcome, failures, len(self.items))
+        base = self._of(items if finished else (), status if finished else verdict.status, ends)
         writes: Sequence[Write] = ()
         sends: Sequence[Send] = ()
-        if finished and (items or isinstance(outcome, Succeeded)):
-            writes, sends = self.unit.surviving({place + self.settled for place in ends})
+        if finished:
+            writes, sends = self.unit.surviving({place + self.settled for place in ends}, whole=whole)
         return replace(
             base,
             epochs=self._epochs(items),
-            reason=outcome.reason if isinstance(outcome, Failed | Breached) else _first(ends),
+            reason=outcome.reason if isinstance(outcome, Failed | Breached) else _first(failures),
             detail=outcome.detail[-MAX_DETAIL:] if isinstance(outcome, Failed) else None,
             usage=outcome.usage.as_dict(),
             writes=writes,
             sends=_placed(sends, [item.row for item in items], self.settled, base.place),
         )
+
+    def lost(self, outcome: Outcome, verdict: Finished | Split) -> int:
+        """How many effects that belong to nobody are lost for good, as a record did not succeed that a checkpoint has
+        settled: those who run again never make them for the whole batch."""
+        if isinstance(verdict, Split) or not isinstance(outcome, Succeeded) or not self.failures:
+            return 0
+        return self.unit.orphans
 
     def _of(self, items: Sequence[Item], status: str, ends: Mapping[int, RecordEnd]) -> Settlement:
         moment = now()
@@ -153,11 +172,14 @@ class Batch:
     def _epochs(self, items: Sequence[Item]) -> Mapping[int, int]:
         return {item.row.lane: self.terms.epochs[item.row.lane] for item in items}
 
-    def _status(self, outcome: Outcome, verdict: Finished | Split) -> str:
-        """How the whole execution ended, its checkpoints included."""
-        if not self.settled or isinstance(verdict, Split) or not isinstance(outcome, Succeeded):
-            return verdict.status
-        return status_of([*self.failures, *verdict.failures.values()], len(self.items))
+
+def lost_line(effects: int) -> dict[str, Any]:
+    """The line of an execution's log that says what ``Batch.lost`` counts."""
+    because = "a record that a checkpoint has settled did not succeed"
+    return {
+        "level": "warning",
+        "message": f"what belongs to no record does not leave (writes and messages: {effects}): {because}",
+    }
 
 
 def arrived_of(item: Item) -> Arrived:
@@ -195,5 +217,5 @@ def _placed(
     return placed
 
 
-def _first(ends: Mapping[int, RecordEnd]) -> str | None:
-    return next((end.reason for end in ends.values()), None)
+def _first(failures: Sequence[RecordEnd]) -> str | None:
+    return failures[0].reason if failures else None

@@ -22,7 +22,7 @@ from circuit_script.events.backlog import Queued
 from circuit_script.events.batch import Item, Loader
 from circuit_script.events.checkpoint import Checkpoints
 from circuit_script.events.commit import Again, Committer, put_off, refusal, waits_of
-from circuit_script.events.conclude import Batch, Terms, arrived_of
+from circuit_script.events.conclude import Batch, Terms, arrived_of, lost_line
 from circuit_script.events.journal import BatchJournal
 from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, settle_row
 from circuit_script.execution.broker import ExecutionBroker
@@ -119,6 +119,7 @@ class Runner:
         journal = BatchJournal(rows, self._parts.database)
         checkpoints = Checkpoints(batch, journal, self._committer)
         broker = self._broker(work, unit, journal, checkpoints)
+        batch.usage = broker.usage
         outcome = await checkpoints.watch(self._parts.children.run(work, broker))
         if outcome is None:
             return await self._committer.reread(rows)
@@ -157,6 +158,9 @@ class Runner:
         if isinstance(verdict, Split):
             for row in rows:
                 row.splits += 1
+        if lost := batch.lost(outcome, verdict):
+            work = batch.work
+            self._parts.log_line(work.execution, work.handler, work.tenant, lost_line(lost))
         again = await self._commit(batch.concluded(outcome, verdict), rows)
         if again.fenced or not isinstance(verdict, Split):
             return again

@@ -57,9 +57,9 @@ class Split:
 def judge(outcome: Outcome, size: int, *, unattributed: bool, trust: bool = True) -> Finished | Split:
     """What an outcome means for a batch of ``size`` records.
 
-    ``unattributed`` effects leave only if every record succeeded, so with them a partial success is split. Without
-    ``trust`` in suspects (they have been wrong or many already) a batch is halved. A ``size`` of 0 is what checkpoints
-    have left of a batch.
+    ``unattributed`` effects leave only if every record succeeded, so with them a partial success is split; say False
+    when they are lost anyhow. Without ``trust`` in suspects (they have been wrong or many already) a batch is halved. A
+    ``size`` of 0 is what checkpoints have left of a batch.
     """
     match outcome:
         case Succeeded(errors=errors) if not errors:
@@ -85,6 +85,18 @@ def ends_of(errors: Mapping[int, str], decided: Mapping[int, float | None]) -> d
         place: RecordEnd(reason, decided.get(place), place in decided and decided[place] is None)
         for place, reason in errors.items()
     }
+
+
+def ended(outcome: Outcome, failures: Collection[RecordEnd], size: int) -> tuple[str, bool]:
+    """The status of an execution over ``size`` records, of which ``failures`` did not succeed; and whether it is whole,
+    so that also what belongs to none of them leaves."""
+    match outcome:
+        case Succeeded():
+            return status_of(failures, size), not failures
+        case Failed():
+            return "failed", False
+        case Breached():
+            return "breached", False
 
 
 def status_of(failures: Collection[RecordEnd], size: int) -> str:

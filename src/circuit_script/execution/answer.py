@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Protocol, runtime_checkable
 
+from circuit_script.execution.headers import HOP_BY_HOP, is_name, is_value
 from circuit_script.execution.protocol import Chunk, Head, ProtocolError
 from circuit_script.governor import MB, LimitExceeded
 
 MAX_ANSWER = 16 * MB
 MAX_HEADERS, MAX_HEADER_BYTES = 100, 32 * 1024
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110, 5.6.2, in lower case
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_CONNECTION = frozenset(  # what belongs to a connection, and the length, which who passes it on knows better
-    ("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
-)
+_DROPPED = HOP_BY_HOP | {"content-length"}  # who passes the answer on knows its length better
 
 
 @runtime_checkable
@@ -55,9 +51,9 @@ class Answer:
 def _checked(head: Head) -> Head:
     if not 200 <= head.status <= 599 or len(head.headers) > MAX_HEADERS:
         raise ProtocolError("the head of an answer is none")
-    headers = [(name, value) for name, value in head.headers if name not in _CONNECTION]
+    headers = [(name, value) for name, value in head.headers if name not in _DROPPED]
     if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
         raise ProtocolError(f"the headers of an answer are longer than {MAX_HEADER_BYTES:,} bytes")
-    if not all(_NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in headers):
+    if not all(is_name(name) and is_value(value) for name, value in headers):
         raise ProtocolError("a header of an answer is none")
     return Head(head.status, headers, head.streamed)

@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from circuit_script.execution.endpoints import phrase_of
+from circuit_script.execution.headers import is_name
 from circuit_script.execution.outcome import HttpRequest
 from circuit_script.execution.protocol import Chunk, Head
-from circuit_script.execution.session import Session
+from circuit_script.execution.session import Session, active
 from circuit_script.governor import MB
 
 PIECE = 1 * MB  # of a body in one frame
@@ -22,8 +23,25 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _BREAK = re.compile(r"[\r\n\0]")
+
+
+class Misrouted(BaseException):
+    """The app would answer with another handler's route than the one that was admitted, limited and logged.
+
+    Derives from BaseException so that no error handler of the author makes an answer of it.
+    """
+
+
+def must_be(handler: str) -> None:
+    """See that the running execution, if any, is this handler's. Raises Misrouted."""
+    running = active()
+    if running is not None and running.run.handler != handler:
+        raise Misrouted(
+            f"the route of this request is of the handler {handler!r}, but it was admitted for "
+            f"{running.run.handler!r}: nothing was run. Give the two routes paths of which no request fits both, let "
+            "nothing in the app change a request's method or path, and let [web] app name the Flask app itself."
+        )
 
 
 async def answer(app: ASGIApp, session: Session) -> str | None:
@@ -130,7 +148,7 @@ class Exchange:
 
 def _header(name: bytes, value: bytes) -> tuple[str, str]:
     decoded = bytes(name).decode("latin-1").lower(), bytes(value).decode("latin-1").strip()
-    if not _NAME.fullmatch(decoded[0]):
+    if not is_name(decoded[0]):
         raise ValueError(f"{decoded[0]!r} is not the name of a header")
     if _BREAK.search(decoded[1]):
         raise ValueError(f"the header {decoded[0]!r} holds a line break: it would begin another header")

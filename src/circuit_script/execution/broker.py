@@ -77,20 +77,11 @@ class ExecutionBroker:
         self._log = log
         self._remaining = remaining
         self._commit = checkpoint
-        self._breach: LimitExceeded | None = None
+        self._breach: tuple[str, float, float] | None = None
         self._held_bytes = 0
         self.database_away = False
         self._calls: Counter[tuple[int | None, bytes]] = Counter()
         self._known: set[tuple[str, str]] = {(work.object, str(row.get("id"))) for row in work.records}
-        self._verbs: Mapping[str, Callable[[dict[str, Any]], Any]] = {
-            "dml": self._dml,
-            "query": self._query,
-            "get": self._get,
-            "http": self._http,
-            "send": self._send,
-            "connect": self._connect,
-            "checkpoint": self._checkpoint,
-        }
 
     async def request(self, verb: str, arguments: dict[str, Any]) -> Any:
         """Answer one request of the child.
@@ -98,14 +89,14 @@ class ExecutionBroker:
         Raises RequestRefused for what it may not have, and LimitExceeded, for ever after the first one.
         """
         if self._breach is not None:
-            raise self._breach
-        handle = self._verbs.get(verb)
+            raise LimitExceeded(*self._breach)
+        handle = _VERBS.get(verb)
         if handle is None:
             raise RequestRefused(f"there is no request {verb!r}.")
         try:
-            return await handle(arguments)
+            return await handle(self, arguments)
         except LimitExceeded as breach:
-            self._breach = breach
+            self._breach = breach.crossed
             raise
         except DatabaseUnavailable as error:
             self.database_away = True
@@ -122,7 +113,7 @@ class ExecutionBroker:
         try:
             self._spend("log_bytes", size)
         except LimitExceeded as breach:
-            self._breach = self._breach or breach
+            self._breach = self._breach or breach.crossed
             raise
         if line.get("record") is not None:
             line["record"] = self._id_at(line["record"])
@@ -151,12 +142,9 @@ class ExecutionBroker:
             raise LimitExceeded(limit, used, ceiling)
 
     def _owner(self, asked: Mapping[str, Any]) -> int | None:
-        """The index of the record that a request is made for; the only one when there is only one."""
+        """The index of the record that a request says it is made for."""
         owner = asked.get("record")
-        size = len(self._work.records)
-        if owner is None:
-            return 0 if size == 1 else None
-        if not isinstance(owner, int) or not 0 <= owner < size:
+        if owner is not None and (not isinstance(owner, int) or not 0 <= owner < len(self._work.records)):
             raise ValueError(f"there is no record {owner!r} in this batch")
         return owner
 
@@ -241,6 +229,8 @@ class ExecutionBroker:
 
     async def _http(self, asked: dict[str, Any]) -> dict[str, Any]:
         owner = self._owner(asked)
+        if owner is None and len(self._work.records) == 1:
+            owner = 0
         fingerprint = hashlib.blake2b(msgspec.msgpack.encode([
             asked["method"], asked["url"], sorted((asked.get("headers") or {}).items()), asked.get("body"),
         ]), digest_size=16).digest()  # fmt: skip
@@ -271,6 +261,18 @@ class ExecutionBroker:
                 return {"status": response.status_code, "headers": kept, "body": received}
         except (httpx.HTTPError, httpx.InvalidURL, zlib.error) as error:
             raise RequestRefused(f"{asked['method']} {asked['url']}: {type(error).__name__}: {error}.") from None
+
+
+# Of the class, not of the instance: one that holds its own methods waits for the garbage collector.
+_VERBS: Mapping[str, Callable[[ExecutionBroker, dict[str, Any]], Any]] = {
+    "dml": ExecutionBroker._dml,
+    "query": ExecutionBroker._query,
+    "get": ExecutionBroker._get,
+    "http": ExecutionBroker._http,
+    "send": ExecutionBroker._send,
+    "connect": ExecutionBroker._connect,
+    "checkpoint": ExecutionBroker._checkpoint,
+}
 
 
 async def _received(response: httpx.Response, ceiling: int) -> bytes:

@@ -1,7 +1,8 @@
 """Reads the author's modules once and finds what only looks done: a coroutine that nobody awaits.
 
-Only what is certain is refused: a call that stands alone as a statement, of a name that no function around it binds
-anew, and that leads through the module's globals (or ``self``, or the handler's context) to an ``async def``.
+Only what is certain is refused: a call that stands alone as a statement (or in a list, a condition or a variable that
+nobody uses), of a name that nothing around it binds anew, and that leads through the module's globals (or ``self``, or
+the handler's context) to an ``async def``. The rest is noticed when it happens: see `forgotten`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 from circuit_script.errors import AppError
 from circuit_script.execution.context import Context
@@ -46,7 +48,10 @@ class Forgotten:
 
 def check_awaits(folder: Path) -> None:
     """Refuse the app when it forgets an ``await``. Raises AppError with every file and line, up to five."""
-    found = [each for module in modules_of(folder) for each in forgotten_in(module)]
+    modules = modules_of(folder)
+    trees = {module.__name__: tree for module in modules if (tree := _tree(module)) is not None}
+    told = _Told.by(trees.values())
+    found = [each for module in modules for each in forgotten_in(module, told)]
     if not found:
         return
     places = "; ".join(
@@ -70,31 +75,73 @@ def modules_of(folder: Path) -> list[ModuleType]:
     return [found[file] for file in sorted(found)]
 
 
-def forgotten_in(module: ModuleType) -> list[Forgotten]:
-    """The calls of one module whose coroutines are dropped."""
-    file = str(module.__file__)
+def forgotten_in(module: ModuleType, told: _Told | None = None) -> list[Forgotten]:
+    """The calls of one module whose coroutines are dropped; ``told`` is of the whole app, else of this module."""
+    tree = _tree(module)
+    if tree is None:
+        return []
+    return list(_Reader(module, tree, told or _Told.by([tree])).read(tree.body, _Scope()))
+
+
+def _tree(module: ModuleType) -> ast.Module | None:
+    """The module's source; None when it has changed since it was imported, and is none any more."""
     try:
-        tree = ast.parse(Path(file).read_bytes())
+        return ast.parse(Path(str(module.__file__)).read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return []  # it has changed since it was imported
-    return list(_Reader(module, file).read(tree.body, _Scope()))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What an app does to names behind the back of their definitions: attributes that it sets (``any_attribute``: also
+    such that it names while it runs), and globals that its functions set."""
+
+    attributes: frozenset[str]
+    names: frozenset[str]
+    any_attribute: bool
+
+    @classmethod
+    def by(cls, trees: Iterable[ast.Module]) -> _Told:
+        attributes: set[str] = set()
+        names: set[str] = set()
+        any_attribute = False
+        for node in (node for tree in trees for node in ast.walk(tree)):
+            match node:
+                case ast.Attribute(attr=name, ctx=ast.Store() | ast.Del()):
+                    attributes.add(name)
+                case ast.Attribute(attr="__dict__" | "__setattr__") | ast.Name(id="setattr"):
+                    any_attribute = True
+                case ast.Global(names=several):
+                    names.update(several)
+                case ast.Name(id="globals"):
+                    any_attribute = True
+                case _:
+                    pass
+        return cls(frozenset(attributes), frozenset(names), any_attribute)
+
+    def may_change(self, attribute: str) -> bool:
+        return self.any_attribute or attribute in self.attributes
 
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """Where a statement stands: the function around it, names that functions around it bind, and the class path."""
+    """Where a statement stands: the function around it, names that functions around it bind (and the class, for what
+    stands in its body), and the class path. ``idle`` are variables of the function that nobody reads."""
 
     function: Function | ast.Lambda | None = None
     bound: frozenset[str] = frozenset()
     path: tuple[str, ...] = ()
+    idle: frozenset[str] = frozenset()
     me: str | None = None  # the first parameter of the method around
     contexts: frozenset[str] = frozenset()  # parameters that are the handler's Context
 
 
 class _Reader:
-    def __init__(self, module: ModuleType, file: str) -> None:
+    def __init__(self, module: ModuleType, tree: ast.Module, told: _Told) -> None:
         self._module = module
-        self._file = file
+        self._file = str(module.__file__)
+        self._told = told
+        self._twice = _bound_twice(tree.body)
 
     def read(self, body: list[ast.stmt], scope: _Scope) -> Iterator[Forgotten]:
         for statement in body:
@@ -103,13 +150,42 @@ class _Reader:
                     yield from self.read(statement.body, self._inside(statement, scope))
                 case ast.ClassDef(name=name, body=inner):
                     path = (*scope.path, name) if scope.function is None else ("<locals>",)
-                    yield from self.read(inner, _Scope(scope.function, scope.bound, path))
-                case ast.Expr(value=ast.Call(func=called)):
-                    if inspect.iscoroutinefunction(self._found(called, scope)):
-                        yield Forgotten(self._file, statement.lineno, ast.unparse(called), scope.function)
+                    yield from self._read_class(inner, _Scope(scope.function, scope.bound, path))
+                case ast.Expr(value=value):
+                    yield from self._dropped(value, scope)
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in scope.idle:
+                    yield from self._dropped(value, scope)
+                case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in scope.idle:
+                    yield from self._dropped(value, scope)
                 case _:
                     for block in _blocks(statement):
                         yield from self.read(block, scope)
+
+    def _read_class(self, body: list[ast.stmt], scope: _Scope) -> Iterator[Forgotten]:
+        """The body of a class: its own statements see the names that it binds, its methods do not."""
+        defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        own = replace(scope, bound=scope.bound | _bound_by(body))
+        for statement in body:
+            yield from self.read([statement], scope if isinstance(statement, defined) else own)
+
+    def _dropped(self, value: ast.expr, scope: _Scope) -> Iterator[Forgotten]:
+        """Calls in an expression whose value nobody takes."""
+        match value:
+            case ast.Call(func=called):
+                if inspect.iscoroutinefunction(self._found(called, scope)):
+                    yield Forgotten(self._file, value.lineno, ast.unparse(called), scope.function)
+            case ast.ListComp(elt=each) | ast.SetComp(elt=each) | ast.GeneratorExp(elt=each):
+                bound = {node.id for node in ast.walk(value) if _is_stored(node)}
+                inner = replace(scope, bound=scope.bound | bound, contexts=scope.contexts - bound)
+                yield from self._dropped(each, replace(inner, me=None) if scope.me in bound else inner)
+            case ast.BoolOp(values=several) | ast.List(elts=several) | ast.Tuple(elts=several):
+                for each in several:
+                    yield from self._dropped(each, scope)
+            case ast.IfExp(body=one, orelse=other):
+                yield from self._dropped(one, scope)
+                yield from self._dropped(other, scope)
+            case _:
+                pass
 
     def _inside(self, function: Function, scope: _Scope) -> _Scope:
         names = _bound_in(function)
@@ -120,7 +196,7 @@ class _Reader:
         path = scope.path if scope.function is None else ()
         if me is not None and me not in names.once:
             me = None
-        return _Scope(function, scope.bound | names.all, path, me, frozenset(contexts))
+        return _Scope(function, scope.bound | names.all, path, _idle_in(function), me, frozenset(contexts))
 
     def _is_context(self, argument: ast.arg, function: Function) -> bool:
         """Whether a parameter is the Context: it says so, or it is called so in a function with ``@trigger``."""
@@ -140,20 +216,39 @@ class _Reader:
         match called:
             case ast.Name(id=name) if name in scope.contexts:
                 return Context
-            case ast.Name(id=name) if name == scope.me:
-                return self._class(scope.path)
-            case ast.Name(id=name) if name not in scope.bound:
+            case ast.Name(id=name) if name not in scope.bound and self._is_fixed(name, scope):
                 return vars(self._module).get(name, _NOTHING)
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name == scope.me:
+                return self._of_self(scope, attribute)
             case ast.Attribute(value=value, attr=name):
-                return _attribute(self._found(value, scope), name)
+                owner = self._found(value, scope)
+                certain = owner is Context or _is_platforms(owner) or not self._told.may_change(name)
+                return _attribute(owner, name) if certain else _NOTHING
             case _:
                 return _NOTHING
 
-    def _class(self, path: tuple[str, ...]) -> Any:
+    def _is_fixed(self, name: str, scope: _Scope) -> bool:
+        """Whether a global means the same wherever it is used: at the top of a module it may be bound again below."""
+        return name not in self._told.names and (scope.function is not None or name not in self._twice)
+
+    def _of_self(self, scope: _Scope, attribute: str) -> Any:
+        """What ``self`` has by this name, if an instance of this class and of any below it has the same."""
         found: Any = self._module
-        for name in path:
+        for name in scope.path:
             found = _attribute(found, name)
-        return found if isinstance(found, type) else _NOTHING
+        if self._told.may_change(attribute) or not isinstance(found, type) or not _has_method(found, scope.function):
+            return _NOTHING
+        if any(not _is_platforms(each) and not self._is_authors(each) for each in found.__mro__[:-1]):
+            return _NOTHING  # nobody knows what a library does to it
+        several = [_attribute(each, attribute) for each in (found, *_below(found))]
+        same = all(each is several[0] for each in several) or all(map(inspect.iscoroutinefunction, several))
+        return several[0] if same else _NOTHING
+
+    def _is_authors(self, found: type) -> bool:
+        """Whether a class stands in the app's own modules, and finds its attributes as classes do."""
+        file = getattr(sys.modules.get(found.__module__), "__file__", None) or ""
+        plain = not {"__getattribute__", "__getattr__"} & vars(found).keys()
+        return plain and not {"site-packages", "dist-packages"} & set(Path(file).parts) and file.endswith(".py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,24 +263,84 @@ def _bound_in(function: Function) -> _Names:
     arguments = function.args
     several = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
     parameters = {each.arg for each in several if each is not None}
-    bound: set[str] = set()
-    for node in _own(function.body):
+    bound = _bound_by(function.body)
+    return _Names(frozenset(parameters | bound), frozenset(parameters - bound))
+
+
+def _bound_at(node: ast.AST) -> Iterable[str]:
+    """The names that one node binds."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return (name,)
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return (name,)
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            return [(each.asname or each.name).partition(".")[0] for each in names]
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            return (name,)
+        case ast.MatchMapping(rest=str(name)):
+            return (name,)
+        case ast.Global(names=names) | ast.Nonlocal(names=names):
+            return names  # it may be bound to something else by the time of the call
+        case _:
+            return ()
+
+
+def _is_stored(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
+def _idle_in(function: Function) -> frozenset[str]:
+    """Variables of a function that are given values and never read, not even by the functions in it."""
+    written: set[str] = set()
+    read: set[str] = set()
+    for node in ast.walk(function):
         match node:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                bound.add(name)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                bound.add(name)
-            case ast.Import(names=names) | ast.ImportFrom(names=names):
-                bound.update((each.asname or each.name).partition(".")[0] for each in names)
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                bound.add(name)
-            case ast.MatchMapping(rest=str(name)):
-                bound.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                written.add(name)
+            case ast.Name(id="locals" | "vars" | "eval" | "exec" | "dir"):
+                return frozenset()
+            case ast.Name(id=name) | ast.AugAssign(target=ast.Name(id=name)):
+                read.add(name)
             case ast.Global(names=names) | ast.Nonlocal(names=names):
-                bound.update(names)  # it may be bound to something else by the time of the call
+                read.update(names)
             case _:
                 pass
-    return _Names(frozenset(parameters | bound), frozenset(parameters - bound))
+    return frozenset(written - read)
+
+
+def _bound_by(body: list[ast.stmt]) -> frozenset[str]:
+    """The names that the body of a function, a class or a module binds."""
+    return frozenset(name for node in _own(body) for name in _bound_at(node))
+
+
+def _bound_twice(body: list[ast.stmt]) -> frozenset[str]:
+    counted = Counter(name for node in _own(body) for name in _bound_at(node))
+    return frozenset(name for name, times in counted.items() if times > 1)
+
+
+def _below(found: type) -> Iterator[type]:
+    """Every class that derives from this one."""
+    several: list[type] = type.__subclasses__(found)
+    for each in several:
+        yield each
+        yield from _below(each)
+
+
+def _has_method(found: type, function: Function | ast.Lambda | None) -> bool:
+    """Whether the class is the one that this function stands in: another may have taken its name."""
+    if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return False
+    method = inspect.unwrap(_attribute(found, function.name))
+    first = min((function, *function.decorator_list), key=lambda node: node.lineno).lineno
+    return isinstance(method, FunctionType) and method.__code__.co_firstlineno == first
+
+
+def _is_platforms(found: Any) -> bool:
+    """Whether a module, class or instance is the platform's: no app sets anything of it."""
+    owner = found if isinstance(found, (ModuleType, type)) else type(found)
+    name = owner.__name__ if isinstance(owner, ModuleType) else owner.__module__
+    return f"{name}.".startswith("circuit_script.")
 
 
 def _own(body: list[ast.stmt]) -> Iterator[ast.AST]:

@@ -17,11 +17,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, cast
 
-from circuit_script.execution import answering, hooks
+from circuit_script.execution import answering, forgotten, hooks
 from circuit_script.execution.context import Context, reason_of
-from circuit_script.execution.decisions import Decision
+from circuit_script.execution.decisions import Decision, decision_of
 from circuit_script.execution.handlers import Registry
-from circuit_script.execution.log import Printed, heed_forgotten_awaits
+from circuit_script.execution.log import Printed
 from circuit_script.execution.protocol import (
     CUT_OFF,
     NOBODY,
@@ -101,7 +101,7 @@ class Child:
         self._inside = False  # in the author's code
         self._executor: ThreadPoolExecutor | None = None
         sys.stdout, sys.stderr = Printed.stream("info"), Printed.stream("warning")
-        heed_forgotten_awaits()
+        forgotten.heed()
         os.lseek(memory, SHARED, os.SEEK_SET)
         faulthandler.enable(memory)  # the parent reads there why a child crashed
         hooks.silence_forks(wire)
@@ -122,6 +122,7 @@ class Child:
         session = Session(self._wire, self._loop, run)
         self._inside = False
         self._loop.made = 0
+        forgotten.begin()
         self._make_current()
         try:
             enter(session)
@@ -155,7 +156,12 @@ class Child:
             result = _failure(error, errors, self._word[SUSPECT])
             session.unclean |= not self._inside  # the platform failed here, and might again
         else:
-            result = Result("returned", errors) if refused is None else Result("refused", reason=refused)
+            if refused is not None:
+                result = Result("refused", reason=refused)
+            elif (lost := _lost(errors, len(session.run.records))) is not None:
+                result = Result("raised", errors, lost)
+            else:
+                result = Result("returned", errors)
         session.unclean |= not self._as_before(session)
         return Result(
             result.kind, result.errors, result.reason, result.detail, result.suspect, session.unclean, decided
@@ -168,10 +174,11 @@ class Child:
         """
         try:
             answer = self._handle(context, session)
-        except Decision as decision:
-            answer = decision
-        if isinstance(answer, Decision):
-            context.decide(answer)
+        except Decision as raised:
+            answer = raised
+        self._inside = True  # what is wrong with its answer is the author's
+        if (decision := decision_of(answer)) is not None:
+            context.decide(decision)
         return answer if isinstance(answer, str) and session.run.request is not None else None
 
     def _handle(self, context: Context, session: Session) -> Any:
@@ -287,9 +294,22 @@ def _packed(result: Result) -> bytearray:
         return pack(Result("raised", {}, f"the errors of the batch cannot be sent: {reason_of(error)}", unclean=True))
 
 
+def _lost(errors: dict[int, str], size: int) -> str | None:
+    """Why a handler that returned has not succeeded: it never awaited one of the platform's coroutines.
+
+    One that was dropped in the block of a record that failed, or where all did, may be what the failure left behind.
+    """
+    if size and len(errors) >= size:
+        return None
+    found = (each for each in forgotten.found() if each.ours and each.record not in errors)
+    return next((each.wrong for each in found), None)
+
+
 def _flush(session: Session) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
+    for each in forgotten.found():
+        session.log({"level": "error", "message": f"{each.wrong} More: circuit-script explain not-awaited"})
     if session.dropped:
         lost = f"{session.dropped:,} bytes of output went over log_bytes and were dropped"
         session.reopen_log(len(lost) + 100)

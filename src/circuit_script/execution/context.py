@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from circuit_script.execution.decisions import Decision
+from circuit_script.execution.decisions import Decision, decision_of
 from circuit_script.execution.outcome import HttpRequest
 from circuit_script.execution.protocol import NOBODY
 from circuit_script.execution.session import Session, active, clean, current_record
@@ -239,6 +239,8 @@ class Context:
     def _fail(self, place: int, reason: object) -> None:
         if place in self.errors:
             return
+        if isinstance(reason, type):
+            reason = decision_of(reason) or reason
         if isinstance(reason, Decision):
             self.decided[place] = reason.after
             reason = reason.reason

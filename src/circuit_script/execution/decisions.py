@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import ValuesView
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,30 @@ class Decision(Exception):
 
     after: float | None = None
     reason: str = ""
+
+
+def decision_of(answer: object) -> Decision | None:
+    """The decision that a handler returned, if it is one; the class Cancel counts as ``Cancel()``.
+
+    Raises TypeError for what looks like one and would be lost: the class Retry, and decisions in a list.
+    """
+    if isinstance(answer, Decision):
+        return answer
+    if isinstance(answer, type) and issubclass(answer, Decision):
+        if issubclass(answer, Cancel):
+            return answer()
+        raise TypeError("Retry was returned without a time: write `return Retry(after=60)`.")
+    several = answer.values() if isinstance(answer, dict) else answer
+    if isinstance(several, (list, tuple, set, frozenset, ValuesView)) and any(map(_is_decision, several)):
+        raise TypeError(
+            f"a {type(answer).__name__} with Retry or Cancel in it was returned, which decides nothing: return one for "
+            "the whole batch, or give each to `context.add_error(record, …)`."
+        )
+    return None
+
+
+def _is_decision(one: object) -> bool:
+    return isinstance(one, Decision) or (isinstance(one, type) and issubclass(one, Decision))
 
 
 class Retry(Decision):

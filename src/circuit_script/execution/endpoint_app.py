@@ -20,25 +20,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse
 from starlette.exceptions import HTTPException
 
+from circuit_script import problems
 from circuit_script.execution import endpoint_route
 from circuit_script.execution.answering import ASGIApp, Message, Receive, Send, leaf_of
-from circuit_script.execution.endpoint_route import Declaration, Held, listed, now
+from circuit_script.execution.endpoint_route import Declaration, EndpointRoute, Held, listed, now
 from circuit_script.execution.endpoints import PROBLEM_TYPE, HTTPProblem, routes
 from circuit_script.execution.handlers import Registry
-
-PROBLEM = {
-    "title": "Problem",
-    "description": "What went wrong (RFC 9457).",
-    "type": "object",
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-    },
-    "required": ["type", "title", "status", "detail"],
-}
-_KEY = {"type": "http", "scheme": "bearer", "description": "An API key: `circuit-script keys create`."}
+from circuit_script.execution.outcome import HandlerSpec
 
 
 def build(registry: Registry, title: str) -> tuple[dict[str, ASGIApp], bytes]:
@@ -71,8 +59,10 @@ class EndpointApp:
                 Exception: cast(Any, _say_nothing),
             },
         )
-        specs = {spec.name: spec for spec in registry.specs()}
-        self.names = tuple(name for name in routes if name in specs)
+        self._app.router.route_class = EndpointRoute
+        specs = {spec.name: spec for spec in registry.specs() if spec.endpoint is not None}
+        # Starlette takes the first route that fits: the order must be that of the gateway.
+        self.names = tuple(sorted((name for name in routes if name in specs), key=lambda name: _rank(specs[name])))
         for name in self.names:
             Declaration(specs[name], routes[name]).add_to(self._app, self._handler)
 
@@ -98,8 +88,8 @@ class EndpointApp:
             warnings.simplefilter("ignore")  # of what the document leaves out
             document = self._app.openapi()
         components = document.setdefault("components", {})
-        components.setdefault("schemas", {}).setdefault("Problem", PROBLEM)
-        components.setdefault("securitySchemes", {})["key"] = _KEY
+        components.setdefault("schemas", {}).setdefault("Problem", problems.SCHEMA)
+        components.setdefault("securitySchemes", {})["key"] = problems.KEY
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
     async def warm_up(self) -> None:
@@ -119,6 +109,11 @@ class EndpointApp:
         if name not in self._handlers:
             self._handlers[name] = self._registry.callable(name)
         return self._handlers[name]
+
+
+def _rank(spec: HandlerSpec) -> tuple[int, ...]:
+    assert spec.endpoint is not None
+    return spec.endpoint.ways[0].rank
 
 
 async def _echo(body: dict[str, str]) -> dict[str, str]:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
-from fastapi import FastAPI, params
+from fastapi import FastAPI, Request, Response, params
 from fastapi.encoders import jsonable_encoder
 from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope
+from starlette.types import Send as StarletteSend
 
-from circuit_script.execution.answering import Message, Send
+from circuit_script.execution.answering import Message, Send, must_be
 from circuit_script.execution.context import Context, current_context
-from circuit_script.execution.decisions import Decision
+from circuit_script.execution.decisions import decision_of
 from circuit_script.execution.endpoints import PROBLEM_TYPE, Route
 from circuit_script.execution.handlers import Place
 from circuit_script.execution.outcome import HandlerSpec
@@ -28,6 +33,60 @@ _ANY_PROBLEM = {
     "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 _END = object()
+_DEEPEST = 100  # arrays and objects in each other; what turns answers into JSON calls itself for each
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class Body(Request):
+    """A request whose JSON is what RFC 8259 calls interoperable: what it holds can be said again."""
+
+    async def json(self) -> Any:
+        """The body. Raises JSONDecodeError, and HTTPException (400) for numbers, text or depth beyond JSON's."""
+        body = await self.body()
+        if body.count(b"[") + body.count(b"{") > _DEEPEST and _depth(body) > _DEEPEST:
+            raise HTTPException(400, f"The body has more than {_DEEPEST} arrays and objects in each other.")
+        found = json.loads(body, parse_constant=_no_number)
+        if _SURROGATE.search(body):
+            try:
+                json.dumps(found, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                raise HTTPException(400, "The body has half of a surrogate pair, which is no text.") from None
+        return found
+
+
+def _depth(body: bytes) -> int:
+    """How deep arrays and objects stand in each other, brackets in text aside."""
+    depth = deepest = 0
+    for each in _BRACKETS.findall(body):
+        if each in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif each in b"]}":
+            depth -= 1
+    return deepest
+
+
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+
+
+def _no_number(name: str) -> NoReturn:
+    raise HTTPException(400, f"The body has {name}, which is no number of JSON.")
+
+
+class EndpointRoute(APIRoute):
+    """A route that runs for its own handler only."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def read(request: Request) -> Response:
+            return await answer(Body(request.scope, request.receive))
+
+        return read
+
+    async def handle(self, scope: Scope, receive: Receive, send: StarletteSend) -> None:
+        must_be(self.endpoint.__qualname__)
+        await super().handle(scope, receive, send)
 
 
 class Held:
@@ -95,7 +154,10 @@ class Declaration:
                     f"FastAPI does not take its signature: {said}",
                     "Give each parameter, and what it returns, a type that pydantic knows; a response is fine, too.",
                 )
-            self._take_examples(app.routes[-1])
+            made = app.routes[-1]
+            assert isinstance(made, APIRoute)
+            made.path_regex = re.compile(self._route.pattern + r"\Z")  # Starlette's lets a line break follow
+            self._take_examples(made)
 
     def _called(self, handler: Callable[[str], Callable[..., Any]]) -> Callable[..., Any]:
         """The function behind an `async def`, so that FastAPI does not put plain code into a thread: there, neither
@@ -184,10 +246,10 @@ class Declaration:
             if name not in named:
                 self._refuse(f"its path names {{{name}}}, its signature does not.", f"Add the parameter {name}: str.")
 
-    def _take_examples(self, route: Any) -> None:
+    def _take_examples(self, route: APIRoute) -> None:
         """Put the examples into the document. Each must be what the endpoint takes, or the document would lie."""
         examples = [jsonable_encoder(example) for example in self._route.examples]
-        if not examples or not isinstance(route, APIRoute):
+        if not examples:
             return
         field: Any = route.body_field
         if field is None or isinstance(field.field_info, params.Form):
@@ -230,8 +292,8 @@ def _aliases(parameter: inspect.Parameter) -> list[str]:
 
 def _no_decision(answer: Any) -> Any:
     """Retry and Cancel are for records: returned here, they would become a strange answer."""
-    if isinstance(answer, Decision):
-        raise answer
+    if (decision := decision_of(answer)) is not None:
+        raise decision
     return answer
 
 

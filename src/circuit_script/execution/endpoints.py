@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from circuit_script.execution.handlers import Options, Place, registry
-from circuit_script.execution.outcome import EndpointSpec
+from circuit_script.execution.outcome import EndpointSpec, Way
+from circuit_script.execution.patterns import Hole, Part, pattern_of, segments_of, unnamed
 from circuit_script.governor import Limits
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
@@ -77,10 +78,12 @@ def phrase_of(status: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What `endpoint_app` needs to know of an endpoint. ``path`` is as FastAPI writes it, below /api/."""
+    """What `endpoint_app` needs to know of an endpoint. ``path`` is as FastAPI writes it, below /api/; ``pattern`` is
+    the expression by which it is found, with its parameters as groups."""
 
     function: FunctionType
     path: str
+    pattern: str
     examples: tuple[Any, ...]
 
 
@@ -109,25 +112,31 @@ def endpoint(
 
     def declare(function: F) -> F:
         if not isinstance(function, FunctionType):
-            registry.add_endpoint(function, EndpointSpec((), ()), Options())  # says what is wrong with it
+            registry.add_endpoint(function, EndpointSpec(()), Options())  # says what is wrong with it
         place = Place.of(function)  # type: ignore[arg-type]  # it is one: the line above raises
-        spec = EndpointSpec(
+        parts = _checked_path(place, path)
+        way = Way(
             methods=_checked_methods(place, methods),
-            paths=(_checked_path(place, path),),
+            path=pattern_of(unnamed(parts)),
+            shown=PREFIX + path.removeprefix("/"),
+            rank=(*_rank(parts), len(routes)),
+        )
+        spec = EndpointSpec(
+            ways=(way,),
             deadline=checked_deadline(place, deadline),
             auth=checked_auth(place, auth),
         )
         _must_be_alone(place, spec)
         options = Options(limits=with_deadline(limits, deadline), share_child=share_child)
         registry.add_endpoint(function, spec, options)
-        routes[place.handler] = Route(function, PREFIX + path.removeprefix("/"), _checked_examples(place, examples))  # type: ignore[arg-type]
+        routes[place.handler] = Route(function, way.shown, pattern_of(parts), _checked_examples(place, examples))  # type: ignore[arg-type]
         return function
 
     return declare
 
 
-def _checked_path(place: Place, path: Any) -> str:
-    """The path as a regular expression."""
+def _checked_path(place: Place, path: Any) -> list[Part]:
+    """The path with its parameters."""
     if not isinstance(path, str) or not path.strip("/"):
         place.refuse(
             f"its path is {path!r}.", 'Write what follows /api/, like "chat" or "leads/{lead_id}".', page=PATH_PAGE
@@ -136,23 +145,56 @@ def _checked_path(place: Place, path: Any) -> str:
         place.refuse(
             f"its path is {path!r}.", f'/api/ comes by itself: write "{path.split("api/", 1)[1]}".', page=PATH_PAGE
         )
-    names: list[str] = []
     segments = path.removeprefix("/").split("/")
-    for segment in segments:
-        rest = _PARAMETER.sub("", segment)
-        if not segment or segment in (".", "..") or not _LITERAL.fullmatch(rest):
-            _refuse_segment(place, path, segment)
-        found = _PARAMETER.findall(segment)
-        if any(spans for _, spans in found) and (rest or len(found) > 1):
-            place.refuse(
-                f"its path is {path!r}.", "A {parameter:path} stands alone between two slashes.", page=PATH_PAGE
-            )
-        names += [name for name, _ in found]
-    if len(set(names)) != len(names):
+    found = [_checked_segment(place, path, segment) for segment in segments]
+    holes = [part for parts in found for part in parts if isinstance(part, Hole)]
+    if len({hole.name for hole in holes}) != len(holes):
         place.refuse(f"its path {path!r} names a parameter twice.", "Give one of them another name.", page=PATH_PAGE)
+    if sum(hole.spans for hole in holes) > 1:
+        place.refuse(
+            f"its path is {path!r}.", "One {parameter:path} is enough: what two span cannot be told.", page=PATH_PAGE
+        )
     if segments[0] in RESERVED:
         place.refuse(f"/api/{segments[0]} is the platform's own.", "Choose another path.", page=PATH_PAGE)
-    return PREFIX + "/".join(map(_pattern, segments))
+    return [PREFIX, *found[0], *(part for parts in found[1:] for part in ("/", *parts))]
+
+
+def _checked_segment(place: Place, path: str, segment: str) -> list[Part]:
+    rest = _PARAMETER.sub("", segment)
+    if not segment or segment in (".", "..") or not _LITERAL.fullmatch(rest):
+        _refuse_segment(place, path, segment)
+    parts: list[Part] = []
+    end = 0
+    for found in _PARAMETER.finditer(segment):
+        spans = bool(found.group(2))
+        parts += [segment[end : found.start()], Hole(".+" if spans else "[^/]+", spans, found.group(1))]
+        end = found.end()
+    holes = [part for part in parts if isinstance(part, Hole)]
+    if any(hole.spans for hole in holes) and (rest or len(holes) > 1):
+        place.refuse(f"its path is {path!r}.", "A {parameter:path} stands alone between two slashes.", page=PATH_PAGE)
+    if len(holes) > 1:
+        place.refuse(
+            f"its path is {path!r}, with two parameters between two slashes.",
+            "Put a slash between them, or take one parameter and split it in the function.",
+            page=PATH_PAGE,
+        )
+    return [part for part in (*parts, segment[end:]) if part]
+
+
+def _rank(parts: Sequence[Part]) -> tuple[int, ...]:
+    """What is said more exactly comes first, segment by segment: a literal, a parameter with a literal beside it (the
+    longer literal first), a parameter, one that spans slashes, the end."""
+    rank: list[int] = []
+    for segment in segments_of(parts):
+        literal = sum(len(part) for part in segment if isinstance(part, str))
+        match [part for part in segment if isinstance(part, Hole)]:
+            case []:
+                rank += (0, 0)
+            case [Hole(spans=True)]:
+                rank += (3, 0)
+            case _:
+                rank += (1, -literal) if literal else (2, 0)
+    return (*rank, 4)
 
 
 def _refuse_segment(place: Place, path: str, segment: str) -> None:
@@ -161,14 +203,6 @@ def _refuse_segment(place: Place, path: str, segment: str) -> None:
         name, kind = converter.groups()
         cure = f"Write {{{name}}} and say its type in the signature, like {name}: {kind}. Only :path stands here."
     place.refuse(f"its path is {path!r}.", cure, page=PATH_PAGE)
-
-
-def _pattern(segment: str) -> str:
-    pattern, end = "", 0
-    for found in _PARAMETER.finditer(segment):
-        pattern += re.escape(segment[end : found.start()]) + (".+" if found.group(2) else "[^/]+")
-        end = found.end()
-    return pattern + re.escape(segment[end:])
 
 
 def _checked_methods(place: Place, methods: Any) -> tuple[str, ...]:
@@ -219,8 +253,8 @@ def _must_be_alone(place: Place, spec: EndpointSpec) -> None:
     for other in registry.specs():
         if other.endpoint is None or other.name == place.handler or other.endpoint.kind != spec.kind:
             continue
-        shared = set(spec.methods) & set(other.endpoint.methods)
-        if shared and set(spec.paths) & set(other.endpoint.paths):
+        shared = set(spec.methods) & set(other.endpoint.methods)  # each has one way
+        if shared and spec.paths == other.endpoint.paths:
             place.refuse(
                 f"{' and '.join(sorted(shared))} of this path is taken by {other.name}, at {other.file}:{other.line}.",
                 "Give one of them another path or other methods.",

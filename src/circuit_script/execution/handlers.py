@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from sys import modules
+from functools import wraps
 from types import FunctionType
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 from circuit_script.errors import AppError, ConfigError
 from circuit_script.execution.outcome import EndpointSpec, HandlerSpec
@@ -25,6 +26,8 @@ MAX_BATCH = 200
 MAX_DOC = 4000
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class CircuitTrigger:
@@ -104,8 +107,8 @@ class Registry:
             routes=routes,
             batch_size=place.checked_batch_size(options.batch_size),
             limits=place.checked_limits(options.limits, self.limits),
-            share_child=bool(options.share_child),
-            echoes=bool(options.echoes),
+            share_child=place.checked_flag("share_child", options.share_child),
+            echoes=place.checked_flag("echoes", options.echoes),
             file=place.file,
             line=place.line,
             doc=(inspect.getdoc(function) or "")[:MAX_DOC],
@@ -145,6 +148,30 @@ class Registry:
 registry = Registry()
 
 
+def said_in_full(decorator: Callable[P, R]) -> Callable[P, R]:
+    """Let a decorator that is called with other arguments than it has say so, with the author's file and line."""
+    signature, name = inspect.signature(decorator), f"@{decorator.__name__}"
+
+    @wraps(decorator)
+    def checked(*given: P.args, **named: P.kwargs) -> R:
+        try:
+            signature.bind(*given, **named)
+        except TypeError as error:
+            caller = sys._getframe(1)
+            unknown = next((each for each in named if each not in signature.parameters), None)
+            near = "" if unknown is None else f"{_nearest(unknown, list(signature.parameters))} "
+            wrong = "it stands without its arguments" if given and isinstance(given[0], FunctionType) else str(error)
+            raise AppError(
+                f"{caller.f_code.co_filename}:{caller.f_lineno}: {name}: {wrong}.",
+                cure=f'{near}Write it like @trigger("Contact", ["afterInsert"]).',
+                page="handler-signature",
+            ) from None
+        return decorator(*given, **named)
+
+    return checked
+
+
+@said_in_full
 def trigger(
     object: str,
     events: str | Sequence[str],
@@ -235,6 +262,11 @@ class Place:
             self.refuse(f"batch_size is {size!r}.", f"Write a whole number from 1 to {MAX_BATCH}.", page="batch-size")
         return size
 
+    def checked_flag(self, name: str, value: Any) -> bool:
+        if value is not None and not isinstance(value, bool):
+            self.refuse(f"{name} is {value!r}.", "Write True or False.", page="handler-signature")
+        return bool(value)
+
     def checked_limits(self, limits: Any, default: Limits) -> Limits:
         if limits is None:
             return default
@@ -286,7 +318,7 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 
 def _owner(function: FunctionType, name: str) -> Any:
     """The class of a method, None for a function."""
-    found: Any = modules[function.__module__]
+    found: Any = sys.modules[function.__module__]
     path = name.split(".")[:-1]
     for part in path:
         found = getattr(found, part, None)

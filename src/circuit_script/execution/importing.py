@@ -23,7 +23,7 @@ def import_app(folder: Path, name: str) -> ModuleType:
         sys.path.insert(0, str(folder))
     if not has_app(folder, name):
         raise AppError(
-            f"there is no {name}.py and no folder {name}/ in {folder}.",
+            f"There is no {name}.py and no folder {name}/ in {folder}.",
             cure='Make one, or set `app = "..."` in circuit.toml to the module that has your triggers.',
             page="import-failed",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from typing import TYPE_CHECKING, Any, TextIO
 
 from circuit_script.execution.session import active
@@ -39,29 +38,15 @@ log = CircuitLog
 
 def _write(level: str, message: object, fields: dict[str, Any]) -> None:
     if (session := active()) is not None:
-        session.log({"level": level, "message": str(message)[:MAX_LINE], "context": fields})
+        session.log({"level": level, "message": _text(message), "context": fields})
 
 
-def heed_forgotten_awaits() -> None:
-    """A coroutine that nobody awaited did nothing at all: an error in the execution's log, each time it happens."""
-    warnings.filterwarnings("always", message="coroutine .* was never awaited", category=RuntimeWarning)
-    shown = warnings.showwarning
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if category is RuntimeWarning and str(message).endswith(" was never awaited"):
-            cure = "Write `await` before it. More: circuit-script explain not-awaited"
-            _write("error", f"{filename}:{lineno}: {message}: it did nothing. {cure}", {})
-        else:
-            shown(message, category, filename, lineno, file, line)
-
-    warnings.showwarning = show
+def _text(message: object) -> str:
+    """The message in words, also when its own __str__ fails: a log never fails its handler."""
+    try:
+        return str(message)[:MAX_LINE]
+    except Exception as error:
+        return f"{type(message).__name__} (it cannot be shown: its __str__ raised {type(error).__name__})"
 
 
 class Printed(io.RawIOBase):

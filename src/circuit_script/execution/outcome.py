@@ -15,19 +15,47 @@ LONGEST_RETRY = 30 * 86_400  # seconds that an author may put a record off
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointSpec:
-    """How an endpoint is reached.
+class Way:
+    """One path by which an endpoint is reached, with its methods.
 
-    ``paths`` are regular expressions that match the whole path of a URL, decoded; ``deadline`` is in seconds from the
-    request's arrival; ``auth`` is "key" (an API key, which names the tenant) or "none"; ``kind`` is "endpoint" for
-    ``@endpoint`` and "web" for a route of a WSGI or ASGI app.
+    ``path`` is a regular expression that matches the whole path of a URL, decoded, in time linear in its length;
+    ``shown`` is what a person reads. Of all ways of a kind that match, the one of the lowest ``rank`` is meant, and of
+    these the first.
     """
 
     methods: tuple[str, ...]
-    paths: tuple[str, ...]
+    path: str
+    shown: str = ""
+    rank: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """How an endpoint is reached.
+
+    ``deadline`` is in seconds from the request's arrival; ``auth`` is "key" (an API key, which names the tenant) or
+    "none"; ``kind`` is "endpoint" for ``@endpoint`` and "web" for routes of a WSGI or ASGI app.
+    """
+
+    ways: tuple[Way, ...]
     deadline: float = 30.0
     auth: str = "key"
     kind: str = "endpoint"
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of all its ways; one way may have fewer."""
+        return tuple(dict.fromkeys(method for way in self.ways for method in way.methods))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The regular expressions of its ways."""
+        return tuple(dict.fromkeys(way.path for way in self.ways))
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Its paths for a person: "/api/leads/{lead_id}"."""
+        return tuple(dict.fromkeys(way.shown or way.path for way in self.ways))
 
 
 @dataclass(frozen=True, slots=True)

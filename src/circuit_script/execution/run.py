@@ -76,7 +76,7 @@ class Execution:
         self._done: asyncio.Future[Outcome | None] = self._loop.create_future()
         self._requests: set[asyncio.Task[None]] = set()
         self._answer = _answer_of(work, broker)
-        self._breach: LimitExceeded | None = None
+        self._breach: tuple[str, float, float] | None = None
         self._suspect: int | None = None
         self._log_bytes = 0
         self._kill_timer: asyncio.TimerHandle | None = None
@@ -126,9 +126,9 @@ class Execution:
         if not self._child.began and self._breach is None:
             return self._end(None)
         usage = self._broker.usage
-        crossed = self._breach or self._watch.settle(usage)
+        crossed = self._breach or _crossed(self._watch.settle(usage))
         if crossed is not None:
-            return self._end(self._breached(crossed))
+            return self._end(self._breached(*crossed))
         self._end(Failed(why, usage, detail, self._suspected(), blameless=why in (HOST_ENDED, STOPPED)))
 
     def _on_answer(self, part: Head | Chunk) -> None:
@@ -153,9 +153,9 @@ class Execution:
 
     def _on_result(self, result: Result) -> None:
         usage = self._broker.usage
-        crossed = self._watch.settle(usage, closely=result.unclean)
+        crossed = _crossed(self._watch.settle(usage, closely=result.unclean))
         crossed = self._breach or crossed
-        outcome = self._judged(result, usage) if crossed is None else self._breached(crossed)
+        outcome = self._judged(result, usage) if crossed is None else self._breached(*crossed)
         clean = isinstance(outcome, Succeeded) or (crossed is None and result.kind == "raised")
         if not (clean and not result.unclean and self._watch.reusable):
             self._child.kill("it is not used again")
@@ -184,7 +184,7 @@ class Execution:
         """The limit is crossed: nothing that the handler does from here on counts."""
         if self._breach is not None or self._done.done():
             return
-        self._breach = breach
+        self._breach = breach.crossed
         self._suspect = self._suspected()
         self._watch.stop()
         if breach.limit in ("log_bytes", "answer_bytes"):
@@ -192,12 +192,12 @@ class Execution:
         patience = 0.0 if breach.limit in ("memory", "processes") else KILL_AFTER
         self._kill_timer = self._loop.call_later(patience, self._child.kill)
 
-    def _breached(self, breach: LimitExceeded) -> Breached:
+    def _breached(self, limit: str, used: float, ceiling: float) -> Breached:
         if self._breach is None:
             self._suspect = self._suspected()
         else:
             self._watch.settle(self._broker.usage)
-        return Breached(breach.limit, breach.used, breach.ceiling, self._broker.usage, self._suspect)
+        return Breached(limit, used, ceiling, self._broker.usage, self._suspect)
 
     def _suspected(self) -> int | None:
         return self._within(self._child.suspect)
@@ -212,6 +212,7 @@ class Execution:
         if self._kill_timer is not None:
             self._kill_timer.cancel()
             self._child.kill()
+            self._kill_timer = None
         for task in self._requests:
             task.cancel()
         if not self._done.done():
@@ -221,7 +222,7 @@ class Execution:
         used = self._broker.usage
         try:
             if self._breach is not None:
-                raise self._breach
+                raise LimitExceeded(*self._breach)
             value = await self._broker.request(request.verb, request.arguments)
             reply = Reply(request.id, value, used=used)
         except RequestRefused as refused:
@@ -273,6 +274,10 @@ def _answer_of(work: Work, broker: Broker) -> Answer | None:
     if not isinstance(broker, Answered):
         raise TypeError("the broker of a request takes its answer: it has on_head and on_chunk")
     return Answer(broker)
+
+
+def _crossed(breach: LimitExceeded | None) -> tuple[str, float, float] | None:
+    return None if breach is None else breach.crossed
 
 
 def _decisions(decided: Mapping[int, float | None], errors: Mapping[int, str]) -> dict[int, float | None]:

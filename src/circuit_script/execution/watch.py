@@ -20,6 +20,10 @@ SUSPICIOUS = 16 * MB  # of mapped files or shared memory: only a close look tell
 Verdict = Callable[[LimitExceeded], None]
 
 
+def _nobody(_: LimitExceeded) -> None:
+    """The run is over."""
+
+
 class Watch:
     """Looks at a child from the start of its run to its end, and says when it crosses a limit."""
 
@@ -43,6 +47,7 @@ class Watch:
     def stop(self) -> None:
         """The run is over."""
         self._timer.cancel()
+        self._verdict = _nobody  # who listened holds this watch: together they would wait for the garbage collector
 
     def settle(self, usage: Usage, *, closely: bool = False) -> LimitExceeded | None:
         """Take the last measures into ``usage``, and say whether one is over its limit."""

@@ -6,11 +6,9 @@ A view that says so (`__circuit_governed__`) is a handler of its own; all others
 from __future__ import annotations
 
 import inspect
-import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -18,40 +16,33 @@ from typing import Any
 from circuit_script.errors import AppError
 from circuit_script.execution import importing
 from circuit_script.execution.answering import ASGIApp
-from circuit_script.execution.endpoints import METHODS, HTTPProblem, checked_auth, checked_deadline, with_deadline
+from circuit_script.execution.endpoints import HTTPProblem, checked_auth, checked_deadline, with_deadline
 from circuit_script.execution.handlers import Options, Place, Registry
 from circuit_script.execution.lifespan import WithLifespan
 from circuit_script.execution.nursery import WebApp
-from circuit_script.execution.outcome import EndpointSpec
+from circuit_script.execution.outcome import EndpointSpec, Way
+from circuit_script.execution.web_routes import (
+    GOVERNED,
+    SHARED,
+    WebRoute,
+    anywhere,
+    flask_routes,
+    guard_flask,
+    starlette_routes,
+)
 from circuit_script.execution.wsgi import Wsgi, faults_of_flask
 
-SHARED = "web"  # the handler of all routes that are not governed one by one
-GOVERNED = "__circuit_governed__"
-ANYWHERE = "/.*"
-
-_FLASK_PARAMETER = re.compile(r"<(?:(\w+)(?:\([^<>]*\))?:)?\w+>")
-_STARLETTE_PARAMETER = re.compile(r"\{(\w+)(:\w+)?\}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """One route: a regular expression for its path, and the view behind it and its name, when they are known."""
-
-    path: str
-    methods: tuple[str, ...] = METHODS
-    view: Any = None
-    name: str = SHARED
+Placed = tuple[int, WebRoute]  # with its place among all routes
 
 
 def load_web(folder: Path, web: WebApp, registry: Registry) -> dict[str, ASGIApp]:
     """Import the app, declare its routes, and give the ASGI app under each handler's name. Raises AppError."""
     app, file = _found(folder, web.app)
     answers, routes = _taken(app, web.app)
-    grouped: dict[str, list[_Route]] = {}
-    for route in routes:
-        governed = getattr(route.view, GOVERNED, None)
-        name = SHARED if governed is None else governed.get("name") or route.name
-        grouped.setdefault(name, []).append(route)
+    guard_flask()
+    grouped: dict[str, list[Placed]] = {}
+    for placed in enumerate(routes):
+        grouped.setdefault(placed[1].handler, []).append(placed)
     for name, group in grouped.items():
         _declare(registry, web, name, group, file)
     return dict.fromkeys(grouped, answers)
@@ -77,21 +68,21 @@ def _found(folder: Path, where: str) -> tuple[Any, str]:
     return (found() if path.endswith("()") else found), str(module.__file__)
 
 
-def _taken(app: Any, where: str) -> tuple[ASGIApp, list[_Route]]:
+def _taken(app: Any, where: str) -> tuple[ASGIApp, list[WebRoute]]:
     """The app as ASGI, and its routes."""
     if (flask := sys.modules.get("flask")) is not None and isinstance(app, flask.Flask):
         _check_governed(app)
         app.register_error_handler(HTTPProblem, _flask_problem)
-        return Wsgi(app, faults_of_flask(app)), [_flask_route(app, rule) for rule in app.url_map.iter_rules()]
+        return Wsgi(app, faults_of_flask(app)), flask_routes(app)
     starlette = sys.modules.get("starlette.applications")
     if starlette is not None and isinstance(app, starlette.Starlette):
         app.add_exception_handler(HTTPProblem, _starlette_problem)
-        return (WithLifespan(app) if _has_lifespan(app) else app), [*_starlette_routes(app.routes)]
+        return (WithLifespan(app) if _has_lifespan(app) else app), starlette_routes(app.routes)
     match _kind(app):
         case "asgi":
-            return WithLifespan(app), [_Route(ANYWHERE)]
+            return WithLifespan(app), [anywhere()]
         case "wsgi":
-            return Wsgi(app), [_Route(ANYWHERE)]
+            return Wsgi(app), [anywhere()]
     raise AppError(
         f"[web] app names {where!r}, which is a {type(app).__name__}: neither a WSGI nor an ASGI app.",
         cure='Name the app itself, like "app.web:flask_app", or its factory, like "app.web:create_app()".',
@@ -111,17 +102,16 @@ def _kind(app: Any) -> str:
     return {2: "wsgi", 3: "asgi"}.get(places, "")
 
 
-def _declare(registry: Registry, web: WebApp, name: str, group: list[_Route], file: str) -> None:
+def _declare(registry: Registry, web: WebApp, name: str, group: list[Placed], file: str) -> None:
     """One handler for these routes."""
-    governed = group[0].view if name != SHARED else None
+    governed = group[0][1].view if name != SHARED else None
     said: Mapping[str, Any] = getattr(governed, GOVERNED, None) or {}
     stub = _stub(name, *_place_of(governed, file), inspect.getdoc(governed))
     place, deadline = Place.of(stub), said.get("deadline")
-    if governed is not None and any(route.view is not governed for route in group):
+    if governed is not None and any(route.view is not governed for _, route in group):
         place.refuse("another governed view has this name.", "Give one of them another name.", page="duplicate-handler")
     spec = EndpointSpec(
-        methods=tuple(sorted({method for route in group for method in route.methods})),
-        paths=tuple(dict.fromkeys(route.path for route in group)),
+        ways=tuple(Way(route.methods, route.path, route.shown, (place,)) for place, route in group),
         deadline=web.deadline if deadline is None else checked_deadline(place, deadline),
         auth=checked_auth(place, said.get("auth") or web.auth),
         kind="web",
@@ -169,43 +159,6 @@ def _check_governed(app: Any) -> None:
             "Put @app.route above it. For the methods of a MethodView write `decorators = [governed]` in the class.",
             page="handler-signature",
         )
-
-
-def _flask_route(app: Any, rule: Any) -> _Route:
-    pattern, end = "", 0
-    for found in _FLASK_PARAMETER.finditer(rule.rule):
-        converter = app.url_map.converters.get(found.group(1) or "default")
-        one = getattr(converter, "part_isolating", False)  # it spans no slash
-        pattern += re.escape(rule.rule[end : found.start()]) + ("[^/]+" if one else ".+")
-        end = found.end()
-    pattern += re.escape(rule.rule[end:])
-    if pattern.endswith("/") and pattern != "/":
-        pattern += "?"  # without the slash, Flask says where it is
-    return _Route(pattern, tuple(sorted(rule.methods or METHODS)), app.view_functions.get(rule.endpoint), rule.endpoint)
-
-
-def _starlette_routes(routes: Iterable[Any]) -> Iterable[_Route]:
-    from starlette.routing import Mount, Route, WebSocketRoute
-
-    for route in routes:
-        match route:
-            case Route():
-                pattern = _starlette_pattern(route.path)
-                yield _Route(pattern, tuple(sorted(route.methods or METHODS)), route.endpoint, route.name)
-            case Mount():
-                yield _Route(_starlette_pattern(route.path) + "(?:/.*)?")
-            case WebSocketRoute():
-                pass  # there are none here
-            case _:
-                yield _Route(ANYWHERE)  # a kind of its own: the app knows
-
-
-def _starlette_pattern(path: str) -> str:
-    pattern, end = "", 0
-    for found in _STARLETTE_PARAMETER.finditer(path):
-        pattern += re.escape(path[end : found.start()]) + (".*" if found.group(2) == ":path" else "[^/]+")
-        end = found.end()
-    return pattern + re.escape(path[end:])
 
 
 def _has_lifespan(app: Any) -> bool:

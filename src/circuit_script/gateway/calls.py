@@ -8,21 +8,22 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-import psycopg
 from starlette.middleware.cors import CORSMiddleware
 
 from circuit_script import problems
 from circuit_script.endpoints.client import Link, Stream, WorkerGone
+from circuit_script.endpoints.idempotency import WITHOUT_EFFECT
 from circuit_script.endpoints.protocol import Answer, Call, Offer
-from circuit_script.endpoints.reply import HOP_BY_HOP, PAGES
-from circuit_script.endpoints.routes import Found, Routes
+from circuit_script.endpoints.reply import PAGES
+from circuit_script.endpoints.routes import MAX_PATH, Found, Routes
+from circuit_script.execution.headers import UNSENT
 from circuit_script.execution.outcome import HttpRequest
+from circuit_script.gateway.answers import Answers, nothing
 from circuit_script.gateway.bodies import Bodies, BodyRefused, Gone
 from circuit_script.gateway.protocol import ABORT
 from circuit_script.gateway.streaming import pass_on
 from circuit_script.gateway.webhooks import Receive, Scope, Send
-from circuit_script.tenants import DEFAULT
-from circuit_script.tenants.callers import Header, SeveralKeys, key_in, without_keys
+from circuit_script.tenants.callers import Header, NotAdmitted, admit, without_keys
 from circuit_script.tenants.keys import KeyRing
 
 MAX_CALLS = 300  # at once; each takes a connection to the worker
@@ -57,6 +58,7 @@ class Endpoints:
         self._ring = ring
         self._bodies = bodies
         self._expected = expected
+        self._answers = Answers()
         self._calls = 0
         self._routes = Routes([])
         self._routes_of: object = None
@@ -78,7 +80,7 @@ class Endpoints:
         if news is not self._routes_of:
             self._routes, self._routes_of = Routes(news.offers), news
         found = scope[FOUND] = self._routes.find(scope["method"], scope["path"])
-        return found is not None
+        return found is not None or len(scope["path"]) > MAX_PATH
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
@@ -86,11 +88,11 @@ class Endpoints:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._call(scope, receive, send)
-        except Refused as refused:
-            await _refuse(scope, send, refused)
+        except (Refused, NotAdmitted) as refused:
+            await self._refuse(scope, send, refused)
         except BodyRefused as refused:
             closing = {"connection": "close"} if refused.status in (413, 501) else {}
-            await _refuse(scope, send, Refused(refused.status, refused.reason, refused.detail, **closing))
+            await self._refuse(scope, send, Refused(refused.status, refused.reason, refused.detail, **closing))
         except Gone:
             pass
 
@@ -99,45 +101,38 @@ class Endpoints:
         headers: list[Header] = scope["headers"]
         if sum(name == b"host" for name, _ in headers) > 1:
             raise Refused(400, "host", "The request has more than one Host header.")
-        tenant = await self._tenant(offer, headers)
-        key = _only(headers, b"idempotency-key")
+        tenant = await admit(self._ring, headers, offer.spec.auth)
+        key = None if method in WITHOUT_EFFECT else _only(headers, b"idempotency-key")
         if self._calls >= MAX_CALLS:
             raise Refused(503, "overloaded", "Too many calls are under way.")
         self._calls += 1
         try:
             async with self._bodies.of(scope, receive) as body:
-                call = Call(offer.name, tenant, _request(scope, method, headers, body), offer.spec.deadline, key)
+                request = _request(scope, method, headers, body)
+                call = Call(offer.name, tenant, request, offer.spec.deadline, key, offer.spec.auth)
                 await self._pass(scope, receive, send, call)
         finally:
             self._calls -= 1
 
     def _offer(self, scope: Scope) -> tuple[Offer, str]:
         found: Found | None = scope.get(FOUND)
+        if len(scope["path"]) > MAX_PATH:
+            raise Refused(414, "long-path", f"A path has up to {MAX_PATH:,} characters.")
         if found is None:
             raise Refused(503, "no-worker", "The worker of this host is starting.", **{"retry-after": "1"})
         if found.offer is None:
-            allowed = {"allow": ", ".join((*found.allowed, "OPTIONS"))}
             if scope["method"] == "OPTIONS":
-                raise Refused(204, "", "", **allowed)
-            raise Refused(405, "wrong-method", f"It takes {', '.join(found.allowed)}.", **allowed)
+                raise Refused(204, "", "", allow=found.allow)
+            raise Refused(405, "wrong-method", found.wrong_method, allow=found.allow)
         return found.offer, found.method
 
-    async def _tenant(self, offer: Offer, headers: Sequence[Header]) -> str:
-        try:
-            key = key_in(headers)
-        except SeveralKeys:
-            raise Refused(400, "several-keys", "The request carries more than one API key.") from None
-        if key is None and offer.spec.auth == "none":
-            return DEFAULT
-        try:
-            tenant = None if key is None else await self._ring.tenant(key)
-        except (psycopg.Error, OSError):
-            raise Refused(503, "database-unavailable", "The database is away: nothing was executed.") from None
-        if tenant is None:
-            words = "This needs an API key: Authorization: Bearer cs_…" if key is None else "The API key is not valid."
-            challenge = 'Bearer realm="circuit-script"' + ("" if key is None else ', error="invalid_token"')
-            raise Refused(401, "no-key" if key is None else "wrong-key", words, **{"www-authenticate": challenge})
-        return tenant
+    async def _refuse(self, scope: Scope, send: Send, refused: Refused | NotAdmitted) -> None:
+        headers = dict(refused.headers)
+        body = b""
+        if refused.status != 204:
+            headers = problems.headers_of(refused.status) | headers
+            body = problems.render(refused.status, refused.detail, refused.reason, page=PAGES.get(refused.reason, PAGE))
+        await self._answers.send(scope, send, Answer(refused.status, list(headers.items()), body))
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         """Make the call, unless the caller hangs up before."""
@@ -159,11 +154,11 @@ class Endpoints:
             try:
                 async with asyncio.timeout(READ_PATIENCE + (call.seconds if isinstance(answer, Stream) else 0)):
                     if isinstance(answer, Stream):
-                        await pass_on(answer, send, gone, silent=scope["method"] == "HEAD")
+                        await pass_on(answer, self._answers.paced(scope, send), gone, silent=scope["method"] == "HEAD")
                     else:
-                        await _send(scope, send, answer)
+                        await self._answers.send(scope, send, answer)
             except TimeoutError:  # who does not read must not hold its connection for ever
-                scope.get(ABORT, _nothing)()
+                scope.get(ABORT, nothing)()
         finally:
             gone.cancel()
             with suppress(asyncio.CancelledError):
@@ -173,8 +168,8 @@ class Endpoints:
 async def _unless(gone: asyncio.Future[None], work: Coroutine[Any, Any, T]) -> T:
     """Its result. Raises Gone, and cancels it, when the caller hangs up first."""
     task = asyncio.ensure_future(work)
+    both: set[asyncio.Future[Any]] = {task, gone}
     try:
-        both: set[asyncio.Future[Any]] = {task, gone}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise Gone
@@ -184,15 +179,12 @@ async def _unless(gone: asyncio.Future[None], work: Coroutine[Any, Any, T]) -> T
             task.cancel()
             with suppress(asyncio.CancelledError, WorkerGone):
                 await task
+        del task, both  # what it raised holds us, and we must not hold it
 
 
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _nothing() -> None:
-    """Another server than ours has no way to end a connection."""
 
 
 def _only(headers: Sequence[Header], wanted: bytes) -> str | None:
@@ -210,8 +202,7 @@ def _request(scope: Scope, method: str, headers: Sequence[Header], body: bytes) 
     kept = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in without_keys(headers) if name not in named
     ]
-    dropped = HOP_BY_HOP | {"content-length", "expect"}
-    kept = [(name, value) for name, value in kept if name not in dropped]
+    kept = [(name, value) for name, value in kept if name not in UNSENT]
     if body or method in ("POST", "PUT", "PATCH"):
         kept.append(("content-length", str(len(body))))
     client = scope.get("client")
@@ -224,24 +215,3 @@ def _request(scope: Scope, method: str, headers: Sequence[Header], body: bytes) 
         scheme=scope["scheme"],
         client=client[0] if client else "",
     )
-
-
-async def _send(scope: Scope, send: Send, answer: Answer) -> None:
-    """A whole answer, with its true length; none for statuses that have no body."""
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-    body = answer.body
-    if answer.status in (204, 304):
-        body = b""
-    else:
-        headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-
-
-async def _refuse(scope: Scope, send: Send, refused: Refused) -> None:
-    headers = dict(refused.headers)
-    body = b""
-    if refused.status != 204:
-        headers = problems.headers_of(refused.status) | headers
-        body = problems.render(refused.status, refused.detail, refused.reason, page=PAGES.get(refused.reason, PAGE))
-    await _send(scope, send, Answer(refused.status, list(headers.items()), body))

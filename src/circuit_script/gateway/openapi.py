@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from circuit_script import problems
 from circuit_script.endpoints.protocol import News
 from circuit_script.problems import MEDIA_TYPE
 
@@ -15,19 +16,6 @@ Document = dict[str, Any]
 
 SCHEME = "key"
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-PROBLEM: Document = {
-    "type": "object",
-    "description": "What went wrong (RFC 9457).",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string", "description": "The page that says more."},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "reason": {"type": "string", "description": "The case, for programs."},
-        "execution": {"type": "string", "format": "uuid", "description": "What to search the logs for."},
-    },
-}
 KEY: Document = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -62,11 +50,9 @@ def document(own: Document, sources: Sequence[tuple[str, bool]], news: News | No
     whole = copy.deepcopy(own)
     whole["paths"].update(_webhooks(sources))
     parts = whole.setdefault("components", {})
-    parts.setdefault("schemas", {})["Problem"] = PROBLEM
+    parts.setdefault("schemas", {})["Problem"] = problems.SCHEMA
     parts["responses"] = {f"Problem{status}": _response(text) for status, text in PROBLEMS.items()}
-    parts["securitySchemes"] = {
-        SCHEME: {"type": "http", "scheme": "bearer", "description": "Made by circuit-script keys create."}
-    }
+    parts["securitySchemes"] = {SCHEME: problems.KEY}
     if news is not None and news.openapi:
         _add(whole, msgspec.json.decode(news.openapi))
     return whole

@@ -8,7 +8,7 @@ from typing import Any
 
 from circuit_script import problems
 from circuit_script.endpoints.client import Stream, WorkerGone
-from circuit_script.endpoints.reply import EVENTS, PAGES
+from circuit_script.endpoints.reply import EVENTS, PAGES, is_between_events
 from circuit_script.gateway.webhooks import Send
 
 KEEP_ALIVE = 15.0  # seconds of silence, after which a comment keeps proxies from closing the connection
@@ -27,7 +27,7 @@ async def pass_on(stream: Stream, send: Send, gone: asyncio.Future[None], *, sil
             following = following or asyncio.ensure_future(stream.next())
             both: set[asyncio.Future[Any]] = {following, gone}
             await asyncio.wait(both, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
-            between = tail.replace(b"\r", b"").endswith(b"\n\n")
+            between = is_between_events(tail)
             if following.done():
                 try:
                     piece = following.result()
@@ -53,6 +53,7 @@ async def pass_on(stream: Stream, send: Send, gone: asyncio.Future[None], *, sil
             following.cancel()
             with suppress(asyncio.CancelledError, WorkerGone):
                 await following
+            del following, both  # what it raised holds us, and we must not hold it
 
 
 async def _broken(send: Send, tell: bool) -> None:

@@ -21,12 +21,13 @@ from wsgiref.types import WSGIEnvironment
 
 import msgspec
 from flask import Flask, Response, current_app, request, request_started
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge, RequestURITooLarge
 from werkzeug.wsgi import ClosingIterator
 
 from circuit_script import Limits, current_context
 from circuit_script.endpoints.address import FOLDER, find_folder
 from circuit_script.endpoints.blocking import (
+    UNSENT,
     Answer,
     HttpRequest,
     ProtocolError,
@@ -35,6 +36,7 @@ from circuit_script.endpoints.blocking import (
     WorkerUnavailable,
 )
 from circuit_script.endpoints.protocol import MAX_FRAME, Call
+from circuit_script.endpoints.routes import MAX_PATH
 
 MARK = "__circuit_governed__"
 GOVERNED_IN_TESTS = "CIRCUIT_GOVERNED_IN_TESTS"
@@ -43,10 +45,6 @@ LONGEST_DEADLINE = 300.0  # seconds; what is not said here, the app's configurat
 PATIENCE = 10.0  # seconds over the deadline: the worker's verdict comes first
 EXECUTED = "execution-id"  # a header of every answer that a handler has given
 RETRY_AFTER = 1  # seconds; a worker that ended is started again at once
-UNSENT = frozenset(
-    {"connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"}
-    | {"upgrade"}
-)
 SAFE = "/:@!$&'()*+,;=~-._"  # in a path, besides letters and digits
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -135,6 +133,8 @@ def _keep_body(app: Flask, **_: Any) -> None:
 
 def _handed_over(deadline: float | None) -> Response:
     """The worker's answer to the current request; a problem of 503 when there is none."""
+    if len(request.path) > MAX_PATH:
+        raise RequestURITooLarge
     # An empty endpoint is found by method and path; an empty tenant by the request's API key.
     call = Call("", "", _current_request(), deadline or 0.0, request.headers.get("idempotency-key"))
     try:

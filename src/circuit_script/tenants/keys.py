@@ -17,7 +17,7 @@ import psycopg
 
 from circuit_script.clock import uuid7
 from circuit_script.db.pool import Connection
-from circuit_script.errors import ConfigError
+from circuit_script.errors import KeyRefused
 
 PREFIX = "cs_"
 SHOWN = 10  # characters of a key that a list shows
@@ -63,17 +63,17 @@ def is_key(text: str) -> bool:
 
 
 async def create_key(connection: Connection, tenant: str, name: str) -> tuple[str, ApiKey]:
-    """A new key, and what is kept of it. Raises ConfigError when the tenant has one of that name."""
+    """A new key, and what is kept of it. Raises KeyRefused when the tenant has one of that name."""
     if not 0 < len(name) <= MAX_NAME or not name.isprintable():
-        raise ConfigError(f"{name!r} is no name of a key.", cure=f"Use 1 to {MAX_NAME} printable characters.")
+        raise KeyRefused(f"{name!r} is no name of a key.", cure=f"Use 1 to {MAX_NAME} printable characters.")
     if not tenant or not tenant.isprintable():
-        raise ConfigError(f"{tenant!r} is no name of a tenant.", page="unknown-tenant")
+        raise KeyRefused(f"{tenant!r} is no name of a tenant.", page="unknown-tenant")
     key = PREFIX + secrets.token_urlsafe(32)
     id_ = uuid7()
     try:
         cursor = await connection.execute(CREATE, [id_, tenant, name, key[:SHOWN], _hash(key)])
     except psycopg.errors.UniqueViolation:
-        raise ConfigError(
+        raise KeyRefused(
             f"{tenant} has a key {name!r} already.",
             cure=f"Choose another name, or revoke it: circuit-script keys revoke {name} --tenant {tenant}",
         ) from None
@@ -88,14 +88,14 @@ async def list_keys(connection: Connection, *, revoked: bool = False) -> list[Ap
 
 
 async def revoke_key(connection: Connection, which: str, tenant: str | None = None) -> ApiKey:
-    """Revoke a key by its name, prefix or id. Raises ConfigError when it means none, or more than one."""
+    """Revoke a key by its name, prefix or id. Raises KeyRefused when it means none, or more than one."""
     values = {"which": which, "tenant": tenant}
     async with connection.transaction():
         row = await (await connection.execute(MATCHING.encode(), values)).fetchone()
         assert row is not None
         if row[0] != 1:
             wrong = "There is no key" if not row[0] else f"{row[0]} keys are meant by"
-            raise ConfigError(f"{wrong} {which!r}.", cure="Look at circuit-script keys list; --tenant says whose.")
+            raise KeyRefused(f"{wrong} {which!r}.", cure="Look at circuit-script keys list; --tenant says whose.")
         found = await (await connection.execute(REVOKE.encode(), values)).fetchone()
     assert found is not None
     return ApiKey(*found)
@@ -127,11 +127,12 @@ class KeyRing:
         return await asyncio.shield(task)
 
     async def _ask(self, digest: bytes) -> str | None:
+        until = time.monotonic() + TTL  # from now: it may be revoked while the database's answer is on its way
         try:
             tenant = await self._tenant_of(digest)
         finally:
             del self._asking[digest]
-        self._known[digest] = (time.monotonic() + TTL, tenant)
+        self._known[digest] = (until, tenant)
         self._known.move_to_end(digest)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)

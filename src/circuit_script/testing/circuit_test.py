@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 
+from circuit_script.errors import TrialRefused
 from circuit_script.testing.factories import Factory, Fields
 from circuit_script.testing.runs import EndpointRun, Run
 from circuit_script.testing.session import NOT_MOCKED, TestSession
 from circuit_script.wiring.callouts import Callout, Callouts, Mock
+from circuit_script.wiring.objects import fault_of
 from circuit_script.wiring.trial import Trial
 from circuit_script.wiring.trial_result import TrialResult
 
@@ -60,7 +62,10 @@ class CircuitTest:
     # Events.
 
     def insert(self, object: str, records: Records, *, tenant: str = "default") -> Run:
-        """Records arrive as new: every trigger of their ``afterInsert`` runs, and what it writes is stored."""
+        """Records arrive as new: every trigger of their ``afterInsert`` runs, and what it writes is stored.
+
+        As on the road, what no trigger is called for changes nothing: ``seed`` stores records without one.
+        """
         __tracebackhide__ = True
         return self._deliver(object, "afterInsert", records, tenant)
 
@@ -70,12 +75,15 @@ class CircuitTest:
         return self._deliver(object, "afterUpdate", records, tenant, old)
 
     def delete(self, object: str, records: Records, *, tenant: str = "default") -> Run:
-        """Records are gone."""
+        """Records are gone: every trigger of their ``afterDelete`` runs, and the CRM has them no more.
+
+        Without such a trigger nothing changes, as on the road: what is not handled never reaches the CRM.
+        """
         __tracebackhide__ = True
         return self._deliver(object, "afterDelete", records, tenant)
 
     def undelete(self, object: str, records: Records, *, tenant: str = "default") -> Run:
-        """Deleted records are back."""
+        """Deleted records are back: every trigger of their ``afterUndelete`` runs. Without one nothing changes."""
         __tracebackhide__ = True
         return self._deliver(object, "afterUndelete", records, tenant)
 
@@ -118,7 +126,7 @@ class CircuitTest:
             self._trial.call(endpoint, method=method, body=raw, query=query, headers=sent, tenant=tenant)
         )
         assert result.answer is not None
-        run = EndpointRun(result, result.answer, f"{result.event}")
+        run = EndpointRun(result, result.answer, f"{result.event}", self._own)
         self._checked([result])
         return run
 
@@ -126,6 +134,7 @@ class CircuitTest:
 
     def seed(self, object: str, records: Records, *, tenant: str = "default") -> list[str]:
         """Put records into the CRM without starting a trigger; their ids."""
+        self._check(object)
         return self._session.loop.wait(self._trial.seed(object, records, tenant=tenant))
 
     def query(
@@ -137,8 +146,13 @@ class CircuitTest:
         limit: int = 1000,
         tenant: str = "default",
     ) -> list[Fields]:
-        """What the CRM has now, as ``CircuitDB.query`` finds it."""
-        return self._session.loop.wait(self._trial.query(object, where, order_by=order_by, limit=limit, tenant=tenant))
+        """What the CRM has now, as ``CircuitDB.query`` finds it. An object that is not known is refused, unless there
+        are records of it."""
+        wait, query = self._session.loop.wait, self._trial.query
+        found = wait(query(object, where, order_by=order_by, limit=limit, tenant=tenant))
+        if not found and not wait(query(object, limit=1, tenant=tenant)):
+            self._check(object)
+        return found
 
     def get(self, object: str, id: str, *, tenant: str = "default") -> Fields | None:
         """The record with this id, or None."""
@@ -175,13 +189,23 @@ class CircuitTest:
 
     def _deliver(self, object: str, event: str, records: Records, tenant: str, old: Records | None = None) -> Run:
         __tracebackhide__ = True
+        self._check(object)
         results = self._session.loop.wait(self._trial.deliver(object, event, records, tenant=tenant, old=old))
         return self._run(results, f"{object}.{event}")
 
     def _run(self, results: Sequence[TrialResult], what: str) -> Run:
         __tracebackhide__ = True
         self._checked(results)
-        return Run(results, what)
+        return Run(results, what, self._own)
+
+    @property
+    def _own(self) -> tuple[str, ...]:
+        return self._session.settings.objects
+
+    def _check(self, object: str) -> None:
+        """Raises TrialRefused for an object that is not known."""
+        if fault := fault_of(object, self._own):
+            raise TrialRefused(fault, page="unknown-object")
 
     def _checked(self, results: Sequence[TrialResult]) -> None:
         __tracebackhide__ = True

@@ -48,6 +48,31 @@ FORGETFUL = (
 )
 
 
+def stop_left_behind(state: Path) -> None:
+    """Stop the server of sessions that were killed, unless another one uses it. ``state`` is the app's ``.circuit``."""
+    folder = state / "test"
+    if not folder.is_dir():
+        return
+    lock = _open_lock(folder)
+    try:
+        if _is_alone(lock):
+            asyncio.run(EmbeddedPostgres(folder).stop())
+    finally:
+        os.close(lock)
+
+
+def _open_lock(folder: Path) -> int:
+    return os.open(folder / "sessions.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _is_alone(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 class Databases:
     """One session's databases. ``state`` is the app's ``.circuit`` folder."""
 
@@ -107,7 +132,7 @@ class Databases:
                 await self._drop(name)
             await self._admin.close()
         if not self._foreign and self._lock >= 0:
-            if self._is_alone():
+            if _is_alone(self._lock):
                 await self._embedded.stop()
             os.close(self._lock)
             self._lock = -1
@@ -115,17 +140,10 @@ class Databases:
     def _take_part(self) -> bool:
         """Be one of the sessions that use the server; True when it is the only one."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self._folder / "sessions.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        alone = self._is_alone()
+        self._lock = _open_lock(self._folder)
+        alone = _is_alone(self._lock)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
         return alone
-
-    def _is_alone(self) -> bool:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
     async def _begin_afresh(self) -> None:
         assert self._admin is not None

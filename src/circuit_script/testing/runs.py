@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from circuit_script.wiring.objects import fault_of
 from circuit_script.wiring.trial_result import HttpAnswer, Line, Sent, TrialResult, Written
 
 SHOWN = 5
@@ -38,11 +39,15 @@ class Used:
 
 
 class Run:
-    """What became of an event: every handler that it started, with effects, log and usage of all of them."""
+    """What became of an event: every handler that it started, with effects, log and usage of all of them.
 
-    def __init__(self, results: Sequence[TrialResult], what: str) -> None:
+    ``own`` are the names of objects that the app has beside the known ones.
+    """
+
+    def __init__(self, results: Sequence[TrialResult], what: str, own: Sequence[str] = ()) -> None:
         self.results = list(results)
         self.what = what
+        self._own = own
         self.limits = Used(self.results)
 
     @property
@@ -113,6 +118,7 @@ class Run:
         near = sorted(self.effects, key=lambda each: _distance(each, object, op, fields))
         if near and _distance(near[0], object, op, fields) == 0:
             return near[0]
+        self._check_object(object)
         wanted = f"{op or 'a write to'} {object}" + (f" with {_shown(fields)}" if fields else "")
         shown = [f"  {each.op} {each.object} {_near(each, fields)}" for each in near[:SHOWN]]
         there = "\n".join([*shown, *([f"  … and {len(near) - SHOWN} more"] if len(near) > SHOWN else [])])
@@ -120,8 +126,22 @@ class Run:
         raise AssertionError(f"{self.what} did not make {wanted}.\n{listed}{self._if_failed()}")
 
     def assert_no_effect(self, object: str | None = None, /, **fields: Any) -> None:
-        """Fail if there is a write (to ``object``, with these fields)."""
+        """Fail if there is a write to ``object`` (with these fields), or, without an ``object``, any write or message.
+
+        Fails also where that says nothing: when no handler ran, or one crashed or crossed a limit.
+        """
         __tracebackhide__ = True
+        self._check_object(object)
+        if not self.results:
+            raise AssertionError(f"{self.what} started no handler, so that it had no effect says nothing.")
+        if any(batch.crashed for result in self.results for batch in result.batches):
+            cure = "If it should fail: assert_failed(...); what it held back is in `discarded`."
+            raise AssertionError(
+                f"{self.what} did not run to its end, so that it had no effect says nothing.\n{cure}\n{self._told()}"
+            )
+        if object is None and not fields and self.sends:
+            sent = self.sends[0]
+            raise AssertionError(f"{self.what} should not have sent to {sent.target}: {_shown(sent.payload)}.")
         for each in self.effects:
             if _distance(each, object or each.object, None, fields) == 0:
                 raise AssertionError(f"{self.what} should not have made {each.op} {each.object} {_near(each, fields)}.")
@@ -136,6 +156,13 @@ class Run:
         listed = f"There were:\n{there}" if there else "There were none."
         wanted = f" with {_shown(payload)}" if payload else ""
         raise AssertionError(f"{self.what} sent nothing to {target!r}{wanted}.\n{listed}{self._if_failed()}")
+
+    def _check_object(self, object: str | None) -> None:
+        """Fail for a name that is misspelt: nothing is ever written to it."""
+        __tracebackhide__ = True
+        there = {each.object for each in self.effects}
+        if object is not None and object not in there and (fault := fault_of(object, self._own)):
+            raise AssertionError(fault)
 
     def _if_failed(self) -> str:
         return "" if self.succeeded else f"\n{self._told()}"
@@ -156,8 +183,8 @@ class Run:
 class EndpointRun(Run):
     """What an endpoint answered, and what it did."""
 
-    def __init__(self, result: TrialResult, answer: HttpAnswer, what: str) -> None:
-        super().__init__([result], what)
+    def __init__(self, result: TrialResult, answer: HttpAnswer, what: str, own: Sequence[str] = ()) -> None:
+        super().__init__([result], what, own)
         self.answer = answer
 
     @property

@@ -1,4 +1,4 @@
-"""The worker's door for endpoints, and the runner behind it."""
+"""The worker's door for endpoints, and the answerer behind it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 from circuit_script.config import Settings
 from circuit_script.endpoints.address import socket_path
 from circuit_script.endpoints.admission import Admission
+from circuit_script.endpoints.answerer import Answerer, AnswererParts
 from circuit_script.endpoints.door import Door
 from circuit_script.endpoints.protocol import Offer
 from circuit_script.endpoints.run import LogLine
-from circuit_script.endpoints.runner import Runner
-from circuit_script.endpoints.runner import RunnerParts as EndpointParts
 from circuit_script.events.run import RunnerParts
 from circuit_script.tenants.callers import make_ring
 from circuit_script.wiring.live import Live, Releases
@@ -21,8 +20,8 @@ from circuit_script.wiring.live import Live, Releases
 
 def make_door(settings: Settings, releases: Releases, parts: RunnerParts, log_of: Callable[[Live], LogLine]) -> Door:
     """A door that serves what is live, and follows each reload. ``parts`` are those that batches run with."""
-    runner = Runner(
-        EndpointParts(
+    answerer = Answerer(
+        AnswererParts(
             database=parts.database,
             settler=parts.settler,
             crm=parts.crm,
@@ -32,11 +31,11 @@ def make_door(settings: Settings, releases: Releases, parts: RunnerParts, log_of
             places=settings.worker.endpoint_children,
         )
     )
-    door = Door(socket_path(settings.folder), Admission(runner, make_ring(parts.database), runner.offer_of))
+    door = Door(socket_path(settings.folder), Admission(answerer, make_ring(parts.database), answerer.find))
 
     def switch(live: Live) -> Collection[asyncio.Task[Any]]:
         handlers = live.release.handlers
-        running = runner.switch(live.release.id, handlers, live.children, log_of(live))
+        running = answerer.switch(live.release.id, handlers, live.children, log_of(live))
         offers = [Offer(each.name, each.endpoint) for each in handlers.values() if each.endpoint is not None]
         door.announce(str(live.release.id), offers, live.manifest.openapi)
         return running

@@ -15,8 +15,10 @@ from circuit_script.connectors.connector import Fields
 from circuit_script.effects.settle import Arrived
 from circuit_script.effects.unit import Send, UnitOfWork, Write
 from circuit_script.errors import TrialRefused
+from circuit_script.events.conclude import lost_line
 from circuit_script.events.intake import order_hash
 from circuit_script.events.sources.source import order_key
+from circuit_script.events.verdicts import ended, ends_of
 from circuit_script.execution.answer import Answered
 from circuit_script.execution.broker import ExecutionBroker
 from circuit_script.execution.outcome import Breached, Failed, HandlerSpec, Outcome, Succeeded, Work
@@ -106,8 +108,9 @@ class Attempt:
     async def checkpoint(self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]) -> None:
         """Fix what becomes of the records up to ``upto``. It is stored with the rest: a trial is not cut short."""
         for place in range(upto + 1):
-            self.settled.setdefault(place, errors.get(place))
-        self.decided |= {place: after for place, after in decided.items() if place in self.settled}
+            if place not in self.settled:
+                self.settled[place] = errors.get(place)
+                self.decided |= {place: decided[place]} if place in errors and place in decided else {}
         self.unit.settled = max(self.unit.settled, upto + 1)
 
     def arrived(self) -> list[Arrived]:
@@ -127,25 +130,22 @@ class Attempt:
         """How the execution ended, and what of it may leave."""
         size = len(self.given)
         failed = {place: why for place, why in self.settled.items() if why is not None}
+        settled_failed = bool(failed)
         decided = dict(self.decided)
-        reason, detail, suspect, unattributed = "", "", None, False
+        reason, detail, suspect = "", "", None
         match outcome:
             case Succeeded():
                 failed |= {place: why for place, why in outcome.errors.items() if place not in self.settled}
                 decided |= {place: after for place, after in outcome.decided.items() if place not in self.settled}
-                status = "succeeded" if not failed else "partial" if len(failed) < size else "failed"
-                reason, unattributed = next(iter(failed.values()), ""), not failed
+                reason = next(iter(failed.values()), "")
             case Failed() | Breached():
                 reason, suspect = outcome.reason, outcome.suspect
                 failed |= {place: reason for place in range(size) if place not in self.settled}
-                status = "breached" if isinstance(outcome, Breached) else "failed"
                 detail = outcome.detail if isinstance(outcome, Failed) else ""
-
-        def leaves(owner: int | None) -> bool:
-            return unattributed if owner is None else owner not in failed
-
-        writes = [each for each in self.unit.writes if leaves(each.owner)]
-        sends = [each for each in self.unit.sends if leaves(each.owner)]
+        status, whole = ended(outcome, ends_of(failed, decided).values(), size)
+        writes, sends = self.unit.surviving(failed, whole=whole)
+        if settled_failed and isinstance(outcome, Succeeded) and self.unit.unattributed:
+            self.log(lost_line(self.unit.orphans))
         batch = TrialBatch(
             execution=self.work.execution,
             records=tuple(each.id for each in self.given),
@@ -162,6 +162,7 @@ class Attempt:
             sends=tuple(map(self.sent, sends)),
             discarded=self.discarded(writes, sends),
             log=tuple(self.lines),
+            crashed=not isinstance(outcome, Succeeded),
         )
         return batch, writes, sends
 

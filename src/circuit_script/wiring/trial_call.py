@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from circuit_script.clock import uuid7
 from circuit_script.effects.unit import Send, UnitOfWork, Write
 from circuit_script.endpoints.conclude import Conclusion, conclude, refused_by_database
-from circuit_script.endpoints.protocol import Chunk, Head
+from circuit_script.endpoints.protocol import Chunk, Head, Offer
 from circuit_script.endpoints.reply import Reply
+from circuit_script.endpoints.routes import Routes
 from circuit_script.errors import TrialRefused
-from circuit_script.execution.outcome import HandlerSpec, HttpRequest, Outcome, Work
+from circuit_script.execution.outcome import HandlerSpec, HttpRequest, Outcome, Succeeded, Work
 from circuit_script.wiring.trial_batch import Attempt, TrialBroker
 from circuit_script.wiring.trial_result import HttpAnswer, TrialBatch
 
@@ -107,9 +108,7 @@ class Calling:
     ) -> Calling:
         """Find the endpoint by path or name. Raises TrialRefused when there is none, or none for this method."""
         path, _, asked = endpoint.strip().partition("?")
-        found, path = _found(handlers, path, method)
-        assert found.endpoint is not None
-        methods = found.endpoint.methods
+        found, path, methods = _found(handlers, path, method)
         chosen = method or next(
             (each for each in methods if (each in ("POST", "PUT", "PATCH")) == bool(body)), methods[0]
         )
@@ -167,29 +166,31 @@ class Calling:
             sends=tuple(map(trying.sent, sends)),
             discarded=trying.discarded(writes, sends),
             log=tuple(trying.lines),
+            crashed=not isinstance(outcome, Succeeded),
         )
         return batch, writes, sends
 
 
-def _found(handlers: Handlers, path: str, method: str | None) -> tuple[HandlerSpec, str]:
-    """The endpoint and the whole path."""
-    endpoints = [spec for spec in handlers.handlers if spec.endpoint is not None]
+def _found(handlers: Handlers, path: str, method: str | None) -> tuple[HandlerSpec, str, tuple[str, ...]]:
+    """The endpoint, the whole path, and the methods that may be meant."""
+    specs = {spec.name: spec for spec in handlers.handlers}
+    routes = Routes([Offer(spec.name, spec.endpoint) for spec in specs.values() if spec.endpoint is not None])
     bare = quote(path.strip("/"), safe="/%~:@!$&'()*+,;=-._")
     matching = [
-        (spec, whole)
+        (specs[offer.name], whole, way.methods)
         for whole in (f"/api/{bare}", f"/{bare}")
-        for spec in endpoints
-        if spec.endpoint is not None and any(re.fullmatch(each, whole) for each in spec.endpoint.paths)
+        for way, offer in routes.matching(unquote(whole))
     ]
-    for spec, whole in matching:
-        if method is None or (spec.endpoint is not None and method.upper() in spec.endpoint.methods):
-            return spec, whole
+    for each in matching:
+        if method is None or method.upper() in each[2]:
+            return each
     if matching:
         return matching[0]
     spec = handlers.find(path)
     if spec.endpoint is None:
-        raise TrialRefused(f"{spec.name} is no endpoint.", cure="Run it on records.")
-    pattern = spec.endpoint.paths[0]
-    if re.search(r"(?<!\\)[(\[{*+?|]", pattern):
-        raise TrialRefused(f"{spec.name} is reached by {pattern}.", cure="Give its path, like leads/7.")
-    return spec, re.sub(r"\\(.)", r"\1", pattern)
+        cure = "Give it some: --generate 3, or --records FILE; in a test circuit.insert or circuit.invoke."
+        raise TrialRefused(f"{spec.name} is a trigger: it runs on records.", cure=cure)
+    shown = spec.endpoint.shown
+    if len(shown) > 1 or re.search(r"[{<…]", shown[0]):
+        raise TrialRefused(f"{spec.name} is reached by {', '.join(shown)}.", cure="Give its path, like leads/7.")
+    return spec, quote(shown[0], safe="/%~:@!$&'()*+,;=-._"), spec.endpoint.methods

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -22,6 +22,7 @@ from circuit_script.db.pool import Connection, Pool, open_connection, open_pool,
 from circuit_script.effects.courier import Courier, CourierOptions
 from circuit_script.effects.settle import Settler
 from circuit_script.endpoints.door import Door
+from circuit_script.endpoints.run import LogLine
 from circuit_script.errors import DatabaseUnavailable
 from circuit_script.events.batch import Loader
 from circuit_script.events.dispatch import Dispatcher, DispatchOptions
@@ -68,6 +69,20 @@ class Worker:
         self.dispatcher.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What a worker's parts are made of. ``names`` are its handlers', also of releases that still run something."""
+
+    settings: Settings
+    url: str
+    database: Pool
+    callouts: httpx.AsyncClient
+    deliveries: httpx.AsyncClient
+    releases: Releases
+    tap: Tap | None
+    names: dict[int, str] = field(default_factory=dict)
+
+
 async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], None], *, tap: Tap | None = None) -> None:
     """Build a worker, call ``ready`` with it, and run it until it is stopped. ``tap`` hears what executions say.
 
@@ -91,7 +106,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
         )
         stack.push_async_callback(releases.stop)
         await releases.start()
-        worker, logs = _assemble(settings, url, database, callouts, deliveries, releases, tap)
+        worker, logs = _assemble(_Means(settings, url, database, callouts, deliveries, releases, tap))
         await _run(worker, logs, settings, url, database, ready)
 
 
@@ -115,54 +130,59 @@ def web_app(settings: Settings) -> WebApp | None:
     return WebApp(web.app, web.auth, web.deadline) if web.app else None
 
 
-def _assemble(
-    settings: Settings,
-    url: str,
-    database: Pool,
-    callouts: httpx.AsyncClient,
-    deliveries: httpx.AsyncClient,
-    releases: Releases,
-    tap: Tap | None,
-) -> tuple[Worker, LogWriter]:
+def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
+    settings, database, releases, tap = means.settings, means.database, means.releases, means.tap
     live = releases.live
-    connectors = make_registry(settings.addresses, deliveries)
     lanes = Lanes(uuid7(), settings.worker.lease)
     logs = LogWriter(database, live.release.id)
     courier = Courier(
         database=database,
-        connectors=connectors,
+        connectors=make_registry(settings.addresses, means.deliveries),
         worker=lanes.worker,
         held=lambda: lanes.held if lanes.valid else {},
         options=CourierOptions(),
     )
-
-    names: dict[int, str] = {}  # those of earlier releases too: their last executions end later
-
-    def make_settler() -> Settler:
-        if tap is None:
-            return Settler(database, lanes.worker)
-        return TappedSettler(database, lanes.worker, tap, lambda handler: names.get(handler, "a handler that is gone"))
-
     parts = RunnerParts(
         database=database,
         children=live.children,
         loader=Loader(database, open_sources(settings.sources)),
-        settler=make_settler(),
+        settler=_settler(means, lanes),
         crm=LocalCRM(database),
-        client=callouts,
+        client=means.callouts,
         knows=lambda connector, target: connector == WebhookConnector.name and target in settings.addresses,
         log_line=logs.add,
         sent=courier.wake,
     )
+
+    def log_of(live: Live) -> LogLine:
+        return tapped(logs.of_release(live.release.id), tap)
+
+    dispatcher = _dispatcher(means, lanes, parts, log_of)
+    # A settler of its own, so that an answer waits for no batch's commit.
+    door = make_door(settings, releases, replace(parts, settler=_settler(means, lanes)), log_of)
+    return Worker(dispatcher, courier, releases, door), logs
+
+
+def _settler(means: _Means, lanes: Lanes) -> Settler:
+    if means.tap is None:
+        return Settler(means.database, lanes.worker)
+    names = means.names
+    return TappedSettler(
+        means.database, lanes.worker, means.tap, lambda handler: names.get(handler, "a handler that is gone")
+    )
+
+
+def _dispatcher(means: _Means, lanes: Lanes, parts: RunnerParts, log_of: Callable[[Live], LogLine]) -> Dispatcher:
+    """A dispatcher of what is live, which follows each reload."""
+    settings, live = means.settings, means.releases.live
     retries = RetryPolicy(settings.worker.attempts, settings.worker.backoff, settings.worker.hold)
 
     def runner_of(live: Live) -> Runner:
-        names.update((id_, spec.name) for id_, spec in live.release.handlers.items())
-        log_line = tapped(logs.of_release(live.release.id), tap)
-        return Runner(replace(parts, children=live.children, log_line=log_line), live.release.id, retries)
+        means.names.update((id_, spec.name) for id_, spec in live.release.handlers.items())
+        return Runner(replace(parts, children=live.children, log_line=log_of(live)), live.release.id, retries)
 
     dispatcher = Dispatcher(
-        connect=lambda: _connection(url, settings.pooler),
+        connect=lambda: _connection(means.url, settings.pooler),
         lanes=lanes,
         pool=live.children,
         runner=runner_of(live),
@@ -179,15 +199,8 @@ def _assemble(
         return dispatcher.switch(pool=live.children, runner=runner_of(live), handlers=live.release.handlers)
 
     live.children.on_change = dispatcher.wake
-    releases.on_switch(switch)
-    # A settler of its own, so that an answer waits for no batch's commit.
-    door = make_door(
-        settings,
-        releases,
-        replace(parts, settler=make_settler()),
-        lambda live: tapped(logs.of_release(live.release.id), tap),
-    )
-    return Worker(dispatcher, courier, releases, door), logs
+    means.releases.on_switch(switch)
+    return dispatcher
 
 
 async def _run(

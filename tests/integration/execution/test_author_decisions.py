@@ -9,7 +9,7 @@ import pytest
 from circuit_script.errors import AppError
 from circuit_script.execution.outcome import Failed, Outcome, Succeeded
 from circuit_script.execution.pool import Pool
-from tests.integration.execution.conftest import PoolOf, Recorder
+from tests.integration.execution.conftest import HEADER, PoolOf, Recorder
 
 APP = """
 @trigger("Contact", "afterInsert")
@@ -54,6 +54,43 @@ async def forgets(context):
     unknown = {"update": CircuitDB.update}
     for _ in range(2):
         unknown["update"]("Contact", {"id": "1"})
+
+@trigger("Contact", "afterInsert")
+async def keeps(context):
+    work = [unknown("Contact", {"id": "1"}) for unknown in [CircuitDB.update]]
+    del work[:]
+
+@trigger("Contact", "afterInsert")
+def forgets_in_plain_code(context):
+    list(map(lambda record: http.get("http://x/"), context.new_records))
+
+@trigger("Contact", "afterInsert")
+async def forgets_its_own(context):
+    unknown = {"sleep": asyncio.sleep}
+    unused = unknown["sleep"](0)
+    str(unused)
+
+@trigger("Contact", "afterInsert")
+async def fails_before_it_awaits(context):
+    for record in context.new_records:
+        async with context.record(record):
+            await asyncio.gather(CircuitDB.get("Contact", "1"), {}[record.id])
+
+@trigger("Contact", "afterInsert")
+async def returns_the_class(context):
+    return {"cancel": Cancel, "retry": Retry, "list": [Retry(3)]}[context.new_records[0]["do"]]
+
+@trigger("Contact", "afterInsert")
+async def adds_the_class(context):
+    context.add_error(context.new_records[0], Cancel)
+
+class Shy:
+    def __str__(self):
+        raise ValueError("no")
+
+@trigger("Contact", "afterInsert")
+async def logs_what_cannot_be_shown(context):
+    log.info(Shy(), who=Shy())
 
 @trigger("Contact", "afterInsert")
 async def looks(context):
@@ -124,14 +161,63 @@ async def test_a_checkpoint_asks_with_what_became_of_the_records_so_far(pool_of:
         assert asked == {"upto": 0, "errors": [], "decided": []}
 
 
-async def test_a_coroutine_that_was_never_awaited_is_an_error_in_the_log_each_time(pool_of: PoolOf) -> None:
+def line_of(code: str) -> int:
+    return next(number for number, line in enumerate((HEADER + APP).splitlines(), 1) if code in line)
+
+
+@pytest.mark.parametrize(
+    ("handler", "code", "call"),
+    [
+        ("forgets", 'unknown["update"]', "CircuitDB.update"),
+        ("keeps", "work = [", "CircuitDB.update"),
+        ("forgets_in_plain_code", "list(map(", "http.get"),
+    ],
+)
+async def test_a_call_of_the_platform_that_was_never_awaited_fails_its_execution_each_time(
+    pool_of: PoolOf, tmp_path: Path, handler: str, code: str, call: str
+) -> None:
     bench, broker = await pool_of(APP), Recorder()
     for _ in range(2):
-        assert isinstance(await bench.run("forgets", broker=broker), Succeeded)
-    told = [line for line in broker.lines if line["level"] == "error"]
-    assert len(told) == 4
-    assert "CircuitDB.update' was never awaited: it did nothing. Write `await` before it." in told[0]["message"]
-    assert "app.py:" in told[0]["message"]
+        outcome = await bench.run(handler, broker=broker)
+        assert isinstance(outcome, Failed)
+        assert outcome.reason.startswith(f"{tmp_path}/app.py:{line_of(code)}: {call}(…) was never awaited")
+    assert broker.asked == []
+    assert isinstance(await bench.run("looks", broker=broker), Succeeded), "the next run has nothing to do with it"
+
+
+async def test_another_coroutine_that_was_never_awaited_is_an_error_in_the_log_each_time(
+    pool_of: PoolOf, tmp_path: Path
+) -> None:
+    bench, broker = await pool_of(APP), Recorder()
+    for _ in range(2):
+        assert isinstance(await bench.run("forgets_its_own", broker=broker), Succeeded)
+    told = [line["message"] for line in broker.lines if line["level"] == "error"]
+    place = f"{tmp_path}/app.py:{line_of('unused = ')}"
+    said = f"{place}: sleep(…) was never awaited: it did nothing. Write `await` before it."
+    assert told == [f"{said} More: circuit-script explain not-awaited"] * 2
+
+
+async def test_what_a_failed_record_left_behind_is_not_held_against_the_others(pool_of: PoolOf) -> None:
+    outcome, _ = await outcome_of(pool_of, "fails_before_it_awaits", {"id": "1"}, {"id": "2"}, {"id": "3"})
+    assert isinstance(outcome, Succeeded)
+    assert set(outcome.errors) == {0, 1, 2}
+
+
+async def test_decisions_that_would_be_lost_fail_and_the_class_cancel_cancels(pool_of: PoolOf) -> None:
+    outcome, broker = await outcome_of(pool_of, "returns_the_class", {"id": "1", "do": "cancel"})
+    assert outcome == Succeeded(broker.usage, {0: "the handler cancelled it"}, {0: None})
+    for do in ("retry", "list"):
+        outcome, _ = await outcome_of(pool_of, "returns_the_class", {"id": "1", "do": do})
+        assert isinstance(outcome, Failed)
+        assert "was returned" in outcome.reason
+    outcome, broker = await outcome_of(pool_of, "adds_the_class", {"id": "1"})
+    assert outcome == Succeeded(broker.usage, {0: "the handler cancelled it"}, {0: None})
+
+
+async def test_a_log_line_that_cannot_be_shown_never_fails_its_handler(pool_of: PoolOf) -> None:
+    outcome, broker = await outcome_of(pool_of, "logs_what_cannot_be_shown")
+    assert isinstance(outcome, Succeeded)
+    assert broker.messages == ["Shy (it cannot be shown: its __str__ raised ValueError)"]
 
 
 async def test_an_app_that_drops_a_coroutine_does_not_load(pool_of: PoolOf, tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ def lead(context, lead_id: int, fields: Annotated[list[str], Query()], x_trace: 
 @endpoint("files/{path:path}", auth="none")
 async def file(path: str): return {"path": path}
 
+@endpoint("says", methods=["POST"])
+async def says(body: dict): return body
+
 @endpoint("missing")
 async def missing():
     await CircuitDB.update("Contact", {"id": "7"})
@@ -699,3 +702,28 @@ async def test_the_manifest_has_the_endpoints_and_their_document(tmp_path: Path,
     stream = document["paths"]["/api/stream"]["post"]["responses"]["200"]["content"]
     assert "text/event-stream" in stream
     assert "context" not in json.dumps(document["paths"]["/api/leads/{lead_id}"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        (b'{"a": "\\ud800"}', 400, "half of a surrogate pair"),
+        (b'{"\\uDFFF": 1}', 400, "half of a surrogate pair"),
+        (b'{"a": NaN}', 400, "NaN, which is no number"),
+        (b'{"a": -Infinity}', 400, "-Infinity, which is no number"),
+        (b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}", 400, "more than 100 arrays and objects"),
+        (b'{"a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", 400, "more than 100 arrays and objects"),
+        (b'{"a": ' + b"9" * 5000 + b"}", 400, "error parsing the body"),
+        (b'{"a": ', 422, "JSON decode error"),
+        (b'{"a": "\\ud83d\\ude00 ' + b"[" * 200 + b'"}', 200, ""),
+        (b'{"a": [' + b"[]," * 200 + b"[]]}", 200, ""),
+    ],
+)
+async def test_json_that_cannot_be_said_again_is_the_callers_fault(
+    pool_of: PoolOf, body: bytes, status: int, detail: str
+) -> None:
+    outcome, caller = await Door(await pool_of(APP)).call("says", "POST", "/api/says", body)
+
+    assert isinstance(outcome, Succeeded), outcome
+    assert caller.status == status
+    assert caller.json == json.loads(body) if status == 200 else detail in caller.json["detail"]

@@ -7,18 +7,21 @@ import io
 import os
 import socket
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from circuit_script.cli.control import Line, Reload, Running, Said, Wrong, readable, running
+from circuit_script.cli.control import Line, Reload, Running, Said, Wrong, running
 from circuit_script.cli.dev.keys import role_environment
 from circuit_script.cli.dev.terminal import Screen, TerminalTap, show_error
 from circuit_script.clock import uuid7
-from circuit_script.config import Settings, load_settings
-from circuit_script.errors import AppError, ConfigError
-from circuit_script.execution.outcome import EndpointSpec, HandlerSpec
+from circuit_script.config import FILE, Settings, load_settings
+from circuit_script.effects.settle import Settled, Settlement
+from circuit_script.errors import AppError, ConfigError, StartError
+from circuit_script.execution.outcome import EndpointSpec, HandlerSpec, Way
 from circuit_script.execution.pool import Manifest
 from circuit_script.execution.pool import Pool as Children
 from circuit_script.releases import Release
@@ -35,24 +38,12 @@ def screen(seen: io.StringIO) -> Screen:
     return Screen(Console(file=seen, color_system=None, highlight=False, width=200))
 
 
-@pytest.mark.parametrize(
-    ("path", "words"),
-    [
-        ("/api/chat", "/api/chat"),
-        (r"^/api/leads/(?P<lead_id>[^/]+)$", "/api/leads/{lead_id}"),
-        (r"/files/(?P<name>(?:a|b).*)/v1\.0", "/files/{name}/v1.0"),
-    ],
-)
-def test_a_path_is_shown_as_its_author_wrote_it(path: str, words: str) -> None:
-    assert readable(path) == words
-
-
 def test_a_release_is_told_with_its_endpoints() -> None:
-    endpoint = EndpointSpec(methods=("GET", "POST"), paths=("/api/chat",))
+    endpoint = EndpointSpec((Way(("GET", "POST"), r"/api/leads/[^/]+", "/api/leads/{lead_id}"),))
     handlers = {1: HandlerSpec("greet", ()), 2: HandlerSpec("chat", (), endpoint=endpoint)}
     children = Children(app_folder=Path(), app="app", size=1, on_change=lambda: None)
     undocumented = Live(Release(7, "", handlers), children, Manifest((), ()))
-    assert running(undocumented) == Running(7, 1, ["GET,POST /api/chat"])
+    assert running(undocumented) == Running(7, 1, ["GET,POST /api/leads/{lead_id}"])
     document = b'{"paths": {"/api/leads/{id}": {"get": {}}}}'
     documented = replace(undocumented, manifest=Manifest((), (), openapi=document))
     assert running(documented) == Running(7, 1, ["GET /api/leads/{id}"])
@@ -127,3 +118,64 @@ def test_a_key_file_that_holds_no_key_is_explained(tmp_path: Path) -> None:
     (tmp_path / ".circuit" / "dev" / "gohighlevel.key").write_text("nonsense")
     with pytest.raises(ConfigError, match="Delete the file"):
         role_environment(settings)
+
+
+def a_settlement(*became: str, status: str, **more: Any) -> Settlement:
+    rows = [
+        Settled(n, 1, 0, uuid7(), 0, "acme", f"c{n}", each, attempts=1, order_hash=0) for n, each in enumerate(became)
+    ]
+    return Settlement(
+        execution=uuid7(), tenant="acme", release=1, handler=1, object="Contact", event="afterInsert",
+        records=9, status=status, started_at=datetime.now(UTC), usage={}, rows=rows, **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "settlement",
+    [
+        a_settlement("succeeded", "succeeded", status="partial"),  # a checkpoint
+        a_settlement("succeeded", status="succeeded"),
+        a_settlement(status="partial"),
+        a_settlement(status="echo"),
+    ],
+)
+def test_nothing_is_said_of_what_went_well(screen: Screen, seen: io.StringIO, settlement: Settlement) -> None:
+    TerminalTap(screen).settled(settlement, "greet")
+    assert seen.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("settlement", "words", "silent"),
+    [
+        (a_settlement("succeeded", "retry", status="partial"), "1 failed and tried again later of 2 records", "cancel"),
+        (a_settlement("dead", status="failed"), "failed   greet    1 failed for good of 1 record", "again"),
+        (a_settlement("succeeded", "cancelled", status="partial"), "cancelled greet    1 cancelled of 2", "failed"),
+        (a_settlement("dead", "cancelled", status="failed"), "1 failed for good of 2 records, 1 cancelled", "again"),
+        (a_settlement(status="failed", reason="boom"), "boom  execution", "records"),
+    ],
+)
+def test_what_became_of_records_is_counted_and_named(
+    screen: Screen, seen: io.StringIO, settlement: Settlement, words: str, silent: str
+) -> None:
+    TerminalTap(screen).settled(settlement, "greet")
+    assert words in seen.getvalue()
+    assert silent not in seen.getvalue()
+
+
+def test_a_line_of_the_settings_is_not_shown_since_it_may_be_a_secret(
+    tmp_path: Path, screen: Screen, seen: io.StringIO
+) -> None:
+    (tmp_path / FILE).write_text("database_url = ['hunter2']\n")
+    with pytest.raises(ConfigError) as wrong:
+        load_settings(tmp_path)
+    show_error(screen, wrong.value, tmp_path, after="")
+    assert "circuit.toml:1: database_url must be a text" in seen.getvalue()
+    assert "hunter2" not in seen.getvalue()
+
+
+def test_a_folder_that_cannot_hold_keys_is_no_wrong_setting(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path)
+    (tmp_path / ".circuit").write_text("in the way")
+    with pytest.raises(StartError) as refused:
+        role_environment(settings)
+    assert refused.value.page == "folder-not-writable"

@@ -103,11 +103,15 @@ def test_what_a_failed_record_asked_for_does_not_leave_and_unattributed_effects_
     unit.send("webhook", "post", "alerts", {"n": 2}, 1)
     unit.send("webhook", "post", "alerts", {"n": 3}, None)
 
-    writes, sends = unit.surviving({1})
+    writes, sends = unit.surviving({1}, whole=False)
 
     assert [(each.object, each.id) for each in writes] == [("Contact", "a")]
     assert [each.payload for each in sends] == [{"n": 1}]
-    assert unit.surviving(()) == (unit.writes, unit.sends)
+    assert unit.surviving((), whole=True) == (unit.writes, unit.sends)
+    writes, sends = unit.surviving((), whole=False)
+    assert [each.object for each in writes] == ["Contact", "Contact"], "a record failed that is no longer among them"
+    assert [each.payload for each in sends] == [{"n": 1}, {"n": 2}]
+    assert (unit.unattributed, unit.orphans) == (True, 2)
 
 
 def test_reads_by_id_show_pending_writes_laid_over_what_is_stored() -> None:
@@ -199,10 +203,13 @@ def test_nothing_more_is_held_for_a_record_behind_a_checkpoint() -> None:
     assert [write.owner for write in unit.writes] == [None, 1], "by its id alone it is nobody's now"
 
 
-def test_after_the_checkpoint_of_an_only_record_effects_are_the_executions() -> None:
+def test_after_the_checkpoint_of_an_only_record_nothing_more_is_held_for_it_as_with_several() -> None:
     unit = contacts("a")
     unit.settled = 1
-    unit.write("update", "Contact", [{"id": "a"}], 0)
+    with pytest.raises(RequestRefused, match="this record is settled"):
+        unit.write("update", "Contact", [{"id": "a"}], 0)
+    with pytest.raises(RequestRefused, match="this record is settled"):
+        unit.send("webhook", "post", "x", {}, 0)
+    unit.write("insert", "Note", [{}], None)
     unit.send("webhook", "post", "x", {}, None)
-    assert unit.unattributed
-    assert [unit.writes[0].owner, unit.sends[0].owner] == [None, None]
+    assert [unit.writes[0].owner, unit.sends[0].owner] == [None, None], "it leaves if the record has succeeded"

@@ -12,7 +12,8 @@ import pytest
 from circuit_script.endpoints.admission import Admission
 from circuit_script.endpoints.protocol import Answer, Call, Chunk, End, Head, Offer
 from circuit_script.endpoints.reply import Caller
-from circuit_script.execution.outcome import EndpointSpec, HttpRequest
+from circuit_script.endpoints.routes import Routes
+from circuit_script.execution.outcome import EndpointSpec, HttpRequest, Way
 from circuit_script.tenants.keys import KeyRing
 
 KEY = f"cs_{'k' * 43}"
@@ -20,7 +21,7 @@ WRONG = f"cs_{'w' * 43}"
 
 
 class Heard:
-    """A caller, and a runner that keeps what it was asked."""
+    """A caller, and one behind it that keeps what it was asked."""
 
     gone = False
 
@@ -38,8 +39,8 @@ class Heard:
         self.calls.append(call)
 
 
-def call(*headers: tuple[str, str], tenant: str = "") -> Call:
-    return Call("", tenant, HttpRequest("GET", "/score", "", headers, b""))
+def call(*headers: tuple[str, str], tenant: str = "", method: str = "GET") -> Call:
+    return Call("", tenant, HttpRequest(method, "/score", "", headers, b""))
 
 
 async def admitted(asked: Call, auth: str = "none", away: bool = False, known: bool = True) -> Heard:
@@ -49,8 +50,9 @@ async def admitted(asked: Call, auth: str = "none", away: bool = False, known: b
         return "acme" if digest == sha256(KEY.encode()).digest() else None
 
     heard = Heard()
-    offer = Offer("score", EndpointSpec(("GET",), ("/score",), auth=auth, kind="web")) if known else None
-    await Admission(heard, KeyRing(tenant_of), lambda _: offer).answer(asked, heard)
+    routes = Routes([Offer("score", EndpointSpec((Way(("GET",), "/score"),), auth=auth, kind="web"))] if known else [])
+    find = lambda call: routes.find(call.request.method, call.request.path)  # noqa: E731
+    await Admission(heard, KeyRing(tenant_of), find).answer(asked, heard)
     return heard
 
 
@@ -87,7 +89,8 @@ async def test_a_wrong_key_is_refused_everywhere(auth: str) -> None:
 async def test_where_a_key_is_asked_nobody_comes_in_without() -> None:
     heard = await admitted(call(), "key")
     assert problem(heard) == (401, "no-key")
-    assert any(name == "www-authenticate" for name, _ in heard.answers[0].headers)  # type: ignore[union-attr]  # an Answer
+    challenge = ("www-authenticate", 'Bearer realm="circuit-script"')
+    assert challenge in heard.answers[0].headers  # type: ignore[union-attr]  # an Answer
 
 
 async def test_two_keys_are_one_too_many() -> None:
@@ -101,6 +104,18 @@ async def test_while_the_database_is_away_a_key_is_not_taken_for_wrong() -> None
 
 async def test_a_route_that_the_release_does_not_have_is_not_found() -> None:
     assert problem(await admitted(call(), known=False)) == (404, "unknown-endpoint")
+
+
+async def test_a_wrong_method_is_told_what_the_route_takes() -> None:
+    heard = await admitted(call(method="POST"))
+    assert problem(heard) == (405, "wrong-method")
+    assert ("allow", "GET, HEAD, OPTIONS") in heard.answers[0].headers  # type: ignore[union-attr]  # an Answer
+    assert (await admitted(call(method="OPTIONS"))).answers == [Answer(204, [("allow", "GET, HEAD, OPTIONS")], b"")]
+
+
+async def test_a_head_runs_as_the_get_that_its_route_knows() -> None:
+    (run,) = (await admitted(call(method="HEAD"))).calls
+    assert run.request.method == "GET"
 
 
 async def test_a_call_that_the_gateway_has_authenticated_passes() -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from circuit_script.endpoints.line import Line, LineFull
+from circuit_script.endpoints.line import LATELY, Line, LineFull
 
 
 async def waiting(line: Line, tenant: str, seconds: float = 10.0) -> asyncio.Task[None]:
@@ -50,6 +50,46 @@ async def test_a_tenant_leaves_one_place_to_others_that_wait() -> None:
     assert not busy.done()
     line.leave("busy")
     await busy
+
+
+async def test_the_last_place_is_kept_for_a_tenant_that_called_lately_though_it_does_not_wait() -> None:
+    now = 0.0
+    line = Line(3, clock=lambda: now)
+    await line.enter("quiet", 1)
+    line.leave("quiet")
+    for _ in range(2):
+        await line.enter("busy", 1)
+    third = await waiting(line, "busy")
+    assert not third.done()
+    await asyncio.wait_for(line.enter("quiet", 60), 5)
+    line.leave("quiet")
+    assert not third.done()
+    now = LATELY + 1
+    fourth = await waiting(line, "busy")
+    assert third.done(), "it is alone by now"
+    assert not fourth.done()
+    fourth.cancel()
+
+
+async def test_a_tenant_that_is_alone_has_all_places_and_one_that_comes_gets_the_next() -> None:
+    line = Line(3)
+    for _ in range(3):
+        await asyncio.wait_for(line.enter("busy", 60), 5)
+    busy, quiet = await waiting(line, "busy"), await waiting(line, "quiet")
+    line.leave("busy")
+    await asyncio.wait_for(quiet, 5)
+    line.leave("quiet")
+    assert not (await waiting(line, "busy")).done()
+    assert not busy.done()
+
+
+async def test_a_third_tenant_does_not_let_the_second_be_forgotten() -> None:
+    line = Line(2)
+    for tenant in ("one", "two", "three"):
+        await line.enter(tenant, 1)
+        line.leave(tenant)
+    await line.enter("three", 1)
+    assert not (await waiting(line, "three")).done()
 
 
 async def test_over_the_bound_the_newest_of_the_tenant_with_most_is_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from circuit_script.endpoints.protocol import Answer, Chunk, End, Head
-from circuit_script.endpoints.reply import Reply, clean
+from circuit_script.endpoints.reply import Reply
 from circuit_script.execution.protocol import Head as ChildsHead
 
 EVENTS = [("content-type", "text/event-stream; charset=utf-8")]
@@ -35,30 +35,17 @@ def reply(caller: Caller, *, may_stream: bool = True) -> Reply:
     return made
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("x-split", "a\r\nset-cookie: b"),
-        ("x-split\r\nset-cookie", "b"),
-        ("x nul", "a"),
-        ("x-nul", "a\0b"),
-        ("Transfer-Encoding", "chunked"),
-        ("content-length", "3"),
-        ("connection", "x-mine"),
-        ("x-mine", "hidden by connection"),
-        ("execution-id", "forged"),
-        ("idempotent-replayed", "true"),
-        ("", "a"),
-    ],
-)
-def test_a_header_that_would_smuggle_or_forge_does_not_leave(name: str, value: str) -> None:
-    assert clean([("Connection", "X-Mine"), (name, value), ("X-Good", "1")]) == [("x-good", "1")]
+@pytest.mark.parametrize("name", ["execution-id", "idempotent-replayed", "date", "server"])
+def test_a_header_that_would_forge_ours_does_not_leave(name: str) -> None:
+    made = reply(Caller())
+    made.on_head(ChildsHead(200, [(name, "forged"), ("x-good", "1")]))
+    assert made.whole().headers == [("x-good", "1"), ("execution-id", "e1")]
 
 
 def test_a_plain_answer_is_kept_until_it_is_whole() -> None:
     caller = Caller()
     made = reply(caller)
-    made.on_head(ChildsHead(201, [("X-A", "1")]))
+    made.on_head(ChildsHead(201, [("x-a", "1")]))
     made.on_chunk(b"one")
     made.on_chunk(b"two")
     assert caller.said == []
@@ -74,6 +61,27 @@ def test_a_streamed_answer_leaves_at_once_and_ends_with_an_event() -> None:
     assert [type(each) for each in caller.said] == [Head, Chunk, Chunk, End]
     assert caller.said[2] == Chunk(b"event: done\ndata: {}\n\n")
     assert caller.said[3] == End(True)
+
+
+@pytest.mark.parametrize("sent", [["data: 1\r\r"], ["data: 1\r\n\r\n"], ["data: 1\r", "\n\r"], ["data: 1\n\r\n"]])
+def test_an_event_may_end_with_any_blank_line(sent: list[str]) -> None:
+    caller = Caller()
+    made = reply(caller)
+    made.on_head(ChildsHead(200, EVENTS, True))
+    for each in sent:
+        made.on_chunk(each.encode())
+    made.close("done", b"{}", complete=False)
+    assert caller.said[-2:] == [Chunk(b"event: done\ndata: {}\n\n"), End(True)]
+
+
+@pytest.mark.parametrize("sent", ["data: 1", "data: 1\r", "data: 1\n", "data: 1\r\n"])
+def test_one_end_of_a_line_ends_no_event(sent: str) -> None:
+    caller = Caller()
+    made = reply(caller)
+    made.on_head(ChildsHead(200, EVENTS, True))
+    made.on_chunk(sent.encode())
+    made.close("done", b"{}", complete=False)
+    assert caller.said[-1] == End(False)
 
 
 def test_a_stream_that_broke_inside_an_event_stays_incomplete() -> None:

@@ -6,11 +6,11 @@ import pytest
 
 from circuit_script.endpoints.protocol import Offer
 from circuit_script.endpoints.routes import Routes
-from circuit_script.execution.outcome import EndpointSpec
+from circuit_script.execution.outcome import EndpointSpec, Way
 
 
 def offer(name: str, *methods: str, path: str, kind: str = "endpoint") -> Offer:
-    return Offer(name, EndpointSpec(methods or ("GET",), (path,), kind=kind))
+    return Offer(name, EndpointSpec((Way(methods or ("GET",), path),), kind=kind))
 
 
 ROUTES = Routes([

@@ -15,6 +15,7 @@ from circuit_script.events.verdicts import (
     RetryPolicy,
     Split,
     apart,
+    ended,
     isolate,
     judge,
     settle_row,
@@ -67,6 +68,23 @@ def test_an_outcome_says_what_becomes_of_its_batch(
     outcome: Outcome, size: int, unattributed: bool, verdict: Finished | Split
 ) -> None:
     assert judge(outcome, size, unattributed=unattributed) == verdict
+
+
+@pytest.mark.parametrize(
+    ("outcome", "failures", "status", "whole"),
+    [
+        (Succeeded(Usage()), [], "succeeded", True),
+        (Succeeded(Usage()), [NEVER], "partial", False),
+        (Succeeded(Usage()), [NEVER, NEVER], "cancelled", False),
+        (Succeeded(Usage()), [NEVER, RecordEnd("no")], "failed", False),
+        (Failed("boom", Usage()), [], "failed", False),
+        (breached(), [], "breached", False),
+    ],
+)
+def test_what_belongs_to_nobody_leaves_only_with_a_batch_in_which_nothing_failed(
+    outcome: Outcome, failures: list[RecordEnd], status: str, whole: bool
+) -> None:
+    assert ended(outcome, failures, 2) == (status, whole)
 
 
 @given(st.integers(2, 200), st.none() | st.integers(-5, 300))

@@ -98,6 +98,124 @@ def test_what_is_awaited_handed_on_or_not_certain_is_left_alone(imported: Import
     assert calls(imported(f"async def handler(context, http=None):\n    {body}\n")) == []
 
 
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("[CircuitDB.update('Contact', r) for r in context]", ["CircuitDB.update"]),
+        ("(notify(r) for r in context)", ["notify"]),
+        ("[await notify(r) for r in context]", []),
+        ("[notify(1) for notify in [plain]]", []),
+        ("context and CircuitDB.update('Contact', {})", ["CircuitDB.update"]),
+        ("context and await notify(1)", []),
+        ("notify(1) if context else http.get('http://x/')", ["notify", "http.get"]),
+        ("notify(1), notify(2)", ["notify", "notify"]),
+        ("x = CircuitDB.update('Contact', {})", ["CircuitDB.update"]),
+        ("x: object = notify(1)", ["notify"]),
+        ("x = [notify(r) for r in context]", ["notify"]),
+        ("x = plain(1)", []),
+        ("x = [notify(r) for r in context]\n    await asyncio.gather(*x)", []),
+        ("x = notify(1)\n    def later():\n        return x", []),
+        ("x = notify(1)\n    return locals()", []),
+        ("global x\n    x = notify(1)", []),
+        ("list(map(lambda r: CircuitDB.update('Contact', r), context))", []),
+    ],
+)
+def test_a_coroutine_whose_value_nobody_takes_is_found_wherever_it_stands(
+    imported: Imported, statement: str, found: list[str]
+) -> None:
+    assert calls(imported(f"async def handler(context):\n    {statement}\n")) == found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        """
+        class Base:
+            async def hook(self): ...
+            def start(self):
+                self.hook()
+        class Plain(Base):
+            def hook(self): ...
+        """,
+        """
+        class Reg:
+            def notify(lead=None): ...
+            notify()
+        """,
+        """
+        class Quiet:
+            def __init__(self):
+                self.send = lambda: None
+            async def send(self): ...
+            def start(self):
+                self.send()
+        """,
+        """
+        class Dynamic:
+            def __init__(self, names):
+                for name in names:
+                    setattr(self, name, plain)
+            async def send(self): ...
+            def start(self):
+                self.send()
+        """,
+        """
+        def first(): ...
+        first()
+        async def first(): ...
+        """,
+        """
+        def quiet():
+            global notify
+            notify = plain
+        def start():
+            notify(1)
+        """,
+        """
+        class One:
+            def send(self): ...
+            def start(self):
+                self.send()
+        First = One
+        class One:
+            async def send(self): ...
+        """,
+        """
+        class Sender:
+            async def send(self): ...
+        sender = Sender()
+        sender.send = plain
+        def start():
+            sender.send(1)
+        """,
+    ],
+)
+def test_what_may_be_something_else_by_then_is_left_alone(imported: Imported, source: str) -> None:
+    assert calls(imported(source)) == []
+
+
+def test_methods_see_past_the_names_of_their_class_and_subclasses_may_agree(imported: Imported) -> None:
+    module = imported(
+        """
+        class Base:
+            def notify(lead=None): ...
+            async def hook(self): ...
+            async def start(self):
+                self.hook()
+                notify(1)
+        class Other(Base):
+            async def hook(self): ...
+        """
+    )
+    assert calls(module) == ["self.hook", "notify"]
+
+
+def test_what_another_module_sets_counts(imported: Imported, tmp_path: Path) -> None:
+    imported("class Sender:\n    async def send(self): ...\n    def start(self):\n        self.send()\n")
+    imported("def quiet(sender):\n    sender.send = plain\n")
+    check_awaits(tmp_path)
+
+
 def test_a_parameter_hides_the_global_of_its_name(imported: Imported) -> None:
     assert (
         calls(imported("async def handler(context, http, *, notify, **CircuitDB):\n    http.get()\n    notify()")) == []

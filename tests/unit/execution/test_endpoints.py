@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import circuit_script
+from circuit_script import problems
 from circuit_script.errors import AppError
 from circuit_script.execution import endpoint_app, endpoints
 from circuit_script.execution.endpoints import HTTPProblem, endpoint
@@ -45,7 +46,7 @@ def refusal(call: Callable[[], Any]) -> AppError:
         ("/chat", "/api/chat"),
         ("leads/{lead_id}/notes", "/api/leads/[^/]+/notes"),
         ("files/{name:path}", "/api/files/.+"),
-        ("v1.0/{a}-{b}", r"/api/v1\.0/[^/]+\-[^/]+"),
+        ("v1.0/{a}.json", r"/api/v1\.0/[^/]+\.json"),
     ],
 )
 def test_a_path_becomes_a_pattern_below_api(registry: Registry, path: str, pattern: str) -> None:
@@ -54,6 +55,7 @@ def test_a_path_becomes_a_pattern_below_api(registry: Registry, path: str, patte
 
     assert spec.endpoint is not None
     assert spec.endpoint.paths == (pattern,)
+    assert spec.endpoint.shown == (f"/api/{path.removeprefix('/')}",)
     assert spec.endpoint.methods == ("GET",)
     assert (spec.endpoint.deadline, spec.endpoint.auth, spec.endpoint.kind) == (30.0, "key", "endpoint")
 
@@ -73,6 +75,8 @@ def test_a_path_becomes_a_pattern_below_api(registry: Registry, path: str, patte
         ("leads/{id:int}", "like id: int"),
         ("leads/{}", "between single slashes"),
         ("a{name:path}", "stands alone"),
+        ("{a}-{b}", "Put a slash between them"),
+        ("{a:path}/x/{b:path}", "One {parameter:path} is enough"),
         ("{a}/{a}", "another name"),
         ("status", "another path"),
     ],
@@ -236,3 +240,15 @@ async def test_run_outside_of_an_execution_says_what_to_do() -> None:
 
     with pytest.raises(RuntimeError, match=r"asyncio\.run"):
         circuit_script.run(nothing())
+
+
+def test_the_document_has_the_problem_that_the_gateway_sends(registry: Registry) -> None:
+    endpoint("chat")(handler_without_parameters)
+    _, raw = endpoint_app.build(registry, "test")
+    components = json.loads(raw)["components"]
+
+    assert components["schemas"]["Problem"] == problems.SCHEMA
+    assert components["securitySchemes"] == {"key": problems.KEY}
+
+
+async def handler_without_parameters() -> None: ...

@@ -9,7 +9,7 @@ import pytest
 from circuit_script.errors import AppError
 from circuit_script.events.sources.gohighlevel import _KNOWN
 from circuit_script.events.sources.source import BY_CONTACT
-from circuit_script.execution.handlers import OBJECTS, CircuitTrigger, Options, Registry
+from circuit_script.execution.handlers import OBJECTS, CircuitTrigger, Options, Registry, trigger
 from circuit_script.governor import Limits
 
 
@@ -244,3 +244,21 @@ def test_each_refusal_names_its_page(declared: dict[str, Any], page: str) -> Non
     with pytest.raises(AppError) as refused:
         add(Registry(), **declared)
     assert refused.value.page == page
+
+
+@pytest.mark.parametrize("flag", ["share_child", "echoes"])
+@pytest.mark.parametrize("value", ["no", 0, 1, []])
+def test_a_promise_that_is_neither_true_nor_false_is_refused(flag: str, value: Any) -> None:
+    assert f"{flag} is {value!r}." in refusal(**{flag: value})
+
+
+def test_a_trigger_without_its_arguments_or_with_others_says_where_and_how_to_write_it() -> None:
+    bare: Any = trigger
+    with pytest.raises(AppError) as refused:
+        bare(handler)
+    assert refused.value.detail.startswith(f"{__file__}:")
+    assert refused.value.detail.endswith("@trigger: it stands without its arguments.")
+    assert '@trigger("Contact", ["afterInsert"])' in str(refused.value.cure)
+    with pytest.raises(AppError, match="unexpected keyword argument 'batchsize'") as refused:
+        bare("Contact", "afterInsert", batchsize=3)
+    assert "Did you mean 'batch_size'?" in str(refused.value.cure)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from circuit_script.endpoints import blocking
 from circuit_script.endpoints.address import find_folder, socket_path
 from circuit_script.endpoints.blocking import Answer, HttpRequest, ProtocolError, Stream, WorkerClient
 from circuit_script.endpoints.protocol import MAX_FRAME, Call, Chunk, End, Head
 from circuit_script.errors import WorkerUnavailable
+from tests.servers import until
 from tests.unit.integrations.scripted_door import listening
 
 
@@ -83,6 +85,28 @@ def test_after_the_worker_was_started_again_the_next_call_succeeds(folder: Path)
     with listening(folder) as door:
         client.call(call(), 5)
         assert len(door.calls) == 1
+
+
+def test_a_connection_that_the_worker_has_closed_with_a_word_is_not_used_again(folder: Path) -> None:
+    farewell = Answer(503, [], b"no room")
+    with listening(folder, lambda asked: [Answer(200, [], asked.request.body), farewell, None]) as door:
+        client = WorkerClient(folder)
+        for body in (b"one", b"two"):
+            answer = client.call(call(body), 5)
+            assert isinstance(answer, Answer)
+            assert answer.body == body
+            until(lambda: not client._idle[-1].alive(), "the farewell is there")
+        assert door.connections == 2
+
+
+def test_connections_that_are_not_used_for_a_while_are_closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "IDLE", -1.0)  # every one is unused for longer
+    with listening(folder) as door:
+        client = WorkerClient(folder)
+        for _ in range(3):
+            client.call(call(), 5)
+        assert door.connections == 3
+        assert door.hung_up.wait(5)
 
 
 def test_a_request_that_was_taken_and_not_answered_is_not_sent_again(folder: Path) -> None:

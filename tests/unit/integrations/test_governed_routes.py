@@ -61,7 +61,7 @@ def other(): ...
 """
     found = loaded(tmp_path, source)
     assert sorted(found) == ["score", "web"]
-    assert found["score"]["paths"] == ["/score/[^/]+"]
+    assert found["score"]["paths"] == ["/score/\\d+", "/score/[^/]+"]
     assert found["score"]["methods"] == ["OPTIONS", "POST"]
     assert (found["score"]["file"], found["score"]["line"]) == (
         "app.py",

@@ -112,3 +112,39 @@ def test_server_sent_events_are_read():
     body = b'data: {"token": "a"}\n\nevent: done\ndata: {"execution": "e"}\n\n'
     events = HttpAnswer(200, {}, body, streamed=True).events
     assert events == [{"event": "message", "data": {"token": "a"}}, {"event": "done", "data": {"execution": "e"}}]
+
+
+def test_a_misspelt_object_is_named_and_proves_nothing():
+    for check in (a_run().assert_no_effect, a_run().assert_effect):
+        with pytest.raises(AssertionError, match=r"no object 'Contcat'\. Did you mean 'Contact'\?"):
+            check("Contcat")
+
+
+def test_an_object_of_the_apps_own_is_known_as_is_one_that_was_written():
+    run = a_run(writes=(Written("insert", "Shipment", "s1", {}),))
+    run.assert_effect("Shipment")
+    Run(a_run().results, "it", ("Shipment",)).assert_no_effect("Shipment")
+
+
+def test_no_effect_at_all_includes_messages():
+    run = a_run(sends=(Sent("webhook", "alerts", {"who": "c1"}),))
+    with pytest.raises(AssertionError, match=r"should not have sent to alerts: who='c1'"):
+        run.assert_no_effect()
+    run.assert_no_effect("Contact")
+
+
+@pytest.mark.parametrize("status", ["failed", "breached"])
+def test_a_handler_that_crashed_does_not_prove_that_it_has_no_effect(status):
+    crashed = a_run(status=status, reason="ValueError: no", crashed=True)
+    for arguments in ((), ("Contact",)):
+        with pytest.raises(AssertionError, match=r"did not run to its end.*\n.*assert_failed.*\n.*ValueError: no"):
+            crashed.assert_no_effect(*arguments)
+
+
+def test_records_that_failed_by_themselves_have_no_effect():
+    a_run(status="failed", errors={"c1": "not yet"}, reason="not yet").assert_no_effect("Contact")
+
+
+def test_no_handler_does_not_prove_that_there_is_no_effect():
+    with pytest.raises(AssertionError, match="started no handler"):
+        Run([], "Contact.afterDelete").assert_no_effect()

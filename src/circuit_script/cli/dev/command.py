@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import uvloop
 
 from circuit_script.cli.dev.session import DevSession
+from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.config import Settings, load_settings
 from circuit_script.execution.hardening import hide_from_children
 
@@ -17,7 +17,7 @@ EXAMPLES = "Examples:  circuit-script dev  ·  circuit-script dev --port 0  ·  
 
 
 def run(
-    folder: Annotated[Path, typer.Option(help="The app's folder.")] = Path(),
+    folder: Folder = None,
     port: Annotated[int | None, typer.Option(help="Port of the gateway (0 picks a free one).")] = None,
 ) -> None:
     """Run the app while you write it: what you save is live in under a second, errors are shown once and clearly, and
@@ -26,12 +26,10 @@ def run(
     The app need not import at first: dev waits for the fix. Webhooks signed by `circuit-script send` are accepted.
     """
     hide_from_children()
+    here = app_folder(folder)
+    given: dict[str, Any] = {} if port is None else {"gateway": {"port": port}}
 
     def load() -> Settings:
-        settings = load_settings(folder)
-        if port is None:
-            return settings
-        overrides: dict[str, Any] = {"gateway": {**settings.gateway.model_dump(), "port": port}}
-        return load_settings(folder, **overrides)
+        return load_settings(here, **given)
 
     uvloop.run(DevSession(load).run())

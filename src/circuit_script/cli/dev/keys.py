@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from circuit_script.config import Settings
-from circuit_script.errors import ConfigError
+from circuit_script.errors import ConfigError, StartError
 
 GOHIGHLEVEL = "gohighlevel.key"  # PEM, PKCS 8
 STANDARD = "standard.secret"
@@ -37,7 +37,8 @@ def dev_folder(settings: Settings) -> Path:
 def role_environment(settings: Settings) -> dict[str, str]:
     """What makes a role accept webhooks that are signed with the keys of ``settings``' folder, besides real ones.
 
-    Makes the keys when they are not there. Raises ConfigError for a file that holds no key, or cannot be read.
+    Makes the keys when they are not there. Raises ConfigError for a file that holds no key, StartError where they
+    cannot be kept.
     """
     folder = dev_folder(settings)
     try:
@@ -45,7 +46,11 @@ def role_environment(settings: Settings) -> dict[str, str]:
         key = _kept(folder / GOHIGHLEVEL, _new_key)
         secret = _kept(folder / STANDARD, _new_secret).decode().strip()
     except OSError as error:
-        raise ConfigError(f"{error.filename}: {error.strerror}.", cure="Let this user write there.") from None
+        raise StartError(
+            f"{error.strerror}: {error.filename}.",
+            cure="Let this user write to the app's folder, run as its owner, or free some space.",
+            page="folder-not-writable",
+        ) from None
     standard = settings.sources.standard.secrets
     merged = {**standard, ACCOUNT: (*standard.get(ACCOUNT, ()), secret)}
     return {

@@ -20,13 +20,18 @@ import structlog
 from rich.console import Console
 from rich.text import Text
 
+from circuit_script.cli.traces import authors_part, indented, taken_out
 from circuit_script.effects.settle import Settlement
 from circuit_script.errors import CircuitError
 
 LEVELS = {"debug": "dim", "info": "green", "warning": "yellow", "error": "red", "critical": "bold red"}
+# What a record became that did not succeed, and how an execution ends of which nothing is said.
+BECAME = {"retry": "failed and tried again later", "dead": "failed for good", "cancelled": "cancelled"}
+WELL = ("succeeded", "echo", "partial", "cancelled")
 LONGEST = 2000  # letters of one value: the whole stands in the log
 TRACE = 12  # lines of a traceback, its last ones
-_PLACE = re.compile(r"^(?P<file>/[^:\n]+):(?P<line>\d+)(?=:|$)")
+# Only of code the line is shown: one of circuit.toml may hold a secret.
+_PLACE = re.compile(r"^(?P<file>/[^:\n]+\.py):(?P<line>\d+)(?=:|$)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -78,7 +83,9 @@ class TerminalTap:
     def line(self, execution: UUID, handler: str, tenant: str, line: dict[str, Any]) -> None:
         """A handler has logged this."""
         level = str(line.get("level") or "info")
-        record, context = line.get("record"), line.get("context")
+        record, context, trace = line.get("record"), line.get("context"), ""
+        if isinstance(context, dict):
+            context, trace = taken_out(context)
         self._screen.show(
             (f"{_clock(line.get('at'))} ", "dim"),
             (f"{level:<8}", LEVELS.get(level, "")),
@@ -86,24 +93,27 @@ class TerminalTap:
             (f" {_short(record)}", "magenta") if record is not None else "",
             f"  {_short(line.get('message') or '')}",
             (f"  {_pairs(context)}", "dim") if context else "",
+            (_trace(trace), "dim") if trace else "",
         )
 
     def settled(self, settlement: Settlement, handler: str) -> None:
-        """What became of an execution; nothing is said of what went well."""
-        failed = sum(1 for row in settlement.rows if row.status in ("retry", "dead"))
-        if settlement.status in ("succeeded", "echo") and not failed:
+        """What became of an execution, or of its records up to a checkpoint; nothing is said of what went well."""
+        of = {status: sum(1 for row in settlement.rows if row.status == status) for status in BECAME}
+        told = [f"{count} {BECAME[status]}" for status, count in of.items() if count]
+        if not told and (settlement.rows or settlement.status in WELL):
             return
-        what = f"{failed or settlement.records} of {settlement.records} records failed"
-        if any(row.status == "retry" for row in settlement.rows):
-            what += ", tried again later"
+        failed = of["retry"] or of["dead"] or not settlement.rows
+        status, style = (settlement.status, "bold red") if failed else ("cancelled", "yellow")
+        if told:
+            told[0] += f" of {_count(len(settlement.rows))}"
         again = (handler, settlement.detail) == self._told
         self._told = handler, settlement.detail
         self._screen.show(
             (f"{_clock(None)} ", "dim"),
-            (f"{settlement.status:<8}", "bold red"),
+            (f"{status:<8}", style),
             (f" {handler}", "cyan"),
             f"  {_short(settlement.reason or '')}",
-            (f"  {what}, execution {settlement.execution}", "dim"),
+            (f"  {', '.join([*told, f'execution {settlement.execution}'])}", "dim"),
             (_trace(settlement.detail), "dim") if settlement.detail and not again else "",
         )
 
@@ -148,7 +158,11 @@ def _pairs(context: Any) -> str:
     return _short(" ".join(f"{name}={value!r}" for name, value in context.items()))
 
 
+def _count(records: int) -> str:
+    return f"{records} record{'' if records == 1 else 's'}"
+
+
 def _trace(detail: str) -> str:
-    lines = detail.rstrip().splitlines()
+    lines = authors_part(detail).splitlines()
     kept = lines[-TRACE:]
-    return "".join(f"\n    {line}" for line in (["…", *kept] if len(kept) < len(lines) else kept))
+    return indented("\n".join(["…", *kept] if len(kept) < len(lines) else kept))

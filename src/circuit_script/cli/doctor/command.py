@@ -14,9 +14,10 @@ from circuit_script.cli.doctor.app import addresses, app, port, sources
 from circuit_script.cli.doctor.check import Check, State, bad, good
 from circuit_script.cli.doctor.database import database
 from circuit_script.cli.doctor.machine import machine
+from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import BAD, GOOD, WARNING, console, print_json
 from circuit_script.config import FILE, load_settings
-from circuit_script.errors import ConfigError
+from circuit_script.errors import ConfigError, NoApp
 
 NAME = "doctor"
 EXAMPLES = "Examples:  circuit-script doctor  ·  circuit-script doctor --network  ·  circuit-script doctor --json"
@@ -24,12 +25,12 @@ _MARKS = {State.good: GOOD, State.warning: WARNING, State.bad: BAD}
 
 
 def run(
-    folder: Annotated[Path, typer.Option(help="The app's folder.")] = Path(),
+    folder: Folder = None,
     network: Annotated[bool, typer.Option(help="Also see whether addresses in circuit.toml can be reached.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Check this machine, the app and its database, and say what to mend. Exits 1 when something is ✗."""
-    checks = asyncio.run(examine(folder.resolve(), network=network))
+    checks = asyncio.run(examine(folder, network=network))
     sick = any(check.state is State.bad for check in checks)
     if as_json:
         print_json({"ok": not sick, "checks": [asdict(check) for check in checks]})
@@ -39,17 +40,18 @@ def run(
         raise typer.Exit(1)
 
 
-async def examine(folder: Path, *, network: bool) -> list[Check]:
+async def examine(given: Path | None, *, network: bool) -> list[Check]:
     """Every check, in the order in which things must work. Nothing is started or changed."""
+    try:
+        folder = app_folder(given)
+    except NoApp as error:
+        return [*machine((given or Path()).resolve()), bad("app", error.detail, error.cure)]
     checks = list(machine(folder))
     try:
         settings = load_settings(folder)
     except ConfigError as error:
         return [*checks, bad("settings", error.detail, error.cure)]
-    where = folder / FILE
-    checks.append(
-        good("settings", f"{where} is right" if where.exists() else f"no {FILE}: every setting has its default")
-    )
+    checks.append(_settings(folder / FILE))
     checks += await app(settings)
     checks += sources(settings)
     checks.append(port(settings))

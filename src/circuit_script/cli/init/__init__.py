@@ -26,6 +26,7 @@ FILES = {
     "tests/test_triggers.py": "tests/test_triggers.py.txt",
     "tests/test_endpoints.py": "tests/test_endpoints.py.txt",
     "circuit.toml": "circuit.toml",
+    "pytest.ini": "pytest.ini.txt",
     "README.md": "README.md",
     "requirements.txt": "requirements.txt",
     ".gitignore": "gitignore.txt",

@@ -22,11 +22,13 @@ LANGUAGE sql VOLATILE AS $$
     SELECT tenant FROM circuit.api_keys WHERE hash = wanted AND revoked_at IS NULL;
 $$;
 
--- Who holds a key may run until `until`; with a status it is an answer.
+-- Who holds a key may run until `until`; with a status it is an answer. `caller` is a hash of the credentials that the
+-- request carried for the app: one user's key is not another's.
 CREATE TABLE circuit.idempotency (
     tenant    text NOT NULL,
     endpoint  text NOT NULL,
     key       text NOT NULL,
+    caller    bytea NOT NULL,
     request   bytea NOT NULL,
     execution uuid NOT NULL,
     until     timestamptz NOT NULL,
@@ -34,13 +36,15 @@ CREATE TABLE circuit.idempotency (
     headers   jsonb,
     body      bytea,
     at        timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (tenant, endpoint, key)
+    PRIMARY KEY (tenant, endpoint, key, caller),
+    UNIQUE (tenant, endpoint, key, request)  -- with other credentials it may be the same user: it must not run twice
 );
 CREATE INDEX idempotency_at ON circuit.idempotency (at);
 
--- Take a key for one execution. `verdict` is taken, other (the key belongs to another request), running or stored.
+-- Take a key for one execution. `verdict` is taken, other (the key belongs to another request, or this request came
+-- before with other credentials), running or stored.
 CREATE FUNCTION circuit.claim(
-    my_tenant text, my_endpoint text, my_key text, my_request bytea, my_execution uuid, seconds float8
+    my_tenant text, my_endpoint text, my_key text, my_caller bytea, my_request bytea, my_execution uuid, seconds float8
 ) RETURNS TABLE (verdict text, wait float8, status smallint, headers jsonb, body bytea)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -48,21 +52,23 @@ DECLARE
     found_ record;
 BEGIN
     -- An answer is kept for a day; whoever did not answer in his time has crashed.
-    INSERT INTO circuit.idempotency AS i (tenant, endpoint, key, request, execution, until)
-    VALUES (my_tenant, my_endpoint, my_key, my_request, my_execution, now() + make_interval(secs => seconds))
-    ON CONFLICT (tenant, endpoint, key) DO UPDATE
-    SET request = excluded.request, execution = excluded.execution, until = excluded.until, at = now(),
-        status = NULL, headers = NULL, body = NULL
-    WHERE i.at < now() - interval '1 day' OR (i.status IS NULL AND i.until < now());
+    DELETE FROM circuit.idempotency i
+    WHERE i.tenant = my_tenant AND i.endpoint = my_endpoint AND i.key = my_key
+    AND (i.at < now() - interval '1 day' OR (i.status IS NULL AND i.until < now()));
+    INSERT INTO circuit.idempotency (tenant, endpoint, key, caller, request, execution, until)
+    VALUES (my_tenant, my_endpoint, my_key, my_caller, my_request, my_execution, now() + make_interval(secs => seconds))
+    ON CONFLICT DO NOTHING;
     IF FOUND THEN
         RETURN QUERY SELECT 'taken', 0::float8, NULL::smallint, NULL::jsonb, NULL::bytea;
         RETURN;
     END IF;
     SELECT i.* INTO found_ FROM circuit.idempotency i
-    WHERE i.tenant = my_tenant AND i.endpoint = my_endpoint AND i.key = my_key;
+    WHERE i.tenant = my_tenant AND i.endpoint = my_endpoint AND i.key = my_key
+    AND (i.caller = my_caller OR i.request = my_request)
+    ORDER BY i.caller = my_caller DESC LIMIT 1;
     IF NOT FOUND THEN  -- released in this moment
         RETURN QUERY SELECT 'running', 0::float8, NULL::smallint, NULL::jsonb, NULL::bytea;
-    ELSIF found_.request <> my_request THEN
+    ELSIF found_.request <> my_request OR found_.caller <> my_caller THEN
         RETURN QUERY SELECT 'other', 0::float8, NULL::smallint, NULL::jsonb, NULL::bytea;
     ELSIF found_.status IS NULL THEN
         RETURN QUERY SELECT 'running', extract(epoch FROM found_.until - now())::float8, NULL::smallint, NULL::jsonb,
@@ -141,7 +147,11 @@ BEGIN
         EXECUTE format('CREATE POLICY road ON circuit.%I TO circuit_road USING (true) WITH CHECK (true)', part);
         EXECUTE format('CREATE POLICY tenant ON circuit.%I FOR SELECT TO circuit_tenant '
                        'USING (tenant = circuit.current_tenant())', part);
-        EXECUTE format('GRANT SELECT ON circuit.%I TO circuit_tenant', part);
         EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON circuit.%I TO circuit_road', part);
     END LOOP;
 END $$;
+
+-- A tenant sees its rows, but no hash of a credential.
+GRANT SELECT (id, tenant, name, prefix, created_at, last_used_at, revoked_at) ON circuit.api_keys TO circuit_tenant;
+GRANT SELECT (tenant, endpoint, key, execution, until, status, headers, body, at) ON circuit.idempotency
+    TO circuit_tenant;

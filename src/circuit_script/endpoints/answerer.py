@@ -22,17 +22,18 @@ from circuit_script.db.pool import Pool
 from circuit_script.effects.settle import Settler, is_transient
 from circuit_script.effects.unit import UnitOfWork
 from circuit_script.endpoints.conclude import Conclusion, conclude, refused_by_database
-from circuit_script.endpoints.idempotency import Keys, Mismatch, Running, Stored, Taken, fingerprint, is_key
+from circuit_script.endpoints.idempotency import WITHOUT_EFFECT, Keys, Mismatch, Running, Stored, Taken, is_key
 from circuit_script.endpoints.line import Line, LineFull
 from circuit_script.endpoints.protocol import Answer, Call, Offer
-from circuit_script.endpoints.reply import Caller, Reply, problem
-from circuit_script.endpoints.routes import Routes
+from circuit_script.endpoints.reply import Caller, Reply, not_found, problem
+from circuit_script.endpoints.routes import Found, Routes
 from circuit_script.endpoints.run import SHORTEST, Children, LogLine, Run, Serving, settlement_of, work_of
 from circuit_script.errors import Fenced
 from circuit_script.execution.broker import ExecutionBroker
 from circuit_script.execution.outcome import HandlerSpec, Outcome, Work
 from circuit_script.execution.protocol import Head
 from circuit_script.governor import Usage
+from circuit_script.tenants import DEFAULT
 
 log = structlog.get_logger()
 
@@ -44,12 +45,14 @@ PROBE = 1.0  # seconds in which a database that was away must answer
 AWAY = "The database is away: nothing was executed."
 UNKNOWN = "The database went away during the commit: the call may or may not have counted."
 TAKEN_OVER = "Another request with this Idempotency-Key took over: this one did not count."
+OTHER_REQUEST = "This Idempotency-Key was used for another request, or for this one with other credentials."
+MOVED = "A release went live that asks for an API key here: nothing was executed."
 BUSY = "Too many calls wait for a place: nothing was executed."
 
 
 @dataclass(frozen=True, slots=True)
-class RunnerParts:
-    """What the runner works with. ``places`` is how many endpoints run at once."""
+class AnswererParts:
+    """What an answerer works with. ``places`` is how many endpoints run at once."""
 
     database: Pool
     settler: Settler
@@ -84,10 +87,10 @@ class _NoJournal:
         return None
 
 
-class Runner:
+class Answerer:
     """Runs calls of endpoints in the children of the live release."""
 
-    def __init__(self, parts: RunnerParts) -> None:
+    def __init__(self, parts: AnswererParts) -> None:
         self._parts = parts
         self._keys = Keys(parts.database)
         self._line = Line(parts.places)
@@ -114,6 +117,8 @@ class Runner:
     async def answer(self, call: Call, caller: Caller) -> None:
         """Answer one call. Never raises for what its handler does."""
         began = time.monotonic()
+        if call.request.method in WITHOUT_EFFECT:
+            call = msgspec.structs.replace(call, key=None)
         try:
             answer = await self._admit(call, caller, began)
         except asyncio.CancelledError:
@@ -126,13 +131,10 @@ class Runner:
 
     async def _admit(self, call: Call, caller: Caller, began: float) -> Answer | None:
         """Check the call, wait for a place, run it. None when it was answered already."""
-        serving = self._serving
-        name = self._name(call, serving)
-        if serving is None or name is None:
-            return problem(404, "There is no such endpoint.", "unknown-endpoint")
-        offer = serving.offers[name]
-        if call.request.method not in offer.spec.methods:
-            return problem(405, f"It takes {', '.join(offer.spec.methods)}.", "wrong-method")
+        serving, found = self._serving, self.find(call)
+        if serving is None or found is None or found.offer is None:
+            return not_found(call, found)
+        offer, name = found.offer, found.offer.name
         if call.key is not None and not is_key(call.key):
             return problem(400, "An Idempotency-Key has 1 to 255 printable ASCII characters.", "idempotency-key")
         seconds = min(call.seconds or offer.spec.deadline, offer.spec.deadline)
@@ -146,27 +148,28 @@ class Runner:
             if caller.gone:  # it left while it waited
                 return None
             serving = self._serving or serving  # another release may be live by now
-            if name not in serving.offers:
-                return problem(404, "There is no such endpoint.", "unknown-endpoint")
+            found = self.find(msgspec.structs.replace(call, endpoint=name))
+            if found is None or found.offer is None:
+                return not_found(call, found)
+            if found.offer.spec.auth == "key" and call.auth == "none" and call.tenant == DEFAULT:
+                return problem(503, MOVED, "no-worker", retry_after=1)
             run = Run(call, caller, serving, serving.specs[name], began + seconds, began)
             return await self._tracked(run)
         finally:
             self._line.leave(call.tenant)
 
-    def offer_of(self, call: Call) -> Offer | None:
-        """The endpoint of the live release that a call means."""
+    def find(self, call: Call) -> Found | None:
+        """What the live release has for a call: by the endpoint's name, or by method and path. None: nothing."""
         serving = self._serving
-        name = self._name(call, serving)
-        return None if serving is None or name is None else serving.offers[name]
-
-    @staticmethod
-    def _name(call: Call, serving: Serving | None) -> str | None:
         if serving is None:
             return None
-        if call.endpoint:
-            return call.endpoint if call.endpoint in serving.offers else None
-        found = serving.routes.find(call.request.method, unquote(call.request.path))
-        return found.offer.name if found is not None and found.offer is not None else None
+        if not call.endpoint:
+            return serving.routes.find(call.request.method, unquote(call.request.path))
+        offer = serving.offers.get(call.endpoint)
+        if offer is None:
+            return None
+        known = call.request.method in offer.spec.methods
+        return Found(offer if known else None, offer.spec.methods, call.request.method)
 
     async def _tracked(self, run: Run) -> Answer | None:
         task = asyncio.current_task()
@@ -174,6 +177,9 @@ class Runner:
         run.serving.running.add(task)
         try:
             return await self._run(run)
+        except Exception:
+            await self._release(run)
+            raise
         finally:
             run.serving.running.discard(task)
 
@@ -208,9 +214,7 @@ class Runner:
                     await self._probe()
                 return None
             held = max(SHORTEST, run.left) + KEY_MARGIN
-            found = await self._keys.claim(
-                run.call.tenant, run.spec.name, key, fingerprint(run.call.request), run.execution, held
-            )
+            found = await self._keys.claim(run.call.tenant, run.spec.name, key, run.call.request, run.execution, held)
         match found:
             case Taken():
                 run.key = key
@@ -221,7 +225,7 @@ class Runner:
                 detail = "A request with this Idempotency-Key still runs."
                 return problem(409, detail, "idempotency-running", retry_after=min(5, round(seconds)))
             case Mismatch():
-                return problem(422, "This Idempotency-Key was used for another request.", "idempotency-mismatch")
+                return problem(422, OTHER_REQUEST, "idempotency-mismatch")
 
     async def _probe(self) -> None:
         async with asyncio.timeout(PROBE), self._parts.database.connection() as connection:
@@ -285,6 +289,7 @@ class Runner:
         why = str(error.diag.message_primary or error)
         log.error("endpoint.refused", execution=str(run.execution), error=why)
         if not conclusion.effects:  # not what the handler wrote: what the caller sent
+            await self._release(run)
             return replace(conclusion, answer=problem(400, "The request cannot be stored.", "unstorable"))
         bare = refused_by_database(why, str(run.execution))
         return await self._commit(run, work, UnitOfWork("", ()), bare, usage)
@@ -300,7 +305,12 @@ async def _outcome(children: Children, work: Work, broker: EndpointBroker, reply
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
+        reply.stop = _stopped  # the task may hold whoever holds the reply
     return None if task.cancelled() else task.result()
+
+
+def _stopped() -> None:
+    """Nothing runs any more."""
 
 
 def _told(reply: Reply, conclusion: Conclusion, execution: UUID) -> Answer | None:

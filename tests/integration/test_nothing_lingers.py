@@ -1,0 +1,166 @@
+"""What a worker held for an execution goes with it: at once, not when the garbage collector looks at last."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from circuit_script.config import Settings, WorkerSettings
+from circuit_script.effects.unit import UnitOfWork
+from circuit_script.endpoints.address import socket_path
+from circuit_script.endpoints.client import Link, Stream
+from circuit_script.endpoints.protocol import Answer, Call
+from circuit_script.endpoints.reply import Reply
+from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.outcome import HttpRequest, Work
+from circuit_script.execution.run import Execution
+from circuit_script.execution.watch import Watch
+from circuit_script.wiring import Worker, run_worker
+from tests.road import PATIENCE, Road, contact, eventually, open_road
+
+KINDS = (Execution, Watch, ExecutionBroker, Work, UnitOfWork, Reply, HttpRequest, Call)
+APP = """
+import asyncio, os, time
+from circuit_script import CircuitDB, Retry, endpoint, http, log, trigger
+
+
+async def behave(how):
+    await CircuitDB.insert("Seen", {"how": how})
+    await CircuitDB.query("Contact")
+    match how:
+        case "raises":
+            raise ValueError("wrong")
+        case "sleeps":
+            await asyncio.sleep(60)
+        case "spins":
+            while True:
+                pass
+        case "leaves":
+            os._exit(3)
+        case "asks-too-much":
+            for _ in range(1000):
+                await CircuitDB.query("Contact")
+        case "says-too-much":
+            for _ in range(1000):
+                log.info("x" * 100_000)
+        case "asks-nonsense":
+            await CircuitDB.update("Contact", {"id": "nobody"})
+        case "large":
+            return "x" * 10_000_000
+
+
+@trigger("Contact", ["afterInsert"], batch_size=1, limits={"wall_time": 1})
+async def first(context):
+    await context.checkpoint(upto=context.new_records[0])
+    await behave(context.new_records[0].id)
+
+
+@endpoint("behave/{how}", auth="none", limits={"wall_time": 1})
+async def call(how: str):
+    return await behave(how)
+
+
+@endpoint("streams/{how}", auth="none", limits={"wall_time": 1})
+async def streams(how: str):
+    yield {"one": 1}
+    await behave(how)
+    yield {"two": 2}
+"""
+WAYS = ("well", "raises", "sleeps", "spins", "leaves", "asks-too-much", "says-too-much", "asks-nonsense", "large")
+
+
+def held() -> list[str]:
+    """Every object of an execution that is still in memory. Nothing but references counts here."""
+    assert not gc.isenabled()
+    return [type(each).__name__ for each in gc.get_objects() if isinstance(each, KINDS)]
+
+
+async def all_gone() -> None:
+    async def gone() -> bool:
+        return not held()
+
+    await eventually(gone, "nothing is held any more")
+
+
+@pytest.fixture
+async def worker(app_folder: Path, database: str) -> AsyncIterator[SimpleNamespace]:
+    (app_folder / "app.py").write_text(APP)
+    options = {"children": 2, "lease": 2.0, "attempts": 1, "backoff": 0.01, "drain": 5.0}
+    settings = Settings(folder=app_folder, database_url=database, worker=WorkerSettings.model_validate(options))
+    ready: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+    running = asyncio.create_task(run_worker(settings, database, ready.set_result))
+    async with AsyncExitStack() as stack:
+        road = await stack.enter_async_context(open_road(database))
+        await asyncio.wait({ready, running}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        made = ready.result()
+        made.door._refuse = lambda pid: False  # this process is the worker, and its child
+        link = await stack.enter_async_context(Link(socket_path(app_folder)))
+        assert await link.wait(PATIENCE)
+        gc.collect()
+        gc.disable()
+        try:
+            yield SimpleNamespace(road=road, link=link)
+        finally:
+            gc.enable()
+            made.stop()
+            await asyncio.wait_for(running, PATIENCE)
+
+
+def call(endpoint: str, how: str) -> Call:
+    return Call(endpoint, "acme", HttpRequest("GET", f"/api/{endpoint}/{how}", "", (), b"x" * 100_000))
+
+
+async def test_of_a_batch_nothing_is_held_when_it_has_ended_in_whatever_way(worker: SimpleNamespace) -> None:
+    road: Road = worker.road
+    await road.take_in(*map(contact, WAYS))
+    await road.until("SELECT count(*) FROM circuit.queue", [0])
+    await all_gone()
+
+
+@pytest.mark.parametrize("endpoint", ["call", "streams"])
+async def test_of_a_call_nothing_is_held_when_it_has_ended_in_whatever_way(
+    worker: SimpleNamespace, endpoint: str
+) -> None:
+    link: Link = worker.link
+
+    async def ask(how: str) -> None:
+        answer = await link.call(call(endpoint, how))
+        if isinstance(answer, Stream):
+            while await answer.next() is not None:
+                pass
+            answer.close()
+
+    await asyncio.gather(*map(ask, WAYS))
+    await all_gone()
+
+
+async def test_of_a_call_whose_caller_hangs_up_nothing_is_held(worker: SimpleNamespace) -> None:
+    link: Link = worker.link
+    stream = await link.call(call("streams", "sleeps"))
+    assert isinstance(stream, Stream)
+    stream.close()
+    plain = asyncio.create_task(link.call(call("call", "sleeps")))
+    await asyncio.sleep(0)
+    plain.cancel()
+    await asyncio.gather(plain, return_exceptions=True)
+    del plain, stream
+    await all_gone()
+
+
+async def test_of_calls_that_were_refused_a_place_nothing_is_held(worker: SimpleNamespace) -> None:
+    link: Link = worker.link
+
+    async def ask() -> int:
+        answer = await link.call(call("call", "sleeps"))
+        assert isinstance(answer, Answer)
+        return answer.status
+
+    statuses = await asyncio.gather(*(ask() for _ in range(230)))
+    assert 503 in statuses
+    await all_gone()
