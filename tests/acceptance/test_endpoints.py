@@ -60,6 +60,7 @@ def knock(folder: str) -> dict:
         except OSError as error:
             return {"refused": type(error).__name__}
 """
+TENANTS = "[tenants.acme]\n[tenants.globex]\n"
 NOTES = """
 SELECT (data ->> 'n')::int, count(*) FROM circuit.records WHERE object = 'Note' GROUP BY 1 ORDER BY 1
 """
@@ -67,7 +68,7 @@ SELECT (data ->> 'n')::int, count(*) FROM circuit.records WHERE object = 'Note' 
 
 @pytest.fixture(scope="module")
 def platform(embedded_server: Server) -> Iterator[Platform]:
-    with served(embedded_server, APP, public_key=make_vendor().public_key) as running:
+    with served(embedded_server, APP, public_key=make_vendor().public_key, more=TENANTS) as running:
         yield running
 
 
