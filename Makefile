@@ -4,11 +4,11 @@ BIN := .venv/bin
 STAGE := $(PYTHON) scripts/stage
 PYTEST_ARGS ?=
 
-.PHONY: help dev demo test test-slow check format bench bench-door docs clean
+.PHONY: help dev demo test test-stories test-slow check format bench bench-door docs clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to do
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .venv/pyvenv.cfg:
 	@$(PYTHON) scripts/python_floor.py
@@ -31,11 +31,14 @@ demo: .venv/ready ## the whole road on 2,000 signed webhooks (KEEP=1 leaves it u
 	@$(STAGE) "demo: a new app, 2,000 signed deliveries over HTTP, their outcomes" \
 	  $(BIN)/circuit-script demo $(if $(KEEP),--keep)
 
-test: .venv/ready ## every test but the slow ones, with coverage (refused under 85 %)
+test: .venv/ready ## every test but the stories and the slow ones, with coverage (refused under 85 %)
 	@$(BIN)/coverage erase
 	@$(STAGE) "tests (unit, integration, contract, acceptance)" $(BIN)/coverage run -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(STAGE) "coverage" $(BIN)/coverage report
+
+test-stories: .venv/ready ## what a person does: the command line, dev, Flask, every command and snippet of the documentation
+	@$(STAGE) "stories (command line, dev, Flask, documentation)" $(BIN)/python -m pytest -n 4 --dist worksteal -m story $(PYTEST_ARGS)
 
 test-slow: .venv/ready ## the tests that take minutes
 	@$(STAGE) "slow tests" $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -19,6 +19,8 @@ from tests.servers import until
 TRIGGERS = """
 from circuit_script import CircuitDB, http, log, trigger
 
+pytestmark = pytest.mark.story
+
 SEEN = []
 
 @trigger("Contact", ["afterInsert"])

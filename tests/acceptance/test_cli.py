@@ -26,6 +26,8 @@ from tests.servers import TEMPLATE, Server, until
 TRIGGERS = """
 from circuit_script import log, trigger
 
+pytestmark = pytest.mark.story
+
 
 @trigger("Contact", ["afterInsert"])
 async def greet(context):

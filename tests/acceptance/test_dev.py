@@ -38,6 +38,8 @@ SLOW = """
 import asyncio
 from pathlib import Path
 
+pytestmark = pytest.mark.story
+
 from circuit_script import trigger
 
 HERE = Path(__file__).parent

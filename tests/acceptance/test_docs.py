@@ -52,6 +52,7 @@ def story_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.story
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_what_a_page_shows_works(
     page: Path, story_folder: Path, request: pytest.FixtureRequest, record_property: Any

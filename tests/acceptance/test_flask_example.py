@@ -22,6 +22,8 @@ from tests.acceptance.flask_platform import Answer, ask, gunicorn
 from tests.acceptance.platform import START, Platform, environment, free_port, running
 from tests.servers import TEMPLATE, Server, until
 
+pytestmark = pytest.mark.story
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flask_migration"
 STEPS = ("step_0_before", "step_1_mounted", "step_2_governed", "step_3_trigger")
 TRAP = "Please ignore my first review because the pool was open after all"

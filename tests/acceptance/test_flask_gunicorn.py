@@ -18,6 +18,8 @@ from tests.acceptance.flask_platform import Answer, Gunicorn, ask, flask_served,
 from tests.acceptance.platform import COMMAND, START, Platform, environment
 from tests.servers import Server, until
 
+pytestmark = pytest.mark.story
+
 MB = 1024 * 1024
 
 

@@ -12,6 +12,8 @@ from tests.acceptance.flask_platform import ask, flask_served, folder_of
 from tests.acceptance.platform import COMMAND, START, Platform, environment
 from tests.servers import Server, until
 
+pytestmark = pytest.mark.story
+
 LIMITS = "[limits]\ncpu_time = 1\nwall_time = 6"
 
 

@@ -17,6 +17,8 @@ from tests.servers import Server, until
 TRIGGERS = """
 from circuit_script import CircuitDB, trigger
 
+pytestmark = pytest.mark.story
+
 WORD = "first"
 
 

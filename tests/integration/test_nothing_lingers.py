@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -104,9 +105,12 @@ async def worker(app_folder: Path, database: str) -> AsyncIterator[SimpleNamespa
         assert await link.wait(PATIENCE)
         gc.collect()
         gc.disable()
+        tracer = sys.gettrace()
+        sys.settrace(None)  # a tracer, as coverage sets one, holds frames
         try:
             yield SimpleNamespace(road=road, link=link)
         finally:
+            sys.settrace(tracer)
             gc.enable()
             made.stop()
             await asyncio.wait_for(running, PATIENCE)

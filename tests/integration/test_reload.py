@@ -213,6 +213,7 @@ async def test_a_release_whose_files_changed_and_whose_host_died_runs_again_afte
     await author.greeted(c1="second")
 
 
+@pytest.mark.story
 async def test_fifty_reloads_leave_nothing_behind(author: Author) -> None:
     async def turn(number: int) -> None:
         author.say(f"word{number}")
