@@ -16,10 +16,10 @@ from tests.acceptance.command import Terminal
 from tests.acceptance.platform import environment, left_behind
 from tests.servers import until
 
+pytestmark = pytest.mark.story
+
 TRIGGERS = """
 from circuit_script import CircuitDB, http, log, trigger
-
-pytestmark = pytest.mark.story
 
 SEEN = []
 

@@ -23,10 +23,10 @@ from tests.acceptance.platform import COMMAND, Platform, environment, write_app
 from tests.acceptance.vendor import make_vendor
 from tests.servers import TEMPLATE, Server, until
 
+pytestmark = pytest.mark.story
+
 TRIGGERS = """
 from circuit_script import log, trigger
-
-pytestmark = pytest.mark.story
 
 
 @trigger("Contact", ["afterInsert"])

@@ -22,6 +22,8 @@ from tests.acceptance.terminal import CTRL_C, Developer, app_on
 from tests.acceptance.vendor import contact_stream, make_vendor, send_all
 from tests.servers import Server, until
 
+pytestmark = pytest.mark.story
+
 TRIGGERS = """
 from circuit_script import CircuitDB, log, trigger
 
@@ -37,8 +39,6 @@ async def greet(context):
 SLOW = """
 import asyncio
 from pathlib import Path
-
-pytestmark = pytest.mark.story
 
 from circuit_script import trigger
 

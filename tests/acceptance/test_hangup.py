@@ -14,10 +14,10 @@ from tests.acceptance.platform import Platform, served
 from tests.acceptance.vendor import contact_stream, make_vendor, send_all
 from tests.servers import Server, until
 
+pytestmark = pytest.mark.story
+
 TRIGGERS = """
 from circuit_script import CircuitDB, trigger
-
-pytestmark = pytest.mark.story
 
 WORD = "first"
 
