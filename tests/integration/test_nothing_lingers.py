@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -24,6 +23,8 @@ from circuit_script.execution.run import Execution
 from circuit_script.execution.watch import Watch
 from circuit_script.wiring import Worker, run_worker
 from tests.road import PATIENCE, Road, contact, eventually, open_road
+
+pytestmark = pytest.mark.story  # not under coverage: its tracer holds frames
 
 KINDS = (Execution, Watch, ExecutionBroker, Work, UnitOfWork, Reply, HttpRequest, Call)
 APP = """
@@ -105,12 +106,9 @@ async def worker(app_folder: Path, database: str) -> AsyncIterator[SimpleNamespa
         assert await link.wait(PATIENCE)
         gc.collect()
         gc.disable()
-        tracer = sys.gettrace()
-        sys.settrace(None)  # a tracer, as coverage sets one, holds frames
         try:
             yield SimpleNamespace(road=road, link=link)
         finally:
-            sys.settrace(tracer)
             gc.enable()
             made.stop()
             await asyncio.wait_for(running, PATIENCE)
