@@ -20,6 +20,7 @@ from circuit_script.endpoints.address import socket_path
 from circuit_script.endpoints.answerer import Answerer, AnswererParts, EndpointBroker
 from circuit_script.endpoints.door import Door
 from circuit_script.endpoints.protocol import Offer
+from circuit_script.execution.broker import BrokerParts
 from circuit_script.execution.outcome import EndpointSpec, Failed, HandlerSpec, Outcome, Succeeded, Way, Work
 from circuit_script.execution.protocol import Head
 from circuit_script.governor import Limits
@@ -126,9 +127,7 @@ async def open_post(
         AnswererParts(
             database=pool,
             settler=Settler(pool, uuid7()),
-            crm=LocalCRM(pool),
-            client=client,
-            knows=lambda connector, target: target == "hooks",
+            broker=BrokerParts(crm=LocalCRM(pool), client=client, knows=lambda connector, target: target == "hooks"),
             sent=lambda: None,
             places=places,
         )

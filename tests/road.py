@@ -28,7 +28,7 @@ from circuit_script.events.ledger import Ledger, LedgerRow
 from circuit_script.events.run import Runner, RunnerParts
 from circuit_script.events.sources import EventDraft, open_sources
 from circuit_script.events.verdicts import RetryPolicy
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
 from circuit_script.releases import Release, make_live
@@ -196,9 +196,9 @@ class Road:
             children=children,  # type: ignore[arg-type]  # a fake of the same shape
             loader=Loader(self.pool, open_sources(SourceSettings())),
             settler=Settler(self.pool, lanes.worker),
-            crm=LocalCRM(self.pool),
-            client=self.client,
-            knows=lambda connector, target: target in addresses,
+            broker=BrokerParts(
+                crm=LocalCRM(self.pool), client=self.client, knows=lambda connector, target: target in addresses
+            ),
             log_line=lambda execution, name, tenant, line: self.lines.append(line),
             sent=courier.wake,
         )

@@ -77,17 +77,23 @@ async def streams(how: str):
 WAYS = ("well", "raises", "sleeps", "spins", "leaves", "asks-too-much", "says-too-much", "asks-nonsense", "large")
 
 
-def held() -> list[str]:
-    """Every object of an execution that is still in memory. Nothing but references counts here."""
+def held() -> list[object]:
+    """Every object of an execution that is still in memory."""
+    return [each for each in gc.get_objects() if isinstance(each, KINDS)]
+
+
+async def all_gone(worker: SimpleNamespace) -> None:
+    """Nothing but references counts here; what other tests of this process hold was there before."""
     assert not gc.isenabled()
-    return [type(each).__name__ for each in gc.get_objects() if isinstance(each, KINDS)]
+    before = {id(each) for each in worker.before}
 
+    def left() -> list[str]:
+        return [type(each).__name__ for each in held() if id(each) not in before]
 
-async def all_gone() -> None:
     async def gone() -> bool:
-        return not held()
+        return not left()
 
-    await eventually(gone, "nothing is held any more")
+    await eventually(gone, lambda: f"still held: {left()}")
 
 
 @pytest.fixture
@@ -107,7 +113,7 @@ async def worker(app_folder: Path, database: str) -> AsyncIterator[SimpleNamespa
         gc.collect()
         gc.disable()
         try:
-            yield SimpleNamespace(road=road, link=link)
+            yield SimpleNamespace(road=road, link=link, before=held())
         finally:
             gc.enable()
             made.stop()
@@ -122,7 +128,7 @@ async def test_of_a_batch_nothing_is_held_when_it_has_ended_in_whatever_way(work
     road: Road = worker.road
     await road.take_in(*map(contact, WAYS))
     await road.until("SELECT count(*) FROM circuit.queue", [0])
-    await all_gone()
+    await all_gone(worker)
 
 
 @pytest.mark.parametrize("endpoint", ["call", "streams"])
@@ -139,7 +145,7 @@ async def test_of_a_call_nothing_is_held_when_it_has_ended_in_whatever_way(
             answer.close()
 
     await asyncio.gather(*map(ask, WAYS))
-    await all_gone()
+    await all_gone(worker)
 
 
 async def test_of_a_call_whose_caller_hangs_up_nothing_is_held(worker: SimpleNamespace) -> None:
@@ -152,7 +158,7 @@ async def test_of_a_call_whose_caller_hangs_up_nothing_is_held(worker: SimpleNam
     plain.cancel()
     await asyncio.gather(plain, return_exceptions=True)
     del plain, stream
-    await all_gone()
+    await all_gone(worker)
 
 
 async def test_of_calls_that_were_refused_a_place_nothing_is_held(worker: SimpleNamespace) -> None:
@@ -165,4 +171,4 @@ async def test_of_calls_that_were_refused_a_place_nothing_is_held(worker: Simple
 
     statuses = await asyncio.gather(*(ask() for _ in range(230)))
     assert 503 in statuses
-    await all_gone()
+    await all_gone(worker)

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from circuit_script.config import Settings
 from circuit_script.db.embedded import EmbeddedPostgres
 from circuit_script.db.migrate import migrate
 from circuit_script.errors import StartError
+from circuit_script.gateway.listening import listen
 
 START_TIMEOUT = 60.0
 GATEWAY_GRACE = 18.0  # the gateway gives requests 10 s, and then flushes
@@ -82,7 +82,7 @@ class Supervisor:
             for each in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(each, self._signalled)
             loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-            self._port_is_free(self._settings)
+            listen(self._settings.gateway.host, self._settings.gateway.port).close()  # refused before anything starts
             say("starting PostgreSQL" if self._settings.database_url is None else "connecting to the database")
             try:
                 await database_of(self._settings)
@@ -147,22 +147,6 @@ class Supervisor:
             yield
         finally:
             os.close(lock)
-
-    @staticmethod
-    def _port_is_free(settings: Settings) -> None:
-        """Say so before anything is started. Raises StartError."""
-        gateway = settings.gateway
-        family = socket.AF_INET6 if ":" in gateway.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((gateway.host, gateway.port))
-            except OSError as error:
-                raise StartError(
-                    f"{gateway.host}:{gateway.port}: {error.strerror}.",
-                    cure="Stop what listens there, or choose another port: circuit-script serve --port 8080.",
-                    page="port-taken",
-                ) from None
 
     async def _start_roles(self) -> None:
         """The worker first: it makes the release live, without which nothing could be routed."""

@@ -11,13 +11,11 @@ from typing import Any
 from urllib.parse import unquote
 from uuid import UUID
 
-import httpx
 import msgspec
 import psycopg
 import structlog
 
 from circuit_script import problems
-from circuit_script.connectors.connector import CRM
 from circuit_script.db.pool import Pool
 from circuit_script.effects.settle import Settler, is_transient
 from circuit_script.effects.unit import UnitOfWork
@@ -29,7 +27,7 @@ from circuit_script.endpoints.reply import Caller, Reply, not_found, problem
 from circuit_script.endpoints.routes import Found, Routes
 from circuit_script.endpoints.run import SHORTEST, Children, LogLine, Run, Serving, settlement_of, work_of
 from circuit_script.errors import Fenced
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.outcome import HandlerSpec, Outcome, Work
 from circuit_script.execution.protocol import Head
 from circuit_script.governor import Usage
@@ -56,9 +54,7 @@ class AnswererParts:
 
     database: Pool
     settler: Settler
-    crm: CRM
-    client: httpx.AsyncClient
-    knows: Callable[[str, str], bool]
+    broker: BrokerParts
     sent: Callable[[], None]
     places: int = 8
 
@@ -66,8 +62,8 @@ class AnswererParts:
 class EndpointBroker(ExecutionBroker):
     """A broker that also hears the answer."""
 
-    def __init__(self, work: Work, reply: Reply, **parts: Any) -> None:
-        super().__init__(work, **parts)
+    def __init__(self, work: Work, reply: Reply, parts: BrokerParts, **more: Any) -> None:
+        super().__init__(work, parts, **more)
         self._reply = reply
 
     def on_head(self, head: Head) -> None:
@@ -237,11 +233,9 @@ class Answerer:
         return EndpointBroker(
             work,
             reply,
-            crm=self._parts.crm,
+            self._parts.broker,
             held=unit,
             journal=_NoJournal(),
-            client=self._parts.client,
-            knows=self._parts.knows,
             log=lambda line: serving.log_line(work.execution, work.handler, work.tenant, line),
             remaining=lambda: started + work.limits.wall_time - time.monotonic(),
         )

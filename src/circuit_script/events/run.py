@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-import httpx
 import psycopg
 import structlog
 
 from circuit_script.clock import now, uuid7
-from circuit_script.connectors.connector import CRM
 from circuit_script.db.pool import Pool
 from circuit_script.effects.settle import Settlement, Settler
 from circuit_script.effects.unit import UnitOfWork
@@ -25,7 +23,7 @@ from circuit_script.events.commit import Again, Committer, put_off, refusal, wai
 from circuit_script.events.conclude import Batch, Terms, arrived_of, lost_line
 from circuit_script.events.journal import BatchJournal
 from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, settle_row
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.execution.pool import Pool as Children
 
@@ -45,9 +43,7 @@ class RunnerParts:
     children: Children
     loader: Loader
     settler: Settler
-    crm: CRM
-    client: httpx.AsyncClient
-    knows: Callable[[str, str], bool]
+    broker: BrokerParts
     log_line: Callable[[UUID, str, str, dict[str, Any]], None]
     sent: Callable[[], None]
 
@@ -140,11 +136,9 @@ class Runner:
         started = time.monotonic()
         return ExecutionBroker(
             work,
-            crm=self._parts.crm,
+            self._parts.broker,
             held=unit,
             journal=journal,
-            client=self._parts.client,
-            knows=self._parts.knows,
             log=lambda line: self._parts.log_line(work.execution, work.handler, work.tenant, line),
             remaining=lambda: started + work.limits.wall_time - time.monotonic(),
             checkpoint=checkpoints.take,

@@ -86,6 +86,10 @@ class Meters:
     def _counted(self, name: str) -> Meter:
         return Meter(self._session.used.get(name, 0), self._session.run.limits[name])
 
+    def _per_record(self, name: str) -> Meter:
+        meter = self._counted(name)
+        return Meter(meter.used, meter.ceiling * max(1, len(self._session.run.records)))
+
     @property
     def wall_time(self) -> Meter:
         """Seconds since the handler was called."""
@@ -134,8 +138,32 @@ class Meters:
     @property
     def messages(self) -> Meter:
         """Messages to people or addresses; the limit counts for each record of the batch."""
-        meter = self._counted("messages")
-        return Meter(meter.used, meter.ceiling * max(1, len(self._session.run.records)))
+        return self._per_record("messages")
+
+    @property
+    def llm_calls(self) -> Meter:
+        """Calls of models."""
+        return self._counted("llm_calls")
+
+    @property
+    def llm_tokens(self) -> Meter:
+        """Tokens of models, prompt and answer; a call that is under way counts with the most that it may use."""
+        return self._counted("llm_tokens")
+
+    @property
+    def llm_cost(self) -> Meter:
+        """US dollars for models; a call that is under way counts with the most that it may cost."""
+        return self._counted("llm_cost")
+
+    @property
+    def jobs(self) -> Meter:
+        """Jobs that were enqueued; the limit counts for each record of the batch."""
+        return self._per_record("jobs")
+
+    @property
+    def depth(self) -> Meter:
+        """How many executions led to this one, each by an effect of the one before; 0 for what came from outside."""
+        return self._counted("depth")
 
     @property
     def log_bytes(self) -> Meter:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from circuit_script.execution.handlers import Options, Place, registry
+from circuit_script.execution.handlers import AtCeiling, Options, Place, registry
 from circuit_script.execution.outcome import EndpointSpec, Way
 from circuit_script.execution.patterns import Hole, Part, pattern_of, segments_of, unnamed
 from circuit_script.governor import Limits
@@ -99,13 +99,18 @@ def endpoint(
     examples: Sequence[Any] | None = None,
     limits: Limits | Mapping[str, float] | None = None,
     share_child: bool | None = None,
+    concurrency: int | None = None,
+    egress: Sequence[str] | None = None,
+    budget: float | None = None,
+    at_ceiling: AtCeiling | None = None,
 ) -> Callable[[F], F]:
     """Answer requests to ``/api/<path>`` with what the function returns; its parameters are as in FastAPI.
 
     ``path`` may hold parameters: "leads/{lead_id}", and {rest:path} for one that spans slashes. ``methods`` is GET
     unless said. ``deadline`` is in seconds from the request's arrival (30 unless said, at most 300); said, it is the
     limit of wall time too. ``auth`` is "key" (the caller sends an API key, which names the tenant) or "none".
-    ``examples`` are bodies for the API's document; ``limits`` and ``share_child`` are as for ``@trigger``. A parameter
+    ``examples`` are bodies for the API's document; ``limits``, ``share_child``, ``concurrency``,
+    ``egress``, ``budget`` and ``at_ceiling`` are as for ``@trigger``. A parameter
     ``context``, or one annotated Context, gets the execution's context. A function that yields answers with
     server-sent events. An answer with a status of 400 or more, and any exception, discards what was written.
     """
@@ -127,7 +132,14 @@ def endpoint(
             auth=checked_auth(place, auth),
         )
         _must_be_alone(place, spec)
-        options = Options(limits=with_deadline(limits, deadline), share_child=share_child)
+        options = Options(
+            limits=with_deadline(limits, deadline),
+            share_child=share_child,
+            concurrency=concurrency,
+            egress=egress,
+            budget=budget,
+            at_ceiling=at_ceiling,
+        )
         registry.add_endpoint(function, spec, options)
         routes[place.handler] = Route(function, way.shown, pattern_of(parts), _checked_examples(place, examples))  # type: ignore[arg-type]
         return function

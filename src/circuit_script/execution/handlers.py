@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import wraps
 from types import FunctionType
-from typing import Any, NoReturn, ParamSpec, TypeVar, cast
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, cast
 
 from circuit_script.errors import AppError, ConfigError
 from circuit_script.execution.outcome import EndpointSpec, HandlerSpec
@@ -23,6 +24,10 @@ OBJECTS = (
     "Review", "Task", "User",
 )  # fmt: skip
 MAX_BATCH = 200
+MAX_CONCURRENCY = 100
+AT_CEILING = ("refuse", "defer", "cheaper")
+HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]+")
+AtCeiling = Literal["refuse", "defer", "cheaper"]
 MAX_DOC = 4000
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,6 +47,10 @@ class Options:
     limits: Limits | Mapping[str, float] | None = None
     share_child: bool | None = None
     echoes: bool | None = None
+    concurrency: int | None = None
+    egress: Sequence[str] | None = None
+    budget: float | None = None
+    at_ceiling: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +118,10 @@ class Registry:
             limits=place.checked_limits(options.limits, self.limits),
             share_child=place.checked_flag("share_child", options.share_child),
             echoes=place.checked_flag("echoes", options.echoes),
+            concurrency=place.checked_concurrency(options.concurrency),
+            egress=place.checked_egress(options.egress),
+            budget=place.checked_budget(options.budget),
+            at_ceiling=place.checked_at_ceiling(options.at_ceiling),
             file=place.file,
             line=place.line,
             doc=(inspect.getdoc(function) or "")[:MAX_DOC],
@@ -180,6 +193,10 @@ def trigger(
     limits: Limits | Mapping[str, float] | None = None,
     share_child: bool | None = None,
     echoes: bool | None = None,
+    concurrency: int | None = None,
+    egress: Sequence[str] | None = None,
+    budget: float | None = None,
+    at_ceiling: AtCeiling | None = None,
 ) -> Callable[[F], F]:
     """Call the function or method with a Context for ``events`` ("afterInsert", …) of ``object`` ("Contact", …).
 
@@ -187,9 +204,12 @@ def trigger(
     ``Cancel``. Decorators stack: each adds its routes to the same handler. ``batch_size`` is at most 200; ``limits``
     replaces single limits ({"wall_time": 5}) or all of them (Limits(...)); ``share_child`` is the promise that the
     handler keeps no state in globals, so that tenants may share a child; ``echoes`` starts it also for our own writes
-    coming back.
+    coming back. ``concurrency`` lets so many executions of one tenant share a child, for handlers that wait; ``egress``
+    are the only hosts that it may call (["api.example.com", "*.example.org"]); ``budget`` is what it may spend on
+    models in a day, in US dollars; ``at_ceiling`` says what happens when money or a quota is used up: "refuse", "defer"
+    or "cheaper".
     """
-    options = Options(batch_size, limits, share_child, echoes)
+    options = Options(batch_size, limits, share_child, echoes, concurrency, egress, budget, at_ceiling)
 
     def declare(function: F) -> F:
         registry.add_trigger(function, object, [events] if isinstance(events, str) else events, options)
@@ -266,6 +286,36 @@ class Place:
         if value is not None and not isinstance(value, bool):
             self.refuse(f"{name} is {value!r}.", "Write True or False.", page="handler-signature")
         return bool(value)
+
+    def checked_concurrency(self, concurrency: Any) -> int:
+        if concurrency is None:
+            return 1
+        whole = isinstance(concurrency, int) and not isinstance(concurrency, bool)
+        if not whole or not 1 <= concurrency <= MAX_CONCURRENCY:
+            self.refuse(f"concurrency is {concurrency!r}.", f"Write a whole number from 1 to {MAX_CONCURRENCY}.")
+        return int(concurrency)
+
+    def checked_egress(self, hosts: Any) -> tuple[str, ...] | None:
+        if hosts is None:
+            return None
+        cure = 'Write a list of hosts, like ["api.example.com", "*.example.org"]; [] allows none.'
+        if not isinstance(hosts, (list, tuple, set, frozenset)):
+            self.refuse(f"egress is {hosts!r}.", cure)
+        for host in hosts:
+            if not isinstance(host, str) or not HOST.fullmatch(host):
+                self.refuse(f"egress names {host!r}, which is no host.", cure)
+        return tuple(dict.fromkeys(host.lower() for host in hosts))
+
+    def checked_budget(self, dollars: Any) -> float | None:
+        number = isinstance(dollars, (int, float)) and not isinstance(dollars, bool)
+        if dollars is not None and not (number and 0 <= dollars < float("inf")):
+            self.refuse(f"budget is {dollars!r}.", "Write US dollars a day, like 5.0.")
+        return None if dollars is None else float(dollars)
+
+    def checked_at_ceiling(self, policy: Any) -> str | None:
+        if policy is not None and policy not in AT_CEILING:
+            self.refuse(f"at_ceiling is {policy!r}.", f"Write one of {', '.join(AT_CEILING)}.")
+        return None if policy is None else str(policy)
 
     def checked_limits(self, limits: Any, default: Limits) -> Limits:
         if limits is None:

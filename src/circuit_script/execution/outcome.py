@@ -73,7 +73,13 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HandlerSpec:
-    """One handler as the app declares it. ``routes`` are a trigger's (object, event) pairs; an endpoint has none."""
+    """One handler as the app declares it. ``routes`` are a trigger's (object, event) pairs; an endpoint has none.
+
+    ``concurrency`` is how many executions of one tenant may share a child; ``egress`` are the hosts that it may call,
+    None for those of the app; ``budget`` is what it may spend on models in a day, in US dollars, None for no bound of
+    its own; ``at_ceiling`` is what happens when money or a quota is used up ("refuse", "defer", "cheaper"), None for
+    what its tenant says.
+    """
 
     name: str
     routes: tuple[tuple[str, str], ...]
@@ -85,6 +91,10 @@ class HandlerSpec:
     line: int = 0
     doc: str = ""
     endpoint: EndpointSpec | None = None
+    concurrency: int = 1
+    egress: tuple[str, ...] | None = None
+    budget: float | None = None
+    at_ceiling: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,12 @@ class Work:
     started_at: float = 0.0
     share_child: bool = False
     request: HttpRequest | None = None
+
+    def owner(self, said: Any) -> int | None:
+        """The index of the record that a request of the child says it is made for. Raises ValueError."""
+        if said is not None and (not isinstance(said, int) or not 0 <= said < len(self.records)):
+            raise ValueError(f"there is no record {said!r} in this batch")
+        return said
 
 
 @dataclass(frozen=True, slots=True)

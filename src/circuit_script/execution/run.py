@@ -41,7 +41,8 @@ _logger = logging.getLogger(__name__)
 class Broker(Protocol):
     """What answers a child's requests; one for each execution. With a request as its work it is Answered, too."""
 
-    usage: Usage
+    @property
+    def usage(self) -> Usage: ...
 
     async def request(self, verb: str, arguments: dict[str, Any]) -> Any: ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import resource
 import signal
 import socket
@@ -27,13 +26,13 @@ from circuit_script.events.status import StatusReader
 from circuit_script.gateway.app import Gateway
 from circuit_script.gateway.bodies import Bodies
 from circuit_script.gateway.calls import Endpoints
+from circuit_script.gateway.listening import listen
 from circuit_script.gateway.protocol import Protocol
 from circuit_script.releases import has_endpoints
 from circuit_script.tenants import TenantMap
 from circuit_script.tenants.callers import make_ring
 
 GRACE = 10  # seconds that requests have to finish once the gateway is told to stop
-BACKLOG = 2048
 OPEN_FILES = 2048  # as many as connections and calls may need
 WORKER_PATIENCE = 3.0  # seconds in which a worker that is there has answered
 
@@ -118,39 +117,6 @@ def _open_more_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
         wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket (port 0: any free one). Raises StartError with a cure."""
-    try:
-        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, number)
-    except OSError as error:
-        raise StartError(
-            f"Host {host!r} cannot be listened on: {error.strerror}.", cure="Set [gateway] host.", page="port-taken"
-        ) from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise _cannot_listen(host, port, error) from None
-    return listener
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> StartError:
-    match error.errno:
-        case errno.EADDRINUSE:
-            cure = "Stop what listens there, or choose another port: [gateway] port in circuit.toml."
-            return StartError(f"Port {port} on {host} is taken.", cure=cure, page="port-taken")
-        case errno.EACCES:
-            return StartError(f"Port {port} needs more rights.", cure="Choose a port above 1023.", page="port-taken")
-        case _:
-            return StartError(
-                f"{host}:{port} cannot be listened on: {error.strerror}.", cure="Set [gateway] host.", page="port-taken"
-            )
 
 
 async def _serve(

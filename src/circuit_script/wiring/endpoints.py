@@ -24,9 +24,7 @@ def make_door(settings: Settings, releases: Releases, parts: RunnerParts, log_of
         AnswererParts(
             database=parts.database,
             settler=parts.settler,
-            crm=parts.crm,
-            client=parts.client,
-            knows=parts.knows,
+            broker=parts.broker,
             sent=parts.sent,
             places=settings.worker.endpoint_children,
         )

@@ -28,6 +28,7 @@ from circuit_script.db.pool import Pool, open_pool, unavailable
 from circuit_script.effects.settle import Settlement, Settler, is_transient
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import TrialRefused
+from circuit_script.execution.broker import BrokerParts
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.releases import Release, record_release
 from circuit_script.telemetry import LogWriter
@@ -285,6 +286,14 @@ class Trial:
         answer = reply.answer(batch)
         return TrialResult(calling.spec.name, "", trying.work.event, tenant, (batch,), answer)
 
+    def _parts(self, client: httpx.AsyncClient) -> BrokerParts:
+        addresses = self._settings.addresses
+        return BrokerParts(
+            crm=self._crm,
+            client=client,
+            knows=lambda connector, target: connector == WebhookConnector.name and target in addresses,
+        )
+
     def _broker(self, trying: Attempt, commit: bool) -> TrialBroker:
         def log(line: dict[str, Any]) -> None:
             trying.log(line)
@@ -294,11 +303,9 @@ class Trial:
         closed = self._callouts is not None or not commit
         broker = TrialBroker(
             trying.work,
-            crm=self._crm,
+            self._parts(self._closed_client if closed else self._client),
             held=trying.unit,
             journal=TrialJournal(),
-            client=self._closed_client if closed else self._client,
-            knows=lambda connector, target: connector == WebhookConnector.name and target in self._settings.addresses,
             log=log,
             remaining=trying.remaining,
             checkpoint=trying.checkpoint,

@@ -152,7 +152,7 @@ class Attempt:
             status=status,
             duration=time.monotonic() - self.started,
             usage=outcome.usage.as_dict(),
-            ceilings=self.ceilings(),
+            ceilings=self.work.limits.of_batch(size),
             reason=reason,
             detail=detail,
             errors={self.given[place].id: why for place, why in failed.items()},
@@ -165,12 +165,6 @@ class Attempt:
             crashed=not isinstance(outcome, Succeeded),
         )
         return batch, writes, sends
-
-    def ceilings(self) -> dict[str, float]:
-        """The limits, as they hold for a batch of this size."""
-        ceilings = self.work.limits.as_dict()
-        ceilings["messages"] *= max(1, len(self.given))  # they count per record of the batch
-        return ceilings
 
     def discarded(self, writes: Sequence[Write], sends: Sequence[Send]) -> tuple[Left, ...]:
         """What is held beside these, and does not leave."""

@@ -159,7 +159,7 @@ class Calling:
             status=end.status,
             duration=time.monotonic() - trying.started,
             usage=outcome.usage.as_dict(),
-            ceilings=trying.ceilings(),
+            ceilings=trying.work.limits.of_batch(0),
             reason=end.reason or "",
             detail=end.detail or "",
             writes=tuple(map(trying.written, writes)),

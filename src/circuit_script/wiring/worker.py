@@ -31,6 +31,7 @@ from circuit_script.events.maintenance import maintain, prepare
 from circuit_script.events.run import Runner, RunnerParts
 from circuit_script.events.sources import open_sources
 from circuit_script.events.verdicts import RetryPolicy
+from circuit_script.execution.broker import BrokerParts
 from circuit_script.execution.nursery import WebApp
 from circuit_script.execution.pool import Pool as Children
 from circuit_script.governor import limits_of
@@ -147,9 +148,11 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
         children=live.children,
         loader=Loader(database, open_sources(settings.sources)),
         settler=_settler(means, lanes),
-        crm=LocalCRM(database),
-        client=means.callouts,
-        knows=lambda connector, target: connector == WebhookConnector.name and target in settings.addresses,
+        broker=BrokerParts(
+            crm=LocalCRM(database),
+            client=means.callouts,
+            knows=lambda connector, target: connector == WebhookConnector.name and target in settings.addresses,
+        ),
         log_line=logs.add,
         sent=courier.wake,
     )

@@ -311,7 +311,7 @@ async def test_a_handler_that_does_not_end_breaches_wall_time_and_is_killed(pool
     outcome = await beside_good_ones(bench, handler, records=THREE, wall_time=0.3)
     assert isinstance(outcome, Breached)
     assert (outcome.limit, outcome.ceiling) == ("wall_time", 0.3)
-    assert outcome.usage.wall_time > 0.3
+    assert 0.3 < outcome.usage.wall_time < 5, "it was ended: by itself it would have taken 60 s, or for ever"
     assert outcome.suspect == (1 if handler == "spins" else None)
 
 

@@ -12,7 +12,7 @@ from circuit_script.clock import uuid7
 from circuit_script.connectors.connector import Fields, Query
 from circuit_script.effects.unit import UnitOfWork, matches
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.outcome import Work
 from circuit_script.governor import MB, LimitExceeded, Limits
 from tests.receiver import Receiver, receiving, response
@@ -84,11 +84,13 @@ class Bench:
                 events=[{}] * len(batch),
                 limits=Limits().lowered(**(limits or {})),
             ),
-            crm=self.crm,
+            BrokerParts(
+                crm=self.crm,
+                client=client,
+                knows=lambda connector, target: (connector, target) == ("webhook", "alerts"),
+            ),
             held=self.unit,
             journal=journal or Kept(*batch),
-            client=client,
-            knows=lambda connector, target: (connector, target) == ("webhook", "alerts"),
             log=self.lines.append,
             remaining=lambda: remaining,
         )

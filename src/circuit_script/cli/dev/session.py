@@ -16,6 +16,7 @@ from circuit_script.cli.supervisor import Explained, More, Supervisor
 from circuit_script.config import FILE, Settings
 from circuit_script.errors import CircuitError, ConfigError, StartError
 from circuit_script.events.sources import open_sources
+from circuit_script.gateway.listening import listen
 from circuit_script.governor import limits_of
 from circuit_script.tenants import TenantMap
 
@@ -166,7 +167,7 @@ class DevSession(Supervisor):
             if new.database_url != ours.database_url:
                 raise ConfigError("The database is another one now.", cure="Stop dev and start it again.")
             if (new.gateway.host, new.gateway.port) != (ours.gateway.host, ours.gateway.port):
-                self._port_is_free(new)
+                listen(new.gateway.host, new.gateway.port).close()
         except CircuitError as error:
             if str(error) != self._wrong_settings:
                 self._wrong_settings = str(error)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import socket
 from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
 from circuit_script.cli.app_import import import_in_child
 from circuit_script.cli.doctor.check import Check, bad, good, warning
 from circuit_script.config import VENDOR_GOHIGHLEVEL_KEY, Settings
-from circuit_script.errors import CircuitError
+from circuit_script.errors import CircuitError, StartError
 from circuit_script.events.sources import open_sources
+from circuit_script.gateway.listening import listen
 from circuit_script.tenants import TenantMap
 
 PATIENCE = 5.0  # seconds for one address
@@ -63,14 +63,10 @@ def port(settings: Settings) -> Check:
         return good("port", f"the app runs (process {owner})")
     if gateway.port == 0:
         return good("port", "any free one")
-    family = socket.AF_INET6 if ":" in gateway.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((gateway.host, gateway.port))
-        except OSError as error:
-            cure = "Stop what listens there, or choose another: [gateway] port in circuit.toml."
-            return bad("port", f"{gateway.host}:{gateway.port}: {error.strerror}.", cure)
+    try:
+        listen(gateway.host, gateway.port).close()
+    except StartError as error:
+        return bad("port", error.detail, error.cure)
     return good("port", f"{gateway.host}:{gateway.port} is free")
 
 

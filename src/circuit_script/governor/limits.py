@@ -10,12 +10,14 @@ from circuit_script.errors import ConfigError
 
 MB = 1024 * 1024
 HIGHEST = 2**40
-SECONDS = ("wall_time", "cpu_time")
+FRACTIONS = ("wall_time", "cpu_time", "llm_cost")
+PER_RECORD = frozenset({"messages", "jobs"})  # whose ceiling counts for each record of the batch
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Ceilings of one execution. Times in seconds, memory and bodies in bytes, the rest are counts."""
+    """Ceilings of one execution. Times in seconds, memory and bodies in bytes, ``llm_cost`` in US dollars, the rest are
+    counts; ``messages`` and ``jobs`` are per record of the batch."""
 
     wall_time: float = 30.0
     cpu_time: float = 10.0
@@ -26,13 +28,18 @@ class Limits:
     db_rows: int = 50_000
     dml_statements: int = 150
     dml_rows: int = 10_000
+    llm_calls: int = 20
+    llm_tokens: int = 200_000
+    llm_cost: float = 1.0
     messages: int = 10
+    jobs: int = 50
+    depth: int = 16
     log_bytes: int = 1 * MB
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            whole = field.name not in SECONDS
+            whole = field.name not in FRACTIONS
             kinds = int if whole else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= HIGHEST:
                 kind = "whole number" if whole else "number"
@@ -47,6 +54,11 @@ class Limits:
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
+
+    def of_batch(self, records: int) -> dict[str, float]:
+        """The ceilings of an execution with so many records, by name."""
+        times = max(1, records)
+        return {name: value * times if name in PER_RECORD else value for name, value in asdict(self).items()}
 
 
 def limits_of(named: Mapping[str, float]) -> Limits:
@@ -72,7 +84,12 @@ class Usage:
     db_rows: int = 0
     dml_statements: int = 0
     dml_rows: int = 0
+    llm_calls: int = 0
+    llm_tokens: int = 0
+    llm_cost: float = 0.0
     messages: int = 0
+    jobs: int = 0
+    depth: int = 0
     log_bytes: int = 0
 
     def as_dict(self) -> dict[str, float]:
@@ -86,6 +103,8 @@ def amount(limit: str, value: float) -> str:
             return f"{value:.2f} s"
         case "memory" | "callout_bytes" | "log_bytes" | "effect_bytes" | "answer_bytes":
             return f"{value / MB:.1f} MB"
+        case "llm_cost":
+            return f"${value:.4f}"
         case _:
             return f"{value:,.0f}"
 
