@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAGE := $(PYTHON) scripts/stage
 PYTEST_ARGS ?=
 
-.PHONY: help dev demo test test-stories test-slow check format bench bench-door docs clean
+.PHONY: help dev demo test test-stories test-slow check format bench bench-door bench-governor docs clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to do
@@ -59,6 +59,9 @@ bench: .venv/ready-bench ## speed beside a bare prototype and Flask + Celery (QU
 
 bench-door: .venv/ready-bench ## what a developer feels: import, reload, an endpoint's answer, the quickstart (QUICK=1: smaller)
 	@$(STAGE) "benchmark: the author's door" $(BIN)/python -m benchmarks.door $(if $(QUICK),--quick)
+
+bench-governor: .venv/ready-bench ## what governing costs, how fast a runaway is gone, tricks stopped, money overspent (QUICK=1: smaller)
+	@$(STAGE) "benchmark: the governor" $(BIN)/python -m benchmarks.governor $(if $(QUICK),--quick)
 
 docs: .venv/ready ## read the documentation at http://127.0.0.1:8001, built again on change
 	@$(BIN)/python scripts/link_pages.py

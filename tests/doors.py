@@ -17,7 +17,8 @@ from circuit_script.connectors.local import LocalCRM
 from circuit_script.db.pool import Connection, Pool, open_connection, open_pool
 from circuit_script.effects.settle import Settler
 from circuit_script.endpoints.address import socket_path
-from circuit_script.endpoints.answerer import Answerer, AnswererParts, EndpointBroker
+from circuit_script.endpoints.answerer import Answerer, AnswererParts
+from circuit_script.endpoints.attempt import EndpointBroker
 from circuit_script.endpoints.door import Door
 from circuit_script.endpoints.protocol import Offer
 from circuit_script.execution.broker import BrokerParts
@@ -25,6 +26,7 @@ from circuit_script.execution.outcome import EndpointSpec, Failed, HandlerSpec, 
 from circuit_script.execution.protocol import Head
 from circuit_script.governor import Limits
 from circuit_script.releases import make_live
+from circuit_script.tenants.entitlement import UNLIMITED, Quotas
 from circuit_script.tenants.keys import create_key
 
 Handler = Callable[[Work, EndpointBroker], Awaitable[Outcome | None]]
@@ -117,7 +119,7 @@ class Post:
 
 @contextlib.asynccontextmanager
 async def open_post(
-    url: str, folder: Path, handler: Handler, *, places: int = 4, pooler: bool = False
+    url: str, folder: Path, handler: Handler, *, places: int = 4, pooler: bool = False, quotas: Quotas = UNLIMITED
 ) -> AsyncIterator[Post]:
     """A worker's door in ``folder``, whose children run ``handler``."""
     pool = await open_pool(url, min_size=1, max_size=6, name="test", pooler=pooler)
@@ -130,6 +132,7 @@ async def open_post(
             broker=BrokerParts(crm=LocalCRM(pool), client=client, knows=lambda connector, target: target == "hooks"),
             sent=lambda: None,
             places=places,
+            quotas=quotas,
         )
     )
     # The test's own process is the worker here, so its gateways would be taken for its children.

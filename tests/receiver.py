@@ -27,8 +27,10 @@ class Receiver:
     answer: Answer
     url: str = ""
     got: list[Got] = field(default_factory=list)
+    open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open.add(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 line, *rest = head.decode().split("\r\n")
@@ -43,6 +45,13 @@ class Receiver:
             pass
         finally:
             writer.close()
+            self.open.discard(writer)
+
+    async def close(self) -> None:
+        """Let go of whoever keeps a connection."""
+        for writer in (left := list(self.open)):
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in left), return_exceptions=True)
 
 
 def response(status: int, body: bytes = b"", **headers: str) -> bytes:
@@ -57,4 +66,7 @@ async def receiving(answer: Answer) -> AsyncIterator[Receiver]:
     server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
     receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
-        yield receiver
+        try:
+            yield receiver
+        finally:
+            await receiver.close()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -29,10 +29,15 @@ from circuit_script.events.run import Runner, RunnerParts
 from circuit_script.events.sources import EventDraft, open_sources
 from circuit_script.events.verdicts import RetryPolicy
 from circuit_script.execution.broker import BrokerParts, ExecutionBroker
+from circuit_script.execution.callouts.addresses import Private
+from circuit_script.execution.callouts.fetch import CalloutParts
+from circuit_script.execution.callouts.guard import Guard
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
 from circuit_script.releases import Release, make_live
+from circuit_script.tenants.entitlement import UNLIMITED, Quotas
 
+LOOPBACK = CalloutParts(guard=Guard(private=Private.of(["127.0.0.1"])), attempts=1)  # where the tests' receivers are
 Handler = Callable[[Work, ExecutionBroker], Awaitable[Outcome | None]]
 PATIENCE = 15.0
 
@@ -185,22 +190,28 @@ class Road:
         return found
 
     async def start(self, handler: Handler = succeed, *, size: int = 2, **changes: Any) -> Worker:
-        """A worker whose children run ``handler``. ``changes``: attempts, backoff, hold, lease, look_ahead."""
-        children = FakeChildren(handler, size)
+        """A worker whose children run ``handler``, or are the ``children`` that are given. ``changes``: attempts,
+        backoff, hold, lease, look_ahead, quotas."""
+        children: FakeChildren = changes.get("children") or FakeChildren(handler, size)
         lease = changes.get("lease", 10.0)
         lanes = Lanes(uuid7(), lease)
         addresses: Mapping[str, Address] = changes.get("addresses", {})
         courier = self.courier(lanes, addresses)
+        quotas: Quotas = changes.get("quotas", UNLIMITED)
         parts = RunnerParts(
             database=self.pool,
             children=children,  # type: ignore[arg-type]  # a fake of the same shape
             loader=Loader(self.pool, open_sources(SourceSettings())),
             settler=Settler(self.pool, lanes.worker),
             broker=BrokerParts(
-                crm=LocalCRM(self.pool), client=self.client, knows=lambda connector, target: target in addresses
+                crm=LocalCRM(self.pool),
+                client=self.client,
+                knows=lambda connector, target: target in addresses,
+                callouts=replace(LOOPBACK, spend=lambda tenant: quotas.spend(tenant, "api_calls")),
             ),
             log_line=lambda execution, name, tenant, line: self.lines.append(line),
             sent=courier.wake,
+            quotas=quotas,
         )
         policy = RetryPolicy(changes.get("attempts", 3), changes.get("backoff", 0.05), changes.get("hold", 60.0))
         dispatcher = Dispatcher(

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from benchmarks import app, postgres
-from benchmarks.door.bench import Bench
+from benchmarks import app, contestants, postgres
+from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 from benchmarks.load import Result, closed_loop, request
 from benchmarks.processes import free_port, http_get, python, running
@@ -78,10 +78,7 @@ async def _asked(port: int, requests: list[bytes]) -> Result:
 
 async def _beside_the_road(bench: Bench, port: int, ask: bytes) -> tuple[Result, int]:
     """Ask one question after the other until the webhooks that arrive meanwhile are all acknowledged."""
-    hooks = []
-    for _ in range(bench.size(20_000, 6_000)):
-        signed = bench.vendor.webhook({"type": "ContactCreate", **bench.vendor.contact()})
-        hooks.append(request("/webhooks/gohighlevel", signed.headers, signed.body))
+    hooks = bench.contacts(bench.size(20_000, 6_000))
     road = asyncio.create_task(closed_loop(port, hooks, connections=ROAD_CONNECTIONS))
     asked = Result()
     while not road.done():
@@ -96,17 +93,10 @@ async def _beside_the_road(bench: Bench, port: int, ask: bytes) -> tuple[Result,
 
 @asynccontextmanager
 async def _ours(bench: Bench) -> AsyncIterator[int]:
-    folder, port = bench.place("endpoint"), free_port()
-    app.scaffold(folder, triggers=app.SCORING.format(batch=200), port=port, public_key=bench.vendor.public_key)
-    (folder / "app" / "endpoints.py").write_text(ENDPOINT)
-
-    async def ready() -> bool:
-        return (await http_get(port, "/readyz"))[0] == 200
-
-    environment = {"DATABASE_URL": await bench.database()}
-    command = [python(), "-m", "circuit_script.cli", "serve"]
-    async with running(command, log=folder / "serve.log", cwd=folder, env=environment, ready=ready):
-        yield port
+    triggers = app.SCORING.format(batch=200) + ENDPOINT
+    place, database = bench.place("endpoint"), await bench.database()
+    async with contestants.ours(place, database, bench.vendor.public_key, triggers=triggers) as ours:
+        yield ours.port
 
 
 @asynccontextmanager

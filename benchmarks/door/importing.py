@@ -7,7 +7,7 @@ import json
 import statistics
 import sys
 
-from benchmarks.door.bench import Bench
+from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 
 SERVER_PARTS = (

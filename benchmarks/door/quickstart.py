@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from benchmarks.door.bench import Bench
+from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 from benchmarks.processes import free_port, http_get, python, running, until
 

@@ -6,8 +6,8 @@ import random
 from statistics import median
 
 from benchmarks import app, contestants
+from benchmarks.bench import SEED, Bench
 from benchmarks.figures import Figure
-from benchmarks.road.bench import SEED, Bench
 
 OF_BARE = "the same scoring and one update per event on both sides"
 

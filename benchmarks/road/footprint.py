@@ -6,8 +6,8 @@ import asyncio
 import time
 
 from benchmarks import app, contestants
+from benchmarks.bench import Bench
 from benchmarks.figures import Figure
-from benchmarks.road.bench import Bench
 
 
 async def measure(bench: Bench) -> list[Figure]:

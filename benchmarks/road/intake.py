@@ -5,8 +5,8 @@ from __future__ import annotations
 from statistics import median
 
 from benchmarks import app, contestants
+from benchmarks.bench import Bench
 from benchmarks.figures import Figure
-from benchmarks.road.bench import Bench
 
 
 async def measure(bench: Bench) -> list[Figure]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from benchmarks import app, contestants, postgres
+from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 from benchmarks.load import open_loop, percentile
 from benchmarks.processes import until
-from benchmarks.road.bench import Bench
 
 PER_SECOND = 10_000 / 60
 

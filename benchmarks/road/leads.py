@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from benchmarks import contestants
+from benchmarks.bench import Bench
 from benchmarks.figures import Figure
-from benchmarks.road.bench import Bench
 from circuit_script.agents import VirtualLPR
 from circuit_script.cli.demo.vendor import Payload
 

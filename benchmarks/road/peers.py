@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks import app, contestants
+from benchmarks.bench import Bench
 from benchmarks.figures import Figure
-from benchmarks.road.bench import Bench
 
 
 async def measure(bench: Bench) -> list[Figure]:

@@ -15,10 +15,10 @@ from typing import Any
 import psutil
 
 from benchmarks import app, contestants, postgres
+from benchmarks.bench import PATH, Bench
 from benchmarks.figures import Figure
 from benchmarks.load import request
 from benchmarks.processes import free_port, until
-from benchmarks.road.bench import PATH, Bench
 
 STEPS = 10
 SETTLED = "SELECT NOT EXISTS (SELECT 1 FROM circuit.queue)"

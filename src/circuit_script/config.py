@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -43,6 +52,7 @@ class WorkerSettings(_Section):
     """Dispatcher, children and courier of one host. Times in seconds.
 
     ``endpoint_children`` is how many calls of endpoints run at once, beside the ``children`` that run batches.
+    ``isolation`` says what children are fenced in against, ``start`` how they come to be.
     """
 
     children: int = Field(default=2, ge=1, le=64)
@@ -53,6 +63,8 @@ class WorkerSettings(_Section):
     hold: float = Field(default=300.0, ge=0)
     lease: float = Field(default=10.0, ge=1)
     drain: float = Field(default=30.0, ge=0)
+    isolation: Literal["standard", "strict"] = "standard"
+    start: Literal["fork", "spawn"] = "fork"
 
 
 class WebSettings(_Section):
@@ -64,6 +76,88 @@ class WebSettings(_Section):
     app: str = Field(default="", pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?)?$")
     auth: Literal["key", "none"] = "none"
     deadline: float = Field(default=30.0, gt=0, le=300)
+
+
+class CalloutSettings(_Section):
+    """Where handlers may call. ``egress`` are the only hosts, None for every public one; ``private`` are the addresses
+    (networks, hosts, each with a port or without) that are allowed though they are not public. ``attempts`` is how
+    often a callout that may be repeated leaves at most."""
+
+    egress: tuple[str, ...] | None = None
+    private: tuple[str, ...] = ()
+    attempts: int = Field(default=3, ge=1, le=10)
+
+    @field_validator("egress", "private")
+    @classmethod
+    def _places(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for each in value or ():
+            if not each or any(sign in each for sign in "@?# \t\n") or "//" in each:
+                raise ValueError(f"{each!r} must be a host like api.example.com, or a network like 10.0.0.0/8")
+        return value
+
+
+class GovernorSettings(_Section):
+    """``repeats`` is how often an execution may make the same call, and get the same answer, before it is taken for a
+    loop."""
+
+    repeats: int = Field(default=5, ge=1, le=1000)
+
+
+class BudgetSettings(_Section):
+    """What model calls may cost in a day of UTC, in US dollars: all tenants together, and each tenant unless its tier
+    says. ``at_ceiling`` is what happens then, unless a handler or its tenant's tier says; None is without a bound."""
+
+    day: float | None = Field(default=20.0, gt=0, le=1e8)
+    tenant_day: float | None = Field(default=5.0, gt=0, le=1e8)
+    at_ceiling: Literal["refuse", "defer", "cheaper"] = "refuse"
+
+    @field_validator("day", "tenant_day", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        return None if value == "none" else value
+
+
+class ProviderSettings(_Section):
+    """Who answers model calls: an address that speaks OpenAI's chat completions. ``key_env`` names the environment
+    variable that holds its key, empty where it asks for none; ``models`` are patterns of what it serves."""
+
+    url: str = Field(pattern=r"^https?://")
+    key_env: str = Field(default="", pattern=r"^[A-Za-z_]\w*$|^$")
+    models: tuple[str, ...] = ()
+
+
+OPENAI = ProviderSettings(
+    url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", models=("gpt-*", "chatgpt-*", "o1*", "o3*", "o4*")
+)
+
+
+class PriceSettings(_Section):
+    """US dollars per million tokens."""
+
+    input: Decimal = Field(ge=0, le=100_000)
+    output: Decimal = Field(ge=0, le=100_000)
+
+
+class LLMSettings(_Section):
+    """Model calls. ``model`` answers where a call names none, ``cheaper`` where a budget is used up and the policy says
+    so; ``max_tokens`` bounds an answer whose author does not. ``prices`` are by the model's name."""
+
+    model: str = "gpt-4o-mini"
+    cheaper: str = "gpt-4.1-nano"
+    max_tokens: int = Field(default=4096, ge=1, le=1_000_000)
+    providers: dict[str, ProviderSettings] = {"openai": OPENAI}
+    prices: dict[str, PriceSettings] = {}
+
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _openai_stays(cls, value: Any) -> Any:
+        """What is said of OpenAI changes what is known of it; another provider does not replace it."""
+        if not isinstance(value, dict):
+            return value
+        said = value.get("openai", {})
+        if isinstance(said, dict):
+            said = {**OPENAI.model_dump(), **said}
+        return {**value, "openai": said}
 
 
 class LedgerSettings(_Section):
@@ -109,6 +203,50 @@ class Address(_Section):
     secret: str = ""
 
 
+class TierQuota(_Section):
+    """The most that a tenant may use in a day and in a month, both in UTC; None is without a bound."""
+
+    day: int | None = Field(default=None, gt=0)
+    month: int | None = Field(default=None, gt=0)
+
+
+class TierBudget(_Section):
+    """The most that a tenant may spend in a day and in a month, in US dollars; None is without a bound."""
+
+    day: float | None = Field(default=None, gt=0)
+    month: float | None = Field(default=None, gt=0)
+
+
+class TierSettings(_Section):
+    """What the tenants of a tier may use. ``upgrade`` is said to whoever is refused; ``ceilings`` are the most that one
+    execution may have of each limit."""
+
+    executions: TierQuota = TierQuota()
+    api_calls: TierQuota = TierQuota()
+    llm_cost: TierBudget = TierBudget()
+    at_ceiling: Literal["refuse", "defer", "cheaper"] = "refuse"
+    upgrade: str = ""
+    ceilings: dict[str, int | float] = {}
+
+
+class TenantSettings(BaseModel):
+    """A tenant's tier, and beside it the vendors' accounts that are the tenant's, by source."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, tuple[str, ...]] = Field(init=False)
+
+    tier: str | None = None
+
+    @property
+    def accounts(self) -> dict[str, tuple[str, ...]]:
+        return dict(self.__pydantic_extra__)
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a tier where none is said, as the accounts alone stand in the file."""
+        return {name: each for name, each in dump(self).items() if each is not None}
+
+
 class Settings(BaseSettings):
     """Everything that can be configured. Unknown names are refused."""
 
@@ -124,11 +262,22 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
     web: WebSettings = WebSettings()
+    callouts: CalloutSettings = CalloutSettings()
+    budget: BudgetSettings = BudgetSettings()
+    llm: LLMSettings = LLMSettings()
     ledger: LedgerSettings = LedgerSettings()
     sources: SourceSettings = SourceSettings()
     addresses: dict[str, Address] = {}
-    tenants: dict[str, dict[str, tuple[str, ...]]] = {}
+    tenants: dict[str, TenantSettings] = {}
+    tiers: dict[str, TierSettings] = {}
     limits: dict[str, int | float] = {}
+    ceilings: dict[str, int | float] = {}
+    governor: GovernorSettings = GovernorSettings()
+
+    @property
+    def accounts(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """The vendors' accounts: tenant → source → accounts."""
+        return {tenant: each.accounts for tenant, each in self.tenants.items()}
 
     @property
     def state(self) -> Path:

@@ -4,15 +4,20 @@
     ├── ConfigError             circuit.toml, the environment or an argument is wrong
     ├── NoApp                   the folder holds no app
     ├── KeyRefused              an API key that cannot be made, or is not there
+    ├── SettleRefused           a model call that nobody has to settle
     ├── TestsRefused            the app's tests cannot be run
     ├── StartError              the platform cannot start here
     │   ├── DatabaseUnavailable
     │   ├── NotRunning          a verb that only looks finds nothing to look at
     │   └── AppError            the author's app does not import, or declares something wrong
+    │       └── IsolationUnavailable   it cannot be fenced in as is wanted
     ├── ScaffoldRefused         `init` would touch what is there
     ├── IntakeRefused           a delivery that is not accepted (has an HTTP status)
     ├── TrialRefused            a handler cannot be run by hand like this
     ├── RequestRefused          a governed child asked the broker for something it may not have
+    │   ├── CalloutRefused      it may not call there, or not now
+    │   │   └── QuotaExceeded   its tenant has used up what its tier allows
+    │   └── BudgetExceeded      a model call does not fit into a budget
     ├── WorkerUnavailable       no worker of the app answers on this host
     └── Fenced                  another worker owns the lane now
 
@@ -55,6 +60,12 @@ class KeyRefused(CircuitError):
     page = "api-key"
 
 
+class SettleRefused(CircuitError):
+    """This call cannot be settled by hand."""
+
+    page = "unsettled-calls"
+
+
 class TestsRefused(CircuitError):
     """The tests were not run."""
 
@@ -84,6 +95,12 @@ class AppError(StartError):
     """The app cannot be loaded."""
 
     page = "app-error"
+
+
+class IsolationUnavailable(AppError):
+    """Strict isolation is not possible here."""
+
+    page = "isolation"
 
 
 _PAGES_OF_STATUS = {401: "signature-refused", 404: "unknown-source", 429: "overloaded", 503: "overloaded"}
@@ -116,6 +133,45 @@ class RequestRefused(CircuitError):
     """The request of the handler was refused."""
 
     page = "request-refused"
+
+
+class CalloutRefused(RequestRefused):
+    """The callout was refused."""
+
+    page = "callout-refused"
+
+    def __init__(
+        self, detail: str = "", *, cure: str = "", page: str | None = None, retry_after: float | None = None
+    ) -> None:
+        self.retry_after = retry_after  # seconds until it may be allowed; None when time changes nothing
+        super().__init__(detail, cure=cure, page=page)
+
+
+class BudgetExceeded(RequestRefused):
+    """The money for model calls is used up.
+
+    ``scope`` is the budget that is full: "trigger", "tenant day", "tenant month" or "day". ``ceiling``, ``spent`` and
+    ``reserved`` are in US dollars; ``resets_at`` is in seconds since the epoch, and a midnight of UTC.
+    """
+
+    page = "budget-exceeded"
+
+    def __init__(
+        self, detail: str = "", *, scope: str, ceiling: float, spent: float, reserved: float, resets_at: float
+    ) -> None:
+        self.scope = scope
+        self.ceiling = ceiling
+        self.spent = spent
+        self.reserved = reserved
+        self.resets_at = resets_at
+        super().__init__(detail)
+
+
+class QuotaExceeded(CalloutRefused):
+    """The tenant's quota is used up."""
+
+    page = "quota-exceeded"
+    defer = False  # whether the tenant's tier puts off what fails by it
 
 
 class WorkerUnavailable(CircuitError):

@@ -174,7 +174,9 @@ def platform(embedded_server: Server, vendor_here: Vendor) -> Iterator[Platform]
     with receiving() as receiver:
         triggers = TRIGGERS.replace("@receiver@", receiver.address)
         worker = "lease = 1\nattempts = 1\nbackoff = 0.05"
-        with served(embedded_server, triggers, public_key=vendor_here.public_key, worker=worker) as started:
+        here = '[callouts]\nprivate = ["127.0.0.1"]'
+        key = vendor_here.public_key
+        with served(embedded_server, triggers, public_key=key, worker=worker, more=here) as started:
             yield started
 
 

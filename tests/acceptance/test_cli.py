@@ -172,12 +172,14 @@ def test_serve_refuses_the_test_keys_of_dev_and_send_says_so(app: Platform) -> N
 def test_limits_show_what_was_used(app: Platform) -> None:
     settled(app, send(app, id="c6"))
     found = json.loads(verb(app, "limits", "--json").out)
-    wall = next(each for each in found if each["limit"] == "wall_time")
+    wall = next(each for each in found["limits"] if each["limit"] == "wall_time")
     assert wall["handler"] == "greet"
     assert wall["ceiling"] == 30
     assert wall["executions"] >= 1
     assert 0 < wall["p95"] <= wall["most"] < 30
     assert wall["near"] is False
+    assert (found["near_misses"], found["breaches"], found["cuts"]) == ([], [], [])
+    assert [(each["tenant"], each["handler"]) for each in found["users"]] == [("default", "greet")]
     said = verb(app, "limits").out
     assert re.search(r"greet +wall_time +30\.00 s +0\.\d\d s", said)
     assert not re.search(r"^ +messages ", said, re.MULTILINE), "it is the default, and was not used"

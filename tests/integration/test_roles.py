@@ -37,8 +37,9 @@ SAMPLES: dict[str, Any] = {
     "integer": lambda: 1,
     "bigint": lambda: uuid.uuid4().int >> 80,
     "timestamp with time zone": lambda: "2026-01-01",
+    "date": lambda: "2026-01-01",
 }
-CHECKED = {"status": "succeeded", "kind": "event"}
+CHECKED = {"status": "succeeded", "kind": "event", "scope": "day"}
 
 
 @pytest.fixture
@@ -69,6 +70,8 @@ async def insert(connection: Connection, table: str, tenant: str) -> None:
         row["object"] = "LeadScore"  # seen by the view lead_scores too
     if table == "effects":
         row["status"] = "pending"
+    if table == "quota_use":
+        row["period"] = "day"
     statement = sql.SQL("INSERT INTO circuit.{} ({}) VALUES ({})").format(
         sql.Identifier(table),
         sql.SQL(", ").join(map(sql.Identifier, row)),

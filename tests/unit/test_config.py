@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from circuit_script.config import FILE, VENDOR_GOHIGHLEVEL_KEY, Settings, load_settings
 from circuit_script.errors import ConfigError
 from circuit_script.governor import Limits, limits_of
+from circuit_script.wiring.outside import make_callouts
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +63,7 @@ def test_everything_that_the_file_says_is_used(tmp_path: Path) -> None:
     assert isinstance(limits_of(settings.limits).memory, int), "bytes go to the kernel as an integer"
     assert settings.sources.standard.secrets == {"one": ("whsec_b25l",), "rotating": ("whsec_b2xk", "whsec_bmV3")}
     assert settings.addresses["alerts"].url == "https://hooks.example.com/a"
-    assert settings.tenants == {"acme": {"gohighlevel": ("loc_1", "loc_2")}}
+    assert settings.accounts == {"acme": {"gohighlevel": ("loc_1", "loc_2")}}
 
 
 def test_the_environment_wins_over_the_file_and_an_argument_over_both(
@@ -241,3 +243,16 @@ def test_variables_of_other_programs_and_of_our_tests_are_no_settings(
 def test_an_argument_replaces_one_value_not_its_section(tmp_path: Path) -> None:
     settings = load(tmp_path, "[gateway]\nport = 1\nhost = '0.0.0.0'", gateway={"port": 2})
     assert (settings.gateway.port, settings.gateway.host) == (2, "0.0.0.0")
+
+
+def test_callouts_are_read_and_a_list_that_names_no_host_is_refused(tmp_path: Path) -> None:
+    lists = 'egress = ["*.example.org"]\nprivate = ["127.0.0.1:9000", "10.0.0.0/8", "crm.internal"]'
+    parts = make_callouts(load(tmp_path, f"[callouts]\n{lists}\n"))
+    assert parts.attempts == 3
+    assert parts.guard.egress == ("*.example.org",)
+    assert parts.guard.private.allows(ip_address("127.0.0.1"), 9000, ())
+    assert not parts.guard.private.allows(ip_address("127.0.0.1"), 9001, ())
+    assert make_callouts(load(tmp_path)).guard.egress is None
+    for wrong in ('egress = ["https://api.example.com"]', 'private = ["10.0.0.0/8 "]', 'private = ["127.0.0.1:0"]'):
+        with pytest.raises(ConfigError, match="callouts"):
+            make_callouts(load(tmp_path, f"[callouts]\n{wrong}\n"))

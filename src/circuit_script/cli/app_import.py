@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuit_script.config import Settings
 from circuit_script.execution.hardening import hide_from_children
+from circuit_script.execution.nursery import Hosting
 from circuit_script.execution.pool import Manifest
 from circuit_script.execution.pool import Pool as Children
 from circuit_script.governor import limits_of
@@ -19,6 +20,7 @@ async def import_in_child(settings: Settings) -> Manifest:
         on_change=lambda: None,
         limits=limits_of(settings.limits),
         objects=settings.objects,
+        hosting=Hosting(settings.worker.isolation, settings.worker.start),
     )
     try:
         return await children.start()

@@ -12,8 +12,9 @@ from circuit_script.cli.verbs import group
 from circuit_script.config import FILE, load_settings
 from circuit_script.events.sources import open_sources
 from circuit_script.governor import limits_of
+from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.settings_origin import origins
-from circuit_script.tenants import TenantMap
+from circuit_script.tenants import TenantMap, Tiers
 
 NAME = "config"
 EXAMPLES = "Examples:  circuit-script config show  ·  circuit-script config check  ·  circuit-script config show --json"
@@ -40,11 +41,13 @@ def check(
     folder: Folder = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """See that every setting can be used: names, values, keys, limits, tenants. Exits 1 when one cannot."""
+    """See that every setting can be used: names, values, keys, limits, tenants, tiers. Exits 1 when one cannot."""
     settings = load_settings(app_folder(folder))
     open_sources(settings.sources)
     limits_of(settings.limits)
-    TenantMap(settings.tenants)
+    CircuitGovernor.of_settings(settings)
+    TenantMap(settings.accounts)
+    Tiers.of_settings(settings)
     if as_json:
         print_json({"ok": True, "file": str(settings.folder / FILE)})
     else:

@@ -86,7 +86,7 @@ def revoke(
 
 def _must_be_known(tenant: str, settings: Settings) -> None:
     """A key of a tenant that there is not would call for nobody. Raises KeyRefused."""
-    known = settings.tenants or {DEFAULT: {}}
+    known = list(settings.tenants) or [DEFAULT]
     if tenant not in known:
         near = get_close_matches(tenant, known, n=1)
         cure = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."

@@ -1,29 +1,40 @@
-"""``circuit-script limits``: each handler's limits, and how near to them it came."""
+"""``circuit-script limits``: each handler's limits, how near to them it came, and who uses most."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
+from circuit_script.cli import limits_shown
 from circuit_script.cli.app_database import looking
 from circuit_script.cli.app_import import import_in_child
 from circuit_script.cli.folder import Folder, app_folder
-from circuit_script.cli.output import console, print_json, table
+from circuit_script.cli.output import print_json
 from circuit_script.config import Settings, load_settings
+from circuit_script.db.pool import Connection
 from circuit_script.errors import StartError
 from circuit_script.execution.outcome import HandlerSpec
-from circuit_script.governor import amount, limits_of
-from circuit_script.telemetry.usage import Used, usage_of
+from circuit_script.governor import PER_RECORD, limits_of
+from circuit_script.governor.governor import CircuitGovernor, Cut
+from circuit_script.telemetry.usage import (
+    NEAR,
+    Breach,
+    Ceiling,
+    NearMiss,
+    Used,
+    User,
+    breaches_of,
+    near_misses,
+    usage_of,
+    users_of,
+)
 
 NAME = "limits"
 EXAMPLES = "Examples:  circuit-script limits  ·  circuit-script limits --all  ·  circuit-script limits --json"
-NEAR = 0.8  # of a limit: from here on it is worth a look
 
 Usage = Mapping[tuple[str, str], Used]
 
@@ -49,38 +60,85 @@ class LimitLine:
         return self.share is not None and self.share >= NEAR
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is known. ``unknown`` says why nothing is known of use, if so."""
+
+    lines: Sequence[LimitLine]
+    cuts: Sequence[Cut]
+    users: Sequence[User] = ()
+    near: Sequence[NearMiss] = ()
+    breaches: Sequence[Breach] = ()
+    unknown: str = ""
+    defaults: Mapping[str, float] = field(default_factory=dict)
+
+
 def run(
     folder: Folder = None,
     days: Annotated[float, typer.Option(min=0.01, help="Use is that of the last so many days.")] = 7,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="How many of who uses most, and of near misses.")] = 10,
     everything: Annotated[bool, typer.Option("--all", help="Also defaults that were not used.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Show each handler's limits, and how near to them it came."""
+    """Show each handler's limits, how near to them it came, and who uses most."""
     settings = load_settings(app_folder(folder))
-    lines, unknown = asyncio.run(_look(settings, days))
+    look = asyncio.run(_look(settings, days, top))
     if as_json:
-        print_json([_as_json(line) for line in lines])
-        return
-    _say_what_is_known(lines, days, unknown)
-    _show(lines, limits_of(settings.limits).as_dict(), everything)
+        print_json(_as_json(look))
+    else:
+        limits_shown.show(look, days, everything)
 
 
-async def _look(settings: Settings, days: float) -> tuple[list[LimitLine], str]:
-    """The lines, and why nothing is known of use, if so."""
-    manifest = await import_in_child(settings)
-    used: Usage = {}
-    unknown = ""
+async def _look(settings: Settings, days: float, top: int) -> Look:
+    governor = CircuitGovernor.of_settings(settings)
+    handlers = (await import_in_child(settings)).handlers
+    cuts = list(governor.cuts((each.name, each.limits) for each in handlers))
+    defaults = limits_of(settings.limits).as_dict()
     try:
         async with looking(settings, NAME) as connection:
-            used = await usage_of(connection, days)
+            return await _used(connection, settings, governor, handlers, days, top)
     except StartError as error:
-        unknown = error.detail
-    return list(_lines(manifest.handlers, used)), unknown
+        return Look(list(_lines(handlers, governor, {})), cuts, unknown=error.detail, defaults=defaults)
 
 
-def _lines(handlers: tuple[HandlerSpec, ...], used: Usage) -> Iterator[LimitLine]:
+async def _used(
+    connection: Connection,
+    settings: Settings,
+    governor: CircuitGovernor,
+    handlers: Sequence[HandlerSpec],
+    days: float,
+    top: int,
+) -> Look:
+    ceilings = _ceilings(handlers, governor, settings.tenants)
+    return Look(
+        lines=list(_lines(handlers, governor, await usage_of(connection, days))),
+        cuts=list(governor.cuts((each.name, each.limits) for each in handlers)),
+        users=await users_of(connection, days, top),
+        near=await near_misses(connection, days, ceilings, PER_RECORD, top),
+        breaches=await breaches_of(connection, days, top),
+        defaults=limits_of(settings.limits).as_dict(),
+    )
+
+
+def _ceilings(
+    handlers: Sequence[HandlerSpec], governor: CircuitGovernor, tenants: Mapping[str, object]
+) -> Iterator[Ceiling]:
+    """What everybody may have, and each tenant whose tier says otherwise."""
     for handler in handlers:
-        for limit, ceiling in handler.limits.as_dict().items():
+        everybodys = governor.limits(handler.limits, "").as_dict()
+        yield from (Ceiling(handler.name, limit, None, value) for limit, value in everybodys.items())
+        for tenant in tenants:
+            own = governor.limits(handler.limits, tenant).as_dict()
+            yield from (
+                Ceiling(handler.name, limit, tenant, value)
+                for limit, value in own.items()
+                if value != everybodys[limit]
+            )
+
+
+def _lines(handlers: Sequence[HandlerSpec], governor: CircuitGovernor, used: Usage) -> Iterator[LimitLine]:
+    for handler in handlers:
+        for limit, ceiling in governor.limits(handler.limits, "").as_dict().items():
             found = used.get((handler.name, limit))
             yield LimitLine(
                 handler=handler.name,
@@ -92,60 +150,11 @@ def _lines(handlers: tuple[HandlerSpec, ...], used: Usage) -> Iterator[LimitLine
             )
 
 
-def _as_json(line: LimitLine) -> dict[str, object]:
+def _as_json(look: Look) -> dict[str, object]:
     return {
-        "handler": line.handler,
-        "limit": line.limit,
-        "ceiling": line.ceiling,
-        "executions": line.executions,
-        "most": line.most,
-        "p95": line.p95,
-        "near": line.near,
+        "limits": [{**asdict(line), "near": line.near} for line in look.lines],
+        "near_misses": [asdict(each) for each in look.near],
+        "breaches": [asdict(each) for each in look.breaches],
+        "users": [asdict(each) for each in look.users],
+        "cuts": [asdict(each) for each in look.cuts],
     }
-
-
-def _say_what_is_known(lines: list[LimitLine], days: float, unknown: str) -> None:
-    if unknown:
-        console().print(f"[yellow]![/] Use is not known: {escape(unknown)} Start the app: circuit-script dev.")
-    elif lines and not any(line.executions for line in lines):
-        console().print(f"Nothing ran in the last {days:g} days.")
-
-
-def _show(lines: list[LimitLine], defaults: Mapping[str, float], everything: bool) -> None:
-    """A table of the lines; unless ``everything`` is wanted, of those that differ from the defaults or were used."""
-    out = console()
-    if not lines:
-        out.print("The app has no handlers.")
-        return
-    shown = [line for line in lines if everything or line.most or line.ceiling != defaults[line.limit]]
-    if shown:
-        _show_table(out, shown)
-    for line in shown:
-        if line.near:
-            out.print(
-                f"[yellow]![/] {escape(line.handler)} used {line.share:.0%} of {line.limit}: raise it, or use less."
-            )
-    quiet = dict.fromkeys(line.handler for line in lines)
-    for line in shown:
-        quiet.pop(line.handler, None)
-    if quiet:
-        out.print(f"nothing but the defaults: {escape(', '.join(quiet))}", soft_wrap=True)
-    if not everything:
-        said = ", ".join(f"{name} {amount(name, ceiling)}" for name, ceiling in defaults.items())
-        out.print(f"the defaults: {said}  ·  all of them for each handler: --all", style="dim", soft_wrap=True)
-
-
-def _show_table(out: Console, lines: list[LimitLine]) -> None:
-    rows = table("handler", "limit", "ceiling", "most used", "p95", "", right=("ceiling", "most used", "p95", ""))
-    before = ""
-    for line in lines:
-        rows.add_row(
-            escape(line.handler) if line.handler != before else "",
-            line.limit,
-            amount(line.limit, line.ceiling),
-            "" if line.most is None else amount(line.limit, line.most),
-            "" if line.p95 is None else amount(line.limit, line.p95),
-            "" if line.share is None else f"[{'yellow' if line.near else 'dim'}]{line.share:.0%}[/]",
-        )
-        before = line.handler
-    out.print(rows)

@@ -111,7 +111,7 @@ MAKERS: dict[str, Maker] = {GoHighLevel.name: _gohighlevel, Standard.name: _stan
 
 def _first_account(settings: Settings, source: str) -> str | None:
     """An account that belongs to a tenant, where the app maps them."""
-    return next((account for sources in settings.tenants.values() for account in sources.get(source, ())), None)
+    return next((account for sources in settings.accounts.values() for account in sources.get(source, ())), None)
 
 
 def _secret_of(settings: Settings, account: str) -> str:

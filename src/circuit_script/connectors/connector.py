@@ -33,7 +33,8 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One write to the outside world. ``id`` is its idempotency key."""
+    """One write to the outside world. ``id`` is its idempotency key; ``depth`` is how many executions, one causing the
+    next, led to it."""
 
     id: UUID
     tenant: str
@@ -42,6 +43,7 @@ class Effect:
     record: str | None
     payload: Fields
     attempts: int = 0
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import httpx
 import msgspec
 
 from circuit_script.config import Address
+from circuit_script.connectors import depth
 from circuit_script.connectors.connector import (
     Delivered,
     Delivery,
@@ -29,6 +30,7 @@ from circuit_script.connectors.connector import (
     Unknown,
 )
 
+DEPTH = depth.HEADER
 RETRYABLE = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504})
 MAX_RETRY_AFTER = 3600.0
 PATIENCE = 10.0  # seconds for one POST, so that a slow receiver leaves the others of its bulk time
@@ -58,10 +60,12 @@ class WebhookConnector:
         if address is None:
             return Refused(f"no address {effect.target!r}: add [addresses.{effect.target}] to circuit.toml")
         body = msgspec.json.encode(effect.payload)
+        stamp = int(time.time())
         headers = {
             "content-type": "application/json",
             "idempotency-key": str(effect.id),
-            **signature(address.secret, str(effect.id), int(time.time()), body),
+            **signature(address.secret, str(effect.id), stamp, body),
+            DEPTH: depth.header(address.secret, str(effect.id), stamp, effect.depth),
         }
         try:
             async with asyncio.timeout(PATIENCE), self._client.stream("POST", address.url, content=body,
@@ -101,9 +105,5 @@ def signature(secret: str, identifier: str, stamp: int, body: bytes) -> dict[str
     headers = {"webhook-id": identifier, "webhook-timestamp": str(stamp)}
     if not secret:
         return headers
-    try:
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        key = secret.encode()
-    mac = hmac.new(key, f"{identifier}.{stamp}.".encode() + body, hashlib.sha256).digest()
+    mac = hmac.new(depth.key_of(secret), f"{identifier}.{stamp}.".encode() + body, hashlib.sha256).digest()
     return headers | {"webhook-signature": "v1," + base64.b64encode(mac).decode()}

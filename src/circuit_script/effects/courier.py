@@ -58,7 +58,7 @@ WITH RECURSIVE waiting AS (
         WHERE f.connector = w.connector AND f.target = w.target)
     ORDER BY turn, h.id LIMIT %(bulk)s
 )
-SELECT e.id, e.tenant, e.operation, e.target, e.record, e.payload, e.attempts, e.connector, e.lane
+SELECT e.id, e.tenant, e.operation, e.target, e.record, e.payload, e.attempts, e.depth, e.connector, e.lane
 FROM first JOIN circuit.effects e ON e.id = first.id ORDER BY first.turn, e.id
 """
 SETTLE = """

@@ -26,9 +26,11 @@ OF_THE_ROWS = ("21", "22", "23", "54")  # SQLSTATE classes: cardinality, data, i
 
 _EXECUTIONS = (uuids, texts, bigints, smallints, texts, texts, smallints, texts, texts, texts, timestamps, jsonbs)
 _ROWS = (bigints, smallints, uuids, smallints, uuids, texts, texts, texts, texts, smallints, timestamps, timestamps)
-_RECORDS = (texts, texts, texts, jsonbs, jsonbs, bigints, booleans)
+_RECORDS = (texts, texts, texts, jsonbs, jsonbs, bigints, booleans, smallints)
 _INSERTED = (texts, texts, texts)
-_EFFECTS = (uuids, texts, uuids, bigints, smallints, bigints, texts, texts, texts, texts, jsonbs, texts)
+_EFFECTS = (
+    uuids, texts, uuids, bigints, smallints, bigints, texts, texts, texts, texts, jsonbs, texts, smallints,
+)  # fmt: skip
 _PARAMETERS = 3 + sum(map(len, (_EXECUTIONS, _ROWS, _RECORDS, _INSERTED, _EFFECTS)))
 # Numbered placeholders, for a raw cursor: rewriting so many named ones cost a tenth of the worker's time for endpoints.
 SETTLE = f"SELECT circuit.settle({', '.join(f'${n}' for n in range(1, _PARAMETERS + 1))})"
@@ -73,7 +75,8 @@ class Settlement:
     """One execution with all that its end means.
 
     ``place`` is the lane and order of its effects where it has no rows; ``call`` is the request that it answers;
-    ``local`` is the id of the effect that tells what it wrote, where that is not the only one of its execution.
+    ``local`` is the id of the effect that tells what it wrote, where that is not the only one of its execution;
+    ``depth`` is the execution's, and so that of all it causes.
     """
 
     execution: UUID
@@ -96,6 +99,7 @@ class Settlement:
     place: tuple[int, int] = (0, 0)
     call: answered.Call | None = None
     local: UUID | None = None
+    depth: int = 1
 
     def touched(self) -> set[tuple[str, str, str]]:
         """Keys of the CRM records that this settlement changes."""
@@ -112,6 +116,7 @@ class _Row:
     written: Fields
     seq: int = 0
     gone: bool = False
+    depth: int = 0
 
 
 class Settler:
@@ -235,7 +240,7 @@ def _parameters(worker: UUID, settlements: Sequence[Settlement]) -> list[Any]:
     kept, inserted = _records(settlements)
     effects = [
         (send.id, s.tenant, s.execution, s.release, lane, order_hash, send.connector, send.operation, send.target,
-         _owner(s, send), _json(send.payload), "pending")
+         _owner(s, send), _json(send.payload), "pending", s.depth)
         for s in settlements
         for send, lane, order_hash in s.sends
     ]  # fmt: skip
@@ -273,7 +278,8 @@ def _records(settlements: Sequence[Settlement]) -> tuple[list[tuple[Any, ...]], 
             row.data.update(write.fields)
             if not write.fresh:  # of a record that only we know there is no echo
                 row.written.update(write.fields)
-    kept = [(*key, _json(row.data), _json(row.written), row.seq, row.gone) for key, row in rows.items()]
+                row.depth = each.depth
+    kept = [(*key, _json(row.data), _json(row.written), row.seq, row.gone, row.depth) for key, row in rows.items()]
     return kept, list(inserted)
 
 
@@ -289,7 +295,8 @@ def _local_effect(settlement: Settlement) -> tuple[Any, ...] | None:
     names = sorted({f"{op} {object_}" for op, object_, _ in written})
     payload = _json([[*kind, ids] for kind, ids in written.items()])
     return (settlement.local or settlement.execution, settlement.tenant, settlement.execution, settlement.release,
-            lane, order_hash, "local", ", ".join(names)[:200], "records", None, payload, "delivered")  # fmt: skip
+            lane, order_hash, "local", ", ".join(names)[:200], "records", None, payload, "delivered",
+            settlement.depth)  # fmt: skip
 
 
 def _owner(settlement: Settlement, send: Send) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 from uuid import UUID
@@ -19,23 +20,24 @@ from circuit_script import problems
 from circuit_script.db.pool import Pool
 from circuit_script.effects.settle import Settler, is_transient
 from circuit_script.effects.unit import UnitOfWork
+from circuit_script.endpoints.attempt import attempt
 from circuit_script.endpoints.conclude import Conclusion, conclude, refused_by_database
 from circuit_script.endpoints.idempotency import WITHOUT_EFFECT, Keys, Mismatch, Running, Stored, Taken, is_key
-from circuit_script.endpoints.line import Line, LineFull
+from circuit_script.endpoints.line import Line, LineFull, Shared
 from circuit_script.endpoints.protocol import Answer, Call, Offer
 from circuit_script.endpoints.reply import Caller, Reply, not_found, problem
 from circuit_script.endpoints.routes import Found, Routes
-from circuit_script.endpoints.run import SHORTEST, Children, LogLine, Run, Serving, settlement_of, work_of
-from circuit_script.errors import Fenced
-from circuit_script.execution.broker import BrokerParts, ExecutionBroker
-from circuit_script.execution.outcome import HandlerSpec, Outcome, Work
-from circuit_script.execution.protocol import Head
+from circuit_script.endpoints.run import SHORTEST, Children, LogLine, Run, Serving, settlement_of
+from circuit_script.errors import DatabaseUnavailable, Fenced
+from circuit_script.execution.broker import BrokerParts
+from circuit_script.execution.outcome import HandlerSpec, Work
 from circuit_script.governor import Usage
+from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.tenants import DEFAULT
+from circuit_script.tenants.entitlement import UNLIMITED, Quotas
 
 log = structlog.get_logger()
 
-LATE = 1.0  # seconds after its deadline that a verdict may take, before it is taken for lost
 COMMIT_PATIENCE = 1.0  # seconds that a commit has at least, whatever is left of the deadline
 KEY_MARGIN = 5.0  # seconds after its deadline for which a key is held: verdict and commit come in them
 PROBE = 1.0  # seconds in which a database that was away must answer
@@ -57,30 +59,8 @@ class AnswererParts:
     broker: BrokerParts
     sent: Callable[[], None]
     places: int = 8
-
-
-class EndpointBroker(ExecutionBroker):
-    """A broker that also hears the answer."""
-
-    def __init__(self, work: Work, reply: Reply, parts: BrokerParts, **more: Any) -> None:
-        super().__init__(work, parts, **more)
-        self._reply = reply
-
-    def on_head(self, head: Head) -> None:
-        self._reply.on_head(head)
-
-    def on_chunk(self, body: bytes) -> None:
-        self._reply.on_chunk(body)
-
-
-class _NoJournal:
-    """A call is not repeated by us, so nothing is remembered for its repetition."""
-
-    def find(self, owner: int | None, key: bytes) -> bytes | None:
-        return None
-
-    async def keep(self, owner: int | None, key: bytes, reply: bytes) -> None:
-        return None
+    governor: CircuitGovernor = field(default_factory=CircuitGovernor)
+    quotas: Quotas = UNLIMITED
 
 
 class Answerer:
@@ -134,8 +114,10 @@ class Answerer:
         if call.key is not None and not is_key(call.key):
             return problem(400, "An Idempotency-Key has 1 to 255 printable ASCII characters.", "idempotency-key")
         seconds = min(call.seconds or offer.spec.deadline, offer.spec.deadline)
+        size = serving.specs[name].concurrency
+        shared = Shared(name, size) if size > 1 else None
         try:
-            await self._line.enter(call.tenant, seconds)
+            await self._line.enter(call.tenant, seconds, shared)
         except LineFull:
             return problem(503, BUSY, "overloaded", retry_after=1)
         except TimeoutError:
@@ -149,10 +131,11 @@ class Answerer:
                 return not_found(call, found)
             if found.offer.spec.auth == "key" and call.auth == "none" and call.tenant == DEFAULT:
                 return problem(503, MOVED, "no-worker", retry_after=1)
-            run = Run(call, caller, serving, serving.specs[name], began + seconds, began)
+            spec = self._parts.governor.bound(serving.specs[name], call.tenant)
+            run = Run(call, caller, serving, spec, began + seconds, began)
             return await self._tracked(run)
         finally:
-            self._line.leave(call.tenant)
+            self._line.leave(call.tenant, shared)
 
     def find(self, call: Call) -> Found | None:
         """What the live release has for a call: by the endpoint's name, or by method and path. None: nothing."""
@@ -186,19 +169,26 @@ class Answerer:
             self._away = True
             log.warning("endpoint.database", error=str(error), next="the call was refused")
             return problem(503, AWAY, "database-unavailable", retry_after=2)
+        if refused is None:
+            refused = await self._over_quota(run)
         if refused is not None:
             return refused
-        unit = UnitOfWork("", ())
-        work = work_of(run)
         reply = Reply(run.caller, str(run.execution), may_stream=run.call.key is None)
-        broker = self._broker(run.serving, work, unit, reply)
-        outcome = await _outcome(run.serving.children, work, broker, reply)
+        done = await attempt(run, self._parts.broker, reply)
+        work, broker = done.work, done.broker
         bounded = work.limits.wall_time if work.limits.wall_time < run.spec.limits.wall_time else None
-        conclusion = conclude(outcome, reply, str(run.execution), deadline=bounded, database_away=broker.database_away)
+        conclusion = conclude(
+            done.outcome,
+            reply,
+            str(run.execution),
+            deadline=bounded,
+            database_away=broker.database_away,
+            deferred=broker.deferred,
+        )
         if conclusion.lost:
             await self._release(run)
         else:
-            conclusion = await self._commit(run, work, unit, conclusion, broker.usage)
+            conclusion = await self._commit(run, work, done.unit, conclusion, broker.usage)
         return _told(reply, conclusion, run.execution)
 
     async def _claim(self, run: Run) -> Answer | None:
@@ -223,22 +213,28 @@ class Answerer:
             case Mismatch():
                 return problem(422, OTHER_REQUEST, "idempotency-mismatch")
 
+    async def _over_quota(self, run: Run) -> Answer | None:
+        """The answer where the tenant's quota is used up; else it counts as an execution."""
+        quotas, tenant = self._parts.quotas, run.call.tenant
+        if quotas.admit(tenant):
+            return None
+        try:
+            refused = await quotas.take(tenant)
+        except DatabaseUnavailable:
+            self._away = True
+            answer = problem(503, AWAY, "database-unavailable", retry_after=2)
+        else:
+            if refused is None:
+                return None
+            words = f"{refused} {refused.cure} Nothing was executed.".replace("  ", " ")
+            answer = problem(429, words, "quota", retry_after=math.ceil(refused.retry_after))
+        await self._release(run)
+        return answer
+
     async def _probe(self) -> None:
         async with asyncio.timeout(PROBE), self._parts.database.connection() as connection:
             await connection.execute("SELECT 1")
         self._away = False
-
-    def _broker(self, serving: Serving, work: Work, unit: UnitOfWork, reply: Reply) -> EndpointBroker:
-        started = time.monotonic()
-        return EndpointBroker(
-            work,
-            reply,
-            self._parts.broker,
-            held=unit,
-            journal=_NoJournal(),
-            log=lambda line: serving.log_line(work.execution, work.handler, work.tenant, line),
-            remaining=lambda: started + work.limits.wall_time - time.monotonic(),
-        )
 
     async def _release(self, run: Run) -> None:
         """Nothing came of it, so its key is free again; if that cannot be said, it is when its time is over."""
@@ -287,24 +283,6 @@ class Answerer:
             return replace(conclusion, answer=problem(400, "The request cannot be stored.", "unstorable"))
         bare = refused_by_database(why, str(run.execution))
         return await self._commit(run, work, UnitOfWork("", ()), bare, usage)
-
-
-async def _outcome(children: Children, work: Work, broker: EndpointBroker, reply: Reply) -> Outcome | None:
-    """Run it in a child. None: it was stopped, or nothing was heard of it in time."""
-    task = asyncio.create_task(children.run(work, broker, express=True))
-    reply.stop = task.cancel
-    try:
-        await asyncio.wait({task}, timeout=work.limits.wall_time + LATE)
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-        reply.stop = _stopped  # the task may hold whoever holds the reply
-    return None if task.cancelled() else task.result()
-
-
-def _stopped() -> None:
-    """Nothing runs any more."""
 
 
 def _told(reply: Reply, conclusion: Conclusion, execution: UUID) -> Answer | None:

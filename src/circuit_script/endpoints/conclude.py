@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from circuit_script.endpoints.idempotency import PASSING
 from circuit_script.endpoints.protocol import Answer
 from circuit_script.endpoints.reply import Reply, problem
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
+from circuit_script.governor import LOOP
 
 FAILED = "The endpoint failed; its log says why."
 NO_ANSWER = "the handler gave no answer"
 HUNG_UP = "the caller hung up"
 LOST = "The process that should have answered was lost: nothing was committed."
+NO_MONEY = "The budget for model calls is used up: nothing was committed. Try again when it resets."
 DATABASE = "The database went away meanwhile: nothing was committed."
 WITH_KEY = "A streamed answer cannot be repeated, so this endpoint takes no Idempotency-Key. Nothing was committed."
 
@@ -38,9 +41,16 @@ class Conclusion:
 
 
 def conclude(
-    outcome: Outcome | None, reply: Reply, execution: str, *, deadline: float | None, database_away: bool
+    outcome: Outcome | None,
+    reply: Reply,
+    execution: str,
+    *,
+    deadline: float | None,
+    database_away: bool,
+    deferred: float | None = None,
 ) -> Conclusion:
-    """What an outcome means. None: nothing was heard in time. ``deadline`` is given when it bounded the time."""
+    """What an outcome means. None: nothing was heard in time. ``deadline`` is given when it bounded the time;
+    ``deferred`` are the seconds after which there is money again for the call that it failed by."""
     if reply.hung_up:
         return Conclusion("failed", Answer(499, [], b""), reason=HUNG_UP)
     if reply.unrepeatable:
@@ -49,16 +59,22 @@ def conclude(
         case None:
             limit = "deadline" if deadline is not None else "wall_time"
             return _breached(limit, f"limit {limit} exceeded", execution)
-        case Failed(blameless=True):
+        case Failed(blameless=True) | Failed(disturbed=True):
             return _lost(LOST, "lost", execution)
         case Failed() if database_away:
             return _lost(DATABASE, "database-unavailable", execution)
         case Breached(limit="wall_time") if deadline is not None:
-            return _breached("deadline", f"deadline exceeded: {outcome.used:.2f} s of {deadline:.2f} s", execution)
+            where = f", at {outcome.where}" if outcome.where else ""
+            reason = f"deadline exceeded: {outcome.used:.2f} s of {deadline:.2f} s{where}"
+            return _breached("deadline", reason, execution, outcome.detail)
         case Breached(limit=limit):
-            return _breached(limit, outcome.reason, execution)
+            return _breached(limit, outcome.reason, execution, outcome.detail)
+        case Failed(reason=reason) if deferred is not None:
+            return _deferred(deferred, reason, execution)
         case Failed(reason=reason, detail=detail):
             return _failed(reason, detail, execution)
+        case Succeeded() if deferred is not None and reply.head is not None and reply.head.status >= 500:
+            return _deferred(deferred, f"it answered {reply.head.status}", execution)
         case Succeeded():
             return _answered(reply, execution, outcome.discard)
 
@@ -74,6 +90,12 @@ def _answered(reply: Reply, execution: str, discard: bool) -> Conclusion:
     return Conclusion(status, answer, reason=f"it answered {answer.status}, so its effects were discarded")
 
 
+def _deferred(seconds: float, reason: str, execution: str) -> Conclusion:
+    """There was no money for a model call, and the policy is to defer: whoever called may try again."""
+    answer = problem(429, NO_MONEY, "budget", execution=execution, retry_after=math.ceil(seconds))
+    return Conclusion("failed", answer, reason=reason)
+
+
 def _failed(reason: str, detail: str, execution: str) -> Conclusion:
     return Conclusion("failed", problem(500, FAILED, "failed", execution=execution), reason=reason, detail=detail)
 
@@ -83,11 +105,12 @@ def refused_by_database(why: str, execution: str) -> Conclusion:
     return _failed(f"the database refused the outcome: {why}", "", execution)
 
 
-def _breached(limit: str, reason: str, execution: str) -> Conclusion:
+def _breached(limit: str, reason: str, execution: str, detail: str = "") -> Conclusion:
     late = limit in ("deadline", "wall_time")
     words = "The endpoint did not answer in its time." if late else f"The endpoint crossed its limit {limit}."
+    words = "The endpoint went round in circles." if limit == LOOP else words
     answer = problem(504 if late else 500, f"{words} Nothing was committed.", limit, execution=execution)
-    return Conclusion("breached", answer, reason=reason)
+    return Conclusion("breached", answer, reason=reason, detail=detail)
 
 
 def _lost(words: str, reason: str, execution: str) -> Conclusion:

@@ -10,7 +10,7 @@ from circuit_script import problems
 from circuit_script.endpoints.protocol import Answer, Call, Chunk, End, Head
 from circuit_script.endpoints.routes import Found
 from circuit_script.execution.protocol import Head as ChildsHead
-from circuit_script.governor import Limits
+from circuit_script.governor import LOOP, Limits
 
 OURS = frozenset({"execution-id", "idempotent-replayed", "date", "server"})  # no app says them
 EVENTS = "text/event-stream"
@@ -82,6 +82,10 @@ class Reply:
             self._tail = (self._tail + body[-4:])[-4:]
             self._caller.send(Chunk(body))
 
+    def begin_again(self) -> None:
+        """Forget a collected answer: its execution runs once more."""
+        self.head, self.refused, self._body = None, "", bytearray()
+
     def whole(self) -> Answer:
         """A collected answer, once; it is not kept here. `head` must be there."""
         assert self.head is not None
@@ -142,6 +146,8 @@ PAGES: dict[str, str] = {
     "idempotency-running": "idempotency-conflict",
     "idempotency-streamed": "idempotency-conflict",
     "overloaded": "overloaded",
+    "budget": "budget-exceeded",
+    "quota": "quota-exceeded",
     "database-unavailable": "overloaded",
     "lost": "no-worker",
     "outcome-unknown": "no-worker",
@@ -151,5 +157,7 @@ PAGES: dict[str, str] = {
     "unknown-endpoint": "endpoint-call",
     "wrong-method": "endpoint-call",
     "unstorable": "endpoint-call",
+    LOOP: "loop-found",
+    "blocked_loop": "limit-exceeded",
     **{each.name: "limit-exceeded" for each in fields(Limits) if each.name != "wall_time"},
 }

@@ -74,7 +74,8 @@ class Run:
         return self.ends - time.monotonic()
 
 
-def work_of(run: Run) -> Work:
+def work_of(run: Run, *, alone: bool = False) -> Work:
+    """The call as an execution's work, in a child of its own if it is to run ``alone``."""
     request, limits = run.call.request, run.spec.limits
     return Work(
         execution=run.execution,
@@ -88,6 +89,10 @@ def work_of(run: Run) -> Work:
         limits=limits.lowered(wall_time=max(SHORTEST, min(limits.wall_time, run.left))),
         started_at=time.time(),
         share_child=run.spec.share_child,
+        concurrency=1 if alone else run.spec.concurrency,
+        egress=run.spec.egress,
+        budget=run.spec.budget,
+        at_ceiling=run.spec.at_ceiling,
         request=request,
     )
 

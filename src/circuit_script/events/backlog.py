@@ -1,8 +1,8 @@
 """What waits in memory: order per record, fairness among tenants, batches by size or age.
 
 Pure: no database and no clock of its own. A **chain** holds the waiting rows of one order key for one handler;
-only its head may run. Heads that may run stand in **groups** (tenant, handler, object, event), which batches
-are cut from.
+only its head may run. Heads that may run stand in **groups** (tenant, handler, object, event, depth), which
+batches are cut from: what a batch causes is as deep for each of its records.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from datetime import datetime
 from uuid import UUID
 
 from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.tenants.entitlement import NOTICE
 
-GroupKey = tuple[str, int, str, str]
+GroupKey = tuple[str, int, str, str, int]
 ChainKey = tuple[int, str, int]
 
 
@@ -43,6 +44,7 @@ class Queued:
     object: str
     event: str
     record: str
+    depth: int = 0
     recovered: bool = False
     journal: dict[bytes, bytes] = field(default_factory=dict)
     since: float = 0.0
@@ -51,6 +53,7 @@ class Queued:
     splits: int = 0
     delayed: bool = False
     uncounted: bool = False
+    alone: bool = False  # it runs in a child of its own, also where its handler lets several share one
 
     @property
     def chain(self) -> ChainKey:
@@ -58,7 +61,7 @@ class Queued:
 
     @property
     def group(self) -> GroupKey:
-        return self.tenant, self.handler, self.object, self.event
+        return self.tenant, self.handler, self.object, self.event, self.depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class Backlog:
         self._count: dict[str, int] = {}
         self._uncounted = 0
         self._timers: list[tuple[float, bool, int, Queued]] = []  # at one moment, ends of holds come first
+        self._parked: dict[str, dict[GroupKey, deque[Queued]]] = {}
+        self._parks: list[tuple[float, str]] = []  # when they end
         self._ticket = itertools.count()
         self.skipped: dict[str, int] = {}
 
@@ -97,7 +102,8 @@ class Backlog:
         key = row.id, row.handler
         if key in self._known:
             return False
-        if row.tenant in self.skipped or self._count.get(row.tenant, 0) >= self._share():
+        full = row.tenant in self.skipped or self._count.get(row.tenant, 0) >= self._share()
+        if full and row.object != NOTICE:  # what says that the tenant's quota is used up must not wait for the next one
             self.skipped[row.tenant] = min(row.id, self.skipped.get(row.tenant, row.id))
             return False
         self._known[key] = row
@@ -157,9 +163,20 @@ class Backlog:
             for groups in self._groups.values()
             for key, ready in itertools.islice(groups.items(), 8)
         ]
-        if self._timers:
-            ages.append(self._timers[0][0] - now)
+        ages += [each[0][0] - now for each in (self._timers, self._parks) if each]
         return max(0.0, min(ages)) if ages else None
+
+    def park(self, tenant: str, now: float, seconds: float) -> None:
+        """Nothing of this tenant runs for so long, but what is done about notices."""
+        if tenant in self._parked:
+            return
+        groups = self._groups.get(tenant, {})
+        self._parked[tenant] = {key: groups.pop(key) for key in list(groups) if key[2] != NOTICE}
+        heapq.heappush(self._parks, (now + seconds, tenant))
+
+    def is_parked(self, row: Queued) -> bool:
+        """Whether the row waits with its tenant."""
+        return row.tenant in self._parked and row.object != NOTICE
 
     def done(self, row: Queued, now: float) -> None:
         """The row has left the queue; the next of its order key may run."""
@@ -221,11 +238,15 @@ class Backlog:
 
     def _ready(self, row: Queued, now: float) -> None:
         row.since = now
-        groups = self._groups.get(row.tenant)
-        if groups is None:
-            groups = self._groups[row.tenant] = {}
-            self._turns.append(row.tenant)
+        groups = self._parked[row.tenant] if self.is_parked(row) else self._ready_groups(row.tenant)
         groups.setdefault(row.group, deque()).append(row)
+
+    def _ready_groups(self, tenant: str) -> dict[GroupKey, deque[Queued]]:
+        groups = self._groups.get(tenant)
+        if groups is None:
+            groups = self._groups[tenant] = {}
+            self._turns.append(tenant)
+        return groups
 
     def _delay(self, row: Queued, now: float, wait: float, hold: float) -> None:
         row.delayed = True
@@ -238,6 +259,10 @@ class Backlog:
             heapq.heappush(self._timers, (now + max(0.0, hold), False, next(self._ticket), row))
 
     def _ring(self, now: float) -> None:
+        while self._parks and self._parks[0][0] <= now:
+            tenant = heapq.heappop(self._parks)[1]
+            for key, waiting in self._parked.pop(tenant).items():
+                self._ready_groups(tenant).setdefault(key, deque()).extend(waiting)
         while self._timers and self._timers[0][0] <= now:
             _, due, _, row = heapq.heappop(self._timers)
             if not self._is_known(row):
@@ -275,7 +300,7 @@ class Backlog:
             self._ready(chain[0], now)
 
     def _ungroup(self, row: Queued) -> None:
-        groups = self._groups.get(row.tenant, {})
+        groups = self._parked[row.tenant] if self.is_parked(row) else self._groups.get(row.tenant, {})
         ready = groups.get(row.group)
         if ready and row in ready:
             ready.remove(row)

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from circuit_script.db.binary_arrays import texts, uuids
 from circuit_script.db.pool import Pool
@@ -15,10 +15,11 @@ from circuit_script.effects.echoes import is_echo
 from circuit_script.errors import CircuitError
 from circuit_script.events.backlog import Queued
 from circuit_script.events.sources import Source
+from circuit_script.events.sources.circuit import Circuit
 from circuit_script.execution.outcome import Fields
 
 LOAD = """
-SELECT d.source, d.body, d.received_at, d.vendor_id, r.data, r.before, r.written, r.seq, r.deleted
+SELECT d.source, d.body, d.received_at, d.vendor_id, r.data, r.before, r.written, r.seq, r.deleted, r.depth
 FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[])
      WITH ORDINALITY AS b (delivery, tenant, object, record, place)
 LEFT JOIN circuit.deliveries d ON d.id = b.delivery
@@ -46,7 +47,8 @@ JOURNAL = "SELECT event, handler, key, reply FROM circuit.journal WHERE event = 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One record of a batch. ``incoming`` is what the vendor sent, ``record`` that laid over what is stored."""
+    """One record of a batch. ``incoming`` is what the vendor sent, ``record`` that laid over what is stored; ``depth``
+    is how many executions, one causing the next, led to its event."""
 
     row: Queued
     incoming: Fields
@@ -54,6 +56,12 @@ class Item:
     old: Fields | None
     meta: Fields
     echo: bool
+    depth: int = 0
+
+
+class _Readable(Protocol):
+    @staticmethod
+    def records(body: bytes) -> list[dict[str, Any]]: ...
 
 
 class Loader:
@@ -62,7 +70,7 @@ class Loader:
 
     def __init__(self, pool: Pool, sources: Mapping[str, Source]) -> None:
         self._pool = pool
-        self._sources = sources
+        self._sources: Mapping[str, _Readable] = {**sources, Circuit.name: Circuit()}
         self._waiting: list[tuple[Sequence[Queued], asyncio.Future[list[Found]]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -157,6 +165,7 @@ class Loader:
         written: Mapping[str, Any] | None,
         seq: int | None,
         deleted: bool | None,
+        written_at: int | None,
     ) -> Item:
         if source is None or body is None or received_at is None:
             raise LookupError("it is no longer in the ledger")
@@ -164,17 +173,20 @@ class Loader:
         stored = data if data is not None and not deleted else None
         old = _old(data if seq == row.id else stored, before, seq or 0, row)
         changes = row.event == "afterUpdate" and (seq or 0) < row.id
+        echo = changes and stored is not None and is_echo(incoming, stored, written or {})
+        depth = max(row.depth, written_at or 0) if echo else row.depth
         return Item(
             row=row,
             incoming=incoming,
             record={**(stored or {}), **incoming},
             old={**old, "id": row.record} if old is not None else None,
-            meta=_meta(row, source, vendor_id, received_at),
-            echo=changes and stored is not None and is_echo(incoming, stored, written or {}),
+            meta=_meta(row, source, vendor_id, received_at, depth),
+            echo=echo,
+            depth=depth,
         )
 
 
-def _meta(row: Queued, source: str, vendor_id: str | None, received_at: datetime) -> Fields:
+def _meta(row: Queued, source: str, vendor_id: str | None, received_at: datetime, depth: int) -> Fields:
     return {
         "id": row.id,
         "delivery": str(row.delivery),
@@ -182,6 +194,7 @@ def _meta(row: Queued, source: str, vendor_id: str | None, received_at: datetime
         "vendor_id": vendor_id,
         "received_at": received_at.timestamp(),
         "attempt": row.attempts + 1,
+        "depth": depth,
     }
 
 

@@ -26,12 +26,14 @@ Waits = dict[RowKey, tuple[float, float]]
 class Again:
     """What is left to do of a batch: ``parts`` (indices) run apart, ``waits`` maps a row to (wait, hold) seconds.
 
-    Rows that are in neither have left the queue, or belong to another worker.
+    Rows that are in neither have left the queue, or belong to another worker. ``parked``: nothing was executed, and
+    nothing of their tenant will be for so many seconds.
     """
 
     parts: Sequence[Sequence[int]] = ()
     waits: Mapping[RowKey, tuple[float, float]] = field(default_factory=dict)
     fenced: bool = False
+    parked: float | None = None
 
 
 class Committer:

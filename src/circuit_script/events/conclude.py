@@ -134,7 +134,7 @@ class Batch:
             base,
             epochs=self._epochs(items),
             reason=outcome.reason if isinstance(outcome, Failed | Breached) else _first(failures),
-            detail=outcome.detail[-MAX_DETAIL:] if isinstance(outcome, Failed) else None,
+            detail=outcome.detail[-MAX_DETAIL:] or None if isinstance(outcome, Failed | Breached) else None,
             usage=outcome.usage.as_dict(),
             writes=writes,
             sends=_placed(sends, [item.row for item in items], self.settled, base.place),
@@ -167,6 +167,7 @@ class Batch:
             rows=settled,
             arrived=[arrived_of(item) for item in leaving],
             place=(last.lane, last.order_hash),
+            depth=self.work.depth,
         )
 
     def _epochs(self, items: Sequence[Item]) -> Mapping[int, int]:

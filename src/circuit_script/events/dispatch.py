@@ -20,6 +20,7 @@ from circuit_script.events.commit import Again
 from circuit_script.events.lanes import Lanes
 from circuit_script.events.reader import QueueReader
 from circuit_script.events.run import Runner
+from circuit_script.events.taken import Taken
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.execution.pool import Pool
 
@@ -79,7 +80,7 @@ class Dispatcher:
         self._reader = QueueReader()
         self._apart: deque[list[Queued]] = deque()
         self._running: dict[asyncio.Task[None], list[Queued]] = {}
-        self._elsewhere: set[asyncio.Task[None]] = set()  # those of them that finish in the pools of earlier releases
+        self._taken = Taken()  # of this release's children
         self._isolating = 0
         self._rows_running = 0
         self._took: dict[str, float] = {}
@@ -113,7 +114,7 @@ class Dispatcher:
         self._took.clear()  # the same name may be other code
         waiting, self._apart = self._apart, deque()
         self._set_apart(waiting)
-        self._elsewhere.update(self._running)
+        self._taken = Taken()
         self._wake.set()
         return frozenset(self._running)
 
@@ -192,7 +193,12 @@ class Dispatcher:
         chosen = sorted(ours, key=lambda lane: (lane in busy, -lane))[:owed]
         await self._lanes.mark(connection, self.backlog.low_water(chosen, self._reader.cursor))
         self._leaving |= {lane: self._lanes.held[lane] for lane in chosen}
-        self.backlog.drop(chosen, time.monotonic())
+        moment = time.monotonic()
+        self.backlog.drop(chosen, moment)
+        for rows in [part for part in self._apart if self.backlog.is_parked(part[0])]:  # for hours, maybe
+            self._apart.remove(rows)
+            for row in rows:
+                self.backlog.again(row, moment)
 
     async def _give(self, connection: Connection) -> None:
         """Hand over the lanes in which nothing runs any more."""
@@ -255,22 +261,22 @@ class Dispatcher:
         """A tenant holds at most all children but one while another waits. Small batches of quick handlers are
         started ahead of a free child, so that they share what they read and their commits."""
         quick = self._took.get(spec.name, AHEAD_TOOK) < AHEAD_TOOK
-        here = len(self._running) - len(self._elsewhere)
+        here = self._taken.total
+        if self._taken.has_seat(tenant, spec.name, spec.concurrency):
+            return True
         ahead = quick and here < AHEAD and self._rows_running < AHEAD_ROWS
         if not ahead and here >= self._pool.size:
             return False
-        mine = sum(
-            1 for task, rows in self._running.items() if rows[0].tenant == tenant and task not in self._elsewhere
-        )
+        mine = self._taken.of(tenant)
         return mine < max(1, self._pool.size - 1) or self.backlog.waiting_tenants() < 2
 
     def _start_executions(self) -> None:
-        while self._apart and self._isolating < max(1, self._pool.size // 10):
-            rows = self._apart[0]
+        for rows in [part for part in self._apart if not self.backlog.is_parked(part[0])]:
             spec = self._handlers[rows[0].handler]
-            if not self._pool.idle(rows[0].tenant, spec.share_child):
+            full = self._isolating >= max(1, self._pool.size // 10)
+            if full or not self._pool.idle(rows[0].tenant, spec.share_child):
                 break
-            self._apart.popleft()
+            self._apart.remove(rows)
             self._isolating += 1
             self._begin(rows, self._work(rows), isolated=True)
         while rows := self.backlog.next_batch(time.monotonic(), self._pace, self._may_run):
@@ -288,12 +294,14 @@ class Dispatcher:
     def _begin(self, rows: list[Queued], work: Awaitable[Again], *, isolated: bool = False) -> None:
         task = asyncio.create_task(self._follow(rows, work, isolated))
         self._running[task] = rows
+        spec = self._handlers[rows[0].handler]
+        size = 1 if any(row.alone for row in rows) else spec.concurrency
+        task.add_done_callback(self._taken.enter(rows[0].tenant, spec.name, size))
         self._rows_running += len(rows)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
-        self._elsewhere.discard(task)
         self._wake.set()
         if not task.cancelled() and task.exception() is not None:
             log.error("dispatch.bug", exc_info=task.exception())
@@ -313,7 +321,12 @@ class Dispatcher:
             self._isolating -= isolated
             self._rows_running -= len(rows)
         moment = time.monotonic()
-        if (spec := self._handlers.get(rows[0].handler)) is not None:
+        if again.parked is not None:
+            self.backlog.park(rows[0].tenant, moment, again.parked)
+            if isolated:
+                self._set_apart([rows])
+                return
+        elif (spec := self._handlers.get(rows[0].handler)) is not None:
             before = self._took.get(spec.name, moment - began)
             self._took[spec.name] = max(moment - began, before + (moment - began - before) * 0.1)
         parts = [[rows[place] for place in part] for part in again.parts]
@@ -335,6 +348,8 @@ class Dispatcher:
     def _set_apart(self, parts: Iterable[list[Queued]]) -> None:
         """Parts of a batch that run by themselves; a release that came meanwhile may want them smaller."""
         for rows in parts:
+            for row in rows:
+                row.alone = True
             size = self._handlers[rows[0].handler].batch_size
             self._apart.extend(rows[start : start + size] for start in range(0, len(rows), size))
 

@@ -271,6 +271,7 @@ def _row(waiting: _Waiting) -> LedgerRow:
         waiting.body,
         parsed.events,
         tuple(order_hash(waiting.tenant or "", event.order_key) for event in parsed.events),
+        parsed.depth,
     )
 
 

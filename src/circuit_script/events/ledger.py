@@ -39,7 +39,7 @@ _TAKE_IN = """
     SELECT * FROM circuit.take_in(
         %b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::jsonb[],
         %b::bytea[], %b::int[], %b::smallint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[],
-        %b::smallint[])
+        %b::smallint[], %b::smallint[])
 """
 
 # Classes of SQLSTATE that speak of the rows, not of the server: data exception, integrity, too large.
@@ -67,6 +67,7 @@ class LedgerRow(NamedTuple):
     body: bytes
     events: tuple[EventDraft, ...]
     order_hashes: tuple[int, ...]
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,7 @@ def _parameters(rows: Sequence[LedgerRow]) -> tuple[Packed, ...]:
         texts([event.order_key for event in events]),
         bigints(order_hashes),
         smallints([order_hash % 64 for order_hash in order_hashes]),
+        smallints([row.depth for row in rows]),
     )
 
 

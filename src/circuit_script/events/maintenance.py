@@ -54,6 +54,8 @@ FORGET = {
     "seen": _forget("seen", "delivery < circuit.uuid_floor(now() - interval '7 days')", "delivery"),
     "latest": _forget("latest", "at < now() - interval '1 day'", "at"),
     "journal": SWEEP,
+    "quota_leases": _forget("quota_leases", "at < now() - interval '2 days'", "at"),
+    "quota_use": _forget("quota_use", "starts < now() - interval '62 days'", "starts"),
     "idempotency": _forget("idempotency", "at < now() - interval '1 day'", "at"),
     "effects": _forget(
         "effects", "status = 'delivered' AND settled_at < now() - make_interval(days => %(days)s)", "settled_at"

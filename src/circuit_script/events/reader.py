@@ -9,7 +9,7 @@ from circuit_script.db.pool import Connection
 from circuit_script.events.backlog import Queued
 
 COLUMNS = """id, handler, lane, attempts, ordinal, order_hash, delivery, not_before, held_until,
-       tenant, object, event, record"""
+       tenant, object, event, record, depth"""
 FORWARD = f"SELECT {COLUMNS} FROM circuit.queue WHERE id > %s ORDER BY id, handler LIMIT %s"
 LANES = f"""SELECT {COLUMNS} FROM circuit.queue
 WHERE id > %s AND id <= %s AND lane = ANY(%s::smallint[]) ORDER BY id, handler LIMIT %s"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from circuit_script.clock import now, uuid7
 from circuit_script.db.pool import Pool
 from circuit_script.effects.settle import Settlement, Settler
 from circuit_script.effects.unit import UnitOfWork
-from circuit_script.errors import Fenced
+from circuit_script.errors import DatabaseUnavailable, Fenced
 from circuit_script.events.backlog import Queued
 from circuit_script.events.batch import Item, Loader
 from circuit_script.events.checkpoint import Checkpoints
@@ -24,13 +24,17 @@ from circuit_script.events.conclude import Batch, Terms, arrived_of, lost_line
 from circuit_script.events.journal import BatchJournal
 from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, settle_row
 from circuit_script.execution.broker import BrokerParts, ExecutionBroker
-from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
+from circuit_script.execution.outcome import Breached, Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.execution.pool import Pool as Children
+from circuit_script.governor import Usage
+from circuit_script.governor.governor import CircuitGovernor
+from circuit_script.tenants.entitlement import NOTICE, UNLIMITED, Quotas
 
 log = structlog.get_logger()
 
 LIVE = "SELECT release FROM circuit.live"
 UNKNOWN_WAIT = 2.0
+CHAIN = "it is the last of a chain of executions, of which each caused the next"
 LOST_AT_MOST = 3
 SUSPECTS_TRUSTED = 3  # in a row, before a batch is halved: a handler may name the wrong one each time
 
@@ -46,6 +50,8 @@ class RunnerParts:
     broker: BrokerParts
     log_line: Callable[[UUID, str, str, dict[str, Any]], None]
     sent: Callable[[], None]
+    governor: CircuitGovernor = field(default_factory=CircuitGovernor)
+    quotas: Quotas = UNLIMITED
 
 
 class Runner:
@@ -58,31 +64,87 @@ class Runner:
         self._committer = Committer(parts.database, parts.settler, parts.sent)
 
     async def run(self, rows: list[Queued], spec: HandlerSpec, epochs: Mapping[int, int]) -> Again:
-        """Execute ``rows`` as one batch of ``spec`` and settle them.
+        """Execute ``rows`` as one batch of ``spec`` and settle them, unless their tenant's quota is used up.
 
         Raises psycopg.Error when the database was away before anything was executed.
         """
         if any(row.lane not in epochs for row in rows):
             return await self._committer.reread(rows)
-        items, unreadable = await self._parts.loader.load(rows)
+        quotas, tenant = self._parts.quotas, rows[0].tenant
+        if rows[0].object == NOTICE:  # what is done about quotas does not count
+            return (await self._run(rows, await self._parts.loader.load(rows), spec, epochs))[0]
+        if not quotas.admit(tenant) and (again := await self._refused(rows)) is not None:
+            return again
+        executed = False
+        try:
+            loaded = await self._parts.loader.load(rows)
+            executed = True
+            again, executed = await self._run(rows, loaded, spec, epochs)
+        finally:
+            if not executed:
+                quotas.give_back(tenant)
+        return again
+
+    async def _refused(self, rows: Sequence[Queued]) -> Again | None:
+        """What is left to do where the tenant's quota is used up."""
+        try:
+            refused = await self._parts.quotas.take(rows[0].tenant)
+        except DatabaseUnavailable:
+            return Again(waits={(row.id, row.handler): (1.0, 300.0) for row in rows})
+        if refused is None:
+            return None
+        return Again(waits={(row.id, row.handler): (0.0, 0.0) for row in rows}, parked=refused.asks_again)
+
+    async def _run(
+        self,
+        rows: list[Queued],
+        loaded: tuple[list[Item], dict[int, str]],
+        spec: HandlerSpec,
+        epochs: Mapping[int, int],
+    ) -> tuple[Again, bool]:
+        """Execute and settle what was loaded; and whether anything was executed."""
+        items, unreadable = loaded
         if unreadable:
             again = await self.bury([rows[place] for place in unreadable], epochs, next(iter(unreadable.values())))
             if again.fenced:
-                return await self._committer.reread(rows)
+                return await self._committer.reread(rows), False
             if len(unreadable) == len(rows):
-                return again
-            return Again(parts=[[place for place in range(len(rows)) if place not in unreadable]])
+                return again, False
+            return Again(parts=[[place for place in range(len(rows)) if place not in unreadable]]), False
+        spec = self._parts.governor.bound(spec, rows[0].tenant)
+        alive, first = await self._set_apart(items, spec, epochs)
+        if first is not None:
+            return await self._committer.reread(rows) if first.fenced else first, False
+        if len(alive) == len(items):
+            return await self._execute(items, spec, epochs), True
+        if not alive:
+            return Again(), False
+        inner = await self._execute([items[place] for place in alive], spec, epochs)
+        return replace(inner, parts=[[alive[place] for place in part] for part in inner.parts]), True
+
+    async def _set_apart(
+        self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]
+    ) -> tuple[Sequence[int], Again | None]:
+        """Settle what is not to run: echoes, and what stands too deep in a chain. The places of the others; or what is
+        left to do, when they cannot run together."""
+        ceiling = spec.limits.depth
         echoes = [] if spec.echoes else [place for place, item in enumerate(items) if item.echo]
-        if echoes:
-            again = await self._settle_echoes([items[place] for place in echoes], epochs)
+        deep = [place for place, item in enumerate(items) if item.depth >= ceiling and (spec.echoes or not item.echo)]
+        alive: Sequence[int] = range(len(items))
+        for places, settle in ((echoes, self._settle_echoes), (deep, self._settle_deep)):
+            if not places:
+                continue
+            again = await settle([items[place] for place in places], spec, epochs)
+            alive = [place for place in alive if place not in set(places)]
             if again.fenced:
-                return await self._committer.reread(rows)
-            alive = [place for place in range(len(items)) if place not in set(echoes)]
-            if not alive:
-                return Again()
-            inner = await self._execute([items[place] for place in alive], spec, epochs)
-            return replace(inner, parts=[[alive[place] for place in part] for part in inner.parts])
-        return await self._execute(items, spec, epochs)
+                return (), again
+            if again.parts or again.waits:  # the database refuses what one of them brought
+                parts = [[places[place] for place in part] for part in again.parts]
+                return (), Again([*parts, *([alive] if alive else [])], again.waits)
+        depths = dict.fromkeys(items[place].depth for place in alive)
+        if len(depths) > 1:  # echoes: how deep they are was not known when the batch was cut
+            return alive, Again(parts=[[place for place in alive if items[place].depth == each] for each in depths])
+        return alive, None
 
     async def retire(self, rows: list[Queued], epochs: Mapping[int, int], reason: str) -> Again:
         """Bury rows whose handler this release does not have; but while another release is live, they wait for it."""
@@ -101,11 +163,21 @@ class Runner:
         dead = [replace(settle_row(row, end, self._policy, now()), status="dead", not_before=None) for row in rows]
         return await self._commit(self._terms(epochs).settlement(rows, "failed", dead, reason=reason), rows)
 
-    async def _settle_echoes(self, items: Sequence[Item], epochs: Mapping[int, int]) -> Again:
+    async def _settle_echoes(self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]) -> Again:
         rows = [item.row for item in items]
         settled = [replace(settle_row(row, None, self._policy, now()), status="echo") for row in rows]
         settlement = self._terms(epochs).settlement(rows, "echo", settled)
         return await self._commit(replace(settlement, arrived=[arrived_of(item) for item in items]), rows)
+
+    async def _settle_deep(self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]) -> Again:
+        """Events at the end of a chain that would go on for ever are dead letters; nothing of them runs."""
+        rows, ceiling, depths = [item.row for item in items], spec.limits.depth, [item.depth + 1 for item in items]
+        breaches = [Breached("depth", depth, ceiling, Usage(depth=depth), said=CHAIN) for depth in depths]
+        ends = [RecordEnd(each.reason, final=True) for each in breaches]
+        settled = [settle_row(row, end, self._policy, now()) for row, end in zip(rows, ends, strict=True)]
+        settlement = self._terms(epochs).settlement(rows, "breached", settled, reason=ends[0].reason)
+        usage, arrived = Usage(depth=max(depths)).as_dict(), [arrived_of(item) for item in items]
+        return await self._commit(replace(settlement, arrived=arrived, usage=usage), rows)
 
     async def _execute(self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]) -> Again:
         rows = [item.row for item in items]
@@ -116,9 +188,14 @@ class Runner:
         checkpoints = Checkpoints(batch, journal, self._committer)
         broker = self._broker(work, unit, journal, checkpoints)
         batch.usage = broker.usage
-        outcome = await checkpoints.watch(self._parts.children.run(work, broker))
+        try:
+            outcome = await checkpoints.watch(self._parts.children.run(work, broker))
+        finally:
+            broker.close()
         if outcome is None:
             return await self._committer.reread(rows)
+        if isinstance(outcome, Failed) and outcome.disturbed and work.object != NOTICE:
+            self._parts.quotas.give_back(work.tenant)  # it counts once, when it runs again
         rest = batch.rows
         away = broker.database_away or (checkpoints.stalled and not isinstance(outcome, Succeeded))
         lost = away or (isinstance(outcome, Failed) and outcome.blameless)
@@ -149,7 +226,7 @@ class Runner:
         rows = batch.rows
         trust = all(row.splits < SUSPECTS_TRUSTED for row in rows)
         verdict = batch.verdict(outcome, trust=trust)
-        if isinstance(verdict, Split):
+        if isinstance(verdict, Split) and not (isinstance(outcome, Failed) and outcome.disturbed):
             for row in rows:
                 row.splits += 1
         if lost := batch.lost(outcome, verdict):
@@ -207,6 +284,11 @@ def _work(items: Sequence[Item], spec: HandlerSpec) -> Work:
         limits=spec.limits,
         started_at=time.time(),
         share_child=spec.share_child,
+        concurrency=1 if any(item.row.alone for item in items) else spec.concurrency,
+        egress=spec.egress,
+        depth=items[0].depth + 1,
+        budget=spec.budget,
+        at_ceiling=spec.at_ceiling,
     )
 
 

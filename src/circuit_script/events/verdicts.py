@@ -10,8 +10,10 @@ from datetime import datetime, timedelta
 from circuit_script.effects.settle import Settled
 from circuit_script.events.backlog import Queued
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
+from circuit_script.governor import LOOP
 
 LONGEST_BACKOFF = 3600.0
+HOPELESS = frozenset({LOOP, "depth"})  # breaches after which nothing is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,12 @@ class RetryPolicy:
 @dataclass(frozen=True, slots=True)
 class RecordEnd:
     """How a record ended that did not succeed. ``after`` are the seconds until its next attempt, where the author
-    wants others than the policy; a ``cancelled`` one has none."""
+    wants others than the policy; a ``cancelled`` one has none, nor has a ``final`` one, which is a dead letter."""
 
     reason: str
     after: float | None = None
     cancelled: bool = False
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,14 @@ def judge(outcome: Outcome, size: int, *, unattributed: bool, trust: bool = True
         case Succeeded(errors=errors, decided=decided):
             ends = ends_of(errors, decided)
             return Finished(status_of(ends.values(), size), ends)
+        case Failed(disturbed=True) if size:
+            return Split("failed", [range(size)])
         case Failed(reason=reason) if size <= 1:
             return Finished("failed", dict.fromkeys(range(size), RecordEnd(reason)))
         case Breached() if size <= 1:
-            return Finished("breached", dict.fromkeys(range(size), RecordEnd(outcome.reason)))
+            # Who went round in circles would do so again, and pay for it.
+            end = RecordEnd(outcome.reason, final=outcome.limit in HOPELESS)
+            return Finished("breached", dict.fromkeys(range(size), end))
         case Failed(suspect=suspect):
             return Split("failed", isolate(suspect if trust else None, size))
         case Breached(suspect=suspect):
@@ -131,7 +138,7 @@ def settle_row(row: Queued, failure: RecordEnd | None, policy: RetryPolicy, now:
         case RecordEnd(cancelled=True):
             status = "cancelled"
         case _:
-            status = "dead" if attempts >= policy.attempts else "retry"
+            status = "dead" if failure.final or attempts >= policy.attempts else "retry"
     settled = Settled(
         id=row.id,
         handler=row.handler,

@@ -130,7 +130,8 @@ class Exchange:
         if not 200 <= status <= 599:
             raise ValueError(f"the status of an answer is from 200 to 599, not {status}")
         kind = next((value for name, value in headers if name == "content-type"), "")
-        self._session.say(Head(status, headers, kind.partition(";")[0].strip().lower() == EVENT_STREAM))
+        streamed = kind.partition(";")[0].strip().lower() == EVENT_STREAM
+        self._session.say(Head(status, headers, streamed, self._session.number))
         self.status = status
 
     def _go_on(self, message: Message) -> None:
@@ -140,7 +141,7 @@ class Exchange:
         if self._request.method != "HEAD":
             view = memoryview(body)
             for start in range(0, len(view), PIECE):
-                self._session.say(Chunk(bytes(view[start : start + PIECE])))
+                self._session.say(Chunk(bytes(view[start : start + PIECE]), self._session.number))
         if not message.get("more_body", False):
             self.complete = True
             self.hang_up()

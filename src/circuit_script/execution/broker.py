@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -12,10 +12,14 @@ import msgspec
 
 from circuit_script.connectors.connector import CRM, Fields, Query
 from circuit_script.errors import DatabaseUnavailable, RequestRefused
-from circuit_script.execution import outside
+from circuit_script.execution import model_calls, outside
+from circuit_script.execution.callouts.fetch import CalloutParts, no_quota
+from circuit_script.execution.model_calls import ModelCalls
 from circuit_script.execution.outcome import Work, bounded
 from circuit_script.execution.outside import Journal, Outside
-from circuit_script.governor import MB, Meter, Usage
+from circuit_script.governor import MB, REPEATS, Meter, Usage
+from circuit_script.llm import Models
+from circuit_script.tenants.entitlement import NOTICE
 
 HELD_BYTES = 32 * MB
 
@@ -42,11 +46,15 @@ class Checkpoint(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BrokerParts:
-    """What the brokers of one worker share. ``knows`` says whether a connector has an address of this name."""
+    """What the brokers of one worker share. ``knows`` says whether a connector has an address of this name; ``repeats``
+    is how often an execution may make the same call and learn nothing."""
 
     crm: CRM
     client: httpx.AsyncClient
     knows: Callable[[str, str], bool]
+    callouts: CalloutParts = field(default_factory=CalloutParts)
+    repeats: int = REPEATS
+    models: Models | None = None
 
 
 class ExecutionBroker:
@@ -66,7 +74,8 @@ class ExecutionBroker:
     ) -> None:
         self.database_away = False
         self._work = work
-        self._meter = Meter(work.limits, len(work.records))
+        self._meter = Meter(work.limits, len(work.records), parts.repeats)
+        self._meter.usage.depth = work.depth
         self._crm = parts.crm
         self._knows = parts.knows
         self._held = held
@@ -74,12 +83,26 @@ class ExecutionBroker:
         self._commit = checkpoint
         self._held_bytes = 0
         self._known: set[tuple[str, str]] = {(work.object, str(row.get("id"))) for row in work.records}
-        self._outside = Outside(work, meter=self._meter, journal=journal, client=parts.client, remaining=remaining)
+        # What is done about a quota that is used up does not count against it.
+        callouts = replace(parts.callouts, spend=no_quota) if work.object == NOTICE else parts.callouts
+        self._outside = Outside(
+            work, meter=self._meter, journal=journal, client=parts.client, remaining=remaining, parts=callouts
+        )
+        self._models = ModelCalls(work, meter=self._meter, journal=journal, models=parts.models, remaining=remaining)
 
     @property
     def usage(self) -> Usage:
         """What the execution has used so far."""
         return self._meter.usage
+
+    @property
+    def deferred(self) -> float | None:
+        """The seconds until a model call may be made that was put off; None when none was."""
+        return self._models.deferred
+
+    def close(self) -> None:
+        """The execution is over: nobody waits for answers any more."""
+        self._models.close()
 
     async def request(self, verb: str, arguments: dict[str, Any]) -> Any:
         """Answer one request of the child.
@@ -92,6 +115,8 @@ class ExecutionBroker:
                 return await handle(self, arguments)
             if (ask := outside.VERBS.get(verb)) is not None:
                 return await ask(self._outside, arguments)
+            if (call := model_calls.VERBS.get(verb)) is not None:
+                return await call(self._models, arguments)
             raise RequestRefused(f"there is no request {verb!r}.")
         except DatabaseUnavailable as error:
             self.database_away = True
@@ -119,7 +144,9 @@ class ExecutionBroker:
 
     def _hold(self, value: Any) -> None:
         """Count what is held for the outcome: it waits in the worker's memory, and leaves in one statement."""
-        self._held_bytes += len(msgspec.msgpack.encode(value, enc_hook=str))
+        encoded = msgspec.msgpack.encode(value, enc_hook=str)
+        self._meter.changed(encoded)
+        self._held_bytes += len(encoded)
         self._meter.hold("effect_bytes", self._held_bytes, HELD_BYTES)
 
     async def _dml(self, asked: dict[str, Any]) -> dict[str, list[str]]:

@@ -1,85 +1,52 @@
-"""http and send_webhook: how a handler speaks to the outside. A call leaves at once; a send waits for success."""
+"""How a handler speaks to the outside: what it asks about a callout, and send_webhook, which waits for success."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
+from circuit_script.errors import CalloutRefused, QuotaExceeded
 from circuit_script.execution.context import Record
+from circuit_script.execution.decisions import Decision
+from circuit_script.execution.outcome import LONGEST_RETRY
 from circuit_script.execution.session import current_record, session
 
-
-class Response(msgspec.Struct, frozen=True):
-    """The answer to a call. ``headers`` have lower-case names."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300
-
-    @property
-    def text(self) -> str:
-        return self.body.decode("utf-8", "replace")
-
-    def json(self) -> Any:
-        """The body as JSON. Raises ValueError when it is not."""
-        return json.loads(self.body)
+Refusal = tuple[str, str, str, float | None]  # detail, cure, page, retry_after
 
 
-class Http:
-    """Calls to the outside through the broker, each counted as a callout."""
+class QuotaDeferred(QuotaExceeded, Decision):
+    """The tenant's quota is used up.
 
-    async def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | str | None = None,
-        json: Any = None,
-        timeout: float | None = None,
-    ) -> Response:
-        """Make one call and wait for its answer; ``timeout`` in seconds is cut to the time that is left."""
-        sent = dict(headers or {})
-        if json is not None:
-            body = msgspec.json.encode(json)
-            sent.setdefault("content-type", "application/json")
-        asked = {
-            "method": method.upper(),
-            "url": url,
-            "headers": sent,
-            "body": body.encode() if isinstance(body, str) else body,
-            "timeout": timeout,
-            "record": current_record.get(),
-        }
-        return await session().request("http", asked, Response)
+    Nobody has to catch it: left alone, it puts off the record of ``context.record`` around it, or the whole batch.
+    """
 
-    async def get(
-        self, url: str, *, headers: Mapping[str, str] | None = None, timeout: float | None = None
-    ) -> Response:
-        """GET the address."""
-        return await self.request("GET", url, headers=headers, timeout=timeout)
-
-    async def post(
-        self,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | str | None = None,
-        json: Any = None,
-        timeout: float | None = None,
-    ) -> Response:
-        """POST a body, or ``json``, to the address."""
-        return await self.request("POST", url, headers=headers, body=body, json=json, timeout=timeout)
+    def __init__(self, detail: str = "", *, retry_after: float | None = None, **more: Any) -> None:
+        super().__init__(detail, retry_after=retry_after, **more)
+        self.after, self.reason = put_off(retry_after), detail
 
 
-http = Http()
+def put_off(retry_after: float | None) -> float:
+    """The seconds for which a record waits for a quota."""
+    return min(retry_after or 60.0, float(LONGEST_RETRY))
+
+
+def refusal_of(answer: Any) -> Refusal | None:
+    """What the broker says against a callout, if it does."""
+    if isinstance(answer, dict) and (said := answer.get("refused")) is not None:
+        detail, cure, page, retry_after = said
+        return detail, cure, page, retry_after
+    return None
+
+
+def allowed(answer: Any) -> Any:
+    """The broker's answer about a callout. Raises CalloutRefused, and QuotaExceeded where it is for that."""
+    if (refusal := refusal_of(answer)) is not None:
+        detail, cure, page, retry_after = refusal
+        kind = CalloutRefused
+        if page == QuotaExceeded.page:
+            kind = QuotaDeferred if answer.get("defer") else QuotaExceeded
+        raise kind(detail, cure=cure, page=page, retry_after=retry_after)
+    return answer
 
 
 async def send_webhook(to: str, payload: Mapping[str, Any], *, record: Record | None = None) -> str:

@@ -365,6 +365,8 @@ def _attribute(owner: Any, name: str) -> Any:
     """An attribute as it stands, without properties or ``__getattr__`` being run."""
     if owner is _NOTHING:
         return _NOTHING
+    if isinstance(owner, ModuleType) and owner.__name__ == "circuit_script":
+        return getattr(owner, name, _NOTHING)  # it imports some of its names when they are first used
     found = inspect.getattr_static(owner, name, _NOTHING)
     if isinstance(found, (staticmethod, classmethod)):
         found = found.__func__

@@ -12,22 +12,24 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, cast
 
-from circuit_script.execution import answering, forgotten, hooks
-from circuit_script.execution.context import Context, reason_of
+from circuit_script.execution import answering, forgotten, hooks, surroundings, whereabouts
+from circuit_script.execution.context import Context
 from circuit_script.execution.decisions import Decision, decision_of
+from circuit_script.execution.ending import failure, flush, packed_result, success
 from circuit_script.execution.handlers import Registry
 from circuit_script.execution.log import Printed
 from circuit_script.execution.protocol import (
     CUT_OFF,
     NOBODY,
     SHARED,
+    STACK,
     STARTED,
     SUSPECT,
+    TELL,
     VERSION,
     Hello,
     Result,
@@ -35,24 +37,29 @@ from circuit_script.execution.protocol import (
     pack,
 )
 from circuit_script.execution.running import COURTESY, alarmed, on_alarm, out_of_time
-from circuit_script.execution.session import Session, Wire, clean, enter
-from circuit_script.governor import LimitExceeded
+from circuit_script.execution.session import Session, Wire, enter
+from circuit_script.execution.starting import NotStarted, start
+from circuit_script.execution.together import Together
 
 TIDY = 0.1  # seconds that leftover tasks and threads have to end
 FASTEST_FORK = 0.0002  # seconds in which nobody starts a process and waits for it
 TIDY_TURNS = 3  # of what tasks leave behind when they are cancelled
-STACK = 1024 * 1024  # of a thread, unless the app sets one: 32 of them must fit under the ceiling of memory
-MAX_DETAIL = 8000
+THREAD_STACK = 1024 * 1024  # of a thread, unless the app sets one: 32 of them must fit under the ceiling of memory
 THREADS = ("circuit", "AnyIO worker thread")  # of pools that end when the run does
 
 Apps = Mapping[str, answering.ASGIApp]  # by the name of the handler
 
 
-def serve(sock: socket.socket, memory: int, registry: Registry, apps: Apps) -> NoReturn:
-    """Serve runs until the parent hangs up; then the process ends. ``apps`` answer for endpoints."""
+def serve(
+    sock: socket.socket, memory: int, registry: Registry, apps: Apps, broken: NotStarted | None = None
+) -> NoReturn:
+    """Serve runs until the parent hangs up; then the process ends. ``apps`` answer for endpoints.
+
+    One that is ``broken`` answers every run with why.
+    """
     code = 0
     try:
-        Child(Wire(sock), memory, registry, apps).serve()
+        Child(Wire(sock), memory, registry, apps).serve(broken)
     except EOFError:
         pass  # the parent hung up
     except OSError:
@@ -91,7 +98,9 @@ class Child:
 
     def __init__(self, wire: Wire, memory: int, registry: Registry, apps: Apps) -> None:
         self._wire = wire
-        self._word = memoryview(mmap.mmap(memory, SHARED)).cast("q")
+        shared = memoryview(mmap.mmap(memory, STACK))
+        self._word = shared[:SHARED].cast("q")
+        whereabouts.tell_in(shared[SHARED:])
         self._registry = registry
         self._apps = apps
         self._pid = os.getpid()
@@ -100,21 +109,37 @@ class Child:
         asyncio.set_event_loop(self._loop)
         self._inside = False  # in the author's code
         self._executor: ThreadPoolExecutor | None = None
+        self._waited_for = 0
         sys.stdout, sys.stderr = Printed.stream("info"), Printed.stream("warning")
         forgotten.heed()
-        os.lseek(memory, SHARED, os.SEEK_SET)
+        os.lseek(memory, STACK, os.SEEK_SET)
         faulthandler.enable(memory)  # the parent reads there why a child crashed
+        faulthandler.register(TELL, memory)  # and what it does when it is over its limits, also in C code
         hooks.silence_forks(wire)
         signal.signal(signal.SIGALRM, on_alarm)
-        threading.stack_size(threading.stack_size() or STACK)
+        threading.stack_size(threading.stack_size() or THREAD_STACK)
 
-    def serve(self) -> None:
+    def serve(self, broken: NotStarted | None = None) -> None:
         """Run after run, each answered with a Result. Raises EOFError when the parent hangs up."""
+        broken = broken or start(self._loop)
+        self._waited_for = _waited_for()
+        self._surroundings = surroundings.look()
         self._wire.send(pack(Hello(VERSION)))
         while True:
-            for run in self._wire.receive():
-                if isinstance(run, Run):  # else a reply that nobody waits for any more
+            messages = self._wire.receive()
+            for place, run in enumerate(messages):
+                if not isinstance(run, Run):  # a reply that nobody waits for any more
+                    continue
+                if run.number:
+                    Together(self._wire, self._word, self._loop, self._apps, self._handler).serve(
+                        messages[place:], broken
+                    )
+                if broken is None:
                     self._serve_one(run)
+                else:
+                    self._word[SUSPECT] = NOBODY
+                    self._word[STARTED] += 1
+                    self._wire.send(pack(Result("raised", {}, broken.reason, broken.detail)))
 
     def _serve_one(self, run: Run) -> None:
         self._word[SUSPECT] = NOBODY
@@ -122,7 +147,6 @@ class Child:
         session = Session(self._wire, self._loop, run)
         self._inside = False
         self._loop.made = 0
-        forgotten.begin()
         self._make_current()
         try:
             enter(session)
@@ -131,7 +155,7 @@ class Child:
             enter(None)
             if os.getpid() != self._pid:
                 os._exit(0)  # a fork of the handler came back here: it has nothing to say
-        self._wire.send(_packed(result))
+        self._wire.send(packed_result(result))
 
     def _make_current(self) -> None:
         """A handler may have set another loop, or, with asyncio.run, none."""
@@ -153,15 +177,10 @@ class Child:
             errors, decided = context.errors, context.decided
             refused = self._decide(context, session)
         except BaseException as error:
-            result = _failure(error, errors, self._word[SUSPECT])
+            result = failure(error, errors, self._word[SUSPECT])
             session.unclean |= not self._inside  # the platform failed here, and might again
         else:
-            if refused is not None:
-                result = Result("refused", reason=refused)
-            elif (lost := _lost(errors, len(session.run.records))) is not None:
-                result = Result("raised", errors, lost)
-            else:
-                result = Result("returned", errors)
+            result = success(refused, errors, session)
         session.unclean |= not self._as_before(session)
         return Result(
             result.kind, result.errors, result.reason, result.detail, result.suspect, session.unclean, decided
@@ -214,9 +233,9 @@ class Child:
         self._inside = True
         try:
             return await answer
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if expired:
-                raise out_of_time(session) from None
+                raise out_of_time(session, whereabouts.line_of_error(cancelled)) from cancelled
             raise
         finally:
             timer.cancel()
@@ -233,12 +252,17 @@ class Child:
         except BaseException:
             tidy = False
         try:
-            _flush(session)
+            flush(session)
             session.finish()
         except BaseException:
             return False
-        if session.elapsed() > FASTEST_FORK and resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt:
+        if session.elapsed() > FASTEST_FORK and _waited_for() > self._waited_for:
             return False  # a process was started, by whatever way, and ended: it may have left another
+        try:
+            if surroundings.look() != self._surroundings:
+                return False
+        except OSError:  # the folder that it went to is gone
+            return False
         return tidy and not self._loop.left() and asyncio._get_running_loop() is None
 
     def _tidy(self) -> bool:
@@ -262,55 +286,14 @@ class Child:
         return not left
 
 
+def _waited_for() -> int:
+    """Grows with each process below this one that ended and was waited for."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+
+
 async def _ends(tasks: set[asyncio.Task[Any]]) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:
     """Wait a moment for tasks to end, or one turn of the loop when there are none."""
     if tasks:
         return await asyncio.wait(tasks, timeout=TIDY)
     await asyncio.sleep(0)
     return tasks, tasks
-
-
-def _failure(error: BaseException, errors: dict[int, str], word: int) -> Result:
-    match error:
-        case LimitExceeded():
-            kind = "limit"
-        case MemoryError():
-            kind = "memory"
-        case Exception() | asyncio.CancelledError():
-            kind = "raised"
-        case _:
-            kind = "left"
-    try:
-        detail = clean("".join(traceback.format_exception(error, limit=-10)))[-MAX_DETAIL:]
-    except Exception:
-        detail = ""
-    return Result(kind, errors, reason_of(error), detail, None if word == NOBODY else word)
-
-
-def _packed(result: Result) -> bytearray:
-    try:
-        return pack(result)
-    except Exception as error:  # an author reached into context.errors
-        return pack(Result("raised", {}, f"the errors of the batch cannot be sent: {reason_of(error)}", unclean=True))
-
-
-def _lost(errors: dict[int, str], size: int) -> str | None:
-    """Why a handler that returned has not succeeded: it never awaited one of the platform's coroutines.
-
-    One that was dropped in the block of a record that failed, or where all did, may be what the failure left behind.
-    """
-    if size and len(errors) >= size:
-        return None
-    found = (each for each in forgotten.found() if each.ours and each.record not in errors)
-    return next((each.wrong for each in found), None)
-
-
-def _flush(session: Session) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    for each in forgotten.found():
-        session.log({"level": "error", "message": f"{each.wrong} More: circuit-script explain not-awaited"})
-    if session.dropped:
-        lost = f"{session.dropped:,} bytes of output went over log_bytes and were dropped"
-        session.reopen_log(len(lost) + 100)
-        session.log({"level": "warning", "message": lost})

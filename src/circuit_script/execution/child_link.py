@@ -6,9 +6,10 @@ import asyncio
 import fcntl
 import mmap
 import os
-import resource
 import signal
 import socket
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol
@@ -16,13 +17,18 @@ from typing import Protocol
 import msgspec
 
 from circuit_script.execution import protocol
-from circuit_script.execution.procfs import Extent, ProcessFiles
+from circuit_script.execution.isolation.ceiling import set_ceiling
+from circuit_script.execution.procfs import Extent, ProcessFiles, cpu_time
 from circuit_script.execution.protocol import (
+    LAST_WORDS,
+    LINE,
     NOBODY,
     SHARED,
     SPOKEN,
+    STACK,
     STARTED,
     SUSPECT,
+    TELL,
     Frames,
     Hello,
     ProtocolError,
@@ -39,6 +45,7 @@ HIGHEST = 2**63 - 1  # that the kernel takes as a limit
 GROWTH = 32 * MB  # a child that stays larger than this is not used again
 MORE_DESCRIPTORS, COUNT_EVERY = 16, 8  # nor one that keeps so many more; they are counted every so many runs
 MAX_RUNS = 1000  # nor one that has served so many runs
+RESTLESS = 0.1  # seconds of CPU that a child may use while it has nothing to do
 TURN = 64  # messages of one child before the others have theirs
 LAST_TURNS = 16  # of a child that is dead
 PATIENCE = 10.0  # seconds that a child has to appear
@@ -47,7 +54,6 @@ HOST_ENDED = "the process that hosts the handlers ended"
 STOPPED = "the worker stops"
 MUTE = "the process said nothing"
 GARBAGE = "the handler wrote garbage on its connection to the platform"
-LAST_WORDS = 8192
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 HANG_UP_PATIENCE = 0.02
 BURIAL_PATIENCE = 0.2
@@ -55,8 +61,12 @@ BURIAL_PATIENCE = 0.2
 _received = memoryview(bytearray(RECEIVE))  # one for all: what is received is copied at once
 
 
+# The tenant, None for all; the ceiling of memory; the handler, where several executions of it share the child.
+Key = tuple[str | None, int, str]
+
+
 class Listener(Protocol):
-    """The execution that runs in the child."""
+    """The execution that runs in the child, or those that do."""
 
     def on_message(self, message: ToParent) -> None: ...
 
@@ -83,19 +93,22 @@ class ChildLink:
         self.gone = False
         self.listener: Listener | None = None
         self.tenant: str | None = None
-        self.key: tuple[str | None, int] | None = None  # (tenant, None for all; ceiling of memory), for life
+        self.key: Key | None = None  # for life
+        self.version = 0  # of the protocol that it speaks
         self.baseline = Extent(0, 0, 0, 1, False)
         self._on_ready = on_ready
         self._on_gone = on_gone
+        self._on_late = on_late
         self._loop = asyncio.get_running_loop()
         self._socket, self.theirs = socket.socketpair()
         for end in (self._socket, self.theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._socket.setblocking(False)
         self.memory = os.memfd_create("circuit", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.memory, SHARED + LAST_WORDS)
+        os.ftruncate(self.memory, STACK + LAST_WORDS)
         fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, SEALS)  # a page that the child takes away would kill us
-        self._word = memoryview(mmap.mmap(self.memory, SHARED)).cast("q")
+        self._shared = memoryview(mmap.mmap(self.memory, STACK + LAST_WORDS))
+        self._word = self._shared[:SHARED].cast("q")
         self._frames = Frames()
         self._bodies: Iterator[memoryview] | None = None  # what was received and not yet heard
         self._next_turn: asyncio.Handle | None = None
@@ -103,7 +116,8 @@ class ChildLink:
         self._pidfd = -1
         self._files: ProcessFiles | None = None
         self._descriptors = 0
-        self._runs = 0
+        self._runs = self._heard = 0
+        self._rested = 0.0
         self._paused = self._deaf = False
         self._why = ""
         self._greeted = False
@@ -111,6 +125,11 @@ class ChildLink:
         self._code: int | None = None
         self._loop.add_reader(self._socket, self._on_readable)
         self._patience = self._loop.call_later(PATIENCE, on_late, self)
+
+    def wait_for(self, seconds: float) -> None:
+        """Let it have so long to appear."""
+        self._patience.cancel()
+        self._patience = self._loop.call_later(seconds, self._on_late, self)
 
     def adopt(self, pid: int, pidfd: int) -> None:
         """The zygote has forked it."""
@@ -124,21 +143,72 @@ class ChildLink:
         assert self.key is not None
         if self._runs == 0:
             ceiling = min(int(self.baseline.data + self.key[1] + HEADROOM), HIGHEST)
-            resource.prlimit(self.pid, resource.RLIMIT_DATA, (ceiling, ceiling))
+            set_ceiling(self.pid, ceiling)
         self._runs += 1
+        if self._shared[STACK] or self._shared[SHARED]:  # somebody made it speak: no run shows another's stack
+            self._shared[SHARED:] = bytes(LINE + LAST_WORDS)
         self.listener = listener
         self.send(frame)
 
     @property
     def began(self) -> bool:
-        """Whether the child has started with the run that it was handed."""
-        return bool(self._word[STARTED] >= self._runs)
+        """Whether the child has started with the run that it was handed: by its own word, or because it spoke or left.
+
+        The word alone could be taken back, and who has not begun is run again for nothing.
+        """
+        left = self._code is not None and self._code >= 0
+        return bool(self._word[STARTED] >= self._runs) or self._heard == self._runs or left
+
+    @property
+    def reused(self) -> bool:
+        """Whether this is not its first run."""
+        return self._runs > 1
+
+    def rest(self) -> None:
+        """It has nothing to do until it is handed a run."""
+        self._rested = cpu_time(self.pid)
+
+    @property
+    def restless(self) -> bool:
+        """Whether it has worked since then: something goes on in it that nobody has asked for."""
+        return cpu_time(self.pid) - self._rested > RESTLESS
 
     @property
     def suspect(self) -> int | None:
         """The record that the child works on now."""
         word = self._word[SUSPECT]
         return None if word == NOBODY else word
+
+    def word(self, place: int) -> int:
+        """A word of the memory that both sides share."""
+        return self._word[place]
+
+    @property
+    def unread(self) -> bool:
+        """Whether it has something to read."""
+        return int.from_bytes(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder) > 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the child may wait for us: we do not hear it, or it has not read all."""
+        return self._paused or bool(self._unsent)
+
+    @property
+    def line(self) -> str:
+        """The author's line that crossed the limit, where the child has told it."""
+        return bytes(self._shared[SHARED:STACK]).split(b"\0", 1)[0].decode("utf-8", "replace")
+
+    @property
+    def last_words(self) -> str:
+        """The stack of a child that crashed or was asked for it."""
+        return bytes(self._shared[STACK:]).rstrip(b"\0").decode("utf-8", "replace")
+
+    def ask_for_stack(self) -> None:
+        """Let it write its stack, whatever it does now."""
+        if self._pidfd >= 0 and not self.gone:
+            os.lseek(self.memory, STACK, os.SEEK_SET)  # both sides share the place
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, TELL)
 
     @property
     def doomed(self) -> bool:
@@ -199,6 +269,9 @@ class ChildLink:
         self._doomed = True
         self._why = self._why or why
         if self._pidfd >= 0 and not self.gone:
+            with suppress(ProcessLookupError, PermissionError):
+                signal.pidfd_send_signal(self._pidfd, 0)  # its number is still its own
+                os.killpg(self.pid, signal.SIGKILL)  # those that it forked as well, faster than they fork
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
@@ -255,9 +328,10 @@ class ChildLink:
 
     def _on_message(self, message: ToParent) -> None:
         if self.listener is not None:
+            self._heard = self._runs
             self.listener.on_message(message)
         elif isinstance(message, Hello) and not self._greeted and message.version in SPOKEN:
-            self._greeted = True
+            self._greeted, self.version = True, message.version
             self._greet()
         else:
             self.kill()  # nobody asked: a thread or a process that an execution left behind
@@ -310,7 +384,7 @@ class ChildLink:
         self._loop.remove_writer(self._socket)
         self._socket.close()
         self.theirs.close()
-        detail = os.pread(self.memory, LAST_WORDS, SHARED).rstrip(b"\0").decode("utf-8", "replace")
+        detail = self.last_words
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)

@@ -6,6 +6,7 @@ Of any other nobody knows what it was for, so it is an error in the log.
 
 from __future__ import annotations
 
+import gc
 import sys
 import warnings
 from collections.abc import Coroutine
@@ -13,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from circuit_script.execution import calls, context, database
-from circuit_script.execution.session import current_record
+from circuit_script.execution.session import Session, current_record, whose
 
 MOST = 20  # places that are told of one execution
 
 _OURS = frozenset(str(module.__file__) for module in (calls, context, database))
-_NAMES = {"Http": "http", "Context": "context"}  # as an author writes them
+_NAMES = {"Context": "context"}  # as an author writes them
+_HTTP = "circuit_script.execution.http_client"  # whose methods are httpx's
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Dropped:
         return f"{self.file}:{self.line}: {self.call}(…) was never awaited: it did nothing. Write `await` before it."
 
 
-_dropped: dict[Dropped, None] = {}
+_collecting = False
 
 
 def heed() -> None:
@@ -51,20 +53,26 @@ def heed() -> None:
     warnings._warn_unawaited_coroutine = _notice  # type: ignore[attr-defined]
 
 
-def begin() -> None:
-    """A new execution: what was dropped before does not concern it."""
-    _dropped.clear()
+def share() -> None:
+    """Several executions run in this process: what the garbage collector frees may be anybody's, and concerns none."""
+
+    def notice(phase: str, _: object) -> None:
+        global _collecting
+        _collecting = phase == "start"
+
+    gc.callbacks.append(notice)
 
 
-def found() -> list[Dropped]:
-    """What has been dropped since the execution began, a place at a time."""
-    return list(_dropped)
+def found(session: Session) -> list[Dropped]:
+    """What the execution has dropped so far, a place at a time."""
+    return list(session.dropped_coroutines)
 
 
 def _notice(coroutine: Coroutine[Any, Any, Any]) -> None:
     """Python is about to free a coroutine that has not begun. This may happen between any two steps of this process, so
     it is only kept in mind."""
-    if len(_dropped) >= MOST:
+    session = whose()
+    if session is None or _collecting or len(session.dropped_coroutines) >= MOST:
         return
     origin = coroutine.cr_origin  # type: ignore[attr-defined]
     if origin:
@@ -73,6 +81,13 @@ def _notice(coroutine: Coroutine[Any, Any, Any]) -> None:
         frame = sys._getframe(1)
         file, line = frame.f_code.co_filename, frame.f_lineno
     owner, dot, name = coroutine.__qualname__.rpartition(".")  # type: ignore[attr-defined]
-    call = f"{_NAMES.get(owner, owner)}{dot}{name}".replace("<locals>.", "")
-    ours = coroutine.cr_code.co_filename in _OURS  # type: ignore[attr-defined]
-    _dropped[Dropped(file, line, call, ours, current_record.get())] = None
+    http = _is_http(coroutine)
+    call = f"{'http' if http else _NAMES.get(owner, owner)}{dot}{name}".replace("<locals>.", "")
+    ours = http or coroutine.cr_code.co_filename in _OURS  # type: ignore[attr-defined]
+    session.dropped_coroutines[Dropped(file, line, call, ours, current_record.get())] = None
+
+
+def _is_http(coroutine: Coroutine[Any, Any, Any]) -> bool:
+    """Whether it is a method of the platform's own client."""
+    frame = coroutine.cr_frame  # type: ignore[attr-defined]
+    return frame is not None and type(frame.f_locals.get("self")).__module__ == _HTTP

@@ -20,8 +20,8 @@ EVENTS = ("afterInsert", "afterUpdate", "afterDelete", "afterUndelete")
 # What the sources bring of themselves; an app names others in circuit.toml.
 OBJECTS = (
     "Appointment", "Association", "Call", "Campaign", "Contact", "Conversation", "Invoice", "LinkedInActivity",
-    "Location", "Message", "Note", "ObjectSchema", "Opportunity", "Order", "Price", "Product", "Record", "Relation",
-    "Review", "Task", "User",
+    "Location", "Message", "Note", "ObjectSchema", "Opportunity", "Order", "Price", "Product", "Quota", "Record",
+    "Relation", "Review", "Task", "User",
 )  # fmt: skip
 MAX_BATCH = 200
 MAX_CONCURRENCY = 100
@@ -118,7 +118,7 @@ class Registry:
             limits=place.checked_limits(options.limits, self.limits),
             share_child=place.checked_flag("share_child", options.share_child),
             echoes=place.checked_flag("echoes", options.echoes),
-            concurrency=place.checked_concurrency(options.concurrency),
+            concurrency=place.checked_concurrency(options.concurrency, function),
             egress=place.checked_egress(options.egress),
             budget=place.checked_budget(options.budget),
             at_ceiling=place.checked_at_ceiling(options.at_ceiling),
@@ -287,12 +287,18 @@ class Place:
             self.refuse(f"{name} is {value!r}.", "Write True or False.", page="handler-signature")
         return bool(value)
 
-    def checked_concurrency(self, concurrency: Any) -> int:
+    def checked_concurrency(self, concurrency: Any, function: FunctionType) -> int:
         if concurrency is None:
             return 1
         whole = isinstance(concurrency, int) and not isinstance(concurrency, bool)
         if not whole or not 1 <= concurrency <= MAX_CONCURRENCY:
             self.refuse(f"concurrency is {concurrency!r}.", f"Write a whole number from 1 to {MAX_CONCURRENCY}.")
+        if concurrency > 1 and not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
+            self.refuse(
+                f"it is a plain `def` with concurrency={concurrency}: plain functions cannot wait side by side.",
+                "Make it an `async def` that awaits what it waits for, or leave concurrency out.",
+                page="handler-signature",
+            )
         return int(concurrency)
 
     def checked_egress(self, hosts: Any) -> tuple[str, ...] | None:

@@ -31,13 +31,22 @@ def hide_from_children() -> None:
     _prctl(PR_SET_DUMPABLE, 0)
 
 
-def drop_privileges() -> None:
-    """Give up every capability for good, and the chance to gain one by executing a file."""
+def drop_privileges(uid: int | None = None) -> None:
+    """Give up every capability for good, and the chance to gain one by executing a file; with ``uid`` also root.
+
+    A change of the uid makes a process non-dumpable, so that it could not read its own /proc, which is mended here; and
+    it forgets `die_with_parent`.
+    """
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, must=False)
     for capability in range(CAPABILITIES):
         if not _prctl(PR_CAPBSET_DROP, capability, must=False):
             break  # the last one that this kernel knows, or we have none to drop
+    if uid is not None:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        _prctl(PR_SET_DUMPABLE, 1)
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     if _libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
         raise OSError(ctypes.get_errno(), "capset")

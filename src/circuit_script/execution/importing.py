@@ -16,6 +16,8 @@ from types import ModuleType
 
 from circuit_script.errors import AppError
 
+CURE = 'Start it in a function with @on_child_start, or set start = "spawn" under [worker] in circuit.toml.'
+
 
 def import_app(folder: Path, name: str) -> ModuleType:
     """Import the module or package ``name`` in ``folder``, with all submodules. Raises AppError with file and line."""
@@ -41,19 +43,26 @@ def has_app(folder: Path, name: str) -> bool:
 
 
 def warnings_after_import(ours: frozenset[int]) -> tuple[str, ...]:
-    """Threads and sockets that the app holds open: forked children do not get the threads, and share the sockets."""
+    """Threads and sockets that the app holds open: forked children do not get the threads, and share the sockets.
+
+    Each names its cure: `start = "spawn"`, where each child imports the app itself, or `@on_child_start`.
+    """
     warnings = [
-        f"importing the app started the thread {thread.name!r}: children do not have it."
+        f"importing the app started the thread {thread.name!r}: children do not have it. {CURE}"
         for thread in threading.enumerate()
         if thread is not threading.main_thread()
     ]
     native = len(os.listdir("/proc/self/task")) - threading.active_count()
     if native > 0 and "numpy" not in sys.modules:  # the threads of OpenBLAS are known to be safe
-        warnings.append(f"importing the app started {native} threads outside of Python: children do not have them.")
+        warnings.append(
+            f"importing the app started {native} threads outside of Python: children do not have them. {CURE}"
+        )
     for entry in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             if int(entry) not in ours and stat.S_ISSOCK(os.fstat(int(entry)).st_mode):
-                warnings.append(f"importing the app opened a socket (descriptor {entry}): all children share it.")
+                warnings.append(
+                    f"importing the app opened a socket (descriptor {entry}): all children share it. {CURE}"
+                )
     return tuple(warnings)
 
 

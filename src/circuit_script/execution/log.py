@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from circuit_script.execution.session import active
 
@@ -47,6 +47,26 @@ def _text(message: object) -> str:
         return str(message)[:MAX_LINE]
     except Exception as error:
         return f"{type(message).__name__} (it cannot be shown: its __str__ raised {type(error).__name__})"
+
+
+class Divided:
+    """stdout or stderr of a child in which several executions run: each has lines of its own."""
+
+    def __init__(self, level: str) -> None:
+        self._level = level
+        self._nowhere = Printed.stream(level)
+
+    @classmethod
+    def stream(cls, level: str) -> TextIO:
+        """What stands for a text stream like sys.stdout."""
+        return cast(TextIO, cls(level))
+
+    def __getattr__(self, name: str) -> Any:
+        if (session := active()) is None:
+            return getattr(self._nowhere, name)
+        if self._level not in session.printed:
+            session.printed[self._level] = Printed.stream(self._level)
+        return getattr(session.printed[self._level], name)
 
 
 class Printed(io.RawIOBase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -21,8 +22,16 @@ class WebApp:
     deadline: float = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """How children live: how far they are fenced in, and whether they are forked or spawned."""
+
+    isolation: Literal["standard", "strict"] = "standard"
+    start: Literal["fork", "spawn"] = "fork"
+
+
 class Assignment(msgspec.Struct, frozen=True):
-    """What a zygote is started with, on its command line."""
+    """What a zygote is started with, on its command line. ``scratch`` is a folder for its temporary files."""
 
     control: int
     parent: int
@@ -31,6 +40,8 @@ class Assignment(msgspec.Struct, frozen=True):
     limits: Limits
     web: WebApp | None = None
     objects: tuple[str, ...] = ()
+    hosting: Hosting = Hosting()
+    scratch: str = ""
 
 
 class Fork(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -46,10 +57,15 @@ class Handler(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The app is imported; every handler was named. ``fingerprint`` is that of its files."""
+    """The app is imported; every handler was named. ``fingerprint`` is that of its files.
+
+    ``slow`` says that a child needs a while before it greets. ``hides`` says whether settings are out of its sight.
+    """
 
     warnings: tuple[str, ...]
     fingerprint: str
+    slow: bool = False
+    hides: bool = True
 
 
 class Broken(msgspec.Struct, frozen=True, array_like=True, tag=3):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from circuit_script.governor import Limits, Usage, amount
+from circuit_script.governor import LOOP, Limits, Usage, amount
 
 Fields = dict[str, Any]
 
@@ -100,7 +100,10 @@ class HandlerSpec:
 @dataclass(frozen=True, slots=True)
 class Work:
     """One call of one handler, for one tenant: a batch (``records``, ``old`` and ``events`` are parallel), or a
-    ``request`` to an endpoint, without records."""
+    ``request`` to an endpoint, without records. ``egress`` are the only hosts that it may call, None for the app's.
+    ``budget`` and ``at_ceiling`` are what its handler says of money.
+    Up to ``concurrency`` of one tenant and handler may share a child. ``depth`` is its place in a chain of executions,
+    of which each caused the next."""
 
     execution: UUID
     handler: str
@@ -114,6 +117,11 @@ class Work:
     started_at: float = 0.0
     share_child: bool = False
     request: HttpRequest | None = None
+    budget: float | None = None
+    at_ceiling: str | None = None
+    egress: tuple[str, ...] | None = None
+    concurrency: int = 1
+    depth: int = 1
 
     def owner(self, said: Any) -> int | None:
         """The index of the record that a request of the child says it is made for. Raises ValueError."""
@@ -140,7 +148,8 @@ class Succeeded:
 class Failed:
     """The handler raised, left its process, or crashed it. ``suspect`` is the index of the record it worked on.
 
-    ``blameless`` says that the platform ended it, so that it does not count as an attempt.
+    ``blameless`` says that the platform ended it, so that it does not count as an attempt; ``disturbed``, that the
+    process ended which it shared with others, so that it runs again, alone: nobody knows yet whose fault it was.
     """
 
     reason: str
@@ -148,21 +157,34 @@ class Failed:
     detail: str = ""
     suspect: int | None = None
     blameless: bool = False
+    disturbed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Breached:
-    """A limit was crossed; the parent's verdict."""
+    """A limit was crossed; the parent's verdict.
+
+    ``said`` is what more there is to say (of a loop: its cycle); ``where`` is the author's line ("triggers/a.py:12"),
+    where it is known; ``detail`` is what the handler was doing: its stack, its traceback.
+    """
 
     limit: str
     used: float
     ceiling: float
     usage: Usage
     suspect: int | None = None
+    detail: str = ""
+    said: str = ""
+    where: str = ""
 
     @property
     def reason(self) -> str:
-        return f"limit {self.limit} exceeded: {amount(self.limit, self.used)} of {amount(self.limit, self.ceiling)}"
+        if self.limit == LOOP:
+            text = f"loop found: {self.said}"
+        else:
+            text = f"limit {self.limit} exceeded: {amount(self.limit, self.used)} of {amount(self.limit, self.ceiling)}"
+            text += f": {self.said}" if self.said else ""
+        return f"{text}, at {self.where}" if self.where else text
 
 
 Outcome = Succeeded | Failed | Breached

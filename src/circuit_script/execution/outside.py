@@ -1,9 +1,9 @@
-"""What a child asks of the world outside, whose answer it needs now: counted, bounded, journaled."""
+"""What a child asks of the world outside, whose answer it needs now: checked, counted, bounded, journaled."""
 
 from __future__ import annotations
 
 import hashlib
-import zlib
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -11,12 +11,14 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
-from circuit_script.errors import RequestRefused
+from circuit_script.errors import CalloutRefused, QuotaExceeded, RequestRefused
+from circuit_script.execution.callouts.addresses import parsed
+from circuit_script.execution.callouts.fetch import Answered, Callout, CalloutParts, Fetcher, Result
 from circuit_script.execution.outcome import Work
 from circuit_script.governor import LimitExceeded, Meter
 
-MAX_HEADERS = 100
-GZIP = 16 + zlib.MAX_WBITS
+SHORTEST = 0.05  # seconds that a callout is given at least
+MAX_NAMES = 32  # that a library has looked up, and a connection may be meant for
 
 
 class Journal(Protocol):
@@ -28,82 +30,167 @@ class Journal(Protocol):
 
 
 class Outside:
-    """One execution's callouts."""
+    """One execution's callouts: those it asks us to make (``http``), and those that a library makes by itself, of
+    which it tells us first (``request``, ``connect``)."""
 
-    __slots__ = ("_calls", "_client", "_journal", "_meter", "_remaining", "_work")
+    __slots__ = ("_calls", "_fetcher", "_journal", "_meter", "_parts", "_remaining", "_work")
 
     def __init__(
-        self, work: Work, *, meter: Meter, journal: Journal, client: httpx.AsyncClient, remaining: Callable[[], float]
+        self,
+        work: Work,
+        *,
+        meter: Meter,
+        journal: Journal,
+        client: httpx.AsyncClient,
+        remaining: Callable[[], float],
+        parts: CalloutParts,
     ) -> None:
         self._work = work
         self._meter = meter
         self._journal = journal
-        self._client = client
         self._remaining = remaining
+        self._parts = parts
         self._calls: Counter[tuple[int | None, bytes]] = Counter()
-
-    async def connect(self, asked: dict[str, Any]) -> None:
-        self._meter.spend("callouts")
+        tenant, ceiling, usage = work.tenant, work.limits.callouts, meter.usage
+        self._fetcher = Fetcher(
+            tenant,
+            client,
+            parts,
+            spend=lambda: _spend(meter, parts, tenant),  # of no method: what holds its own lingers
+            left=lambda: usage.callouts < ceiling,
+        )
 
     async def http(self, asked: dict[str, Any]) -> dict[str, Any]:
-        owner = self._work.owner(asked.get("record"))
-        if owner is None and len(self._work.records) == 1:
-            owner = 0
-        fingerprint = hashlib.blake2b(msgspec.msgpack.encode([
-            asked["method"], asked["url"], sorted((asked.get("headers") or {}).items()), asked.get("body"),
-        ]), digest_size=16).digest()  # fmt: skip
+        """Make a callout for the child. Its answer is that of an earlier attempt, if the record got one."""
+        owner = self._owner(asked)
+        callout = self._callout(asked)
+        fingerprint = _fingerprint(callout)
         self._calls[owner, fingerprint] += 1
         key = fingerprint + self._calls[owner, fingerprint].to_bytes(4, "big")
         if (known := self._journal.find(owner, key)) is not None:
             return dict(msgspec.msgpack.decode(known))
-        self._meter.spend("callouts")
-        answer = await self._fetch(asked)
-        if answer["status"] < 400:  # what failed may succeed the next time
+        self._parts.guard.check_host(callout.url.host, self._work.egress)
+        self._meter.note(fingerprint, callout.shown, owner=owner)
+        reply: bytes | None = None
+        try:
+            result = await self._fetched(callout)
+            reply = _reply(result)
+        finally:
+            self._meter.cycles.answered(fingerprint, reply, owner=owner)
+        answer = result.told()
+        if isinstance(result, Answered) and result.status < 400:  # what failed may succeed the next time
             await self._journal.keep(owner, key, msgspec.msgpack.encode(answer))
         return answer
 
-    async def _fetch(self, asked: dict[str, Any]) -> dict[str, Any]:
-        ceiling = self._work.limits.callout_bytes
-        body = asked.get("body")
-        if body is not None and len(body) > ceiling:
-            raise self._meter.exceeded(LimitExceeded("callout_bytes", len(body), ceiling))
-        patience = max(0.05, min(float(asked.get("timeout") or 30.0), self._remaining()))
-        headers = {"accept-encoding": "gzip", **(asked.get("headers") or {})}
+    async def request(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """A library is about to send a request. Answers the seconds that it may take."""
         try:
-            request = self._client.stream(
-                asked["method"], asked["url"], headers=headers, content=body, timeout=patience
-            )
-            async with request as response:
-                received = await _received(response, ceiling)
-                kept = dict(list(response.headers.items())[:MAX_HEADERS])
-                return {"status": response.status_code, "headers": kept, "body": received}
+            url = httpx.URL(str(asked["url"]))
+        except httpx.InvalidURL as error:
+            raise RequestRefused(f"{asked['url']}: {error}.") from None
+        if not url.host:
+            raise RequestRefused(f"{url}: this is no address of HTTP.")
+        self._parts.guard.check_host(url.host, self._work.egress)
+        await _spend(self._meter, self._parts, self._work.tenant)
+        return {"seconds": max(SHORTEST, self._remaining())}
+
+    async def connect(self, asked: dict[str, Any]) -> None:
+        """A library opens a connection, or sends a first datagram. ``counted`` is one of a request that was told."""
+        host, port, guard = str(asked["host"]), int(asked.get("port") or 0), self._parts.guard
+        counted = bool(asked.get("counted"))
+        names = [str(each) for each in asked.get("names") or ()][:MAX_NAMES]
+        try:
+            address = parsed(host)
+        except ValueError:
+            guard.check_host(host, self._work.egress)
+            await self._check_all(host, port)
+        else:
+            await guard.check_connection(address, port, names, self._work.egress, counted=counted)
+        if not counted:
+            await _spend(self._meter, self._parts, self._work.tenant)
+
+    async def _check_all(self, host: str, port: int) -> None:
+        try:
+            await self._parts.guard.check_all(host, port)
+        except OSError as error:
+            raise RequestRefused(f"{host}: {error}.") from None
+
+    async def _fetched(self, callout: Callout) -> Result:
+        ceiling, size = callout.ceiling, len(callout.body or b"")
+        if size > ceiling:
+            raise self._meter.exceeded(LimitExceeded("callout_bytes", size, ceiling))
+        try:
+            return await self._fetcher.fetch(callout)
         except LimitExceeded as breach:
             raise self._meter.exceeded(breach) from None
-        except (httpx.HTTPError, httpx.InvalidURL, zlib.error) as error:
-            raise RequestRefused(f"{asked['method']} {asked['url']}: {type(error).__name__}: {error}.") from None
+
+    def _callout(self, asked: dict[str, Any]) -> Callout:
+        """Raises ValueError, TypeError for what is no request."""
+        said, method = asked.get("headers") or (), asked["method"]
+        pairs = said.items() if isinstance(said, Mapping) else said
+        headers = tuple((str(name), str(value)) for name, value in pairs)
+        if any(sign in text for pair in headers for text in pair for sign in "\r\n\0"):
+            raise ValueError("a header has a line's end in it")
+        try:
+            url = httpx.URL(asked["url"])
+        except httpx.InvalidURL as error:
+            raise RequestRefused(f"{method} {asked['url']}: {error}.") from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise RequestRefused(f"{method} {url}: this is no address of HTTP.")
+        wanted, remaining = asked.get("timeout"), self._remaining()
+        seconds = remaining if wanted is None else min(float(wanted), remaining)
+        if not math.isfinite(seconds):
+            raise ValueError("a timeout is a number of seconds")
+        retries = asked.get("retries")
+        attempts = self._parts.attempts if retries is None else 1 + max(0, int(retries))
+        bytes_ = self._work.limits.callout_bytes
+        return Callout(method.upper(), url, headers, asked.get("body"), max(SHORTEST, seconds), bytes_, attempts)
+
+    def _owner(self, asked: dict[str, Any]) -> int | None:
+        owner = self._work.owner(asked.get("record"))
+        return 0 if owner is None and len(self._work.records) == 1 else owner
+
+
+async def _spend(meter: Meter, parts: CalloutParts, tenant: str) -> None:
+    """Count one callout of the execution, and of its tenant."""
+    meter.spend("callouts")
+    await parts.spend(tenant)
+
+
+def _defers(work: Work, refused: CalloutRefused) -> bool:
+    """Whether the record waits for its tenant's quota; an endpoint's caller does not."""
+    if not isinstance(refused, QuotaExceeded) or work.request is not None:
+        return False
+    return refused.defer if work.at_ceiling is None else work.at_ceiling == "defer"
+
+
+def _fingerprint(callout: Callout) -> bytes:
+    packed = msgspec.msgpack.encode([callout.method, str(callout.url), sorted(callout.headers), callout.body])
+    return hashlib.blake2b(packed, digest_size=16).digest()
+
+
+def _reply(result: Result) -> bytes | None:
+    if not isinstance(result, Answered) or result.status >= 400:
+        return None
+    return hashlib.blake2b(result.body, digest_size=16, salt=result.status.to_bytes(2, "big")).digest()
+
+
+def _told(ask: Callable[[Outside, dict[str, Any]], Awaitable[Any]]) -> Callable[[Outside, dict[str, Any]], Any]:
+    """Answer a refusal as a value: the child raises it as what it is, with all that it says."""
+
+    async def asked(outside: Outside, arguments: dict[str, Any]) -> Any:
+        try:
+            return await ask(outside, arguments)
+        except CalloutRefused as refused:
+            said = [refused.detail, refused.cure, refused.page, refused.retry_after]
+            return {"refused": said, "defer": _defers(outside._work, refused)}
+
+    return asked
 
 
 # Of the class, not of the instance: one that holds its own methods waits for the garbage collector.
 VERBS: Mapping[str, Callable[[Outside, dict[str, Any]], Awaitable[Any]]] = {
-    "connect": Outside.connect,
-    "http": Outside.http,
+    "connect": _told(Outside.connect),
+    "http": _told(Outside.http),
+    "request": _told(Outside.request),
 }
-
-
-async def _received(response: httpx.Response, ceiling: int) -> bytes:
-    """The body, decompressed here: a few bytes may stand for gigabytes, so the ceiling is held while it grows.
-
-    Another coding than gzip is left to who asked for it.
-    """
-    packed = response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip")
-    unpack = zlib.decompressobj(wbits=GZIP)
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        while chunk:
-            body += unpack.decompress(chunk, ceiling + 1 - len(body)) if packed else chunk
-            if len(body) > ceiling:
-                raise LimitExceeded("callout_bytes", len(body), ceiling)
-            chunk = unpack.unconsumed_tail if packed else b""
-    if packed:
-        del response.headers["content-encoding"]
-    return bytes(body)

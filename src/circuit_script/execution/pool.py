@@ -6,17 +6,20 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from circuit_script.errors import AppError
-from circuit_script.execution.child_link import HOST_ENDED, MUTE, PATIENCE, STOPPED, ChildLink
-from circuit_script.execution.nursery import WebApp
+from circuit_script.execution.child_link import HOST_ENDED, MUTE, PATIENCE, STOPPED, ChildLink, Key
+from circuit_script.execution.crews import Nursing, Places, Sharing
+from circuit_script.execution.nursery import Hosting, WebApp
 from circuit_script.execution.outcome import Failed, Outcome, Work
 from circuit_script.execution.run import Broker, Execution, Unsendable, frame_of
-from circuit_script.execution.zygote_link import Manifest, ZygoteLink
+from circuit_script.execution.shared_watch import LONGEST_TURN
+from circuit_script.execution.zygote_link import IMPORT_PATIENCE, USUAL, Manifest, ZygoteLink
 from circuit_script.governor import Limits
 
 __all__ = ["Broker", "ChildInfo", "Manifest", "Pool"]
@@ -26,6 +29,8 @@ FIRST_RESTART, LAST_RESTART = 0.05, 5.0  # seconds between attempts to restart a
 FORK_RETRY = 0.25
 ABANDONED = 10  # children that may be gone before they begin, in a row, for one batch
 LATE = 3  # children that may be late, in a row, before it is an alarm
+PATROL = 1.0  # seconds between looks at children that have nothing to do
+UNREST = "it went on after its execution"
 GOODBYE = 0.5  # seconds that processes have to end by themselves when the worker stops
 NOTHING_RUNS = (
     "nothing runs: the process that had imported the app ended, and %s "
@@ -52,7 +57,9 @@ class _Stopping(Exception):
 class Pool:
     """Runs executions in at most ``size`` children at once; ``on_change`` is called when a place becomes free.
 
-    ``express`` further places are for those that cannot wait behind the others: requests to endpoints.
+    ``express`` further places are for those that cannot wait behind the others: requests to endpoints. Executions that
+    share a child take one place together; ``longest_turn`` is how long one of them may keep the others waiting, in
+    seconds.
     """
 
     def __init__(
@@ -66,8 +73,11 @@ class Pool:
         express: int = 8,
         web: WebApp | None = None,
         objects: tuple[str, ...] = (),
+        hosting: Hosting = USUAL,
+        longest_turn: float = LONGEST_TURN,
     ) -> None:
         self._folder = app_folder
+        self._hosting = hosting
         self._app = app
         self.size = size
         self.on_change = on_change
@@ -77,9 +87,9 @@ class Pool:
         self._spares = max(1, size // 2)
         self._manifest: Manifest | None = None
         self._zygote: ZygoteLink | None = None
-        self._places = asyncio.Semaphore(size)
-        self._express_places = asyncio.Semaphore(express)
-        self._running = self._express = 0
+        self._places = Places(size, lambda: self.on_change())
+        self._express = Places(express)
+        self._sharing = Sharing(Nursing(app_folder, self._child_for, self._take_back, longest_turn))
         self._children: dict[int, ChildLink] = {}
         self._fresh: deque[ChildLink] = deque()
         self._parked: deque[ChildLink] = deque()  # the longest unused first
@@ -88,6 +98,7 @@ class Pool:
         self._late = 0  # children in a row that did not appear in time
         self._stopping = False
         self._restart: asyncio.Task[None] | None = None
+        self._patrol: asyncio.TimerHandle | None = None
         self._childless = asyncio.Event()  # while stopping: no child is left
         self._empty = asyncio.Event()  # and no zygote
 
@@ -97,14 +108,17 @@ class Pool:
         self._manifest = await self._zygote.start()
         self._spares += any(spec.endpoint is not None for spec in self._manifest.handlers)  # one for the express line
         self._top_up()
+        self._patrol = asyncio.get_running_loop().call_later(PATROL, self._end_the_restless)
         return self._manifest
 
     def _new_zygote(self) -> ZygoteLink:
-        return ZygoteLink(self._folder, self._app, self._limits, self, self._web, self._objects)
+        return ZygoteLink(self._folder, self._app, self._limits, self, self._web, self._objects, self._hosting)
 
     async def stop(self) -> None:
         """End every process. What still runs ends as Failed."""
         self._stopping = True
+        if self._patrol is not None:
+            self._patrol.cancel()
         if self._restart is not None:
             self._restart.cancel()
         for waiting in self._waiting:
@@ -130,7 +144,7 @@ class Pool:
 
     def idle(self, tenant: str, share: bool) -> bool:
         """Whether a batch of this tenant could begin now, or as soon as a child is forked."""
-        return self._running < self.size and self._zygote is not None and not self._stopping
+        return self._places.taken < self.size and self._zygote is not None and not self._stopping
 
     @property
     def children(self) -> Sequence[ChildInfo]:
@@ -144,7 +158,7 @@ class Pool:
     @property
     def busy(self) -> int:
         """How many executions run."""
-        return self._running + self._express
+        return self._places.taken + self._express.taken + self._sharing.more
 
     @property
     def zygote_pid(self) -> int:
@@ -154,31 +168,23 @@ class Pool:
     async def run(self, work: Work, broker: Broker, *, express: bool = False) -> Outcome:
         """Run one batch or request in a child and give the verdict. Never raises for anything that a handler does.
 
-        An ``express`` one takes one of the places beside, so that it waits for no batch. If cancelled, its child dies.
+        An ``express`` one takes one of the places beside, so that it waits for no batch. If cancelled, its child dies,
+        unless others are in it.
         """
+        places = self._express if express else self._places
+        if work.concurrency > 1:
+            return await self._attempts(broker, partial(self._sharing.run, work, broker, places))
         try:
             frame = frame_of(work)
         except Unsendable as unsendable:
             return Failed(unsendable.reason, broker.usage, suspect=unsendable.suspect)
-        if express:
-            async with self._express_places:
-                self._express += 1
-                try:
-                    return await self._attempts(work, broker, frame)
-                finally:
-                    self._express -= 1
-        async with self._places:
-            self._running += 1
-            try:
-                return await self._attempts(work, broker, frame)
-            finally:
-                self._running -= 1
-                self.on_change()
+        async with places:
+            return await self._attempts(broker, partial(self._attempt, work, broker, frame))
 
-    async def _attempts(self, work: Work, broker: Broker, frame: bytearray) -> Outcome:
+    async def _attempts(self, broker: Broker, attempt: Callable[[], Awaitable[Outcome | None]]) -> Outcome:
         try:
             for _ in range(ABANDONED):
-                outcome = await self._attempt(work, broker, frame)
+                outcome = await attempt()
                 if outcome is not None:
                     return outcome
             return Failed(NEVER_BEGAN, broker.usage, blameless=True)
@@ -186,19 +192,20 @@ class Pool:
             return Failed(STOPPED, broker.usage, blameless=True)
 
     async def _attempt(self, work: Work, broker: Broker, frame: bytearray) -> Outcome | None:
-        child = await self._child_for((None if work.share_child else work.tenant, work.limits.memory))
+        child = await self._child_for((None if work.share_child else work.tenant, work.limits.memory, ""))
         child.tenant = None if work.share_child else work.tenant
         try:
-            return await Execution(child, work, broker).outcome(frame)
+            return await Execution(child, work, broker, self._folder).outcome(frame)
         finally:
             self._take_back(child)
 
-    async def _child_for(self, key: tuple[str | None, int]) -> ChildLink:
+    async def _child_for(self, key: Key) -> ChildLink:
         """One that has served this tenant with this ceiling of memory, or a fresh one."""
-        for child in reversed(self._parked):
-            if child.key == key and not child.doomed:
-                self._parked.remove(child)
+        for child in [each for each in reversed(self._parked) if each.key == key and not each.doomed]:
+            self._parked.remove(child)
+            if not child.restless:
                 return child
+            child.kill(UNREST)
         child = next((child for child in self._fresh if not child.doomed), None) or await self._next_fresh()
         with suppress(ValueError):
             self._fresh.remove(child)
@@ -225,10 +232,17 @@ class Pool:
     def _take_back(self, child: ChildLink) -> None:
         if child.doomed:
             return self._top_up()
+        child.rest()
         self._parked.append(child)
         if len(self._parked) > PARKED:
             self._parked.popleft().kill()
         return None
+
+    def _end_the_restless(self) -> None:
+        """Who has told its end and works on all the same is under no limit: it is ended here."""
+        for child in [child for child in (*self._parked, *self._fresh) if child.restless]:
+            child.kill(UNREST)
+        self._patrol = asyncio.get_running_loop().call_later(PATROL, self._end_the_restless)
 
     def _top_up(self) -> None:
         """Order children: enough that a change of tenant finds one ready."""
@@ -241,6 +255,8 @@ class Pool:
         for _ in range(wanted - fresh):
             self._number += 1
             child = ChildLink(self._number, self._on_ready, self._on_late, self._on_gone)
+            if self._manifest is not None and self._manifest.slow:
+                child.wait_for(IMPORT_PATIENCE)
             self._children[child.number] = child
             try:
                 zygote.fork(child.number, child.theirs, child.memory)
@@ -266,6 +282,7 @@ class Pool:
 
     def _on_ready(self, child: ChildLink) -> None:
         self._late = 0
+        child.rest()
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():

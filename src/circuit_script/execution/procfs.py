@@ -142,3 +142,17 @@ class ProcessFiles:
     def close(self) -> None:
         while self._open:
             os.close(self._open.pop())
+
+
+def thread_states(pid: int) -> tuple[str, list[str]]:
+    """What its main thread does now, and what the others do: "R" runs or wants to, "S" waits; "" when it is gone."""
+    main, others = "", []
+    with suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{task}/stat", "rb") as file:
+                state = file.read().rpartition(b")")[2].split()[0].decode()
+                if int(task) == pid:
+                    main = state
+                else:
+                    others.append(state)
+    return main, others

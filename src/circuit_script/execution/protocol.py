@@ -2,11 +2,15 @@
 
 The child greets with Hello. The parent then sends a Run; the child sends Requests, each answered by one Reply with
 the same id, and LogLines, which are not answered; a Result ends the run. An endpoint sends a Head and Chunks before it.
+
+A run with a number shares the child with others: whatever concerns it bears its number, and a Stop ends it alone. The
+only run of a child has the number 0.
 """
 
 from __future__ import annotations
 
 import mmap
+import signal
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -16,14 +20,25 @@ import msgspec
 from circuit_script.execution.outcome import HttpRequest
 from circuit_script.governor import MB
 
-VERSION = 2
-SPOKEN = frozenset({1, 2})
+VERSION = 3
+SPOKEN = frozenset({2, 3})
+SHARING = 3  # from this version on runs can share a child
 MAX_FRAME = 32 * MB
 
-# The memory that both sides share: a page of 64 bit words, and behind it the last words of a child that crashes.
+# The memory that both sides share: a page of 64 bit words, the author's line that crossed a limit, and behind it the
+# last words of a child that crashes or is ended.
 SHARED = mmap.PAGESIZE
+LINE = 512
+LAST_WORDS = 8192
+STACK = SHARED + LINE  # where the last words begin
+TELL = signal.SIGRTMAX - 3  # on it a child writes its stack there; author's code uses the others
 SUSPECT = 0  # the index of the record that the handler works on
 STARTED = 1  # how many runs the child has begun
+TURN = 2  # how many steps the loop of a shared child has made
+STEPPED = 3  # the number of the run whose step it makes now, NOBODY while it waits, 0 for the platform's own
+SEATS = 16  # from here on: the suspects of the runs that share the child
+BEGAN = 144  # from here on: the numbers of these runs, once they have begun
+MOST_SEATS = BEGAN - SEATS
 NOBODY = -1
 
 CUT_OFF = 76  # exit code of a child whose socket was closed by its handler
@@ -56,30 +71,40 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag=1):
     limits: dict[str, float]
     started_at: float
     request: HttpRequest | None = None
+    number: int = 0
+    seat: int = 0
+    depth: int = 1
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Something that the handler needs of the broker."""
+    """Something that the handler needs of the broker. ``heard`` is the latest request whose reply it knew as it asked:
+    who asks several things at once has heard none of them."""
 
     id: int
     verb: str
     arguments: dict[str, Any]
+    run: int = 0
+    heard: int = 0
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """The broker's answer: a value, a refusal, or a limit as (name, used, ceiling). ``used`` is the Usage."""
+    """The broker's answer: a value, a refusal, or a limit as (name, used, ceiling). ``used`` is the Usage, ``said``
+    what more there is to say of the limit."""
 
     id: int
     value: Any = None
     refused: str | None = None
     limit: tuple[str, float, float] | None = None
     used: Any = None
+    said: str = ""
+    run: int = 0
 
 
 class LogLine(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """One line of the author's log. It stays packed until its length is counted."""
 
     line: msgspec.Raw
+    run: int = 0
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -88,7 +113,8 @@ class Result(msgspec.Struct, frozen=True, array_like=True, tag=5):
     ``kind`` is "returned", "refused" (an endpoint answered no, so that its effects do not count), "raised", "memory" (a
     MemoryError that nobody handled), "limit" (LimitExceeded) or "left" (SystemExit and its kin). ``unclean`` says that
     processes were started, so this child must not be used again.
-    ``decided`` maps some of ``errors`` to the seconds until their next attempt, None for never.
+    ``decided`` maps some of ``errors`` to the seconds until their next attempt, None for never. ``where`` is the
+    author's line that crossed a limit, said by those that share a child.
     """
 
     kind: str
@@ -98,6 +124,8 @@ class Result(msgspec.Struct, frozen=True, array_like=True, tag=5):
     suspect: int | None = None
     unclean: bool = False
     decided: dict[int, float | None] = {}
+    run: int = 0
+    where: str = ""
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True, tag=6):
@@ -106,16 +134,26 @@ class Head(msgspec.Struct, frozen=True, array_like=True, tag=6):
     status: int
     headers: list[tuple[str, str]]
     streamed: bool = False
+    run: int = 0
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, tag=7):
     """A piece of an endpoint's answer."""
 
     body: bytes
+    run: int = 0
+
+
+class Stop(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """To a shared child: end this run, because it crossed ``limit`` or because nobody waits for it any more."""
+
+    run: int
+    limit: tuple[str, float, float] | None = None
+    said: str = ""
 
 
 ToParent = Hello | Request | LogLine | Result | Head | Chunk
-ToChild = Run | Reply
+ToChild = Run | Reply | Stop
 
 to_parent: msgspec.msgpack.Decoder[ToParent] = msgspec.msgpack.Decoder(ToParent)
 to_child: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -27,10 +28,14 @@ from circuit_script.execution.protocol import (
     pack,
     packed,
 )
-from circuit_script.execution.watch import Watch
-from circuit_script.governor import LimitExceeded, Limits, Usage
+from circuit_script.execution.stacks import line_of_stack
+from circuit_script.execution.watch import Watch, Watching
+from circuit_script.governor import Crossed, LimitExceeded, Limits, Usage, breach_of, cycles
+from circuit_script.governor.limits import BLOCKED
 
 KILL_AFTER = 0.05  # seconds after the verdict; until then the handler may end by itself
+LONGEST_STACK = 4000  # characters of it that are kept, from its innermost call on
+STOOD_STILL = frozenset({"wall_time", "cpu_time", BLOCKED})  # limits at which the child's stack tells what it did
 SHORTEST_LINE = 64  # bytes that a log line counts at least
 MAX_REQUESTS = 256  # of one child that are served at once
 
@@ -58,10 +63,10 @@ class Unsendable(Exception):
         super().__init__(reason)
 
 
-def frame_of(work: Work) -> bytearray:
-    """The batch as one frame. Raises Unsendable."""
+def frame_of(work: Work, number: int = 0, seat: int = 0) -> bytearray:
+    """The batch as one frame. One that shares its child has a number and a seat there. Raises Unsendable."""
     try:
-        return pack(_run(work, slice(None)))
+        return pack(_run(work, slice(None), number, seat))
     except Exception as error:  # msgspec raises many kinds for what it cannot carry
         return _blame(work, error)
 
@@ -69,19 +74,22 @@ def frame_of(work: Work) -> bytearray:
 class Execution:
     """A run in a child. ``outcome`` is None when the child was gone before it began."""
 
-    def __init__(self, child: ChildLink, work: Work, broker: Broker) -> None:
+    number = 0  # of those that share a child
+
+    def __init__(self, child: ChildLink, work: Work, broker: Broker, folder: Path | None = None) -> None:
         self._child = child
+        self._folder = folder
         self._work = work
         self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[Outcome | None] = self._loop.create_future()
         self._requests: set[asyncio.Task[None]] = set()
         self._answer = _answer_of(work, broker)
-        self._breach: tuple[str, float, float] | None = None
+        self._breach: Crossed | None = None
         self._suspect: int | None = None
         self._log_bytes = 0
         self._kill_timer: asyncio.TimerHandle | None = None
-        self._watch = Watch(child, work.limits, self._on_verdict)
+        self._watch = self._watched()
 
     async def outcome(self, frame: bytearray) -> Outcome | None:
         """Run to the end; a cancelled one kills its child."""
@@ -99,8 +107,19 @@ class Execution:
             return await self._done
         except asyncio.CancelledError:
             self._end(None)
-            self._child.kill("its execution was cancelled")
+            self._abandon()
             raise
+
+    def _watched(self) -> Watching:
+        return Watch(self._child, self._work.limits, self._on_verdict)
+
+    def _abandon(self) -> None:
+        """Nobody waits for it any more."""
+        self._child.kill("its execution was cancelled")
+
+    def _retire(self) -> None:
+        """It has ended, and its child is not as it was before."""
+        self._child.kill("it is not used again")
 
     def on_message(self, message: ToParent) -> None:
         """What the child says while it runs."""
@@ -129,7 +148,7 @@ class Execution:
         usage = self._broker.usage
         crossed = self._breach or _crossed(self._watch.settle(usage))
         if crossed is not None:
-            return self._end(self._breached(*crossed))
+            return self._end(self._breached(crossed))
         self._end(Failed(why, usage, detail, self._suspected(), blameless=why in (HOST_ENDED, STOPPED)))
 
     def _on_answer(self, part: Head | Chunk) -> None:
@@ -156,10 +175,10 @@ class Execution:
         usage = self._broker.usage
         crossed = _crossed(self._watch.settle(usage, closely=result.unclean))
         crossed = self._breach or crossed
-        outcome = self._judged(result, usage) if crossed is None else self._breached(*crossed)
+        outcome = self._judged(result, usage) if crossed is None else self._breached(crossed, result)
         clean = isinstance(outcome, Succeeded) or (crossed is None and result.kind == "raised")
         if not (clean and not result.unclean and self._watch.reusable):
-            self._child.kill("it is not used again")
+            self._retire()
         self._end(outcome)
 
     def _judged(self, result: Result, usage: Usage) -> Outcome:
@@ -175,7 +194,9 @@ class Execution:
             case "memory":
                 ceiling = self._work.limits.memory
                 usage.memory = max(usage.memory, ceiling)  # the kernel refused what would have been more
-                return Breached("memory", usage.memory, ceiling, usage, suspect)
+                return Breached(
+                    "memory", usage.memory, ceiling, usage, suspect, detail=result.detail, where=self._child.line
+                )
             case "raised" | "limit" | "left":
                 return Failed(result.reason, usage, result.detail, suspect)
             case _:
@@ -191,14 +212,27 @@ class Execution:
         if breach.limit in ("log_bytes", "answer_bytes"):
             self._child.ignore()
         patience = 0.0 if breach.limit in ("memory", "processes") else KILL_AFTER
+        if breach.limit in STOOD_STILL:
+            self._child.ask_for_stack()
         self._kill_timer = self._loop.call_later(patience, self._child.kill)
 
-    def _breached(self, limit: str, used: float, ceiling: float) -> Breached:
+    def _breached(self, crossed: Crossed, result: Result | None = None) -> Breached:
         if self._breach is None:
             self._suspect = self._suspected()
         else:
             self._watch.settle(self._broker.usage)
-        return Breached(limit, used, ceiling, self._broker.usage, self._suspect)
+        limit, used, ceiling, said = crossed
+        stack = self._child.last_words if limit in STOOD_STILL else ""
+        return Breached(
+            limit,
+            used,
+            ceiling,
+            self._broker.usage,
+            self._suspect,
+            detail="\n".join(part for part in (stack[:LONGEST_STACK], result.detail if result else "") if part),
+            said=said,
+            where=line_of_stack(stack, self._folder) or self._child.line,
+        )
 
     def _suspected(self) -> int | None:
         return self._within(self._child.suspect)
@@ -223,24 +257,26 @@ class Execution:
         used = self._broker.usage
         try:
             if self._breach is not None:
-                raise LimitExceeded(*self._breach)
+                raise breach_of(*self._breach)
+            cycles.request.set((request.id, request.heard))  # of this task
             value = await self._broker.request(request.verb, request.arguments)
-            reply = Reply(request.id, value, used=used)
+            reply = Reply(request.id, value, used=used, run=self.number)
         except RequestRefused as refused:
-            reply = Reply(request.id, refused=str(refused), used=used)
+            reply = Reply(request.id, refused=str(refused), used=used, run=self.number)
         except LimitExceeded as breach:
             self._on_verdict(breach)
-            reply = Reply(request.id, limit=(breach.limit, breach.used, breach.ceiling))
+            reply = Reply(request.id, limit=breach.crossed[:3], said=breach.said, run=self.number)
         except Exception as error:
             _logger.exception("request %s of execution %s failed", request.verb, self._work.execution)
-            reply = Reply(request.id, refused=f"the platform could not answer: {type(error).__name__}.")
+            why = f"the platform could not answer: {type(error).__name__}."
+            reply = Reply(request.id, refused=why, run=self.number)
         self._reply(reply)
 
     def _reply(self, reply: Reply) -> None:
         try:
             frame = pack(reply)
         except Exception as error:  # msgspec raises many kinds for what it cannot carry
-            frame = pack(Reply(reply.id, refused=f"the answer cannot be sent: {error}."))
+            frame = pack(Reply(reply.id, refused=f"the answer cannot be sent: {error}.", run=self.number))
         if self._child.listener is self:
             try:
                 self._child.send(frame)
@@ -277,7 +313,7 @@ def _answer_of(work: Work, broker: Broker) -> Answer | None:
     return Answer(broker)
 
 
-def _crossed(breach: LimitExceeded | None) -> tuple[str, float, float] | None:
+def _crossed(breach: LimitExceeded | None) -> Crossed | None:
     return None if breach is None else breach.crossed
 
 
@@ -290,7 +326,7 @@ def _ceilings(limits: Limits) -> dict[str, float]:
     return limits.as_dict()
 
 
-def _run(work: Work, part: slice) -> Run:
+def _run(work: Work, part: slice, number: int = 0, seat: int = 0) -> Run:
     return Run(
         execution=str(work.execution),
         handler=work.handler,
@@ -303,6 +339,9 @@ def _run(work: Work, part: slice) -> Run:
         limits=_ceilings(work.limits),
         started_at=work.started_at,
         request=work.request,
+        number=number,
+        seat=seat,
+        depth=work.depth,
     )
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
+from circuit_script.execution import whereabouts
 from circuit_script.execution.session import Session, active
 from circuit_script.governor import LimitExceeded
 
@@ -78,13 +79,13 @@ def alarmed(session: Session) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def on_alarm(_signal: int, _frame: FrameType | None) -> None:
+def on_alarm(_signal: int, frame: FrameType | None) -> None:
     """The child's handler of SIGALRM."""
     if (session := active()) is not None:
-        raise out_of_time(session)
+        raise out_of_time(session, whereabouts.line_of_frame(frame))
 
 
-def out_of_time(session: Session) -> LimitExceeded:
-    """The breach of wall_time, as of now."""
+def out_of_time(session: Session, where: str) -> LimitExceeded:
+    """The breach of wall_time, as of now; ``where`` is the author's line that it ended."""
     ceiling = session.run.limits["wall_time"]
-    return session.exceed(LimitExceeded("wall_time", session.elapsed(), ceiling))
+    return session.exceed(LimitExceeded("wall_time", session.elapsed(), ceiling, where=where))

@@ -6,16 +6,18 @@ import asyncio
 import itertools
 import os
 import socket
+import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import msgspec
 
 from circuit_script.errors import RequestRefused
+from circuit_script.execution import whereabouts
 from circuit_script.execution.protocol import (
     Chunk,
     Frames,
@@ -25,30 +27,57 @@ from circuit_script.execution.protocol import (
     Reply,
     Request,
     Run,
+    ToChild,
     pack,
     packed,
     to_child,
 )
-from circuit_script.governor import LimitExceeded
+from circuit_script.governor import LimitExceeded, breach_of
 
 RECEIVE = 256 * 1024
 MAX_LOG_FRAME = 64 * 1024  # of one log line; a longer one loses its context
 
 current_record: ContextVar[int | None] = ContextVar("current_record", default=None)
+current_session: ContextVar[Session | None] = ContextVar("current_session", default=None)  # in a shared child
 _active: Session | None = None
+_on_nobody: Callable[[], None] | None = None
 T = TypeVar("T")
 
 
 def active() -> Session | None:
-    """The session of the execution that runs in this process now, if any."""
-    return _active
+    """The session of the execution that runs here now, if any.
+
+    In a shared child it is the one of this task or thread; who asks in a thread of nobody makes the child unclean.
+    """
+    if _active is not None or _on_nobody is None:
+        return _active
+    found = current_session.get()
+    if found is None:
+        _on_nobody()
+    return found
 
 
 def session() -> Session:
     """The session of the running execution. Raises RuntimeError outside of one."""
-    if _active is None:
+    if (found := active()) is None:
         raise RuntimeError("This works inside a handler only: there is no execution here.")
-    return _active
+    return found
+
+
+def whose() -> Session | None:
+    """As `active`, where it is nobody's fault that there is none."""
+    return _active or current_session.get()
+
+
+def is_shared() -> bool:
+    """Whether several executions run in this process at once."""
+    return _on_nobody is not None
+
+
+def share(on_nobody: Callable[[], None]) -> None:
+    """From now on several executions run in this process at once."""
+    global _on_nobody
+    _on_nobody = on_nobody
 
 
 def enter(entered: Session | None) -> None:
@@ -65,7 +94,7 @@ class Wire:
         self._identity = os.fstat(sock.fileno())
         self._received = memoryview(bytearray(RECEIVE))
         self._frames = Frames()
-        self._ready: list[Run | Reply] = []
+        self._ready: list[ToChild] = []
         self._sending = threading.Lock()
         self.reading = threading.Lock()
 
@@ -79,7 +108,7 @@ class Wire:
                 raise OSError("the socket was closed")
             self._socket.sendall(frame)
 
-    def receive(self, *, wait: bool = True) -> list[Run | Reply]:
+    def receive(self, *, wait: bool = True) -> list[ToChild]:
         """The next messages; none when there are none and ``wait`` is false. Raises EOFError at the end."""
         while not self._ready:
             try:
@@ -104,8 +133,10 @@ class Session:
 
     def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, run: Run) -> None:
         self.run = run
+        self.number = run.number
         self.started = time.monotonic()
-        self.used: Mapping[str, float] = {}
+        self.used: Mapping[str, float] = {"depth": run.depth}
+        self._heard = 0
         self.breach: LimitExceeded | None = None
         self.unclean = False
         self.context: Any = None
@@ -119,6 +150,8 @@ class Session:
         self._over = False
         self._log_left = int(run.limits["log_bytes"]) * 2  # the broker must see that the limit is crossed
         self.dropped = 0
+        self.printed: dict[str, TextIO] = {}  # by level, where several executions print
+        self.dropped_coroutines: dict[Any, None] = {}  # those that were never awaited: see `forgotten`
 
     async def request(self, verb: str, arguments: dict[str, Any], kind: type[T]) -> T:
         """Ask the broker and wait. Raises RequestRefused or LimitExceeded, the latter for ever after the first."""
@@ -154,7 +187,7 @@ class Session:
         if self._log_left < 0 or os.getpid() != self._pid:
             self.dropped += size
             return
-        frame = _log_frame({"record": current_record.get(), "at": time.time(), **line})
+        frame = _log_frame({"record": current_record.get(), "at": time.time(), **line}, self.number)
         self._log_left -= len(frame)
         with suppress(OSError):
             self._wire.send(frame)
@@ -185,7 +218,11 @@ class Session:
 
     def exceed(self, breach: LimitExceeded) -> LimitExceeded:
         """Remember the first breach, so that every later request raises it again."""
-        self.breach = self.breach or breach
+        if self.breach is None:
+            self.breach = breach
+            if not breach.where:
+                breach.where = whereabouts.line_of_frame(sys._getframe(1))
+            whereabouts.tell(breach.where)
         return self.breach
 
     def _must_be_allowed(self) -> None:
@@ -196,7 +233,7 @@ class Session:
 
     def _send(self, number: int, verb: str, arguments: dict[str, Any]) -> None:
         try:
-            frame = pack(Request(number, verb, arguments))
+            frame = pack(Request(number, verb, arguments, self.number, self._heard))
         except (TypeError, ValueError, OverflowError, RecursionError, ProtocolError) as error:
             raise RequestRefused(f"{verb}: the values cannot be sent: {error}.") from None
         self._wire.send(frame)
@@ -209,41 +246,50 @@ class Session:
         finally:
             self._wire.reading.release()
 
-    def _take(self, messages: list[Run | Reply]) -> None:
-        here = threading.get_ident()
-        for reply in messages:
-            if not isinstance(reply, Reply):
-                raise ProtocolError("a new run before the end of this one")
-            if (found := self._waiting.get(reply.id)) is None:
-                self._arrived[reply.id] = reply
-                continue
-            future, thread = found
-            if thread == here:
-                _settle(future, reply)
+    def _take(self, messages: list[ToChild]) -> None:
+        for message in messages:
+            if isinstance(message, Reply) and message.run == self.number:
+                self.hear(message)
             else:
-                with suppress(RuntimeError):  # its loop is closed
-                    future.get_loop().call_soon_threadsafe(_settle, future, reply)
+                self._stray(message)
+
+    def hear(self, reply: Reply) -> None:
+        """Hand a reply to who waits for it, in whatever thread."""
+        if (found := self._waiting.get(reply.id)) is None:
+            self._arrived[reply.id] = reply
+            return
+        future, thread = found
+        if thread == threading.get_ident():
+            _settle(future, reply)
+        else:
+            with suppress(RuntimeError):  # its loop is closed
+                future.get_loop().call_soon_threadsafe(_settle, future, reply)
+
+    def _stray(self, message: ToChild) -> None:
+        raise ProtocolError("a message that is not for the run that runs")
 
     def _value(self, reply: Reply, kind: type[T]) -> T:
+        self._heard = max(self._heard, reply.id)
         if reply.used:
             self.used = reply.used
         if reply.limit is not None:
-            raise self.exceed(LimitExceeded(*reply.limit))
+            raise self.exceed(breach_of(*reply.limit, reply.said))
         if reply.refused is not None:
             raise RequestRefused(reply.refused)
         return msgspec.convert(reply.value, kind)
 
 
-def _log_frame(line: dict[str, Any]) -> bytearray:
+def _log_frame(line: dict[str, Any], run: int) -> bytearray:
     """A log line as a bounded frame: whatever an author put into it, a log never fails its handler."""
     try:
-        frame = pack(LogLine(packed(line)))
+        frame = pack(LogLine(packed(line), run))
         if len(frame) <= MAX_LOG_FRAME:
             return frame
         lost = f"the context of {len(frame):,} bytes was left out"
     except Exception as error:
         lost = f"the context was left out: {type(error).__name__}"
-    return pack(LogLine(packed({**line, "message": clean(line["message"]), "context": {"circuit_script": lost}})))
+    line = {**line, "message": clean(line["message"]), "context": {"circuit_script": lost}}
+    return pack(LogLine(packed(line), run))
 
 
 def clean(text: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 from circuit_script.execution.child_link import ChildLink
 from circuit_script.execution.procfs import Extent, cpu_time, cpu_time_of_ended, descendants_of, memory_of
@@ -13,11 +14,23 @@ from circuit_script.governor import MB, LimitExceeded, Limits, Usage
 
 TICK = 0.01
 LATER_TICK = 0.02  # once it has run for a second
-CLOSE_LOOK = 5  # every so many ticks also what hides: memfds, and processes below the child
+CLOSE_LOOK = 5  # every so many ticks also what hides: memfds; each tick, while there are processes below the child
 MAX_PROCESSES = 64  # below a child
+DEAF = 0.5  # seconds in which a child that has served others begins
 SUSPICIOUS = 16 * MB  # of mapped files or shared memory: only a close look tells the one from the other
 
 Verdict = Callable[[LimitExceeded], None]
+
+
+class Watching(Protocol):
+    """Who watches an execution, from its start to its end."""
+
+    def stop(self) -> None: ...
+
+    def settle(self, usage: Usage, *, closely: bool = False) -> LimitExceeded | None: ...
+
+    @property
+    def reusable(self) -> bool: ...
 
 
 def _nobody(_: LimitExceeded) -> None:
@@ -70,13 +83,19 @@ class Watch:
         with suppress(OSError):
             extent = self._child.extent()
             self._see(extent.resident - self._child.baseline.resident)
-            if self._ticks % CLOSE_LOOK == 0 or extent.mapped - self._child.baseline.mapped > SUSPICIOUS:
+            mapped = extent.mapped - self._child.baseline.mapped
+            if self._ticks % CLOSE_LOOK == 0 or extent.parent or mapped > SUSPICIOUS:
                 self._look_closely()
         if (crossed := self._crossed()) is not None:
             return self._verdict(crossed)
+        if self.wall_time > min(DEAF, self._limits.wall_time / 2) and self._child.reused and not self._begun():
+            return self._child.kill("it does not listen")  # it still does what it said was over: run this elsewhere
         pause = TICK if self.wall_time < 1 else LATER_TICK
         left = max(0.0, self._limits.wall_time - self.wall_time)
         self._timer = self._loop.call_later(min(pause, left), self._tick)
+
+    def _begun(self) -> bool:
+        return self._child.began
 
     def _look_closely(self) -> None:
         below = descendants_of(self._child.pid, MAX_PROCESSES + 1)

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -16,8 +17,10 @@ from typing import NoReturn
 import msgspec
 
 from circuit_script.errors import AppError
-from circuit_script.execution import checks, child, endpoints, hardening, hooks, importing
+from circuit_script.execution import child, hardening, hooks, importing, starting, whereabouts
 from circuit_script.execution.handlers import registry
+from circuit_script.execution.isolation import confine, root
+from circuit_script.execution.loading import load
 from circuit_script.execution.nursery import (
     MAX_PACKET,
     Assignment,
@@ -33,8 +36,8 @@ from circuit_script.execution.nursery import (
     to_zygote,
 )
 from circuit_script.execution.procfs import children_of
+from circuit_script.execution.spawned import Birth, arguments
 
-USUAL_APP = "app"  # who has a web app may have no other
 PART = MAX_PACKET // 2  # bytes of the document in one packet
 SWEEP = 1.0  # seconds between looks for orphans whose end nobody tells us
 
@@ -45,7 +48,6 @@ def main(argument: str) -> None:
     os.setsid()
     hardening.die_with_parent(assignment.parent)
     hardening.adopt_orphans()
-    hardening.drop_privileges()
     Zygote(assignment).serve()
 
 
@@ -59,15 +61,23 @@ class Zygote:
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
-        self._children: set[int] = set()
+        self._children: dict[int, int] = {}  # with their slots
+        self._slots = deque(range(root.MOST_SLOTS))  # the longest unused first
         self._own: frozenset[int] = frozenset()
         self._pid = os.getpid()
 
     def serve(self) -> None:
         """Raises SystemExit when the app does not import."""
-        registry.limits = self._assignment.limits
+        assignment = self._assignment
+        folder = Path(assignment.folder)
         try:
-            apps, document = self._load()
+            self._confined = confine.zygote(assignment.hosting.isolation, folder, assignment.scratch, assignment.parent)
+        except confine.Impossible as error:
+            self._say(Broken(error.what, error.cure, confine.PAGE))
+            raise SystemExit(1) from None
+        whereabouts.know(assignment.folder)
+        try:
+            apps, document = load(assignment)
         except AppError as error:
             self._say(Broken(error.detail[:8000], error.cure[:2000], error.page))
             raise SystemExit(1) from None
@@ -76,7 +86,8 @@ class Zygote:
         for start in range(0, len(document), PART):
             self._say(Document(document[start : start + PART]))
         ours = frozenset({self._control.fileno(), self._woken.fileno(), self._waker.fileno()})
-        warnings = importing.warnings_after_import(ours)
+        self._spawns = assignment.hosting.start == "spawn"
+        warnings = () if self._spawns else importing.warnings_after_import(ours)
         self._own = frozenset(children_of(self._pid))
         hooks.install()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -85,33 +96,12 @@ class Zygote:
         gc.collect()
         gc.freeze()  # what is imported stays shared with the children
         gc.set_threshold(10_000, 20, 20)  # a batch of 200 records makes thousands of dicts, and no cycles
-        self._say(Ready(warnings, importing.fingerprint(Path(self._assignment.folder))))
+        slow = self._spawns or starting.declared()
+        self._say(Ready(warnings, importing.fingerprint(folder), slow, self._confined.hides))
         try:
             self._obey(apps)
         finally:
             os._exit(0)  # the worker hung up; an interpreter that shuts down would run the app's exit handlers
-
-    def _load(self) -> tuple[child.Apps, bytes]:
-        """Import what the author wrote: the apps that answer for its endpoints, and their OpenAPI document.
-
-        FastAPI is imported for endpoints only: most apps have none, and it takes its time. Raises AppError.
-        """
-        folder, web = Path(self._assignment.folder), self._assignment.web
-        if web is None or self._assignment.app != USUAL_APP or importing.has_app(folder, USUAL_APP):
-            importing.import_app(folder, self._assignment.app)
-        apps: child.Apps = {}
-        document = b""
-        if endpoints.routes:
-            from circuit_script.execution import endpoint_app
-
-            apps, document = endpoint_app.build(registry, folder.name)
-        if web is not None:
-            from circuit_script.execution.web import load_web
-
-            apps = {**apps, **load_web(folder, web, registry)}
-        registry.check(self._assignment.objects)
-        checks.check_awaits(folder)
-        return apps, document
 
     def _obey(self, apps: child.Apps) -> NoReturn:
         watched = select.poll()
@@ -137,20 +127,37 @@ class Zygote:
         order = to_zygote.decode(packet)
         sock, memory = descriptors
         try:
-            pid = os.fork()
+            pid, slot = self._make_child(sock, memory, apps)
         except OSError as error:
             self._say(NotForked(order.number, str(error)))
         else:
-            if pid == 0:
-                self._become_child(sock, memory, apps)
-            self._children.add(pid)
+            self._children[pid] = slot
             pidfd = os.pidfd_open(pid)
             socket.send_fds(self._control, [encode(Forked(order.number, pid))], [pidfd])
             os.close(pidfd)
         os.close(sock)
         os.close(memory)
 
-    def _become_child(self, sock: int, memory: int, apps: child.Apps) -> NoReturn:
+    def _make_child(self, sock: int, memory: int, apps: child.Apps) -> tuple[int, int]:
+        """Its process id and its slot. Raises OSError when there is no room for another."""
+        if not self._slots:
+            raise OSError("there are as many children as there may be")
+        slot = self._slots[0]
+        self._confined.clear(slot)
+        pid = self._spawn(sock, memory, slot) if self._spawns else os.fork()
+        if pid == 0:
+            self._become_child(sock, memory, slot, apps)
+        self._slots.popleft()
+        return pid, slot
+
+    def _spawn(self, sock: int, memory: int, slot: int) -> int:
+        for descriptor in (sock, memory):
+            os.set_inheritable(descriptor, True)
+        birth = Birth(self._pid, sock, memory, slot, self._confined, self._assignment)
+        nowhere = [(os.POSIX_SPAWN_OPEN, standard, os.devnull, os.O_RDWR, 0) for standard in (0, 1, 2)]
+        return os.posix_spawn(sys.executable, arguments(birth), os.environ, file_actions=nowhere, setpgroup=0)
+
+    def _become_child(self, sock: int, memory: int, slot: int, apps: child.Apps) -> NoReturn:
         try:
             hardening.die_with_parent(self._pid)
             os.setpgid(0, 0)
@@ -162,6 +169,7 @@ class Zygote:
             for standard in (0, 1, 2):
                 os.dup2(nowhere, standard)
             os.close(nowhere)
+            self._confined.child(slot)
             child.serve(socket.socket(fileno=sock), memory, registry, apps)
         finally:
             os._exit(70)
@@ -177,7 +185,9 @@ class Zygote:
                         os.killpg(pid, signal.SIGKILL)  # at once, faster than they fork; its number is still taken
                 _, status = os.waitpid(pid, 0)
                 if pid in self._children:
-                    self._children.discard(pid)
+                    slot = self._children.pop(pid)
+                    self._confined.clear(slot)
+                    self._slots.append(slot)
                     ended.append(Ended(pid, os.waitstatus_to_exitcode(status)))
         self._kill_orphans()
         for word in ended:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from circuit_script.errors import AppError
+from circuit_script.errors import AppError, IsolationUnavailable
 from circuit_script.execution.hardening import governed_environment
 from circuit_script.execution.nursery import (
     MAX_PACKET,
@@ -27,6 +29,7 @@ from circuit_script.execution.nursery import (
     Forked,
     FromZygote,
     Handler,
+    Hosting,
     NotForked,
     Ready,
     WebApp,
@@ -37,6 +40,7 @@ from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.governor import Limits
 
 IMPORT_PATIENCE = 60.0
+USUAL = Hosting()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Manifest:
     warnings: tuple[str, ...]
     fingerprint: str = ""
     openapi: bytes = b""
+    slow: bool = False  # a child needs a while before it can run anything
+    hides: bool = True  # settings and state are out of the handlers' sight
 
 
 class Parent(Protocol):
@@ -75,8 +81,10 @@ class ZygoteLink:
         parent: Parent,
         web: WebApp | None = None,
         objects: tuple[str, ...] = (),
+        hosting: Hosting = USUAL,
     ) -> None:
         self._objects = objects
+        self._hosting = hosting
         self._folder = folder.resolve()
         self._app = app
         self._limits = limits
@@ -87,10 +95,12 @@ class ZygoteLink:
         self._handlers: list[HandlerSpec] = []
         self._openapi = b""
         self._killing: asyncio.TimerHandle | None = None
+        self._scratch = ""
         self.pid = 0
 
     async def start(self) -> Manifest:
-        """Import the app in a new process. Raises AppError when that fails."""
+        """Import the app in a new process. Raises AppError when that fails, IsolationUnavailable when the kernel does
+        not let it be fenced in as is wanted."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         with theirs:
@@ -115,8 +125,18 @@ class ZygoteLink:
                 self.kill()
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        if self._hosting.isolation == "strict" and os.geteuid() != 0:
+            self._scratch = tempfile.mkdtemp(prefix="circuit-")
         assignment = Assignment(
-            theirs.fileno(), os.getpid(), str(self._folder), self._app, self._limits, self._web, self._objects
+            theirs.fileno(),
+            os.getpid(),
+            str(self._folder),
+            self._app,
+            self._limits,
+            self._web,
+            self._objects,
+            self._hosting,
+            self._scratch,
         )
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "circuit_script.execution.zygote", msgspec.json.encode(assignment)],
@@ -164,12 +184,14 @@ class ZygoteLink:
                 self._handlers.append(spec)
             case Document(part):
                 self._openapi += part
-            case Ready(warnings, fingerprint):
+            case Ready(warnings, fingerprint, slow, hides):
+                manifest = Manifest(tuple(self._handlers), warnings, fingerprint, self._openapi, slow, hides)
                 if not self._ready.done():
-                    self._ready.set_result(Manifest(tuple(self._handlers), warnings, fingerprint, self._openapi))
+                    self._ready.set_result(manifest)
             case Broken(detail, cure, page):
+                kind = IsolationUnavailable if page == IsolationUnavailable.page else AppError
                 if not self._ready.done():
-                    self._ready.set_exception(AppError(detail, cure=cure, page=page))
+                    self._ready.set_exception(kind(detail, cure=cure, page=page))
             case Forked(number, pid):
                 self._parent.on_forked(number, pid, descriptors[0])
             case NotForked(number, reason):
@@ -187,6 +209,8 @@ class ZygoteLink:
         self._control.close()
         os.close(self._pidfd)
         code = self._process.wait()
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
         if not self._ready.done():
             self._ready.set_exception(
                 AppError(

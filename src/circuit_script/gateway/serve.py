@@ -72,7 +72,7 @@ async def run_gateway(
         connect = partial(open_connection, url, pooler=settings.pooler, name="circuit-script gateway")
         intake = Intake(
             sources=open_sources(settings.sources),
-            tenants=TenantMap(settings.tenants),
+            tenants=TenantMap(settings.accounts),
             ledger=Ledger(connect, pooler=settings.pooler),
             bell=None if settings.pooler else Bell(connect),
             max_waiting=settings.gateway.max_waiting,

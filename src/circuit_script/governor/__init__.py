@@ -1,15 +1,36 @@
 """What an execution may use, what it has used, and who says that it is too much."""
 
+from circuit_script.governor.cycles import REPEATS, Cycles
 from circuit_script.governor.limits import (
     FRACTIONS,
+    LOOP,
     MB,
     PER_RECORD,
+    Crossed,
     LimitExceeded,
     Limits,
+    LoopFound,
     Usage,
     amount,
+    breach_of,
     limits_of,
 )
 from circuit_script.governor.meter import Meter
 
-__all__ = ["FRACTIONS", "MB", "PER_RECORD", "LimitExceeded", "Limits", "Meter", "Usage", "amount", "limits_of"]
+__all__ = [
+    "FRACTIONS",
+    "LOOP",
+    "MB",
+    "PER_RECORD",
+    "REPEATS",
+    "Crossed",
+    "Cycles",
+    "LimitExceeded",
+    "Limits",
+    "LoopFound",
+    "Meter",
+    "Usage",
+    "amount",
+    "breach_of",
+    "limits_of",
+]

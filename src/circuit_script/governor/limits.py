@@ -12,6 +12,10 @@ MB = 1024 * 1024
 HIGHEST = 2**40
 FRACTIONS = ("wall_time", "cpu_time", "llm_cost")
 PER_RECORD = frozenset({"messages", "jobs"})  # whose ceiling counts for each record of the batch
+LOOP = "loop"  # what a LoopFound gives as its limit
+BLOCKED = "blocked_loop"  # the limit of who keeps others waiting that share its process
+
+Crossed = tuple[str, float, float, str]  # limit, used, ceiling, what more there is to say
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +42,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            whole = field.name not in FRACTIONS
-            kinds = int if whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= HIGHEST:
-                kind = "whole number" if whole else "number"
-                raise ConfigError(
-                    f"limit {field.name} must be a positive {kind} up to {HIGHEST:,}, not {value!r}.",
-                    page="unknown-limit",
-                )
+            _check(field.name, getattr(self, field.name))
 
     def lowered(self, **limits: float) -> Limits:
         """These limits with some replaced."""
@@ -63,13 +59,29 @@ class Limits:
 
 def limits_of(named: Mapping[str, float]) -> Limits:
     """The default limits with those of ``[limits]`` in circuit.toml instead. Raises ConfigError."""
+    return replace(Limits(), **checked(named, "[limits]"))  # type: ignore[arg-type]  # names and values are checked
+
+
+def checked(named: Mapping[str, float], table: str) -> dict[str, float]:
+    """Limits by their names, as they stand in a table of circuit.toml. Raises ConfigError for what is none."""
     known = [each.name for each in fields(Limits)]
-    for name in named:
+    for name, value in named.items():
         if name not in known:
             near = get_close_matches(name, known, n=1)
             cure = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
-            raise ConfigError(f"[limits]: there is no limit {name!r}.", cure=cure, page="unknown-limit")
-    return replace(Limits(), **named)  # type: ignore[arg-type]  # names are checked above, values by Limits
+            raise ConfigError(f"{table}: there is no limit {name!r}.", cure=cure, page="unknown-limit")
+        _check(name, value, f"{table}: ")
+    return dict(named)
+
+
+def _check(name: str, value: object, where: str = "") -> None:
+    whole = name not in FRACTIONS
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= HIGHEST:
+        kind = "whole number" if whole else "number"
+        raise ConfigError(
+            f"{where}limit {name} must be a positive {kind} up to {HIGHEST:,}, not {value!r}.", page="unknown-limit"
+        )
 
 
 @dataclass(slots=True)
@@ -99,7 +111,7 @@ class Usage:
 def amount(limit: str, value: float) -> str:
     """A limit's value as people read it: seconds, megabytes, or a count."""
     match limit:
-        case "wall_time" | "cpu_time":
+        case "wall_time" | "cpu_time" | "blocked_loop":
             return f"{value:.2f} s"
         case "memory" | "callout_bytes" | "log_bytes" | "effect_bytes" | "answer_bytes":
             return f"{value / MB:.1f} MB"
@@ -112,19 +124,39 @@ def amount(limit: str, value: float) -> str:
 class LimitExceeded(BaseException):
     """An execution crossed one of its limits.
 
-    Derives from BaseException so that ``except Exception`` in a handler does not swallow it.
+    Derives from BaseException so that ``except Exception`` in a handler does not swallow it. ``where`` is the handler's
+    line that crossed it ("triggers/contact.py:12", "" where nobody knows); ``said`` is what more there is to say.
     """
 
-    def __init__(self, limit: str, used: float, ceiling: float) -> None:
+    def __init__(self, limit: str, used: float, ceiling: float, said: str = "", where: str = "") -> None:
         self.limit = limit
         self.used = used
         self.ceiling = ceiling
-        super().__init__(f"{limit}: used {amount(limit, used)} of {amount(limit, ceiling)}")
+        self.said = said
+        self.where = where
+        super().__init__(limit, used, ceiling)
 
     @property
-    def crossed(self) -> tuple[str, float, float]:
+    def crossed(self) -> Crossed:
         """What it is made of: to be kept in its place, for its traceback holds all who saw it."""
-        return self.limit, self.used, self.ceiling
+        return self.limit, self.used, self.ceiling, self.said
 
-    def __reduce__(self) -> tuple[type[LimitExceeded], tuple[str, float, float]]:
-        return type(self), self.crossed
+    def __str__(self) -> str:
+        text = f"{self.limit}: used {amount(self.limit, self.used)} of {amount(self.limit, self.ceiling)}"
+        return text + (f": {self.said}" if self.said else "") + (f" ({self.where})" if self.where else "")
+
+    def __reduce__(self) -> tuple[type[LimitExceeded], tuple[str, float, float, str, str]]:
+        return type(self), (*self.crossed, self.where)
+
+
+class LoopFound(LimitExceeded):
+    """An execution went round in circles: ``said`` names the cycle."""
+
+    def __str__(self) -> str:
+        return f"{self.said}" + (f" ({self.where})" if self.where else "")
+
+
+def breach_of(limit: str, used: float, ceiling: float, said: str = "", where: str = "") -> LimitExceeded:
+    """The exception that a ``crossed`` stands for."""
+    kind = LoopFound if limit == LOOP else LimitExceeded
+    return kind(limit, used, ceiling, said, where)

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-from circuit_script.governor.limits import PER_RECORD, LimitExceeded, Limits, Usage
+from circuit_script.governor.cycles import REPEATS, Cycles
+from circuit_script.governor.limits import PER_RECORD, Crossed, LimitExceeded, Limits, LoopFound, Usage, breach_of
 
 
 class Meter:
-    """Counts what one execution uses. ``crossed`` is the first limit that it crossed, as (name, used, ceiling)."""
+    """Counts what one execution uses. ``crossed`` is the first limit that it crossed."""
 
-    __slots__ = ("_limits", "_records", "crossed", "usage")
+    __slots__ = ("_cycles", "_limits", "_records", "_repeats", "crossed", "usage")
 
-    def __init__(self, limits: Limits, records: int) -> None:
+    def __init__(self, limits: Limits, records: int, repeats: int = REPEATS) -> None:
         self.usage = Usage()
-        self.crossed: tuple[str, float, float] | None = None
+        self.crossed: Crossed | None = None
         self._limits = limits
         self._records = max(1, records)
+        self._repeats = repeats
+        self._cycles: Cycles | None = None
+
+    @property
+    def cycles(self) -> Cycles:
+        """The calls that come round; who makes calls uses ``note`` and ``answered`` of this meter."""
+        if self._cycles is None:
+            self._cycles = Cycles(self._repeats, self._records)
+        return self._cycles
+
+    def note(self, fingerprint: bytes, what: str, *, cost: float = 0.0, owner: int | None = None) -> None:
+        """Say that a call is about to leave (`Cycles.note`). Raises LoopFound, and for ever after."""
+        try:
+            self.cycles.note(fingerprint, what, cost=cost, owner=owner)
+        except LoopFound as found:
+            raise self.exceeded(found) from None
+
+    def answered(self, fingerprint: bytes, reply: bytes | None, *, owner: int | None = None) -> None:
+        """Say what a call was answered that was noted (`Cycles.answered`)."""
+        if self._cycles is not None:
+            self._cycles.answered(fingerprint, reply, owner=owner)
+
+    def changed(self, written: bytes) -> None:
+        """Say that something was written or sent (`Cycles.changed`)."""
+        if self._cycles is not None:
+            self._cycles.changed(written)
 
     def ceiling(self, limit: str) -> float:
         """The limit of the whole execution: some are per record of its batch."""
@@ -44,4 +71,4 @@ class Meter:
     def go_on(self) -> None:
         """Raises LimitExceeded again, for ever after the first."""
         if self.crossed is not None:
-            raise LimitExceeded(*self.crossed)
+            raise breach_of(*self.crossed)

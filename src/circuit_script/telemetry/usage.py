@@ -1,10 +1,14 @@
-"""What executions have used of their limits, per handler."""
+"""What executions have used of their limits: per handler, who uses most, who came near to a limit, who crossed one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from circuit_script.db.pool import Connection
+
+NEAR = 0.8  # of a limit: from here on it is worth a look
 
 _USED = """
     SELECT h.name, u.key, count(*), max(u.value::float8),
@@ -12,6 +16,44 @@ _USED = """
     FROM circuit.executions x JOIN circuit.handlers h ON h.id = x.handler, jsonb_each_text(x.usage) u
     WHERE x.id >= circuit.uuid_floor(now() - %s * interval '1 day') AND x.status <> 'echo'
     GROUP BY 1, 2
+"""
+_USERS = """
+    SELECT x.tenant, h.name, count(*), sum((x.usage ->> 'wall_time')::float8), sum((x.usage ->> 'cpu_time')::float8),
+           sum((x.usage ->> 'callouts')::float8), sum((x.usage ->> 'llm_tokens')::float8),
+           sum((x.usage ->> 'llm_cost')::float8)
+    FROM circuit.executions x JOIN circuit.handlers h ON h.id = x.handler
+    WHERE x.id >= circuit.uuid_floor(now() - %s * interval '1 day') AND x.status <> 'echo'
+    GROUP BY 1, 2 ORDER BY 8 DESC NULLS LAST, 5 DESC NULLS LAST, 3 DESC, 1, 2 LIMIT %s
+"""
+# A tenant's own ceiling, or else that of all; of some limits for each record of the batch.
+_NEAR = """
+    WITH c AS (
+        SELECT * FROM unnest(%(handlers)s::text[], %(limits)s::text[], %(tenants)s::text[], %(ceilings)s::float8[])
+             AS c (handler, name, tenant, ceiling)
+    ), share AS (
+        SELECT x.id, x.tenant, h.name AS handler, u.key AS name, u.value::float8 AS used,
+               coalesce(own.ceiling, everybodys.ceiling)
+               * CASE WHEN u.key = ANY(%(per_record)s::text[]) THEN greatest(1, x.records) ELSE 1 END AS ceiling
+        FROM circuit.executions x
+        JOIN circuit.handlers h ON h.id = x.handler
+        CROSS JOIN LATERAL jsonb_each_text(x.usage) u
+        JOIN c everybodys ON everybodys.handler = h.name AND everybodys.name = u.key AND everybodys.tenant IS NULL
+        LEFT JOIN c own ON own.handler = h.name AND own.name = u.key AND own.tenant = x.tenant
+        WHERE x.id >= circuit.uuid_floor(now() - %(days)s * interval '1 day') AND x.status NOT IN ('echo', 'breached')
+    )
+    SELECT handler, name, tenant, count(*), max(used / ceiling),
+           (array_agg(id ORDER BY used / ceiling DESC, id DESC))[1]
+    FROM share WHERE used >= %(near)s * ceiling
+    GROUP BY 1, 2, 3 ORDER BY 4 DESC, 5 DESC, 1, 2, 3 LIMIT %(most)s
+"""
+_BREACHES = """
+    SELECT h.name,
+           coalesce(substring(x.reason FROM '^limit (\\w+) exceeded'),
+                    substring(x.reason FROM '^(loop|deadline) '), ''),
+           x.tenant, count(*), (array_agg(x.reason ORDER BY x.id DESC))[1], max(x.id::text)::uuid
+    FROM circuit.executions x JOIN circuit.handlers h ON h.id = x.handler
+    WHERE x.id >= circuit.uuid_floor(now() - %s * interval '1 day') AND x.status = 'breached'
+    GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT %s
 """
 
 
@@ -24,7 +66,90 @@ class Used:
     p95: float
 
 
-async def usage_of(connection: Connection, days: float) -> dict[tuple[str, str], Used]:
+@dataclass(frozen=True, slots=True)
+class User:
+    """What the executions of one handler for one tenant have used together. Times in seconds, cost in US dollars."""
+
+    tenant: str
+    handler: str
+    executions: int
+    wall_time: float
+    cpu_time: float
+    callouts: int
+    llm_tokens: int
+    llm_cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """Executions that used 80 % and more of a limit and did not cross it. ``share`` is that of the nearest,
+    ``execution``."""
+
+    handler: str
+    limit: str
+    tenant: str
+    times: int
+    share: float
+    execution: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """Executions that crossed a limit ("loop" and "deadline" are some, too); ``reason`` is that of the last."""
+
+    handler: str
+    limit: str
+    tenant: str
+    times: int
+    reason: str
+    execution: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What a handler may have of a limit; ``tenant`` is None for those that have no ceiling of their own."""
+
+    handler: str
+    limit: str
+    tenant: str | None
+    value: float
+
+
+async def usage_of(connection: Connection, days: float) -> Mapping[tuple[str, str], Used]:
     """(handler, limit) → what was used in the last ``days`` days."""
     rows = await (await connection.execute(_USED, (days,))).fetchall()
     return {(handler, limit): Used(count, most, p95) for handler, limit, count, most, p95 in rows}
+
+
+async def users_of(connection: Connection, days: float, most: int) -> list[User]:
+    """Who used most in the last ``days`` days: most money first, then most computing."""
+    rows = await (await connection.execute(_USERS, (days, most))).fetchall()
+    return [
+        User(tenant, name, n, wall or 0.0, cpu or 0.0, int(callouts or 0), int(tokens or 0), cost or 0.0)
+        for tenant, name, n, wall, cpu, callouts, tokens, cost in rows
+    ]
+
+
+async def near_misses(
+    connection: Connection, days: float, ceilings: Iterable[Ceiling], per_record: Iterable[str], most: int
+) -> list[NearMiss]:
+    """What came near to a limit, the most frequent first. Of the limits ``per_record`` a ceiling is for each record."""
+    listed = list(ceilings)
+    values = {
+        "handlers": [each.handler for each in listed],
+        "limits": [each.limit for each in listed],
+        "tenants": [each.tenant for each in listed],
+        "ceilings": [float(each.value) for each in listed],
+        "per_record": list(per_record),
+        "days": days,
+        "near": NEAR,
+        "most": most,
+    }
+    rows = await (await connection.execute(_NEAR, values)).fetchall()
+    return [NearMiss(*row) for row in rows]
+
+
+async def breaches_of(connection: Connection, days: float, most: int) -> list[Breach]:
+    """Which limits were crossed in the last ``days`` days, the most frequent first."""
+    rows = await (await connection.execute(_BREACHES, (days, most))).fetchall()
+    return [Breach(handler, limit, tenant, n, reason or "", last) for handler, limit, tenant, n, reason, last in rows]

@@ -41,6 +41,10 @@ class Mock:
     def fits(self, request: httpx.Request) -> bool:
         if self.method not in ("*", request.method) or (self.times is not None and len(self.calls) >= self.times):
             return False
+        return self.meets(request)
+
+    def meets(self, request: httpx.Request) -> bool:
+        """Whether it is for this address."""
         url = str(request.url)
         return any(self.pattern.fullmatch(each) for each in {url, url if self.with_query else url.partition("?")[0]})
 
@@ -90,16 +94,33 @@ class Callouts(httpx.AsyncBaseTransport):
         return mock
 
     def allow_host(self, host: str) -> None:
-        """Let libraries that open connections of their own reach this host."""
+        """Let libraries that speak to the outside by themselves reach this host."""
         self._hosts.add(host)
 
+    def lets_out(self, url: str) -> bool:
+        """Whether a library may send this request by itself: its host is allowed, and nothing is mocked for it."""
+        request = httpx.Request("*", url)
+        return request.url.host in self._hosts and not any(mock.meets(request) for mock in self._mocks)
+
     def check_connection(self, asked: Mapping[str, Any]) -> None:
-        """Raises RequestRefused for a connection that a library opens by itself, past ``http``."""
+        """Raises RequestRefused for a connection that a library opens by itself, past ``http``; ``names`` of it are
+        what was looked up, the latest first."""
         host = str(asked.get("host"))
-        if host in self._hosts:
+        latest = [str(name) for name in asked.get("names") or ()][:1]
+        if not self._hosts.isdisjoint((host, *latest)):
             return
         self.refused.append(f"a connection to {host}:{asked.get('port')}")
         raise RequestRefused(f"a connection to {host} is refused: {self._refusal}.")
+
+    async def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What a library's own request gets. Raises RequestRefused for what is not mocked."""
+        headers = [(str(name), str(value)) for name, value in asked.get("headers") or ()]
+        request = httpx.Request(
+            str(asked["method"]), str(asked["url"]), headers=_unframed(headers), content=asked.get("body") or b""
+        )
+        response = await self.handle_async_request(request)
+        pairs = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in response.headers.raw]
+        return {"status": response.status_code, "headers": pairs, "body": await response.aread()}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Called by httpx, in the parent. Raises RequestRefused for what is not mocked."""
@@ -114,6 +135,11 @@ class Callouts(httpx.AsyncBaseTransport):
                 return httpx.Response(answer.status_code, headers=answer.headers, stream=_Bytes(answer.content))
         self.refused.append(f"{request.method} {request.url}")
         raise RequestRefused(f"{request.method} {request.url} is refused: {self._refusal}.")
+
+
+def _unframed(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Headers without the length that the body had: a large one is not told."""
+    return [pair for pair in headers if pair[0].lower() not in ("content-length", "transfer-encoding")]
 
 
 class _Bytes(httpx.AsyncByteStream):

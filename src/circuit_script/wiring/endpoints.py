@@ -27,6 +27,8 @@ def make_door(settings: Settings, releases: Releases, parts: RunnerParts, log_of
             broker=parts.broker,
             sent=parts.sent,
             places=settings.worker.endpoint_children,
+            governor=parts.governor,
+            quotas=parts.quotas,
         )
     )
     door = Door(socket_path(settings.folder), Admission(answerer, make_ring(parts.database), answerer.find))

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any
 
@@ -29,18 +28,24 @@ from circuit_script.effects.settle import Settlement, Settler, is_transient
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import TrialRefused
 from circuit_script.execution.broker import BrokerParts
+from circuit_script.execution.callouts.breaker import Breakers
+from circuit_script.execution.callouts.transport import open_client
 from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.releases import Release, record_release
 from circuit_script.telemetry import LogWriter
 from circuit_script.tenants import DEFAULT
 from circuit_script.wiring.bench import Bench, open_bench
 from circuit_script.wiring.callouts import Callouts
+from circuit_script.wiring.models import make_closed_models, make_models, open_providers_client
+from circuit_script.wiring.outside import make_callouts
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, TrialJournal, as_json, attempt
 from circuit_script.wiring.trial_call import Calling, collected
 from circuit_script.wiring.trial_result import TrialBatch, TrialResult
 
 Records = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
+SETTLING = 5.0  # seconds that model calls have to be settled at the end
 DRY = "a dry run makes no callouts"
 NEXT_EVENTS = "SELECT nextval('circuit.event_ids') FROM generate_series(1, %s)"
 SEED = """
@@ -103,16 +108,26 @@ class Trial:
         self._dry = self._callouts or Callouts(DRY)
         self._closed_client = await self._stack.enter_async_context(httpx.AsyncClient(transport=self._dry))
         self._client = self._closed_client
+        self._rules = make_callouts(self._settings)
+        self._governor = CircuitGovernor.of_settings(self._settings)
         if self._callouts is None:
-            no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-            self._client = await self._stack.enter_async_context(
-                httpx.AsyncClient(follow_redirects=False, cookies=no_cookies)
-            )
+            self._client = await self._stack.enter_async_context(open_client(self._rules.guard))
+        await self._open_models()
         self._crm = LocalCRM(self._database)
         self._settler = Settler(self._database, uuid7())
         self._logs = LogWriter(self._database, self._release.id)
         if self._keep_logs:
             self._stack.push_async_callback(self._flush_logs)
+
+    async def _open_models(self) -> None:
+        providers = await self._stack.enter_async_context(open_providers_client())
+        self._models = make_models(self._settings, self._database, providers)
+        self._closed_models = {
+            commit: make_closed_models(self._settings, self._database, self._closed_client, commit=commit)
+            for commit in (True, False)
+        }
+        for models in (self._models, *self._closed_models.values()):
+            self._stack.push_async_callback(models.settling.close, SETTLING)
 
     async def _flush_logs(self) -> None:
         self._logs.stop()
@@ -247,6 +262,7 @@ class Trial:
         commit: bool,
         on_batch: Callable[[TrialBatch], None],
     ) -> TrialResult:
+        spec = self._governor.bound(spec, tenant)
         batches: list[TrialBatch] = []
         for start in range(0, len(given), spec.batch_size):
             part = given[start : start + spec.batch_size]
@@ -256,7 +272,11 @@ class Trial:
         return TrialResult(spec.name, object_, event, tenant, tuple(batches))
 
     async def _try(self, trying: Attempt, commit: bool) -> TrialBatch:
-        outcome = await self._bench.children.run(trying.work, self._broker(trying, commit))
+        broker = self._broker(trying, commit)
+        try:
+            outcome = await self._bench.children.run(trying.work, broker)
+        finally:
+            broker.close()
         batch, writes, sends = trying.concluded(outcome)
         return await self._committed(trying, batch, writes, sends) if commit else batch
 
@@ -276,21 +296,29 @@ class Trial:
         The result's ``answer`` is what the caller would get. Raises TrialRefused, DatabaseUnavailable.
         """
         calling = Calling.of(self, endpoint, method, body, query or {}, headers or {})
+        calling = replace(calling, spec=self._governor.bound(calling.spec, tenant))
         trying = calling.attempt(tenant)
         broker = self._broker(trying, commit)
         reply = collected(broker, str(trying.work.execution))
-        outcome = await self._bench.children.run(trying.work, broker, express=True)
+        try:
+            outcome = await self._bench.children.run(trying.work, broker, express=True)
+        finally:
+            broker.close()
         batch, writes, sends = calling.concluded(trying, outcome, reply, broker.database_away)
         if commit and not reply.lost:
             batch = await self._committed(trying, batch, writes, sends)
         answer = reply.answer(batch)
         return TrialResult(calling.spec.name, "", trying.work.event, tenant, (batch,), answer)
 
-    def _parts(self, client: httpx.AsyncClient) -> BrokerParts:
+    def _parts(self, closed: bool, commit: bool) -> BrokerParts:
         addresses = self._settings.addresses
         return BrokerParts(
             crm=self._crm,
-            client=client,
+            client=self._closed_client if closed else self._client,
+            # What was said beforehand is the last word: to ask again would only ask oneself.
+            callouts=replace(self._rules, attempts=1, breakers=Breakers()) if closed else self._rules,
+            models=self._closed_models[commit] if closed else self._models,
+            repeats=self._governor.repeats,
             knows=lambda connector, target: connector == WebhookConnector.name and target in addresses,
         )
 
@@ -303,7 +331,7 @@ class Trial:
         closed = self._callouts is not None or not commit
         broker = TrialBroker(
             trying.work,
-            self._parts(self._closed_client if closed else self._client),
+            self._parts(closed, commit),
             held=trying.unit,
             journal=TrialJournal(),
             log=log,

@@ -57,14 +57,23 @@ class TrialJournal:
 
 
 class TrialBroker(ExecutionBroker):
-    """The real broker; with ``closed`` also connections past it are refused unless they are allowed."""
+    """The real broker; with ``closed`` what libraries send past it is answered there, too, and connections are refused
+    unless they are allowed."""
 
     closed: Callouts | None = None
     answered: Answered | None = None
 
     async def request(self, verb: str, arguments: dict[str, Any]) -> Any:
-        if verb == "connect" and self.closed is not None:
-            self.closed.check_connection(arguments)
+        if self.closed is None:
+            return await super().request(verb, arguments)
+        match verb:
+            case "connect":
+                self.closed.check_connection(arguments)
+            case "request" if not self.closed.lets_out(str(arguments.get("url"))):
+                leave = await super().request(verb, arguments)
+                if isinstance(leave, dict) and "refused" not in leave:
+                    leave["answer"] = await self.closed.answer(arguments)
+                return leave
         return await super().request(verb, arguments)
 
     def on_head(self, head: Head) -> None:
@@ -141,7 +150,7 @@ class Attempt:
             case Failed() | Breached():
                 reason, suspect = outcome.reason, outcome.suspect
                 failed |= {place: reason for place in range(size) if place not in self.settled}
-                detail = outcome.detail if isinstance(outcome, Failed) else ""
+                detail = outcome.detail
         status, whole = ended(outcome, ends_of(failed, decided).values(), size)
         writes, sends = self.unit.surviving(failed, whole=whole)
         if settled_failed and isinstance(outcome, Succeeded) and self.unit.unattributed:
@@ -203,6 +212,9 @@ def attempt(
         limits=spec.limits,
         started_at=moment,
         share_child=spec.share_child,
+        egress=spec.egress,
+        budget=spec.budget,
+        at_ceiling=spec.at_ceiling,
     )
     contacts = [contact if isinstance(contact := each.incoming.get("contactId"), str) else None for each in given]
     return Attempt(spec, work, given, UnitOfWork(object_, [each.id for each in given], contacts))
@@ -217,6 +229,7 @@ def _meta(seq: int, source: str, moment: float) -> Fields:
         "vendor_id": None,
         "received_at": moment,
         "attempt": 1,
+        "depth": 0,
     }
 
 

@@ -137,6 +137,9 @@ class Calling:
             limits=limits.lowered(wall_time=min(limits.wall_time, self.spec.endpoint.deadline)),
             started_at=time.time(),
             share_child=self.spec.share_child,
+            egress=self.spec.egress,
+            budget=self.spec.budget,
+            at_ceiling=self.spec.at_ceiling,
             request=self.request,
         )
         return Attempt(self.spec, work, (), UnitOfWork("", ()))

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 import psycopg
@@ -32,18 +31,28 @@ from circuit_script.events.run import Runner, RunnerParts
 from circuit_script.events.sources import open_sources
 from circuit_script.events.verdicts import RetryPolicy
 from circuit_script.execution.broker import BrokerParts
-from circuit_script.execution.nursery import WebApp
+from circuit_script.execution.callouts.fetch import CalloutParts
+from circuit_script.execution.callouts.transport import no_cookies, open_client
+from circuit_script.execution.nursery import Hosting, WebApp
 from circuit_script.execution.pool import Pool as Children
 from circuit_script.governor import limits_of
+from circuit_script.governor.governor import CircuitGovernor
+from circuit_script.llm import Models
 from circuit_script.telemetry import LogWriter
+from circuit_script.tenants.quotas import TenantGovernor
+from circuit_script.tenants.tiers import API_CALLS
 from circuit_script.wiring.endpoints import make_door
 from circuit_script.wiring.live import Live, Releases, Reloaded
+from circuit_script.wiring.models import make_models, open_providers_client
+from circuit_script.wiring.outside import make_callouts
+from circuit_script.wiring.quotas import follow_tiers, make_quotas
 from circuit_script.wiring.tap import Tap, TappedSettler, tapped
 
 log = structlog.get_logger()
 
 POLL = 1.0
 POLL_THROUGH_POOLER = 0.1
+SETTLING = 5.0  # seconds that a worker that stops has to settle what its model calls cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,8 @@ class Worker:
     courier: Courier
     releases: Releases
     door: Door
+    quotas: TenantGovernor
+    settings: Settings
 
     @property
     def live(self) -> Live:
@@ -61,7 +72,9 @@ class Worker:
         return self.releases.live
 
     async def reload(self) -> Reloaded:
-        """Run the app as its files are now; when they cannot be run, what runs goes on."""
+        """Run the app as its files are now; when they cannot be run, what runs goes on. Tenants get the tiers that
+        circuit.toml says now."""
+        follow_tiers(self.settings, self.quotas)
         return await self.releases.reload()
 
     def stop(self) -> None:
@@ -78,7 +91,11 @@ class _Means:
     url: str
     database: Pool
     callouts: httpx.AsyncClient
+    rules: CalloutParts
+    models: Models
     deliveries: httpx.AsyncClient
+    governor: CircuitGovernor
+    quotas: TenantGovernor
     releases: Releases
     tap: Tap | None
     names: dict[int, str] = field(default_factory=dict)
@@ -94,11 +111,14 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
             url, min_size=1, max_size=6, name="circuit worker", pooler=settings.pooler, indexes=True
         )
         stack.push_async_callback(database.close)
+        models = make_models(settings, database, await stack.enter_async_context(open_providers_client()))
+        stack.push_async_callback(models.settling.close, SETTLING)  # once the last child has ended
         # Callouts of handlers must not use up the connections of the courier.
-        callouts, deliveries = [
-            await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False, cookies=_no_cookies()))
-            for _ in range(2)
-        ]
+        quotas = make_quotas(settings, url, database)
+        rules = make_callouts(settings, lambda tenant: quotas.spend(tenant, API_CALLS))
+        governor = CircuitGovernor.of_settings(settings)
+        callouts = await stack.enter_async_context(open_client(rules.guard))
+        deliveries = await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False, cookies=no_cookies()))
         releases = Releases(
             folder=settings.folder,
             make_children=partial(make_children, settings),
@@ -107,7 +127,8 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
         )
         stack.push_async_callback(releases.stop)
         await releases.start()
-        worker, logs = _assemble(_Means(settings, url, database, callouts, deliveries, releases, tap))
+        means = _Means(settings, url, database, callouts, rules, models, deliveries, governor, quotas, releases, tap)
+        worker, logs = _assemble(means)
         await _run(worker, logs, settings, url, database, ready)
 
 
@@ -122,7 +143,13 @@ def make_children(settings: Settings) -> Children:
         objects=settings.objects,
         express=settings.worker.endpoint_children,
         web=web_app(settings),
+        hosting=hosting(settings),
     )
+
+
+def hosting(settings: Settings) -> Hosting:
+    """How far children are fenced in, and how they come to be."""
+    return Hosting(settings.worker.isolation, settings.worker.start)
 
 
 def web_app(settings: Settings) -> WebApp | None:
@@ -151,10 +178,15 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
         broker=BrokerParts(
             crm=LocalCRM(database),
             client=means.callouts,
+            callouts=means.rules,
+            repeats=means.governor.repeats,
+            models=means.models,
             knows=lambda connector, target: connector == WebhookConnector.name and target in settings.addresses,
         ),
         log_line=logs.add,
         sent=courier.wake,
+        governor=means.governor,
+        quotas=means.quotas,
     )
 
     def log_of(live: Live) -> LogLine:
@@ -163,7 +195,7 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
     dispatcher = _dispatcher(means, lanes, parts, log_of)
     # A settler of its own, so that an answer waits for no batch's commit.
     door = make_door(settings, releases, replace(parts, settler=_settler(means, lanes)), log_of)
-    return Worker(dispatcher, courier, releases, door), logs
+    return Worker(dispatcher, courier, releases, door, means.quotas, settings), logs
 
 
 def _settler(means: _Means, lanes: Lanes) -> Settler:
@@ -181,6 +213,10 @@ def _dispatcher(means: _Means, lanes: Lanes, parts: RunnerParts, log_of: Callabl
     retries = RetryPolicy(settings.worker.attempts, settings.worker.backoff, settings.worker.hold)
 
     def runner_of(live: Live) -> Runner:
+        declared = [(spec.name, spec.limits) for spec in live.release.handlers.values()]
+        for cut in means.governor.cuts(declared):
+            if cut.tier is None:  # a tier's tenants are meant to have less
+                log.warning("limits.cut", handler=cut.handler, said=str(cut), next="the ceiling counts")
         means.names.update((id_, spec.name) for id_, spec in live.release.handlers.items())
         return Runner(replace(parts, children=live.children, log_line=log_of(live)), live.release.id, retries)
 
@@ -221,9 +257,10 @@ async def _run(
     ]
     courier = asyncio.create_task(worker.courier.run(), name="courier")
     writer = asyncio.create_task(logs.run(), name="logs")
+    quotas = asyncio.create_task(worker.quotas.run(), name="quotas")
     await prepare(database)
     await worker.door.start()
-    for task in (*beside, courier, writer):
+    for task in (*beside, courier, writer, quotas):
         task.add_done_callback(lambda ended: _missed(ended, worker))
     ready(worker)
     try:
@@ -231,10 +268,11 @@ async def _run(
     finally:
         await worker.door.stop(settings.worker.drain)
         worker.courier.stop()
+        worker.quotas.stop()
         logs.stop()
         for task in beside:
             task.cancel()
-        await asyncio.gather(*beside, courier, writer, return_exceptions=True)
+        await asyncio.gather(*beside, courier, writer, quotas, return_exceptions=True)
 
 
 def _missed(task: asyncio.Task[None], worker: Worker) -> None:
@@ -243,11 +281,6 @@ def _missed(task: asyncio.Task[None], worker: Worker) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("worker.part_ended", part=task.get_name(), exc_info=error, next="the worker stops")
         worker.stop()
-
-
-def _no_cookies() -> CookieJar:
-    """A jar that takes none: one tenant's session must not go out with another's callout."""
-    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
 
 
 async def _listen(url: str, wake: Callable[[], None]) -> None:

@@ -16,8 +16,10 @@ import pytest
 
 from circuit_script.clock import uuid7
 from circuit_script.errors import RequestRefused
+from circuit_script.execution.nursery import Hosting
 from circuit_script.execution.outcome import Fields, Outcome, Work
 from circuit_script.execution.pool import Pool
+from circuit_script.execution.zygote_link import USUAL
 from circuit_script.governor import LimitExceeded, Limits, Usage
 
 HEADER = "from circuit_script import *\nimport asyncio, os, sys, time\n"
@@ -65,6 +67,7 @@ class Bench:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.changes = 0
+        self.hides = True  # settings are out of the handlers' sight
 
     async def run(
         self,
@@ -74,6 +77,7 @@ class Bench:
         old: Sequence[Fields | None] | None = None,
         tenant: str = "acme",
         share: bool = False,
+        concurrency: int = 1,
         broker: Any = None,
         **limits: Any,
     ) -> Outcome:
@@ -89,6 +93,7 @@ class Bench:
             limits=Limits(**limits),
             started_at=time.time(),
             share_child=share,
+            concurrency=concurrency,
         )
         return await asyncio.wait_for(self.pool.run(work, broker or Recorder()), 20)
 
@@ -100,10 +105,10 @@ PoolOf = Callable[..., Awaitable[Bench]]
 async def pool_of(tmp_path: Path) -> AsyncIterator[PoolOf]:
     started: list[Pool] = []
 
-    async def make(source: str, *, size: int = 2) -> Bench:
+    async def make(source: str, *, size: int = 2, hosting: Hosting = USUAL, **options: Any) -> Bench:
         (tmp_path / "app.py").write_text(HEADER + textwrap.dedent(source))
         bench: Bench
-        pool = Pool(app_folder=tmp_path, app="app", size=size, on_change=lambda: changed())
+        pool = Pool(app_folder=tmp_path, app="app", size=size, on_change=lambda: changed(), hosting=hosting, **options)
         started.append(pool)
         bench = Bench(pool)
 

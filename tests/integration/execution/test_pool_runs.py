@@ -49,7 +49,7 @@ class Contacts(CircuitTrigger):
         await CircuitDB.upsert("Contact", {"id": "u"})
         await CircuitDB.delete("Contact", ["d", record])
         answer = await http.post("http://x/", json={"a": 1}, timeout=3)
-        assert answer.ok and answer.json() == {"answer": 42}
+        assert answer.is_success and answer.json() == {"answer": 42}
         assert await send_webhook("sales", {"hot": 1}, record=record) == "effect-1"
         log.info("done", grade="A")
         assert context.limits.callouts.ceiling == 50
@@ -215,7 +215,8 @@ async def test_a_child_has_no_secret_and_no_capability(pool_of: PoolOf, monkeypa
 async def test_raw_connections_are_counted_in_every_thread_and_limited(pool_of: PoolOf) -> None:
     bench, broker = await pool_of(APP), Recorder()
     outcome = await bench.run("connects", broker=broker)
-    assert broker.asked == [("connect", {"host": "127.0.0.1", "port": 1})] * 3
+    connect = ("connect", {"host": "127.0.0.1", "port": 1, "names": [], "counted": False})
+    assert broker.asked == [connect] * 3
     assert isinstance(outcome, Breached)
     assert outcome.limit == "callouts"
     assert isinstance(await bench.run("who"), Succeeded)

@@ -10,7 +10,7 @@ import typer
 
 from circuit_script.cli.dev.keys import role_environment
 from circuit_script.cli.samples import LOCATION, Sample, make_sample
-from circuit_script.config import Settings, load_settings
+from circuit_script.config import Settings, TenantSettings, load_settings
 from circuit_script.errors import StartError
 from circuit_script.events.sources import Parsed, open_sources
 
@@ -82,7 +82,7 @@ def test_the_account_is_the_given_one_or_one_that_a_tenant_has(settings: Setting
     assert arrived(settings, plain)[0].account == LOCATION
     given = make_sample(settings, "gohighlevel", "Contact.afterInsert", {}, "mine")
     assert arrived(settings, given)[0].account == "mine"
-    mapped = settings.model_copy(update={"tenants": {"ada": {"gohighlevel": ("hers",)}}})
+    mapped = settings.model_copy(update={"tenants": {"ada": TenantSettings(gohighlevel=("hers",))}})
     assert arrived(mapped, make_sample(mapped, "gohighlevel", "Contact.afterInsert", {}))[0].account == "hers"
 
 

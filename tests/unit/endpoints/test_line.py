@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from circuit_script.endpoints.line import LATELY, Line, LineFull
+from circuit_script.endpoints.line import LATELY, Line, LineFull, Shared
 
 
-async def waiting(line: Line, tenant: str, seconds: float = 10.0) -> asyncio.Task[None]:
-    task = asyncio.create_task(line.enter(tenant, seconds))
+async def waiting(line: Line, tenant: str, seconds: float = 10.0, shared: Shared | None = None) -> asyncio.Task[None]:
+    task = asyncio.create_task(line.enter(tenant, seconds, shared))
     for _ in range(3):  # turns of the loop, in which it gets as far as it can
         await asyncio.sleep(0)
     return task
@@ -121,3 +121,51 @@ async def test_a_place_that_came_too_late_goes_to_the_next() -> None:
     assert line.waiting == 0
     line.leave("north")
     await asyncio.wait_for(line.enter("south", 1), 5)
+
+
+async def test_calls_that_share_a_child_take_one_place_together() -> None:
+    line, chat = Line(3), Shared("chat", 3)
+    for _ in range(3):
+        await line.enter("north", 1, chat)
+    for _ in range(2):
+        await asyncio.wait_for(line.enter("south", 60), 5)
+    late = [await waiting(line, "north", shared=chat) for _ in range(4)]
+    assert line.waiting == 4
+    line.leave("south")
+    await asyncio.wait_for(asyncio.gather(*late[:3]), 5)
+    assert line.waiting == 1, "the place was for three"
+    line.leave("north", chat)
+    await asyncio.wait_for(late[3], 5)
+    assert line.waiting == 0
+
+
+async def test_a_seat_in_a_place_is_for_its_own_tenant_and_endpoint() -> None:
+    line, chat = Line(1), Shared("chat", 3)
+    await line.enter("north", 1, chat)
+    others = [await waiting(line, "south", shared=chat), await waiting(line, "north", shared=Shared("other", 3))]
+    others.append(await waiting(line, "north"))
+    assert line.waiting == 3
+    mine = await waiting(line, "north", shared=chat)
+    assert mine.done()
+    line.leave("north", chat)
+    assert line.waiting == 3
+    line.leave("north", chat)
+    await asyncio.wait_for(others[0], 5)
+    assert line.waiting == 2
+    for each in others[1:]:
+        each.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    line.leave("south", chat)
+    await line.enter("north", 1)
+
+
+async def test_a_seat_that_nobody_waits_for_any_more_is_free_again() -> None:
+    line, chat = Line(1), Shared("chat", 2)
+    await line.enter("north", 1)
+    gone, stays = [await waiting(line, "north", shared=chat) for _ in range(2)]
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    line.leave("north")
+    await asyncio.wait_for(stays, 5)
+    await asyncio.wait_for(line.enter("north", 1, chat), 5)
+    assert not (await waiting(line, "north", shared=chat)).done()

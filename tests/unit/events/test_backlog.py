@@ -348,6 +348,14 @@ class Model(RuleBasedStateMachine):
                 del self.holds[each.id, each.handler]
             self.backlog.again(each, self.now, wait, hold)
 
+    @rule(which=st.integers(0, 20), seconds=st.floats(0, 40))
+    def refuse(self, which: int, seconds: float) -> None:
+        """Its tenant's quota is used up."""
+        if self.running:
+            each = self.running.pop(which % len(self.running))
+            self.backlog.park(each.tenant, self.now, seconds)
+            self.backlog.again(each, self.now)
+
     @rule(seconds=st.floats(0, 15))
     def pass_time(self, seconds: float) -> None:
         self.now += seconds

@@ -28,6 +28,13 @@ POLICY = RetryPolicy(attempts=3, backoff=10, hold=300)
 NEVER = RecordEnd("no", cancelled=True)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("trust", [True, False])
+def test_what_another_ended_runs_again_whole(size: int, trust: bool) -> None:
+    verdict = judge(Failed("together", Usage(), suspect=0, disturbed=True), size, unattributed=True, trust=trust)
+    assert verdict == Split("failed", [range(size)])
+
+
 def breached(suspect: int | None = None) -> Breached:
     return Breached("wall_time", 31.0, 30.0, Usage(), suspect)
 

@@ -10,6 +10,7 @@ from circuit_script.errors import AppError
 from circuit_script.events.sources.gohighlevel import _KNOWN
 from circuit_script.events.sources.source import BY_CONTACT
 from circuit_script.execution.handlers import OBJECTS, CircuitTrigger, Options, Registry, trigger
+from circuit_script.execution.outcome import EndpointSpec
 from circuit_script.governor import Limits
 
 
@@ -262,3 +263,19 @@ def test_a_trigger_without_its_arguments_or_with_others_says_where_and_how_to_wr
     with pytest.raises(AppError, match="unexpected keyword argument 'batchsize'") as refused:
         bare("Contact", "afterInsert", batchsize=3)
     assert "Did you mean 'batch_size'?" in str(refused.value.cure)
+
+
+def test_plain_functions_cannot_wait_together() -> None:
+    async def waits(context: Any) -> None: ...
+
+    async def streams() -> AsyncIterator[int]:
+        yield 1
+
+    said = refusal(concurrency=4)
+    assert "plain `def` with concurrency=4" in said
+    assert f"{__file__}:" in said
+    add(Registry(), concurrency=1)
+    registry = Registry()
+    add(registry, waits, concurrency=4)
+    registry.add_endpoint(streams, EndpointSpec(()), Options(concurrency=8))
+    assert {spec.concurrency for spec in registry.specs()} == {4, 8}

@@ -18,7 +18,8 @@ from circuit_script.errors import CircuitError, ConfigError, StartError
 from circuit_script.events.sources import open_sources
 from circuit_script.gateway.listening import listen
 from circuit_script.governor import limits_of
-from circuit_script.tenants import TenantMap
+from circuit_script.governor.governor import CircuitGovernor
+from circuit_script.tenants import TenantMap, Tiers
 
 GOES_ON = "still running the last good version"
 WAITS = "nothing runs yet: waiting for the fix"
@@ -163,7 +164,9 @@ class DevSession(Supervisor):
             new = self._load()
             open_sources(new.sources)
             limits_of(new.limits)
-            TenantMap(new.tenants)
+            CircuitGovernor.of_settings(new)
+            TenantMap(new.accounts)
+            Tiers.of_settings(new)
             if new.database_url != ours.database_url:
                 raise ConfigError("The database is another one now.", cure="Stop dev and start it again.")
             if (new.gateway.host, new.gateway.port) != (ours.gateway.host, ours.gateway.port):

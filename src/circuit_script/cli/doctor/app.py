@@ -14,7 +14,8 @@ from circuit_script.config import VENDOR_GOHIGHLEVEL_KEY, Settings
 from circuit_script.errors import CircuitError, StartError
 from circuit_script.events.sources import open_sources
 from circuit_script.gateway.listening import listen
-from circuit_script.tenants import TenantMap
+from circuit_script.governor.governor import CircuitGovernor
+from circuit_script.tenants import TenantMap, Tiers
 
 PATIENCE = 5.0  # seconds for one address
 
@@ -22,6 +23,7 @@ PATIENCE = 5.0  # seconds for one address
 async def app(settings: Settings) -> list[Check]:
     """Whether it can be loaded, and what it declares."""
     try:
+        governor = CircuitGovernor.of_settings(settings)
         manifest = await import_in_child(settings)
     except CircuitError as error:
         return [bad("app", error.detail, f"{error.cure} More: circuit-script explain {error.page}")]
@@ -33,21 +35,24 @@ async def app(settings: Settings) -> list[Check]:
         found = [
             warning("app", f"{settings.app} has no handlers.", "Put @trigger above a function in app/triggers.py.")
         ]
-    return found + [warning("app", each, "Move it into the handlers that need it.") for each in manifest.warnings]
+    found += [warning("app", each, "More: circuit-script explain isolation.") for each in manifest.warnings]
+    cuts = [cut for cut in governor.cuts((each.name, each.limits) for each in manifest.handlers) if cut.tier is None]
+    return found + [warning("limits", str(cut), f"Declare less, or raise {cut.by} in circuit.toml.") for cut in cuts]
 
 
 def sources(settings: Settings) -> Iterator[Check]:
     """Whether the keys can be read, and whether each account has one."""
     try:
         open_sources(settings.sources)
-        TenantMap(settings.tenants)
+        TenantMap(settings.accounts)
+        Tiers.of_settings(settings)
     except CircuitError as error:
         yield bad("sources", error.detail, error.cure)
         return
     own = settings.sources.gohighlevel.public_key != VENDOR_GOHIGHLEVEL_KEY
     yield good("gohighlevel", "signed by a key of your own" if own else "signed by the vendor's published key")
     secrets = settings.sources.standard.secrets
-    mapped = [account for sources in settings.tenants.values() for account in sources.get("standard", ())]
+    mapped = [account for sources in settings.accounts.values() for account in sources.get("standard", ())]
     if missing := sorted(set(mapped) - set(secrets)):
         cure = f'Add {missing[0]} = "whsec_…" to [sources.standard.secrets] in circuit.toml.'
         yield warning("standard", f"Accounts without a secret: {', '.join(missing)}; theirs is refused.", cure)

@@ -13,6 +13,7 @@ from rich.markup import escape
 from circuit_script.cli.doctor.app import addresses, app, port, sources
 from circuit_script.cli.doctor.check import Check, State, bad, good
 from circuit_script.cli.doctor.database import database
+from circuit_script.cli.doctor.isolation import isolation
 from circuit_script.cli.doctor.machine import machine
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import BAD, GOOD, WARNING, console, print_json
@@ -52,6 +53,7 @@ async def examine(given: Path | None, *, network: bool) -> list[Check]:
     except ConfigError as error:
         return [*checks, bad("settings", error.detail, error.cure)]
     checks.append(_settings(folder / FILE))
+    checks.append(isolation(settings))
     checks += await app(settings)
     checks += sources(settings)
     checks.append(port(settings))

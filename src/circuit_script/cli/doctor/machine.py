@@ -54,7 +54,7 @@ def _namespaces() -> Check:
         most = 0
     if most:
         return good("namespaces", "user namespaces are allowed")
-    return good("namespaces", "user namespaces are not allowed: nothing here needs them yet")
+    return good("namespaces", "user namespaces are not allowed: isolation says what that means")
 
 
 def _open_files() -> Check:

@@ -26,6 +26,7 @@ from nacl.signing import VerifyKey
 from circuit_script.config import SourceSettings
 from circuit_script.errors import ConfigError
 from circuit_script.events.sources.source import (
+    RESERVED,
     UNKNOWN,
     EventDraft,
     Parsed,
@@ -137,7 +138,7 @@ def kind_of(type_: str) -> tuple[str, str]:
     if type_ == "TaskComplete":
         return "Task", "afterUpdate"
     found = _TYPE.fullmatch(type_)
-    if found is None:
+    if found is None or found[2] in RESERVED:
         return type_ or UNKNOWN, UNKNOWN
     return found[1] or found[2], VERBS[found[3]]
 

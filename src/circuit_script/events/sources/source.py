@@ -19,6 +19,7 @@ Record = dict[str, Any]
 
 UNKNOWN = "unknown"
 EVENTS = frozenset({"afterInsert", "afterUpdate", "afterDelete", "afterUndelete"})
+RESERVED = frozenset({"Quota"})  # what the platform alone says
 BY_CONTACT = frozenset({"Message", "Appointment", "Note", "Task", "Opportunity"})
 
 MAX_IDENTIFIER = 255  # bytes of UTF-8: several stand together in one index row of at most 2,704
@@ -64,11 +65,13 @@ class EventDraft:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a delivery says. ``vendor_id`` is the vendor's id of the delivery, where it has one."""
+    """What a delivery says. ``vendor_id`` is the vendor's id of the delivery, where it has one; ``depth`` is how many
+    of our executions, one causing the next, led to it, as far as its signature tells."""
 
     account: str
     vendor_id: str | None
     events: tuple[EventDraft, ...]
+    depth: int = 0
 
 
 class Source(Protocol):

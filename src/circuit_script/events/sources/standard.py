@@ -8,9 +8,11 @@ import hmac
 from collections.abc import Mapping, Sequence
 
 from circuit_script.config import SourceSettings
+from circuit_script.connectors import depth
 from circuit_script.errors import ConfigError
 from circuit_script.events.sources.source import (
     EVENTS,
+    RESERVED,
     UNKNOWN,
     EventDraft,
     Parsed,
@@ -39,6 +41,7 @@ class Standard:
         "webhook-signature",
         "content-type",
         "user-agent",
+        depth.HEADER,
     )
 
     def __init__(self, secrets: Mapping[str, Sequence[str]]) -> None:
@@ -74,7 +77,10 @@ class Standard:
         object, event = kind_of(identifier(payload.get("type")))
         record, record_id = _record_of(payload)
         draft = EventDraft(object, event, record_id, order_key(object, record_id, record))
-        return Parsed(identifier(path_account), identifier(headers.get("webhook-id")) or None, (draft,))
+        id_ = headers.get("webhook-id", "")
+        keys = self._keys.get(path_account or "", ())
+        deep = depth.read(headers.get(depth.HEADER), keys, id_, headers.get("webhook-timestamp", ""))
+        return Parsed(identifier(path_account), identifier(id_) or None, (draft,), deep)
 
     @staticmethod
     def records(body: bytes) -> list[Record]:
@@ -87,7 +93,8 @@ class Standard:
 def kind_of(type_: str) -> tuple[str, str]:
     """(object, event) of ``Contact.afterInsert``; any other type is an object of its own, and unknown."""
     object, _, event = type_.rpartition(".")
-    return (object, event) if object and event in EVENTS else (type_ or UNKNOWN, UNKNOWN)
+    known = object and event in EVENTS and object not in RESERVED
+    return (object, event) if known else (type_ or UNKNOWN, UNKNOWN)
 
 
 def _record_of(payload: Record) -> tuple[Record, str]:

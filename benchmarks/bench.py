@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,13 +103,3 @@ class Bench:
 def _all_accepted(result: Result, count: int) -> None:
     if result.statuses[202] != count:
         raise RuntimeError(f"not every delivery was accepted: {dict(result.statuses)}")
-
-
-@asynccontextmanager
-async def bench(*, quick: bool, folder: Path, console: Console, progress: Progress) -> AsyncIterator[Bench]:
-    """Start the shared PostgreSQL and hand out the bench."""
-    task = progress.add_task("starting PostgreSQL", total=None)
-    async with postgres.one_postgres(folder / "postgres") as server:
-        contestants = folder / "contestants"
-        contestants.mkdir()
-        yield Bench(quick, contestants, server, console, progress, task)

@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 
 from benchmarks import app
+from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 from benchmarks.load import percentile
 from benchmarks.processes import ROOT, python, until
-from benchmarks.road.bench import Bench
 from circuit_script.execution.outcome import Breached, Succeeded, Work
 from circuit_script.execution.pool import Pool
 from circuit_script.governor import Limits, Usage
@@ -60,14 +60,34 @@ class CountingBroker:
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    folder = app.scaffold(bench.place("pool"), triggers=TRIGGERS, port=1, public_key="")
-    pool = Pool(app_folder=folder, app="app", size=2, on_change=lambda: None, objects=("Runaway",))
-    await pool.start()
-    try:
+    """Overhead, kill and replacement of a small app: also a part of the road's figures."""
+    async with _pool(bench, TRIGGERS) as pool:
         bench.says("what governing costs per execution")
         overhead = await _overhead(bench, pool)
         bench.says("killing runaways")
-        return [overhead, *await _runaways(bench, pool)]
+        kills, replacements, note = await _runaways(bench, pool)
+    return [
+        overhead,
+        Figure("kill_ms", round(percentile(kills, 0.99), 1), "ms", "< 100", f"p99; {note}"),
+        Figure("replace_ms", round(percentile(replacements, 0.99), 1), "ms", "< 20", f"p99; {note}"),
+    ]
+
+
+async def measure_large(bench: Bench) -> list[Figure]:
+    """Replacement of a child whose app imports pandas."""
+    async with _pool(bench, "import pandas\n" + TRIGGERS) as pool:
+        bench.says("replacing large children")
+        _, replacements, note = await _runaways(bench, pool)
+    return [Figure("replace_pandas_ms", round(percentile(replacements, 0.99), 1), "ms", "< 20", f"p99; {note}")]
+
+
+@asynccontextmanager
+async def _pool(bench: Bench, triggers: str) -> AsyncIterator[Pool]:
+    folder = app.scaffold(bench.place("pool"), triggers=triggers, port=1, public_key="")
+    pool = Pool(app_folder=folder, app="app", size=2, on_change=lambda: None, objects=("Runaway",))
+    await pool.start()
+    try:
+        yield pool
     finally:
         await pool.stop()
 
@@ -121,8 +141,10 @@ async def _bare_child() -> AsyncIterator[Any]:
         await asyncio.to_thread(process.wait)
 
 
-async def _runaways(bench: Bench, pool: Pool) -> list[Figure]:
-    kills, replacements = [], []
+async def _runaways(bench: Bench, pool: Pool) -> tuple[list[float], list[float], str]:
+    """Milliseconds from the limit until the process is reaped, and from there until another stands ready."""
+    kills: list[float] = []
+    replacements: list[float] = []
     count = bench.size(60, 12)
     for _ in range(count):
         await until(lambda: len(_idle(pool)) == 2, seconds=10, what="two idle children", every=0.001)
@@ -135,11 +157,7 @@ async def _runaways(bench: Bench, pool: Pool) -> list[Figure]:
         await watch.over()
         kills.append((watch.reaped - watch.began - WALL_TIME) * 1000)
         replacements.append((watch.ready - watch.reaped) * 1000)
-    note = f"{count} spinning handlers, wall_time {WALL_TIME:g} s"
-    return [
-        Figure("kill_ms", round(percentile(kills, 0.99), 1), "ms", "< 100", f"p99; {note}"),
-        Figure("replace_ms", round(percentile(replacements, 0.99), 1), "ms", "< 20", f"p99; {note}"),
-    ]
+    return kills, replacements, f"{count} spinning handlers, wall_time {WALL_TIME:g} s"
 
 
 class _Watch:

@@ -1,0 +1,235 @@
+-- Depth: how many executions, one causing the next, led to an event. What comes from outside has 0; an execution is one
+-- deeper than its events, its effects are as deep as it is, and so is what they cause.
+
+ALTER TABLE circuit.queue ADD COLUMN depth smallint NOT NULL DEFAULT 0;
+ALTER TABLE circuit.effects ADD COLUMN depth smallint NOT NULL DEFAULT 0;
+ALTER TABLE circuit.records ADD COLUMN depth smallint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN circuit.records.depth IS 'of the execution that wrote last: an echo of its write is as deep';
+
+-- Intake and outcome as they were, with depth.
+DROP FUNCTION circuit.take_in;
+DROP FUNCTION circuit.settle;
+
+-- The lock makes the order of event ids the order of commits, so that a reader with a cursor misses
+-- nothing. It is one statement on purpose: a gateway that stops half way holds no lock.
+CREATE FUNCTION circuit.take_in(
+    ids uuid[], sources text[], accounts text[], tenants text[], vendor_ids text[], record_keys text[],
+    hashes bytea[], headers jsonb[], bodies bytea[],
+    event_delivery integer[], ordinals smallint[], objects text[], events text[], records text[],
+    order_keys text[], order_hashes bigint[], lanes smallint[], depths smallint[]
+) RETURNS TABLE (kind text, delivery uuid, first uuid)
+LANGUAGE plpgsql
+-- Plans are kept from when the tables were empty: without this, each group would scan all of `seen`
+-- (measured: 2 ms per group of 32 at first, 14 ms after 30,000 deliveries).
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    fresh boolean[] := array_fill(true, ARRAY[cardinality(ids)]);
+    clash record;
+    count_queued bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7207418001);
+
+    INSERT INTO circuit.seen AS s (source, account, vendor_id, delivery)
+    SELECT sources[i], accounts[i], vendor_ids[i], ids[i]
+    FROM generate_subscripts(ids, 1) AS i WHERE vendor_ids[i] IS NOT NULL
+    ORDER BY 1, 2, 3
+    ON CONFLICT DO NOTHING;
+    FOR clash IN
+        SELECT i, s.delivery AS earlier
+        FROM generate_subscripts(ids, 1) AS i
+        JOIN circuit.seen s ON s.source = sources[i] AND s.account = accounts[i] AND s.vendor_id = vendor_ids[i]
+        WHERE vendor_ids[i] IS NOT NULL AND s.delivery <> ids[i]
+    LOOP
+        fresh[clash.i] := false;
+        RETURN QUERY SELECT 'duplicate', ids[clash.i], clash.earlier;
+    END LOOP;
+
+    IF EXISTS (SELECT 1 FROM unnest(record_keys) AS k WHERE k IS NOT NULL) THEN
+        INSERT INTO circuit.latest AS l (source, account, record_key, body_hash, delivery)
+        SELECT sources[i], accounts[i], record_keys[i], hashes[i], ids[i]
+        FROM generate_subscripts(ids, 1) AS i WHERE record_keys[i] IS NOT NULL
+        ORDER BY 1, 2, 3
+        ON CONFLICT (source, account, record_key) DO UPDATE
+        SET body_hash = excluded.body_hash, delivery = excluded.delivery, at = excluded.at
+        WHERE l.body_hash <> excluded.body_hash OR l.at < now() - interval '60 seconds';
+        FOR clash IN
+            SELECT i, l.delivery AS earlier
+            FROM generate_subscripts(ids, 1) AS i
+            JOIN circuit.latest l
+              ON l.source = sources[i] AND l.account = accounts[i] AND l.record_key = record_keys[i]
+            WHERE record_keys[i] IS NOT NULL AND l.delivery <> ids[i]
+        LOOP
+            fresh[clash.i] := false;
+            RETURN QUERY SELECT 'duplicate', ids[clash.i], clash.earlier;
+        END LOOP;
+    END IF;
+
+    INSERT INTO circuit.deliveries (id, source, account, tenant, vendor_id, headers, body)
+    SELECT d.id, d.source, d.account, d.tenant, d.vendor_id, d.headers, d.body
+    FROM unnest(ids, sources, accounts, tenants, vendor_ids, headers, bodies, fresh)
+         AS d (id, source, account, tenant, vendor_id, headers, body, fresh)
+    WHERE d.fresh;
+
+    WITH arrived AS MATERIALIZED (
+        SELECT nextval('circuit.event_ids') AS id, e.*
+        FROM (
+            SELECT ids[u.nth] AS delivery, tenants[u.nth] AS tenant, u.ordinal, u.object, u.event, u.record,
+                   u.order_key, u.order_hash, u.lane, depths[u.nth] AS depth
+            FROM unnest(event_delivery, ordinals, objects, events, records, order_keys, order_hashes, lanes)
+                 WITH ORDINALITY
+                 AS u (nth, ordinal, object, event, record, order_key, order_hash, lane, place)
+            WHERE fresh[u.nth]
+            ORDER BY u.place
+        ) e
+    ), queued AS (
+        INSERT INTO circuit.queue
+            (lane, id, handler, ordinal, order_hash, delivery, tenant, object, event, record, depth)
+        SELECT a.lane, a.id, r.handler, a.ordinal, a.order_hash, a.delivery, a.tenant, a.object, a.event, a.record,
+               a.depth
+        FROM arrived a JOIN circuit.routes r ON r.object = a.object AND r.event = a.event
+        WHERE a.tenant IS NOT NULL
+        RETURNING id
+    ), handled AS (
+        SELECT id, count(*) AS n FROM queued GROUP BY id
+    ), kept AS (
+        INSERT INTO circuit.events (delivery, ordinal, id, tenant, object, event, record, order_key, handled)
+        SELECT a.delivery, a.ordinal, a.id, a.tenant, a.object, a.event, a.record, a.order_key, coalesce(h.n, 0)
+        FROM arrived a LEFT JOIN handled h ON h.id = a.id
+    )
+    SELECT count(*) INTO count_queued FROM queued;
+
+    IF count_queued > 0 AND EXISTS (SELECT 1 FROM circuit.workers w WHERE w.asleep AND w.expires_at > now()) THEN
+        RETURN QUERY SELECT 'asleep', NULL::uuid, NULL::uuid;
+    END IF;
+END $$;
+
+-- Raises CS001 when a lane has another owner by now, or when a queue row has been settled by somebody
+-- else: the caller's result then does not count.
+CREATE FUNCTION circuit.settle(
+    worker uuid, held_lanes smallint[], epochs bigint[],
+    -- executions
+    x_id uuid[], x_tenant text[], x_release bigint[], x_handler smallint[], x_object text[], x_event text[],
+    x_records smallint[], x_status text[], x_reason text[], x_detail text[], x_started timestamptz[],
+    x_usage jsonb[],
+    -- outcomes, one per queue row
+    q_id bigint[], q_handler smallint[], q_delivery uuid[], q_ordinal smallint[], q_execution uuid[],
+    q_tenant text[], q_record text[], q_status text[], q_reason text[], q_attempts smallint[],
+    q_not_before timestamptz[], q_held_until timestamptz[],
+    -- records: state of the event merged with our own writes; `written` is our writes alone
+    r_tenant text[], r_object text[], r_id text[], r_data jsonb[], r_written jsonb[], r_seq bigint[],
+    r_gone boolean[], r_depth smallint[],
+    -- records that a handler inserted, which may have been deleted before
+    v_tenant text[], v_object text[], v_id text[],
+    -- effects
+    e_id uuid[], e_tenant text[], e_execution uuid[], e_release bigint[], e_lane smallint[], e_order bigint[],
+    e_connector text[], e_operation text[], e_target text[], e_record text[], e_payload jsonb[], e_status text[],
+    e_depth smallint[]
+) RETURNS boolean
+LANGUAGE plpgsql
+-- As in take_in: cached plans date from empty tables.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    n bigint;
+BEGIN
+    IF (SELECT count(*) FROM unnest(held_lanes, epochs) AS h (lane, epoch)
+        JOIN circuit.lanes l ON l.lane = h.lane AND l.epoch = h.epoch AND l.owner = worker)
+       <> cardinality(held_lanes) THEN
+        RAISE EXCEPTION 'lane lost' USING ERRCODE = 'CS001';
+    END IF;
+
+    IF cardinality(q_id) > 0 THEN
+        DELETE FROM circuit.queue q
+        USING unnest(q_id, q_handler, q_status) AS s (id, handler, status)
+        WHERE q.id = s.id AND q.handler = s.handler AND s.status <> 'retry';
+        GET DIAGNOSTICS n = ROW_COUNT;
+        IF n <> cardinality(q_id) - cardinality(array_positions(q_status, 'retry')) THEN
+            RAISE EXCEPTION 'event settled by another' USING ERRCODE = 'CS001';
+        END IF;
+        IF array_position(q_status, 'retry') IS NOT NULL THEN
+            UPDATE circuit.queue q
+            SET attempts = s.attempts, not_before = s.not_before, held_until = s.held_until
+            FROM unnest(q_id, q_handler, q_status, q_attempts, q_not_before, q_held_until)
+                 AS s (id, handler, status, attempts, not_before, held_until)
+            WHERE q.id = s.id AND q.handler = s.handler AND s.status = 'retry' AND q.attempts = s.attempts - 1;
+            GET DIAGNOSTICS n = ROW_COUNT;
+            IF n <> cardinality(array_positions(q_status, 'retry')) THEN
+                RAISE EXCEPTION 'event settled by another' USING ERRCODE = 'CS001';
+            END IF;
+        END IF;
+
+        INSERT INTO circuit.outcomes (delivery, ordinal, handler, execution, tenant, status, reason)
+        SELECT * FROM unnest(q_delivery, q_ordinal, q_handler, q_execution, q_tenant, q_status, q_reason);
+
+        IF array_position(q_status, 'dead') IS NOT NULL THEN
+            INSERT INTO circuit.dead_letters
+                (kind, tenant, delivery, ordinal, handler, execution, record, attempts, reason)
+            SELECT 'event', s.tenant, s.delivery, s.ordinal, s.handler, s.execution, s.record, s.attempts,
+                   coalesce(s.reason, '')
+            FROM unnest(q_tenant, q_delivery, q_ordinal, q_handler, q_execution, q_record, q_attempts, q_reason,
+                        q_status)
+                 AS s (tenant, delivery, ordinal, handler, execution, record, attempts, reason, status)
+            WHERE s.status = 'dead';
+        END IF;
+    END IF;
+
+    INSERT INTO circuit.executions
+        (id, tenant, release, handler, object, event, records, status, reason, detail, started_at, usage)
+    SELECT x.id, x.tenant, x.release, x.handler, x.object, x.event, x.records, x.status, x.reason, x.detail,
+           x.started, x.usage
+    FROM unnest(x_id, x_tenant, x_release, x_handler, x_object, x_event, x_records, x_status, x_reason, x_detail,
+                x_started, x_usage)
+         AS x (id, tenant, release, handler, object, event, records, status, reason, detail, started, usage)
+    -- A checkpoint has stored it already; or the commit of a batch that is split is repeated, as its answer was lost: it
+    -- settles no row by which that could be known.
+    ON CONFLICT (id) DO UPDATE
+    SET status = excluded.status, reason = excluded.reason, detail = excluded.detail, ended_at = excluded.ended_at,
+        usage = excluded.usage;
+
+    IF cardinality(v_id) > 0 THEN  -- inserted again by a handler
+        UPDATE circuit.records r SET deleted = false
+        FROM unnest(v_tenant, v_object, v_id) AS v (tenant, object, id)
+        WHERE r.tenant = v.tenant AND r.object = v.object AND r.id = v.id AND r.deleted;
+    END IF;
+    IF cardinality(r_id) > 0 THEN
+        -- Events of one record may settle out of their order: two handlers, or a retry that was overtaken. The latest
+        -- event wins; an older one only fills in what is missing; a deleted record keeps its row, so that nothing older
+        -- brings it back. Our own writes (`written`) count when they are made.
+        INSERT INTO circuit.records AS r (tenant, object, id, data, written, seq, deleted, depth)
+        SELECT i.tenant, i.object, i.id, i.data, i.written, i.seq, i.gone, i.depth
+        FROM unnest(r_tenant, r_object, r_id, r_data, r_written, r_seq, r_gone, r_depth)
+             AS i (tenant, object, id, data, written, seq, gone, depth)
+        ORDER BY 1, 2, 3
+        ON CONFLICT (tenant, object, id) DO UPDATE SET
+            data = CASE WHEN excluded.deleted THEN r.data
+                        WHEN r.seq < excluded.seq THEN r.data || excluded.data
+                        WHEN r.seq > excluded.seq THEN excluded.data || r.data || excluded.written
+                        ELSE r.data || excluded.written END,
+            before = CASE WHEN r.seq > excluded.seq THEN r.before
+                          WHEN r.seq = excluded.seq THEN circuit.replaced(r.data, excluded.written) || r.before
+                          WHEN excluded.deleted THEN '{}'::jsonb
+                          ELSE circuit.replaced(r.data, excluded.data) END,
+            written = r.written || excluded.written,
+            depth = CASE WHEN excluded.depth > 0 THEN excluded.depth ELSE r.depth END,
+            deleted = CASE WHEN excluded.deleted THEN r.deleted OR excluded.seq = 0 OR excluded.seq >= r.seq
+                           ELSE r.deleted AND r.seq >= excluded.seq END,
+            seq = greatest(r.seq, excluded.seq),
+            updated_at = now();
+    END IF;
+
+    IF cardinality(e_id) > 0 THEN
+        INSERT INTO circuit.effects
+            (id, tenant, execution, release, lane, order_hash, connector, operation, target, record, payload,
+             status, settled_at, depth)
+        SELECT e.id, e.tenant, e.execution, e.release, e.lane, e.order_hash, e.connector, e.operation, e.target,
+               e.record, e.payload, e.status, CASE WHEN e.status = 'delivered' THEN now() END, e.depth
+        FROM unnest(e_id, e_tenant, e_execution, e_release, e_lane, e_order, e_connector, e_operation, e_target,
+                    e_record, e_payload, e_status, e_depth)
+             AS e (id, tenant, execution, release, lane, order_hash, connector, operation, target, record,
+                   payload, status, depth);
+    END IF;
+    RETURN true;
+END $$;

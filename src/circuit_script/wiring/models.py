@@ -1,0 +1,80 @@
+"""Settings → models: providers with their keys, prices, budgets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import httpx
+
+from circuit_script.config import Settings, TierSettings
+from circuit_script.db.pool import Pool
+from circuit_script.execution.callouts.transport import no_cookies
+from circuit_script.governor.budget import Budget, Money, Unkept
+from circuit_script.governor.money import nanos
+from circuit_script.llm import Models, Price, Prices, Provider
+from circuit_script.llm.models import ModelOptions, TenantMoney
+from circuit_script.tenants import Tiers
+
+CONNECTIONS = 200  # to providers at once, of all executions together
+MOCKED = "a key that no provider sees"
+
+
+def open_providers_client() -> httpx.AsyncClient:
+    """A client of providers' addresses, which the operator has configured: they may be private ones."""
+    limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=20)
+    return httpx.AsyncClient(follow_redirects=False, cookies=no_cookies(), limits=limits)
+
+
+def make_models(settings: Settings, pool: Pool, client: httpx.AsyncClient) -> Models:
+    """Models of a worker. Keys are read from the environment now."""
+    return _models(settings, Budget(pool), client, os.environ)
+
+
+def make_closed_models(settings: Settings, pool: Pool, client: httpx.AsyncClient, *, commit: bool) -> Models:
+    """Models of a trial that reaches nobody: ``client`` answers in the place of providers, and no key is needed.
+    Without ``commit`` nothing is written down."""
+    return _models(settings, Budget(pool) if commit else Unkept(), client, None)
+
+
+def _models(settings: Settings, money: Money, client: httpx.AsyncClient, keys: Mapping[str, str] | None) -> Models:
+    budget, llm = settings.budget, settings.llm
+    whole = TenantMoney(day=None if budget.tenant_day is None else nanos(budget.tenant_day))
+    tenants = {name: _of_tier(tier.allows, whole) for name, tier in Tiers.of_settings(settings).tenants.items()}
+    options = ModelOptions(
+        model=llm.model,
+        cheaper=llm.cheaper,
+        max_tokens=llm.max_tokens,
+        day=None if budget.day is None else nanos(budget.day),
+        at_ceiling=budget.at_ceiling,
+        tenant=lambda tenant: tenants.get(tenant, whole),
+    )
+    providers = [_provider(settings, name, client, keys) for name in llm.providers]
+    prices = Prices({name: Price.plain(each.input, each.output) for name, each in llm.prices.items()})
+    return Models(options, providers=providers, prices=prices, money=money)
+
+
+def _of_tier(tier: TierSettings, otherwise: TenantMoney) -> TenantMoney:
+    cost = tier.llm_cost
+    return TenantMoney(
+        day=otherwise.day if cost.day is None else nanos(cost.day),
+        month=None if cost.month is None else nanos(cost.month),
+        at_ceiling=tier.at_ceiling if "at_ceiling" in tier.model_fields_set else otherwise.at_ceiling,
+    )
+
+
+def _provider(settings: Settings, name: str, client: httpx.AsyncClient, keys: Mapping[str, str] | None) -> Provider:
+    said = settings.llm.providers[name]
+    key = missing = ""
+    if said.key_env:
+        key = MOCKED if keys is None else keys.get(said.key_env, "").strip()
+        missing = "" if key else said.key_env
+    return Provider(
+        name=name,
+        url=said.url,
+        models=said.models,
+        client=client,
+        key=key or None,
+        missing=missing,
+        openai=name == "openai",
+    )

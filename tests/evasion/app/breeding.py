@@ -1,0 +1,145 @@
+"""Processes: more of them, ones that stay, and other people's."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from app.swallowing import for_ever
+from app.tricks import denied, evaded, trick
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+
+
+@trick
+def forks_and_leaves(context: Any) -> None:
+    if os.fork() == 0:
+        for_ever()
+
+
+@trick
+def forks_twice_into_a_session(context: Any) -> None:
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            LIBC.prctl(PR_SET_PDEATHSIG, 0)
+            for_ever()
+        os._exit(0)
+    os.wait()
+
+
+@trick
+def is_a_fork_bomb(context: Any) -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            if os.fork() == 0:
+                time.sleep(0.002)
+
+
+@trick
+def detaches_a_subprocess(context: Any) -> None:
+    subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"], start_new_session=True)
+
+
+@trick
+def spawns_by_posix(context: Any) -> None:
+    os.posix_spawn("/bin/sh", ["sh", "-c", "sleep 65"], {}, setsid=True)
+
+
+@trick
+def uses_multiprocessing(context: Any) -> None:
+    multiprocessing.get_context("fork").Process(target=for_ever).start()
+
+
+@trick
+def survives_its_parent(context: Any) -> None:
+    if LIBC.prctl(PR_SET_PDEATHSIG, 0) == 0:
+        evaded("the death of the parent is not heard of")
+
+
+@trick
+def hides_from_the_worker(context: Any) -> None:
+    if LIBC.prctl(PR_SET_DUMPABLE, 0) == 0:
+        evaded("non-dumpable: a worker without rights cannot look into it")
+
+
+@trick
+def exits(context: Any) -> None:
+    os._exit(0)
+
+
+@trick
+def aborts(context: Any) -> None:
+    os.abort()
+
+
+@trick
+def kills_itself(context: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@trick
+def crashes(context: Any) -> None:
+    ctypes.string_at(0)
+
+
+def others() -> Iterator[int]:
+    """Its zygote, its siblings, the worker, and who has started that."""
+    me, zygote = os.getpid(), os.getppid()
+    yield zygote
+    with contextlib.suppress(OSError), open(f"/proc/{zygote}/task/{zygote}/children") as file:
+        yield from (int(pid) for pid in file.read().split() if int(pid) != me)
+    with contextlib.suppress(OSError), open(f"/proc/{zygote}/status") as file:
+        yield next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
+
+
+@trick
+def kills_the_zygote(context: Any) -> None:
+    denied(lambda: os.kill(os.getppid(), signal.SIGKILL), "the zygote")
+
+
+@trick
+def stops_everybody(context: Any) -> None:
+    for pid in others():
+        denied(lambda pid=pid: os.kill(pid, signal.SIGSTOP), f"process {pid}")
+
+
+@trick
+def kills_everybody(context: Any) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(-1, signal.SIGCONT)
+    for pid in others():
+        denied(lambda pid=pid: os.kill(pid, 0), f"process {pid}")
+        denied(lambda pid=pid: os.killpg(os.getpgid(pid), 0), f"the group of {pid}")
+
+
+@trick
+def kills_by_descriptor(context: Any) -> None:
+    for pid in others():
+        denied(lambda pid=pid: signal.pidfd_send_signal(os.pidfd_open(pid), signal.SIGTERM), f"process {pid}")
+
+
+@trick
+def limits_others(context: Any) -> None:
+    for pid in others():
+        with contextlib.suppress(OSError):
+            before = resource.prlimit(pid, resource.RLIMIT_CORE)
+            resource.prlimit(pid, resource.RLIMIT_CORE, before)
+            evaded(f"the limits of {pid}")
+
+
+@trick
+def slows_others_down(context: Any) -> None:
+    for pid in others():
+        denied(lambda pid=pid: os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid)), f"{pid}")
+        denied(lambda pid=pid: os.sched_setaffinity(pid, os.sched_getaffinity(pid)), f"the processors of {pid}")
