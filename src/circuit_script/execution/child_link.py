@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import mmap
 import os
 import signal
 import socket
@@ -20,14 +19,7 @@ from circuit_script.execution import protocol
 from circuit_script.execution.isolation.ceiling import set_ceiling
 from circuit_script.execution.procfs import Extent, ProcessFiles, cpu_time
 from circuit_script.execution.protocol import (
-    LAST_WORDS,
-    LINE,
-    NOBODY,
-    SHARED,
     SPOKEN,
-    STACK,
-    STARTED,
-    SUSPECT,
     TELL,
     Frames,
     Hello,
@@ -35,6 +27,7 @@ from circuit_script.execution.protocol import (
     ToParent,
     to_parent,
 )
+from circuit_script.execution.shared_memory import SharedMemory
 from circuit_script.governor import MB
 
 BUFFER = 1 * MB
@@ -54,7 +47,6 @@ HOST_ENDED = "the process that hosts the handlers ended"
 STOPPED = "the worker stops"
 MUTE = "the process said nothing"
 GARBAGE = "the handler wrote garbage on its connection to the platform"
-SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 HANG_UP_PATIENCE = 0.02
 BURIAL_PATIENCE = 0.2
 
@@ -104,11 +96,7 @@ class ChildLink:
         for end in (self._socket, self.theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._socket.setblocking(False)
-        self.memory = os.memfd_create("circuit", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.memory, STACK + LAST_WORDS)
-        fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, SEALS)  # a page that the child takes away would kill us
-        self._shared = memoryview(mmap.mmap(self.memory, STACK + LAST_WORDS))
-        self._word = self._shared[:SHARED].cast("q")
+        self.memory = SharedMemory()
         self._frames = Frames()
         self._bodies: Iterator[memoryview] | None = None  # what was received and not yet heard
         self._next_turn: asyncio.Handle | None = None
@@ -145,8 +133,7 @@ class ChildLink:
             ceiling = min(int(self.baseline.data + self.key[1] + HEADROOM), HIGHEST)
             set_ceiling(self.pid, ceiling)
         self._runs += 1
-        if self._shared[STACK] or self._shared[SHARED]:  # somebody made it speak: no run shows another's stack
-            self._shared[SHARED:] = bytes(LINE + LAST_WORDS)
+        self.memory.forget()
         self.listener = listener
         self.send(frame)
 
@@ -157,7 +144,7 @@ class ChildLink:
         The word alone could be taken back, and who has not begun is run again for nothing.
         """
         left = self._code is not None and self._code >= 0
-        return bool(self._word[STARTED] >= self._runs) or self._heard == self._runs or left
+        return bool(self.memory.started >= self._runs) or self._heard == self._runs or left
 
     @property
     def reused(self) -> bool:
@@ -174,16 +161,6 @@ class ChildLink:
         return cpu_time(self.pid) - self._rested > RESTLESS
 
     @property
-    def suspect(self) -> int | None:
-        """The record that the child works on now."""
-        word = self._word[SUSPECT]
-        return None if word == NOBODY else word
-
-    def word(self, place: int) -> int:
-        """A word of the memory that both sides share."""
-        return self._word[place]
-
-    @property
     def unread(self) -> bool:
         """Whether it has something to read."""
         return int.from_bytes(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder) > 0
@@ -194,19 +171,21 @@ class ChildLink:
         return self._paused or bool(self._unsent)
 
     @property
+    def suspect(self) -> int | None:
+        return self.memory.suspect
+
+    @property
     def line(self) -> str:
-        """The author's line that crossed the limit, where the child has told it."""
-        return bytes(self._shared[SHARED:STACK]).split(b"\0", 1)[0].decode("utf-8", "replace")
+        return self.memory.line
 
     @property
     def last_words(self) -> str:
-        """The stack of a child that crashed or was asked for it."""
-        return bytes(self._shared[STACK:]).rstrip(b"\0").decode("utf-8", "replace")
+        return self.memory.last_words
 
     def ask_for_stack(self) -> None:
         """Let it write its stack, whatever it does now."""
         if self._pidfd >= 0 and not self.gone:
-            os.lseek(self.memory, STACK, os.SEEK_SET)  # both sides share the place
+            self.memory.rewind()
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, TELL)
 
@@ -384,14 +363,14 @@ class ChildLink:
         self._loop.remove_writer(self._socket)
         self._socket.close()
         self.theirs.close()
-        detail = self.last_words
+        detail = self.memory.last_words
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
         if self._files is not None:
             self._files.close()
             self._files = None
-        os.close(self.memory)
+        self.memory.close()
         if self.listener is not None:
             self.listener.on_gone(self._why or _told(self._code), detail)
         self._on_gone(self)

@@ -81,12 +81,12 @@ class Crew:
     @property
     def is_waiting(self) -> bool:
         """Whether its loop has nothing to do."""
-        return self.link.word(STEPPED) == NOBODY
+        return self.link.memory.word(STEPPED) == NOBODY
 
     @property
     def turns(self) -> int:
         """How many steps its loop has made."""
-        return self.link.word(TURN)
+        return self.link.memory.word(TURN)
 
     def seats(self) -> list[Seat]:
         """Who is in it."""
@@ -200,14 +200,14 @@ class Seat:
         """Whether the child has started with it."""
         if not self.number:
             return self.crew.link.began
-        return self.crew.link.word(BEGAN + self.place) == self.number
+        return self.crew.link.memory.word(BEGAN + self.place) == self.number
 
     @property
     def suspect(self) -> int | None:
         """The record that it works on now."""
         if not self.number:
             return self.crew.link.suspect
-        word = self.crew.link.word(SEATS + self.place)
+        word = self.crew.link.memory.word(SEATS + self.place)
         return None if word == NOBODY else word
 
     @property

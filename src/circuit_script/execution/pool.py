@@ -259,7 +259,7 @@ class Pool:
                 child.wait_for(IMPORT_PATIENCE)
             self._children[child.number] = child
             try:
-                zygote.fork(child.number, child.theirs, child.memory)
+                zygote.fork(child.number, child.theirs, child.memory.descriptor)
             except OSError:
                 child.discard("its zygote is gone")
                 return zygote.kill()

@@ -93,7 +93,7 @@ class CrewWatch(Watch):
         """Whether one step keeps the others waiting. Time in which we did not look ourselves does not count."""
         moment = time.monotonic()
         gap, self._looked = min(moment - self._looked, 2 * LATER_TICK), moment
-        turn, stepped = self._link.word(TURN), self._link.word(STEPPED)
+        turn, stepped = self._link.memory.word(TURN), self._link.memory.word(STEPPED)
         ours = self._link.stopped or any(each.asks for each in running)
         waits = stepped == NOBODY and not self._link.unread  # one that does not read waits for its interpreter
         if turn != self._turn or waits or ours:

@@ -13,8 +13,8 @@ from circuit_script.clock import uuid7
 from circuit_script.execution.outcome import Breached, HttpRequest, Outcome, Succeeded, Work
 from circuit_script.execution.pool import Pool
 from circuit_script.governor import Limits
+from tests.integration.execution.calls import Caller
 from tests.integration.execution.conftest import PoolOf, until
-from tests.integration.execution.test_endpoints import Caller
 
 APP = """
 import _thread, socket, threading

@@ -14,8 +14,8 @@ from circuit_script.errors import AppError
 from circuit_script.execution.nursery import WebApp
 from circuit_script.execution.outcome import Breached, EndpointSpec, Failed, Succeeded
 from circuit_script.execution.pool import Manifest, Pool
+from tests.integration.execution.calls import Caller, Door
 from tests.integration.execution.conftest import Bench
-from tests.integration.execution.test_endpoints import Caller, Door
 
 FLASK = """
 import time, threading

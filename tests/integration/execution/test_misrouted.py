@@ -15,8 +15,8 @@ from circuit_script.endpoints.routes import Routes
 from circuit_script.execution.nursery import WebApp
 from circuit_script.execution.outcome import Failed, Succeeded
 from circuit_script.execution.pool import Pool
+from tests.integration.execution.calls import Caller, Door
 from tests.integration.execution.conftest import Bench
-from tests.integration.execution.test_endpoints import Caller, Door
 
 ENDPOINTS = """
 from typing import Annotated
