@@ -193,7 +193,7 @@ def test_every_limit_stands_in_the_reference_with_its_default() -> None:
     listed = rows_of("limits.md")
     for name, ceiling in Limits().as_dict().items():
         assert float(listed.pop(name).split(" ")[0].replace(",", "")) == ceiling, name
-    assert sorted(listed) == ["answer_bytes", "effect_bytes", "processes"]
+    assert sorted(listed) == ["answer_bytes", "blocked_loop", "effect_bytes", "processes"]
 
 
 def test_every_public_name_stands_in_the_reference() -> None:

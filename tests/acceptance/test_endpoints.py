@@ -121,7 +121,11 @@ def test_a_stream_ends_with_its_commit(platform: Platform, caller: httpx.Client)
 
 def test_a_handler_cannot_call_the_workers_door(platform: Platform, caller: httpx.Client) -> None:
     told = caller.get("/api/knock", params={"folder": str(platform.folder)}).json()
-    assert told in ({"answered": 0}, {"refused": "ConnectionResetError"}), told
+    refused = {
+        "FileNotFoundError",
+        "ConnectionResetError",
+    }  # out of its sight, or closed to it where no mount can be made
+    assert told == {"answered": 0} or told["refused"] in refused, told
 
 
 def test_a_revoked_key_stops_working(platform: Platform) -> None:

@@ -86,7 +86,7 @@ def settings(folder: Path, old: str, new: str) -> None:
 def test_a_port_that_is_taken(folder: Path, database: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        serve(folder, database, "--port", str(port)).explains(f"127.0.0.1:{port}", "--port 8080")
+        serve(folder, database, "--port", str(port)).explains(f"Port {port} on 127.0.0.1 is taken", "--port 8080")
     assert not (folder / ".circuit" / "postgres").exists(), "nothing was started"
 
 
