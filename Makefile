@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAGE := $(PYTHON) scripts/stage
 PYTEST_ARGS ?=
 
-.PHONY: help dev demo test test-stories test-slow check format bench bench-door bench-governor docs clean
+.PHONY: help dev demo test test-evasion test-stories test-slow check format bench bench-door bench-governor docs clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to do
@@ -31,11 +31,14 @@ demo: .venv/ready ## the whole road on 2,000 signed webhooks (KEEP=1 leaves it u
 	@$(STAGE) "demo: a new app, 2,000 signed deliveries over HTTP, their outcomes" \
 	  $(BIN)/circuit-script demo $(if $(KEEP),--keep)
 
-test: .venv/ready ## every test but the stories and the slow ones, with coverage (refused under 85 %)
+test: .venv/ready ## every test but tricks, stories and the slow ones, with coverage (refused under 85 %)
 	@$(BIN)/coverage erase
 	@$(STAGE) "tests (unit, integration, contract, acceptance)" $(BIN)/coverage run -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(STAGE) "coverage" $(BIN)/coverage report
+
+test-evasion: .venv/ready ## a hundred tricks to get around limits and isolation, in both modes
+	@$(STAGE) "evasion (tricks in standard and strict isolation)" $(BIN)/python -m pytest -n 2 -m evasion $(PYTEST_ARGS)
 
 test-stories: .venv/ready ## what a person does: the command line, dev, Flask, every command and snippet of the documentation
 	@$(STAGE) "stories (command line, dev, Flask, documentation)" $(BIN)/python -m pytest -n 4 --dist worksteal -m story $(PYTEST_ARGS)

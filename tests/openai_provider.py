@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,7 +79,7 @@ class Provider:
 
     async def _answer(self, do: Do, body: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
         if do.status == 200:
-            made = min(do.tokens_out, body.get("max_completion_tokens") or body["max_tokens"])
+            made = min(do.tokens_out, _most(body))
             self.billed += (do.tokens_in * IN + made * OUT) * body.get("n", 1)
         if do.wait is not None:
             await do.wait.wait()
@@ -103,7 +104,10 @@ class Provider:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
         words = [each + " " for each in do.text.split(" ")]
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}, *({"content": each} for each in words)]
-        chunks = [_chunk(body, [_choice(delta, None)]) for delta in deltas] + [_chunk(body, [_choice({}, "stop")])]
+        if do.tool is not None:
+            deltas = _tool_deltas(*do.tool)
+        ended = _chunk(body, [_choice({}, _end(do, body))])
+        chunks = [*(_chunk(body, [_choice(delta, None)]) for delta in deltas), ended]
         if do.usage and body["stream_options"]["include_usage"]:
             chunks.append({**_chunk(body, []), "usage": _usage(do, made)})
         self.chunks += chunks
@@ -140,17 +144,42 @@ def _completion(do: Do, body: dict[str, Any], made: int) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": do.text, "refusal": None}
     if do.tool is not None:
         name, arguments = do.tool
-        call = {"id": "call_1", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        function = {"name": name, "arguments": json.dumps(arguments)}
+        call = {"id": _fresh("call"), "type": "function", "function": function}
         message |= {"content": None, "tool_calls": [call]}
-    end = "stop" if do.tool is None else "tool_calls"
     answer: dict[str, Any] = {
-        "id": f"chatcmpl-{time.time_ns()}",
+        "id": _fresh("chatcmpl"),
         "object": "chat.completion",
         "created": int(time.time()),
         "model": body["model"],
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": end}],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": _end(do, body)}],
     }
     return {**answer, "usage": _usage(do, made)} if do.usage else answer
+
+
+def _most(body: dict[str, Any]) -> int:
+    return int(body.get("max_completion_tokens") or body["max_tokens"])
+
+
+def _end(do: Do, body: dict[str, Any]) -> str:
+    if do.tokens_out > _most(body):
+        return "length"
+    return "stop" if do.tool is None else "tool_calls"
+
+
+def _fresh(kind: str) -> str:
+    """An id as OpenAI makes one, new each time."""
+    return f"{kind}-{uuid.uuid4().hex}"
+
+
+def _tool_deltas(name: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """A call of a tool, its arguments cut at another place each time."""
+    whole, identifier = json.dumps(arguments), _fresh("call")
+    at = int(identifier[-4:], 16) % (len(whole) + 1)
+    head: dict[str, Any] = {"id": identifier, "type": "function", "function": {"name": name, "arguments": ""}}
+    pieces: list[dict[str, Any]] = [{"function": {"arguments": piece}} for piece in (whole[:at], whole[at:])]
+    calls = [{"tool_calls": [{"index": 0, **each}]} for each in (head, *pieces)]
+    return [{"role": "assistant", "content": None}, *calls]
 
 
 def _choice(delta: dict[str, Any], end: str | None) -> dict[str, Any]:

@@ -191,7 +191,7 @@ class Road:
 
     async def start(self, handler: Handler = succeed, *, size: int = 2, **changes: Any) -> Worker:
         """A worker whose children run ``handler``, or are the ``children`` that are given. ``changes``: attempts,
-        backoff, hold, lease, look_ahead, quotas."""
+        backoff, hold, lease, look_ahead, quotas, models."""
         children: FakeChildren = changes.get("children") or FakeChildren(handler, size)
         lease = changes.get("lease", 10.0)
         lanes = Lanes(uuid7(), lease)
@@ -208,6 +208,7 @@ class Road:
                 client=self.client,
                 knows=lambda connector, target: target in addresses,
                 callouts=replace(LOOPBACK, spend=lambda tenant: quotas.spend(tenant, "api_calls")),
+                models=changes.get("models"),
             ),
             log_line=lambda execution, name, tenant, line: self.lines.append(line),
             sent=courier.wake,

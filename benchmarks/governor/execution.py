@@ -26,6 +26,7 @@ from circuit_script.execution.pool import Pool
 from circuit_script.governor import Limits, Usage
 
 WALL_TIME = 0.1
+DEFAULTS = Limits()  # a handler has them from its declaration on
 
 TRIGGERS = """
 from circuit_script import trigger
@@ -100,7 +101,7 @@ async def _overhead(bench: Bench, pool: Pool) -> Figure:
         for number in range(count + 100):
             contact = bench.vendor.contact()
             began = time.perf_counter()
-            outcome = await pool.run(_work("score_contacts", "Contact", contact, Limits()), CountingBroker())
+            outcome = await pool.run(_work("score_contacts", "Contact", contact, DEFAULTS), CountingBroker())
             between = time.perf_counter()
             await trip(msgspec.json.encode(contact))
             ended = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import (
     ValidationError,
     field_validator,
     model_serializer,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -119,11 +121,13 @@ class BudgetSettings(_Section):
 
 class ProviderSettings(_Section):
     """Who answers model calls: an address that speaks OpenAI's chat completions. ``key_env`` names the environment
-    variable that holds its key, empty where it asks for none; ``models`` are patterns of what it serves."""
+    variable that holds its key, empty where it asks for none; ``models`` are patterns of what it serves. ``wire`` says
+    how it wants to be asked, where its address does not: as OpenAI, or as those who are compatible with it."""
 
     url: str = Field(pattern=r"^https?://")
     key_env: str = Field(default="", pattern=r"^[A-Za-z_]\w*$|^$")
     models: tuple[str, ...] = ()
+    wire: Literal["openai", "compatible"] | None = None
 
 
 OPENAI = ProviderSettings(
@@ -132,15 +136,17 @@ OPENAI = ProviderSettings(
 
 
 class PriceSettings(_Section):
-    """US dollars per million tokens."""
+    """US dollars per million tokens, and ``request`` for each call."""
 
     input: Decimal = Field(ge=0, le=100_000)
     output: Decimal = Field(ge=0, le=100_000)
+    request: Decimal = Field(default=Decimal(0), ge=0, le=100_000)
 
 
 class LLMSettings(_Section):
     """Model calls. ``model`` answers where a call names none, ``cheaper`` where a budget is used up and the policy says
-    so; ``max_tokens`` bounds an answer whose author does not. ``prices`` are by the model's name."""
+    so; ``max_tokens`` bounds an answer whose author does not. ``prices`` are by the model's name, or by
+    "provider:model"."""
 
     model: str = "gpt-4o-mini"
     cheaper: str = "gpt-4.1-nano"
@@ -158,6 +164,17 @@ class LLMSettings(_Section):
         if isinstance(said, dict):
             said = {**OPENAI.model_dump(), **said}
         return {**value, "openai": said}
+
+    @model_validator(mode="after")
+    def _prices_have_a_model(self) -> LLMSettings:
+        """A price that no call would find is a mistake: the call would have another, or none."""
+        patterns = [pattern for each in self.providers.values() for pattern in each.models]
+        for name in self.prices:
+            prefix, colon, _ = name.partition(":")
+            if colon and prefix not in self.providers and not any(fnmatchcase(name, each) for each in patterns):
+                there = ", ".join(self.providers)
+                raise ValueError(f"prices: {name!r} is of no provider; there are {there}, and none serves such a model")
+        return self
 
 
 class LedgerSettings(_Section):
@@ -206,8 +223,8 @@ class Address(_Section):
 class TierQuota(_Section):
     """The most that a tenant may use in a day and in a month, both in UTC; None is without a bound."""
 
-    day: int | None = Field(default=None, gt=0)
-    month: int | None = Field(default=None, gt=0)
+    day: int | None = Field(default=None, gt=0, le=2**53)
+    month: int | None = Field(default=None, gt=0, le=2**53)
 
 
 class TierBudget(_Section):

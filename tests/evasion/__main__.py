@@ -1,6 +1,6 @@
 """Try every trick and print the counts as JSON: ``python -m tests.evasion [standard|strict …]``.
 
-    {"evasions_tried": 195, "evasions_stopped": 195, "by_mode": {…}, "failed": {…}, "impossible": {…}}
+    {"evasions_tried": 217, "evasions_stopped": 217, "by_mode": {…}, "failed": {…}, "impossible": {…}}
 
 ``evasions_stopped`` counts those that got nowhere: the right outcome, no effect, no trace, the next executions clean.
 """

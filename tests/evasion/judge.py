@@ -66,6 +66,8 @@ async def open_bench(folder: Path, mode: Mode) -> Bench:
         del os.environ[SECRET]
     bench = Bench(pool)
     bench.hides = manifest.hides
+    known = {child.pid for child in pool.children}
+    bench.of_the_zygote = {pid for pid in descendants_of(pool.zygote_pid, 2) if pid not in known}
     return bench
 
 
@@ -114,7 +116,7 @@ async def _left(bench: Bench) -> list[str]:
     """Processes that are not children of the pool."""
     deadline = asyncio.get_running_loop().time() + PATIENCE
     while True:
-        known = {child.pid for child in bench.pool.children}
+        known = {child.pid for child in bench.pool.children} | bench.of_the_zygote
         left = [pid for pid in descendants_of(bench.pool.zygote_pid) if pid not in known and alive(pid)]
         if not left:
             return []

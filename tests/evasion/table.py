@@ -78,16 +78,21 @@ BURNING = [
     ),
     Trick("compresses_in_threads", BOTH, breaches="cpu_time", limits={"cpu_time": 0.2, "wall_time": 10}),
     Trick("burns_in_a_subprocess", BOTH, breaches="cpu_time", limits={"cpu_time": 0.2, "wall_time": 10}),
+    Trick("burns_in_orphans", BOTH, breaches="cpu_time", limits={"cpu_time": 0.2, "wall_time": 10}),
     *_harmless("leaves_threads", "leaves_a_pool_of_threads", "lowers_its_limits", "prefers_others_to_be_killed"),
     Trick("fills_memfds", ("standard",), breaches="memory", limits=SMALL),
     Trick("fills_memfds", STRICT, fails="PermissionError", limits=SMALL),
     Trick("hides_memfds_in_a_socket", STRICT, fails="PermissionError", limits=SMALL),
     *(
         Trick(name, BOTH, breaches="memory", limits=SMALL)
-        for name in ("shares_anonymous_memory", "allocates_in_a_fork", "lifts_its_limit")
+        for name in (
+            "shares_anonymous_memory", "allocates_in_a_fork", "allocates_in_orphans", "allocates_below_a_thread",
+            "lifts_its_limit",
+        )
     ),
     *_harmless("fills_shared_memory_files", "fills_temporary_files", modes=STRICT),
     Trick("leaves_temporary_files", STRICT, stains=True),
+    Trick("digs_deep", STRICT, fails="the handler left its process with exit code 1"),
 ]  # fmt: skip
 
 BREEDING = [
@@ -97,6 +102,8 @@ BREEDING = [
         "detaches_a_subprocess",
         "spawns_by_posix",
         "uses_multiprocessing",
+        "makes_a_brother",
+        "lets_its_orphans_go",
     ),
     Trick("is_a_fork_bomb", BOTH, breaches="processes cpu_time memory wall_time", limits={"wall_time": 1}),
     *_harmless("survives_its_parent", "hides_from_the_worker", "limits_others", "slows_others_down", modes=STRICT),
@@ -104,6 +111,15 @@ BREEDING = [
     Trick("aborts", BOTH, fails="the handler's process was killed by SIGABRT"),
     Trick("kills_itself", BOTH, fails="the handler's process was killed by SIGKILL"),
     Trick("crashes", BOTH, fails="the handler's process was killed by SIGSEGV"),
+    *(
+        Trick(name, BOTH, fails=f"the handler's process was killed by {said}$")
+        for name, said in (
+            ("kills_itself_in_real_time", "signal 40"),
+            ("kills_itself_by_the_first_signal_of_real_time", "SIGRTMIN"),
+            ("kills_itself_by_a_signal_of_the_library", "signal 33"),
+            ("kills_itself_by_a_signal_that_nobody_uses", "SIGPWR"),
+        )
+    ),
     *_harmless("kills_the_zygote", "stops_everybody", "kills_everybody", "kills_by_descriptor", needs="landlock"),
 ]
 
@@ -118,7 +134,8 @@ REACHING = [
     *_harmless("reads_its_environment", "looks_for_inherited_descriptors", "gains_rights"),
     *_harmless(
         "changes_the_app", "changes_the_platform", "reads_the_homes", "opens_sockets", "opens_sockets_in_c",
-        "connects_in_a_subprocess", "makes_namespaces", modes=STRICT,
+        "connects_in_a_subprocess", "makes_namespaces", "sends_without_a_connection", "shares_memory_by_number",
+        "changes_what_is_said_of_files", modes=STRICT,
     ),
 ]  # fmt: skip
 

@@ -13,6 +13,8 @@ from tests.evasion.judge import faults, lacking, lay_out, open_bench
 from tests.evasion.table import TRICKS, Mode, Trick
 from tests.integration.execution.conftest import Bench
 
+pytestmark = pytest.mark.evasion
+
 EACH = [(trick, mode) for mode in ("standard", "strict") for trick in TRICKS if mode in trick.modes]
 
 

@@ -82,6 +82,18 @@ async def gathers(context):
     for _ in range(3):
         await asyncio.gather(*(http.get(URL) for _ in range(8)))
 
+@trigger("Opportunity", ["afterUpdate"])
+async def reads_beside_its_work(context):
+    for line in range(8):
+        rate = (await http.get(URL)).json()["state"]
+        await http.post("https://api.example.com/lines", json={"line": line, "rate": rate})
+
+@trigger("Opportunity", ["afterDelete"])
+async def reads_beside_the_same_work(context):
+    for line in range(8):
+        rate = (await http.get(URL)).json()["state"]
+        await http.post("https://api.example.com/lines", json={"rate": rate})
+
 @trigger("Opportunity", ["afterInsert"], limits={"wall_time": 300, "callouts": 30})
 async def tells(context):
     limits = context.limits
@@ -146,7 +158,7 @@ async def test_a_loop_that_swallows_what_it_is_told_ends_all_the_same(trial: Tri
     found = await trial.run("loops_and_swallows", {"id": "c1"})
 
     assert found.status == "breached"
-    assert re.match(r"loop found: GET \S+ → GET \S+page=2 came round again and brought nothing new", found.reason)
+    assert re.match(r"loop found: GET \S+page=2 → GET \S+status came round again and brought nothing new", found.reason)
 
 
 async def test_who_writes_the_same_each_time_gets_nowhere(trial: Trial, callouts: Callouts) -> None:
@@ -174,6 +186,18 @@ async def test_who_waits_for_something_is_left_alone(
     found = await trial.run(handler, {"id": "t1"})
 
     assert (found.status, found.reason) == ("succeeded", "")
+
+
+async def test_who_reads_the_same_beside_work_that_gets_on_is_left_alone(trial: Trial, callouts: Callouts) -> None:
+    callouts.mock("GET", "https://api.example.com/status", json={"state": "done"})
+    posted = callouts.mock("POST", "https://api.example.com/lines", json={})
+
+    found = await trial.run("reads_beside_its_work", {"id": "o1"})
+    again = await trial.run("reads_beside_the_same_work", {"id": "o1"})
+
+    assert (found.status, found.reason) == ("succeeded", "")
+    assert (again.status, again.reason.partition(":")[0]) == ("breached", "loop found")
+    assert len(posted.calls) == 8 + 6
 
 
 @pytest.mark.parametrize("handler", ["asks_for_each", "asks_for_nobody"])

@@ -16,7 +16,7 @@ from circuit_script.db.pool import Pool, open_pool
 from circuit_script.errors import DatabaseUnavailable, QuotaExceeded
 from circuit_script.tenants import Tiers
 from circuit_script.tenants import quotas as module
-from circuit_script.tenants.entitlement import Notice, Refused
+from circuit_script.tenants.entitlement import Notice, Refused, Ticket
 from circuit_script.tenants.leases import seconds
 from circuit_script.tenants.quotas import TenantGovernor
 from tests.quota_clock import shift
@@ -101,7 +101,7 @@ async def office(database: str) -> AsyncIterator[Office]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks, reports and second tries come within moments."""
-    for name, value in {"LOOK": 0.01, "TELL": 0.05, "SOON": 0.02, "AGAIN": 0.1}.items():
+    for name, value in {"LOOK": 0.01, "TELL": 0.05, "HEAR": 0.1, "SOON": 0.02, "AGAIN": 0.1}.items():
         monkeypatch.setattr(module, name, value)
 
 
@@ -165,9 +165,8 @@ async def test_in_the_common_case_nothing_is_asked_of_the_database(office: Offic
     assert await governor.take("acme") is None
     before = governor.leases.statements
 
-    admitted = sum(governor.admit("acme") for _ in range(5_000))
+    assert all(governor.admit("acme") for _ in range(5_000))
 
-    assert admitted == 5_000
     assert governor.leases.statements == before
 
 
@@ -209,8 +208,9 @@ async def test_several_at_once_are_taken_whole_or_not(office: Office) -> None:
 
 async def test_what_was_not_used_can_be_given_back(office: Office) -> None:
     governor = office.open(tiers(TierQuota(day=1)))
-    assert await governor.take("acme") is None
-    governor.give_back("acme")
+    ticket = await governor.enter("acme")
+    assert isinstance(ticket, Ticket)
+    governor.give_back(ticket)
 
     assert await governor.take("acme") is None
     assert await governor.take("acme") is not None
@@ -302,7 +302,7 @@ async def test_many_tenants_cost_no_memory_for_ever(office: Office, monkeypatch:
     assert len(governor) == 2_000
     assert governor.leases.statements < 200
 
-    office.passed = 60.0
+    office.passed = 301.0
     await happens(lambda: len(governor) == 0, "they stay in memory")
 
     async def given_back() -> bool:

@@ -15,7 +15,7 @@ import pytest
 from circuit_script.clock import uuid7
 from circuit_script.config import TenantSettings, TierQuota, TierSettings
 from circuit_script.db.pool import open_pool
-from circuit_script.execution.outcome import Work
+from circuit_script.execution.outcome import Failed, Outcome, Work
 from circuit_script.tenants import Tiers
 from circuit_script.tenants.entitlement import Notice
 from circuit_script.tenants.quotas import TenantGovernor
@@ -75,6 +75,20 @@ async def test_over_its_quota_a_caller_gets_429_with_the_reset_and_the_way_to_mo
     )
     assert len(post.children.works) == 2
     assert await post.rows("SELECT count(*) FROM circuit.idempotency") == [0], "its key is free again"
+
+
+async def test_a_call_that_the_platform_lost_does_not_count(gateway: Fixture) -> None:
+    post, client = gateway
+    key = await post.key("acme")
+
+    async def lose(work: Work, broker: Any) -> Outcome:
+        return Failed("its process was lost", broker.usage, blameless=True)
+
+    post.children.handler = lose
+    assert [(await client.post("/api/chat", headers=key)).status_code for _ in range(3)] == [503] * 3
+
+    post.children.handler = handle
+    assert [(await client.post("/api/chat", headers=key)).status_code for _ in range(3)] == [200, 200, 429]
 
 
 async def test_an_answer_that_is_repeated_does_not_count_and_others_have_no_quota(gateway: Fixture) -> None:

@@ -82,6 +82,36 @@ async def test_events_of_a_tenant_over_its_quota_wait_and_nobody_elses_do(
     assert await road.rows("SELECT count(*) FROM circuit.dead_letters") == [0]
 
 
+async def test_a_tenant_over_its_quota_keeps_no_lane_from_another_worker(
+    road: Road, governed: Callable[[Tiers], TenantGovernor]
+) -> None:
+    """Its batch still runs when the lanes are to go; it fails, and its parts are refused."""
+    await road.live(HandlerSpec("many", (("Contact", "afterInsert"),), batch_size=200))
+    began, gate = asyncio.Event(), asyncio.Event()
+
+    async def fail(work: Work, broker: ExecutionBroker) -> Outcome:
+        if work.tenant != "acme":
+            return Succeeded(Usage())
+        began.set()
+        await gate.wait()
+        return Failed("no", Usage())
+
+    own = tiers(executions=TierQuota(day=1))
+    first = await road.start(fail, quotas=governed(own), lease=2.0)
+    await road.take_in(*(contact(f"a{n}") for n in range(200)))
+    await began.wait()
+    second = await road.start(fail, quotas=governed(own), lease=2.0)
+    await happens(lambda: bool(first.dispatcher._leaving), "it is to give nothing")
+    gate.set()
+
+    await happens(
+        lambda: not first.dispatcher._leaving and len(second.lanes.held) == 32,
+        "lanes are never handed over",
+    )
+    await road.take_in(*(Incoming(f"g{n}", tenant="globex") for n in range(200)))
+    await road.until("SELECT DISTINCT tenant FROM circuit.queue", ["acme"])
+
+
 async def test_a_batch_is_one_execution_and_one_of_echoes_is_none(
     road: Road, governed: Callable[[Tiers], TenantGovernor]
 ) -> None:
@@ -111,6 +141,23 @@ async def test_a_retry_counts(road: Road, governed: Callable[[Tiers], TenantGove
     await road.until("SELECT attempts FROM circuit.queue", [2])
     await road.until("SELECT used FROM circuit.quotas_used(NULL, 30) WHERE period = 'day'", [2])
     assert len(worker.children.works) == 2
+
+
+async def test_an_execution_that_the_platform_lost_counts_once(
+    road: Road, governed: Callable[[Tiers], TenantGovernor]
+) -> None:
+    async def lose(work: Work, broker: ExecutionBroker) -> Outcome:
+        if len(worker.children.works) < 3:
+            return Failed("its process was lost", Usage(), blameless=True)
+        return Succeeded(Usage())
+
+    await road.live(ALONE)
+    worker = await road.start(lose, quotas=governed(tiers(executions=TierQuota(day=1))))
+    await road.take_in(contact("c1"))
+
+    await road.done()
+    assert len(worker.children.works) == 3
+    await road.until("SELECT used FROM circuit.quotas_used(NULL, 30) WHERE period = 'day'", [1])
 
 
 async def test_they_go_on_in_their_order_when_there_is_more(
@@ -173,22 +220,25 @@ async def test_nothing_is_added_to_the_road(
         return await real(self, query, *rest, **more)
 
     async def statements(governor: TenantGovernor | None) -> Counter[str]:
-        worker = await road.start(heard, **({} if governor is None else {"quotas": governor}))
+        await road.take_in(*(contact(str(uuid7())) for _ in range(10)))  # wait for the worker: as after one that died
         said.clear()
+        worker = await road.start(heard, **({} if governor is None else {"quotas": governor}))
+        await road.done()
         await road.take_in(*(contact(str(uuid7())) for _ in range(300)))
         await road.done()
-        assert len(worker.children.works) == 300
+        assert len(worker.children.works) == 310
         await road.close_workers()
         return Counter(said)
 
     monkeypatch.setattr(psycopg.AsyncCursor, "execute", counted)
     await road.live(ALONE)
     without = await statements(None)
+    assert any("circuit.journal" in each for each in without), "what waited is read as after a retry"
     governor = governed(tiers(executions=TierQuota(day=100_000)))
     held = await statements(governor)
 
     leases = sum(count for statement, count in held.items() if "lease_quotas" in statement)
-    assert leases <= 10, "300 executions"
+    assert leases <= 10, "310 executions"
     assert {each for each in held if "quota" not in each} <= set(without) | {""}, "no other statement"
 
 

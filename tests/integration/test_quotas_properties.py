@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from circuit_script.config import TierQuota
 from circuit_script.db.pool import open_pool
 from circuit_script.errors import DatabaseUnavailable
+from circuit_script.tenants.entitlement import Refused, Ticket
 from circuit_script.tenants.quotas import TenantGovernor
 from tests.integration.test_quotas import Office, tiers
 
@@ -21,7 +22,9 @@ HOURS = 24 * 3600.0
 Step = tuple[str, int, int]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["take"] * 6 + ["race", "give back", "kill", "stop", "lose", "idle", "night", "clock"]),
+        st.sampled_from(
+            ["take"] * 6 + ["race", "give back", "kill", "stop", "lose", "idle", "night", "clock", "change"]
+        ),
         st.integers(0, 2),
         st.integers(1, 3),
     ),
@@ -38,6 +41,7 @@ class Life:
         self.day = 10
         self.admitted: Counter[int] = Counter()
         self.lost = False  # units went with a worker, or with an answer
+        self.tickets: list[tuple[TenantGovernor, int, Ticket]] = []
         self.workers = [self._open() for _ in range(3)]
 
     def _open(self) -> TenantGovernor:
@@ -51,11 +55,10 @@ class Life:
             case "race":
                 await asyncio.gather(*(self._take(each, amount) for each in self.workers for _ in range(3)))
             case "give back":
-                if await self._take(worker, 1):
-                    lease = worker._entries["acme", "executions"].lease
-                    before = lease.left
-                    worker.give_back("acme")
-                    self.admitted[self.day] -= lease.left - before  # not where it may be of the day before
+                await self._take(worker, 1)
+                self._give_back(amount)
+            case "change":  # of tiers; what was held goes back
+                worker.change(worker.tiers)
             case "kill":
                 await self.office.kill(worker)
                 self.workers[which], self.lost = self._open(), True
@@ -65,7 +68,7 @@ class Life:
             case "lose":
                 self._lose_an_answer(worker)
             case "idle":
-                self.office.passed += 61.0
+                self.office.passed += 301.0
                 await asyncio.sleep(0)
             case "night":
                 self.day += 1
@@ -81,13 +84,26 @@ class Life:
 
     async def _take(self, worker: TenantGovernor, amount: int) -> bool:
         try:
-            refused = await worker.take("acme", amount=amount)
+            found = await worker.enter("acme", amount=amount)
         except DatabaseUnavailable:
             worker._away_until = 0.0  # nobody waits here
             return False
-        if refused is None:
-            self.admitted[self.day] += amount
-        return refused is None
+        if isinstance(found, Refused):
+            return False
+        self.admitted[self.day] += amount
+        self.tickets.append((worker, self.day, found))
+        return True
+
+    def _give_back(self, which: int) -> None:
+        """Of what was taken, something of a while ago: where its day is over or its lease closed, it stays taken."""
+        if not self.tickets:
+            return
+        worker, day, ticket = self.tickets.pop(-min(which, len(self.tickets)))
+        assert ticket.lease is not None
+        before = ticket.lease.left
+        worker.give_back(ticket)
+        if worker in self.workers:
+            self.admitted[day] -= ticket.lease.left - before
 
     def _lose_an_answer(self, worker: TenantGovernor) -> None:
         real, self.lost = worker.leases._rows, True

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from circuit_script.config import Settings, WorkerSettings
+from circuit_script.governor import Limits
 from circuit_script.releases import content_hash
 from circuit_script.wiring import Refused, Switched, Unchanged, Worker, run_worker
 from tests.road import PATIENCE, Road, contact, eventually, open_road
@@ -186,6 +187,26 @@ async def test_events_of_a_handler_that_is_gone_are_retired_once_they_come_up(au
     assert await author.road.rows(dead) == ["the live release has no such handler"]
     await author.comes("c4")
     await author.road.until("SELECT data ->> 'word' FROM circuit.records WHERE data ->> 'contactId' = 'c4'", ["second"])
+
+
+async def test_another_tier_counts_in_quotas_ceilings_and_budgets(author: Author) -> None:
+    worker, declared = author.worker, Limits(wall_time=25)
+    author.save('[tiers.own]\nllm_cost = { day = 2.5 }\nceilings = { wall_time = 10 }\n[tenants.acme]\ntier = "own"\n',
+                "circuit.toml")  # fmt: skip
+    await worker.reload()
+    assert worker.quotas.tiers.tenants["acme"].name == "own"
+    assert worker.governor.limits(declared, "acme").wall_time == 10
+    assert worker.models.ceilings("acme", None).tenant_day == 2_500_000_000
+
+    author.save('[tiers.own]\nceilings = { wall_tim = 10 }\n[tenants.acme]\ntier = "paid"\n', "circuit.toml")
+    await worker.reload()
+    assert worker.quotas.tiers.tenants["acme"].name == "own", "what cannot be read changes nothing"
+
+    author.save('[tenants.acme]\ntier = "paid"\n', "circuit.toml")
+    await worker.reload()
+    assert worker.quotas.tiers.tenants["acme"].name == "paid"
+    assert worker.governor.limits(declared, "acme").wall_time == 25
+    assert worker.models.ceilings("acme", None).tenant_day != 2_500_000_000
 
 
 async def test_those_who_ask_during_a_reload_share_the_next(author: Author) -> None:

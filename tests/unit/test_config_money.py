@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from circuit_script.config import OPENAI, Settings, load_settings
-from circuit_script.errors import ConfigError
+from circuit_script.errors import ConfigError, RequestRefused
 from circuit_script.governor.money import NANO
 from circuit_script.llm import Models
 from circuit_script.llm.request import read
@@ -67,6 +67,8 @@ def test_a_provider_stands_beside_openai_and_what_is_said_of_openai_changes_it(t
         '[llm.prices."m"]\ninput = -1\noutput = 1',
         '[llm.prices."m"]\ninput = 1',
         "[llm]\nmax_tokens = 0",
+        '[llm.providers.local]\nurl = "http://a"\nwire = "grpc"',
+        '[llm.prices."groq:m"]\ninput = 1\noutput = 1',
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, wrong: str) -> None:
@@ -113,7 +115,67 @@ def test_budgets_are_those_of_the_tenants_tier(tmp_path: Path) -> None:
     assert found.at_ceiling("acme", "refuse") == "refuse"
 
 
-@pytest.mark.parametrize("model", ["gpt-4o-mini-search-preview", "gpt-4o-audio-preview", "gpt-realtime", "gpt-image-1"])
+@pytest.mark.parametrize(
+    ("name", "more", "openai"),
+    [
+        ("openai", 'url = "http://127.0.0.1:1/v1"', True),
+        ("openai", 'url = "http://127.0.0.1:1/v1"\nwire = "compatible"', False),
+        ("europe", 'url = "https://eu.api.openai.com/v1"', True),
+        ("azure", 'url = "https://acme.openai.azure.com/openai/v1"', True),
+        ("azure", 'url = "https://acme.example.com/v1"\nwire = "openai"', True),
+        ("other", 'url = "https://notapi.openai.com.example.com/v1"', False),
+    ],
+)
+def test_who_is_asked_as_openai_is_told_by_the_address_or_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, more: str, openai: bool
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    own = '[llm.prices."o3"]\ninput = 1\noutput = 1'
+    found = models(settings(tmp_path, f'[llm.providers.{name}]\n{more}\nmodels = ["o3"]\n{own}'))
+    body = found.plan(HI, f"{name}:o3").body
+    assert (b'"max_completion_tokens":4096' in body, b'"max_tokens"' in body) == (openai, not openai)
+    assert (b'"service_tier":"default"' in body) == openai
+
+
+def test_a_price_may_be_of_one_provider_and_of_each_request(tmp_path: Path) -> None:
+    found = models(
+        settings(
+            tmp_path,
+            """
+            [llm.providers.local]
+            url = "http://127.0.0.1:8001/v1"
+            models = ["llama3:*"]
+            [llm.providers.far]
+            url = "http://127.0.0.1:8002/v1"
+            [llm.prices."llama3:8b"]
+            input = 0
+            output = 0
+            [llm.prices."far:llama3:8b"]
+            input = 1
+            output = 1
+            request = 0.5
+            """,
+        )
+    )
+    assert found.plan(HI, "llama3:8b").worst == 0
+    assert found.plan(HI, "far:llama3:8b").worst > 0.5 * NANO
+    assert found.plan(HI, "far:llama3:8b").price.cost(0, 0) == 0.5 * NANO
+
+
+@pytest.mark.parametrize("key", ["sk-abc…def", "sk-\u200babc", "sk-a\nb"])
+def test_a_key_that_no_header_can_hold_is_told_before_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(RequestRefused, match="OPENAI_API_KEY has a character that no header may have") as refused:
+        models(settings(tmp_path)).plan(HI, "gpt-4o-mini")
+    assert refused.value.cure.startswith("Copy the key once more")
+    assert "abc" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-4o-mini-search-preview", "gpt-4o-audio-preview", "gpt-realtime", "gpt-image-1", "openai:sonar-pro"]
+)
 def test_models_that_cost_more_than_tokens_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:

@@ -40,9 +40,8 @@ def _show_limits(out: Console, look: Look, everything: bool) -> None:
         _show_table(out, shown)
     for line in shown:
         if line.near:
-            out.print(
-                f"[yellow]![/] {escape(line.handler)} used {line.share:.0%} of {line.limit}: raise it, or use less."
-            )
+            cure = "does what it writes begin it again?" if line.limit == "depth" else "raise it, or use less."
+            out.print(f"[yellow]![/] {escape(line.handler)} used {line.share:.0%} of {line.limit}: {cure}")
     quiet = dict.fromkeys(line.handler for line in look.lines)
     for line in shown:
         quiet.pop(line.handler, None)
@@ -88,7 +87,7 @@ def _show_near(out: Console, look: Look) -> None:
 
 def _show_breaches(out: Console, look: Look) -> None:
     if look.breaches:
-        rows = table("over a limit", "limit", "tenant", "times", "the last one", right=("times",))
+        rows = table("over a limit, or in a loop", "limit", "tenant", "times", "the last one", right=("times",))
         out.print()
         out.print(
             add_rows(

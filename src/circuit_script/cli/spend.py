@@ -17,11 +17,22 @@ import typer
 from circuit_script.cli.app_database import looking
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import add_rows, console, print_json, table
+from circuit_script.cli.spend_budgets import Budgeted, handlers_budgets, held, show_budgets
 from circuit_script.cli.verbs import group
 from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import Connection, unavailable
+from circuit_script.events.status import Waiting, waiting
 from circuit_script.governor.money import NANO, dollars, nanos
-from circuit_script.governor.spending import UNDER_WAY, Spent, Unsettled, reconcile, spent, unsettled
+from circuit_script.governor.spending import (
+    UNDER_WAY,
+    Reconciled,
+    Spent,
+    Unsettled,
+    accounts,
+    reconcile,
+    spent,
+    unsettled,
+)
 
 NAME = "spend"
 EXAMPLES = (
@@ -57,15 +68,23 @@ def spend(
     if context.invoked_subcommand is not None:
         return
 
-    async def look(connection: Connection) -> tuple[list[Spent], list[Unsettled]]:
-        return await spent(connection, days), await unsettled(connection, MOST)
+    settings = load_settings(app_folder(folder))
 
-    lines, waiting = _do(load_settings(app_folder(folder)), look)
+    async def look(connection: Connection) -> tuple[list[Spent], list[Unsettled], list[Budgeted], list[Waiting]]:
+        used = await accounts(connection)
+        budgets = held(used, settings, await handlers_budgets(settings) if used else {})
+        return await spent(connection, days), await unsettled(connection, MOST + 1), budgets, await waiting(connection)
+
+    lines, open_calls, budgets, put_off = _do(settings, look)
     if as_json:
-        print_json({"spent": [_as_json(line) for line in lines], "unsettled": [_as_json(call) for call in waiting]})
+        found: dict[str, Sequence[Any]] = {"spent": lines, "unsettled": open_calls[:MOST]}
+        found |= {"budgets": budgets, "waiting": put_off}
+        said = {name: [_as_json(each) for each in some] for name, some in found.items()}
+        print_json({**said, "more_unsettled": len(open_calls) > MOST})
         return
     _show(lines, by or [By.day, By.tenant, By.trigger, By.model], days)
-    _show_waiting(waiting)
+    show_budgets(console(), budgets, put_off)
+    _show_waiting(open_calls[:MOST], more=len(open_calls) > MOST)
 
 
 @app.command(epilog="Examples:  circuit-script spend settle 01a1fda6 --cost 0.01  ·  … settle 01a1fda6 --worst")
@@ -74,11 +93,16 @@ def settle(
     cost: Annotated[str | None, typer.Option(help="What it cost, in US dollars (the provider's bill says).")] = None,
     worst: Annotated[bool, typer.Option("--worst", help="It cost what it could cost at worst.")] = False,
     by: Annotated[str | None, typer.Option(help="Who says so; your login where nothing is said.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also one that may still be under way.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Also one that may be under way, is settled already, or cost more than its worst."
+        ),
+    ] = False,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Settle a call whose cost nobody knows. Who said so, and when, is kept."""
+    """Settle a call whose cost nobody knows, or correct one. Who said so, and when, is kept, and what it was before."""
     if (cost is None) != worst:
         raise typer.BadParameter("give either --cost 0.01 or --worst")
     amount = None if cost is None else _amount(cost)
@@ -89,7 +113,15 @@ def settle(
         print_json(_as_json(done))
         return
     print(f"settled: {done.id} of {done.day} ({done.tenant}, {done.handler}, {done.model}) at {dollars(done.cost)}, "
-          f"of at most {dollars(done.worst)}, by {done.by}")  # fmt: skip
+          f"of at most {dollars(done.worst)}, by {done.by}{_before(done)}")  # fmt: skip
+
+
+def _before(done: Reconciled) -> str:
+    if done.was != "settled" or done.was_cost is None:
+        return ""
+    return (
+        f"; before it was {dollars(done.was_cost)}, by {done.was_by or 'the platform'} at {done.was_at:%Y-%m-%d %H:%M}"
+    )
 
 
 def _amount(cost: str) -> int:
@@ -131,7 +163,7 @@ def _grouped(lines: Iterable[Spent], by: Sequence[By]) -> list[tuple[str, ...]]:
     ]
 
 
-def _show_waiting(waiting: Sequence[Unsettled]) -> None:
+def _show_waiting(waiting: Sequence[Unsettled], *, more: bool) -> None:
     if not waiting:
         return
     shown = table("call", "at (UTC)", "tenant", "trigger", "model", "at worst", "why", right=("at worst",))
@@ -142,6 +174,8 @@ def _show_waiting(waiting: Sequence[Unsettled]) -> None:
     out = console()
     out.print("\nNot settled: each counts at its worst case. circuit-script spend settle CALL --cost 0.01, or --worst")
     out.print(shown)
+    if more:
+        out.print(f"… these are the latest {MOST}, and there are more: settle some, and look again", style="dim")
 
 
 def _why(call: Unsettled) -> str:
@@ -152,10 +186,11 @@ def _why(call: Unsettled) -> str:
 
 def _as_json(line: Any) -> dict[str, Any]:
     """Amounts in dollars, exact: as text."""
-    money = ("settled", "unknown", "reserved", "worst", "cost")
+    money = ("settled", "unknown", "reserved", "worst", "cost", "was_cost", "ceiling", "spent", "left")
     return {
-        name: f"{Decimal(value) / NANO:f}" if name in money else value for name, value in asdict(line).items()
-    }  # fmt: skip
+        name: f"{Decimal(value) / NANO:f}" if name in money and value is not None else value
+        for name, value in asdict(line).items()
+    }
 
 
 def _do(settings: Settings, what: Callable[[Connection], Awaitable[T]]) -> T:

@@ -61,6 +61,9 @@ def show(out: Console, found: Mapping[str, Any]) -> None:
     _list(out, "last errors", ("at", "handler", "ended", "records", "reason"), errors, len(errors))
     columns = ("at", "handler", "record", "attempts", "reason")
     _list(out, "dead letters", columns, dead, found["dead_letters"])
+    if waits := [_waits(row) for row in found.get("put_off", ())]:
+        columns = ("records", "of", "handler", "until", "reason")
+        _list(out, "wait for money or a quota", columns, waits, len(waits))
     if errors or dead:
         out.print("\nmore: circuit-script logs --level error", style="dim")
 
@@ -101,6 +104,10 @@ def _error(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _dead(row: Mapping[str, Any]) -> tuple[str, ...]:
     who = row["handler"] or row["kind"]
     return _at(row["at"]), who, row["record"] or "", f"{row['attempts']:,}", _short(row["reason"] or "")
+
+
+def _waits(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return f"{row['n']:,}", row["tenant"], row["handler"], _at(row["first"]), _short(row["reason"] or "")
 
 
 def _list(out: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], total: int) -> None:

@@ -42,7 +42,7 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What becomes of one queue row. ``status`` is succeeded, retry, dead, cancelled or echo."""
+    """What becomes of one queue row. ``status`` is succeeded, retry, deferred, dead, cancelled or echo."""
 
     id: int
     handler: int

@@ -34,7 +34,7 @@ from circuit_script.execution.outcome import HandlerSpec, Work
 from circuit_script.governor import Usage
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.tenants import DEFAULT
-from circuit_script.tenants.entitlement import UNLIMITED, Quotas
+from circuit_script.tenants.entitlement import UNLIMITED, Quotas, Refused, Ticket
 
 log = structlog.get_logger()
 
@@ -169,10 +169,11 @@ class Answerer:
             self._away = True
             log.warning("endpoint.database", error=str(error), next="the call was refused")
             return problem(503, AWAY, "database-unavailable", retry_after=2)
-        if refused is None:
-            refused = await self._over_quota(run)
         if refused is not None:
             return refused
+        ticket = self._parts.quotas.admit(run.call.tenant) or await self._enter(run)
+        if isinstance(ticket, Answer):
+            return ticket
         reply = Reply(run.caller, str(run.execution), may_stream=run.call.key is None)
         done = await attempt(run, self._parts.broker, reply)
         work, broker = done.work, done.broker
@@ -186,6 +187,7 @@ class Answerer:
             deferred=broker.deferred,
         )
         if conclusion.lost:
+            self._parts.quotas.give_back(ticket)
             await self._release(run)
         else:
             conclusion = await self._commit(run, work, done.unit, conclusion, broker.usage)
@@ -213,21 +215,18 @@ class Answerer:
             case Mismatch():
                 return problem(422, OTHER_REQUEST, "idempotency-mismatch")
 
-    async def _over_quota(self, run: Run) -> Answer | None:
-        """The answer where the tenant's quota is used up; else it counts as an execution."""
-        quotas, tenant = self._parts.quotas, run.call.tenant
-        if quotas.admit(tenant):
-            return None
+    async def _enter(self, run: Run) -> Ticket | Answer:
+        """Count it as an execution; or the answer where the tenant's quota is used up."""
         try:
-            refused = await quotas.take(tenant)
+            found = await self._parts.quotas.enter(run.call.tenant)
         except DatabaseUnavailable:
             self._away = True
             answer = problem(503, AWAY, "database-unavailable", retry_after=2)
         else:
-            if refused is None:
-                return None
-            words = f"{refused} {refused.cure} Nothing was executed.".replace("  ", " ")
-            answer = problem(429, words, "quota", retry_after=math.ceil(refused.retry_after))
+            if not isinstance(found, Refused):
+                return found
+            words = f"{found} {found.cure} Nothing was executed.".replace("  ", " ")
+            answer = problem(429, words, "quota", retry_after=math.ceil(found.retry_after))
         await self._release(run)
         return answer
 

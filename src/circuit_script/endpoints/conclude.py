@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from circuit_script.endpoints.idempotency import PASSING
 from circuit_script.endpoints.protocol import Answer
 from circuit_script.endpoints.reply import Reply, problem
+from circuit_script.errors import BudgetExceeded
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
-from circuit_script.governor import LOOP
+from circuit_script.governor import LOOPS
 
 FAILED = "The endpoint failed; its log says why."
 NO_ANSWER = "the handler gave no answer"
 HUNG_UP = "the caller hung up"
 LOST = "The process that should have answered was lost: nothing was committed."
+OUT_OF_MONEY = f"{BudgetExceeded.__name__}: "  # so begins the reason of who let it through
 NO_MONEY = "The budget for model calls is used up: nothing was committed. Try again when it resets."
 DATABASE = "The database went away meanwhile: nothing was committed."
 WITH_KEY = "A streamed answer cannot be repeated, so this endpoint takes no Idempotency-Key. Nothing was committed."
@@ -50,7 +52,8 @@ def conclude(
     deferred: float | None = None,
 ) -> Conclusion:
     """What an outcome means. None: nothing was heard in time. ``deadline`` is given when it bounded the time;
-    ``deferred`` are the seconds after which there is money again for the call that it failed by."""
+    ``deferred`` are the seconds after which there is money again, where a call of a model was put off: that is the
+    answer where the execution ended by it, and not by something else."""
     if reply.hung_up:
         return Conclusion("failed", Answer(499, [], b""), reason=HUNG_UP)
     if reply.unrepeatable:
@@ -69,12 +72,10 @@ def conclude(
             return _breached("deadline", reason, execution, outcome.detail)
         case Breached(limit=limit):
             return _breached(limit, outcome.reason, execution, outcome.detail)
-        case Failed(reason=reason) if deferred is not None:
+        case Failed(reason=reason) if deferred is not None and reason.startswith(OUT_OF_MONEY):
             return _deferred(deferred, reason, execution)
         case Failed(reason=reason, detail=detail):
             return _failed(reason, detail, execution)
-        case Succeeded() if deferred is not None and reply.head is not None and reply.head.status >= 500:
-            return _deferred(deferred, f"it answered {reply.head.status}", execution)
         case Succeeded():
             return _answered(reply, execution, outcome.discard)
 
@@ -108,7 +109,7 @@ def refused_by_database(why: str, execution: str) -> Conclusion:
 def _breached(limit: str, reason: str, execution: str, detail: str = "") -> Conclusion:
     late = limit in ("deadline", "wall_time")
     words = "The endpoint did not answer in its time." if late else f"The endpoint crossed its limit {limit}."
-    words = "The endpoint went round in circles." if limit == LOOP else words
+    words = "The endpoint went round in circles." if limit in LOOPS else words
     answer = problem(504 if late else 500, f"{words} Nothing was committed.", limit, execution=execution)
     return Conclusion("breached", answer, reason=reason, detail=detail)
 

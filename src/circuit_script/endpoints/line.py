@@ -34,7 +34,8 @@ class Turn(asyncio.Future[bool]):
 
 class Line:
     """Hands out ``places``. Tenants take turns; one holds at most all places but one, unless it is alone: no other
-    has called lately.
+    has called lately. While another is next to get a place, nobody gets a further seat in one that is taken: it would
+    never be given back.
 
     When ``most`` wait, whoever comes is refused, unless another tenant has more of them waiting: then its last one is.
     """
@@ -56,7 +57,8 @@ class Line:
         """Return with a place, or a seat in one, to be given back by `leave`. Raises LineFull, or TimeoutError after
         ``seconds``."""
         self._see(tenant)
-        if self._has_seat(tenant, shared) or (self._free and not self._waiting and self._may_have_more(tenant)):
+        at_once = self._has_seat(tenant, shared) and not self._is_after_another(tenant)
+        if at_once or (self._free and not self._waiting and self._may_have_more(tenant)):
             self._take(tenant, shared)
             return
         if self.waiting >= self._most:
@@ -72,6 +74,7 @@ class Line:
                 self.leave(tenant, shared)
             else:
                 self._forget(tenant, turn)
+                self._serve()
             raise
         if not admitted:
             raise LineFull
@@ -87,7 +90,6 @@ class Line:
             del self._held[tenant]
         if shared is not None and not self._seated[tenant, shared]:
             del self._seated[tenant, shared]
-        self._serve_seats(tenant, shared)
         self._serve()
 
     def _see(self, tenant: str) -> None:
@@ -103,6 +105,10 @@ class Line:
 
     def _has_seat(self, tenant: str, shared: Shared | None) -> bool:
         return shared is not None and self._seated[tenant, shared] % shared.size > 0
+
+    def _is_after_another(self, tenant: str) -> bool:
+        """Whether another tenant is next to get a place."""
+        return next(filter(self._may_have_more, self._waiting), tenant) != tenant
 
     def _take(self, tenant: str, shared: Shared | None) -> None:
         if not self._has_seat(tenant, shared):
@@ -121,6 +127,10 @@ class Line:
                 self._take(tenant, turn.shared)
                 turn.set_result(True)
                 self._serve_seats(tenant, turn.shared)
+        for tenant in list(self._waiting):
+            if not self._is_after_another(tenant):
+                for shared in {turn.shared for turn in self._waiting[tenant]}:
+                    self._serve_seats(tenant, shared)
 
     def _serve_seats(self, tenant: str, shared: Shared | None) -> None:
         """Let those in who share a place that is taken already."""

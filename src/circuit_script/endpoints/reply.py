@@ -10,7 +10,7 @@ from circuit_script import problems
 from circuit_script.endpoints.protocol import Answer, Call, Chunk, End, Head
 from circuit_script.endpoints.routes import Found
 from circuit_script.execution.protocol import Head as ChildsHead
-from circuit_script.governor import LOOP, Limits
+from circuit_script.governor import LOOPS, Limits
 
 OURS = frozenset({"execution-id", "idempotent-replayed", "date", "server"})  # no app says them
 EVENTS = "text/event-stream"
@@ -157,7 +157,7 @@ PAGES: dict[str, str] = {
     "unknown-endpoint": "endpoint-call",
     "wrong-method": "endpoint-call",
     "unstorable": "endpoint-call",
-    LOOP: "loop-found",
+    **dict.fromkeys(LOOPS, "loop-found"),
     "blocked_loop": "limit-exceeded",
     **{each.name: "limit-exceeded" for each in fields(Limits) if each.name != "wall_time"},
 }

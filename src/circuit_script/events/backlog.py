@@ -88,7 +88,7 @@ class Backlog:
         self._parked: dict[str, dict[GroupKey, deque[Queued]]] = {}
         self._parks: list[tuple[float, str]] = []  # when they end
         self._ticket = itertools.count()
-        self.skipped: dict[str, int] = {}
+        self.skipped: dict[str, dict[int, int]] = {}  # the first row of each tenant, by lane
 
     def __len__(self) -> int:
         return len(self._known)
@@ -96,15 +96,15 @@ class Backlog:
     def offer(self, row: Queued, now: float, wait: float = 0.0, hold: float = 0.0) -> bool:
         """Take a row that was read from the queue, or skip it because its tenant has enough in memory.
 
-        Skipped tenants are read again from ``skipped[tenant]`` on. ``wait`` and ``hold`` are what is left of a
-        retry's delay and of the time that it holds its record's later events.
+        Skipped tenants are read again from the first of ``skipped[tenant]`` on. ``wait`` and ``hold`` are what is
+        left of a retry's delay and of the time that it holds its record's later events.
         """
         key = row.id, row.handler
         if key in self._known:
             return False
         full = row.tenant in self.skipped or self._count.get(row.tenant, 0) >= self._share()
         if full and row.object != NOTICE:  # what says that the tenant's quota is used up must not wait for the next one
-            self.skipped[row.tenant] = min(row.id, self.skipped.get(row.tenant, row.id))
+            self.skip(row.tenant, row.lane, row.id)
             return False
         self._known[key] = row
         self._count[row.tenant] = self._count.get(row.tenant, 0) + 1
@@ -115,6 +115,11 @@ class Backlog:
         elif chain[0] is row:
             self._ready(row, now)
         return True
+
+    def skip(self, tenant: str, lane: int, first: int) -> None:
+        """From this row on the tenant is to be read again in this lane."""
+        lanes = self.skipped.setdefault(tenant, {})
+        lanes[lane] = min(first, lanes.get(lane, first))
 
     def _share(self) -> int:
         """How many rows of one tenant may stand in memory: fewer, the more tenants there are. Rows that wait for
@@ -206,11 +211,18 @@ class Backlog:
             if not row.running:
                 self._ungroup(row)
             self.done(row, now)
+        for tenant, firsts in list(self.skipped.items()):
+            self.skipped[tenant] = {lane: first for lane, first in firsts.items() if lane not in gone}
+            if not self.skipped[tenant]:
+                del self.skipped[tenant]
 
     def low_water(self, lanes: Iterable[int], cursor: int) -> dict[int, int]:
-        """Per lane, the id below which nothing is left: its oldest known row, else what was read last."""
-        floor = min([cursor, *(first - 1 for first in self.skipped.values())])
-        low = dict.fromkeys(lanes, floor)
+        """Per lane, the id below which nothing is left: its oldest row that is known or skipped, else what was read
+        last."""
+        low = dict.fromkeys(lanes, cursor)
+        for firsts in self.skipped.values():
+            for lane in low.keys() & firsts:
+                low[lane] = min(low[lane], firsts[lane] - 1)
         for row in self._known.values():
             if row.lane in low:
                 low[row.lane] = min(low[row.lane], row.id - 1)

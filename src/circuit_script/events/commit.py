@@ -15,6 +15,7 @@ from circuit_script.effects.settle import Settled, Settlement, Settler, is_trans
 from circuit_script.errors import Fenced
 from circuit_script.events.backlog import Queued
 from circuit_script.events.reader import QueueReader
+from circuit_script.events.verdicts import WAITING
 
 log = structlog.get_logger()
 
@@ -95,7 +96,7 @@ def put_off(rows: Sequence[Queued], settled: Sequence[Settled]) -> list[Queued]:
     """The rows that wait for another attempt, brought up to date with what was committed of them."""
     waiting = []
     for row, each in zip(rows, settled, strict=False):
-        if each.status == "retry":
+        if each.status in WAITING:
             row.attempts, row.not_before, row.held_until = each.attempts, each.not_before, each.held_until
             row.journal.clear()  # what belongs to one record stands in the table; the rest was for this batch
             row.recovered, row.splits = True, 0

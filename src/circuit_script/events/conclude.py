@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from circuit_script.effects.unit import Send, UnitOfWork, Write
 from circuit_script.events.backlog import Queued
 from circuit_script.events.batch import Item
 from circuit_script.events.verdicts import (
+    WAITING,
     Finished,
     RecordEnd,
     RetryPolicy,
@@ -79,6 +80,7 @@ class Batch:
     unit: UnitOfWork
     terms: Terms
     usage: Usage = field(default_factory=Usage)  # so far
+    put_off: Collection[float] = ()  # seconds for which the platform has put something off, so far
     settled: int = 0
     failures: list[RecordEnd] = field(default_factory=list)  # of the settled records
     waiting: list[Queued] = field(default_factory=list)  # those of them that are tried again
@@ -94,7 +96,7 @@ class Batch:
         rest = _of_the_rest(outcome, self.settled)
         # After a settled failure nothing is won by a split: what belongs to nobody is lost already.
         unattributed = self.unit.unattributed and not self.failures
-        return judge(rest, size, unattributed=unattributed, trust=trust)
+        return judge(rest, size, unattributed=unattributed, trust=trust, put_off=self.put_off)
 
     def checkpoint(
         self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]
@@ -102,7 +104,7 @@ class Batch:
         """The settlement of the records up to ``upto`` that have none yet, and who of them failed (from the first of
         them on). The execution goes on: its status is partial."""
         first, items = self.settled, self.items[self.settled : upto + 1]
-        ends = ends_of(_shifted(errors, first, len(items)), _shifted(decided, first, len(items)))
+        ends = ends_of(_shifted(errors, first, len(items)), _shifted(decided, first, len(items)), self.put_off)
         writes, sends = self.unit.departing(upto, {place + first for place in ends})
         failures = [*self.failures, *ends.values()]
         last = upto + 1 == len(self.items)  # then the process may die: nothing is left that would run again
@@ -151,7 +153,7 @@ class Batch:
         moment = now()
         head, last = self.items[0].row, self.items[-1].row
         settled = [settle_row(item.row, ends.get(n), self.terms.policy, moment) for n, item in enumerate(items)]
-        leaving = [item for row, item in zip(settled, items, strict=True) if row.status != "retry"]
+        leaving = [item for row, item in zip(settled, items, strict=True) if row.status not in WAITING]
         return Settlement(
             execution=self.work.execution,
             tenant=head.tenant,

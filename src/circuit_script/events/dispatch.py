@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -160,6 +160,7 @@ class Dispatcher:
         if change.lost:
             log.warning("dispatch.lanes_lost", lanes=len(change.lost))
             self.backlog.drop(change.lost, time.monotonic())
+            self._dissolve(change.lost)
         kept = {lane: low for lane, low in self._unread.items() if lane not in change.lost}
         self._unread = {**kept, **change.won}
         if self._unread:
@@ -193,15 +194,20 @@ class Dispatcher:
         chosen = sorted(ours, key=lambda lane: (lane in busy, -lane))[:owed]
         await self._lanes.mark(connection, self.backlog.low_water(chosen, self._reader.cursor))
         self._leaving |= {lane: self._lanes.held[lane] for lane in chosen}
-        moment = time.monotonic()
-        self.backlog.drop(chosen, moment)
-        for rows in [part for part in self._apart if self.backlog.is_parked(part[0])]:  # for hours, maybe
-            self._apart.remove(rows)
-            for row in rows:
-                self.backlog.again(row, moment)
+        self.backlog.drop(chosen, time.monotonic())
+
+    def _dissolve(self, lanes: Collection[int]) -> None:
+        """Parts apart whose tenant is parked, for hours maybe, keep no lane that goes: the rows of such lanes are
+        forgotten here, the others of those parts wait with their tenant."""
+        for rows in [part for part in self._apart if self.backlog.is_parked(part[0])]:
+            if any(row.lane in lanes for row in rows):
+                self._apart.remove(rows)
+                for row in rows:
+                    self.backlog.again(row, time.monotonic())
 
     async def _give(self, connection: Connection) -> None:
         """Hand over the lanes in which nothing runs any more."""
+        self._dissolve(self._leaving)
         busy = self._busy_lanes()
         free = {lane: epoch for lane, epoch in self._leaving.items() if lane not in busy}
         if free:
@@ -225,13 +231,13 @@ class Dispatcher:
     async def _refill(self, connection: Connection, tenant: str) -> None:
         """Read a tenant that was skipped; it stays skipped while there is more than fits."""
         self._finished.clear()
-        start = self.backlog.skipped[tenant]
+        start = min(self.backlog.skipped[tenant].values())
         rows = await self._reader.of_tenant(connection, tenant, start, self._lanes.held, READ_LIMIT)
-        del self.backlog.skipped[tenant]
+        skipped = self.backlog.skipped.pop(tenant)
         self._offer(rows, recovered=True)
         if len(rows) == READ_LIMIT:
-            following = rows[-1].id
-            self.backlog.skipped[tenant] = min(following, self.backlog.skipped.get(tenant, following))
+            for lane, first in skipped.items():
+                self.backlog.skip(tenant, lane, max(first, rows[-1].id))
             self._more = True
 
     def _offer(self, rows: Sequence[Queued], *, recovered: bool = False) -> None:

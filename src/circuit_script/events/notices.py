@@ -63,7 +63,7 @@ def _row(notice: Notice) -> LedgerRow:
         source=Circuit.name,
         account=tenant,
         tenant=tenant,
-        vendor_id=f"{record['id']} {notice.period.starts} {notice.percent}",
+        vendor_id=f"{record['id']} {notice.period.starts} {notice.percent} of {notice.period.ceiling}",
         record_key=None,
         headers=b"{}",
         body=msgspec.json.encode({"type": f"{NOTICE}.{EVENT}", "data": record}),

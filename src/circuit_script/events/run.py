@@ -28,7 +28,7 @@ from circuit_script.execution.outcome import Breached, Failed, HandlerSpec, Outc
 from circuit_script.execution.pool import Pool as Children
 from circuit_script.governor import Usage
 from circuit_script.governor.governor import CircuitGovernor
-from circuit_script.tenants.entitlement import NOTICE, UNLIMITED, Quotas
+from circuit_script.tenants.entitlement import FREE, NOTICE, UNLIMITED, Quotas, Refused, Ticket
 
 log = structlog.get_logger()
 
@@ -70,30 +70,31 @@ class Runner:
         """
         if any(row.lane not in epochs for row in rows):
             return await self._committer.reread(rows)
-        quotas, tenant = self._parts.quotas, rows[0].tenant
-        if rows[0].object == NOTICE:  # what is done about quotas does not count
-            return (await self._run(rows, await self._parts.loader.load(rows), spec, epochs))[0]
-        if not quotas.admit(tenant) and (again := await self._refused(rows)) is not None:
-            return again
+        ticket = self._parts.quotas.admit(rows[0].tenant) if rows[0].object != NOTICE else FREE
+        if ticket is None:
+            found = await self._enter(rows)
+            if isinstance(found, Again):
+                return found
+            ticket = found
         executed = False
         try:
             loaded = await self._parts.loader.load(rows)
             executed = True
-            again, executed = await self._run(rows, loaded, spec, epochs)
+            again, executed = await self._run(rows, loaded, spec, epochs, ticket)
         finally:
             if not executed:
-                quotas.give_back(tenant)
+                self._parts.quotas.give_back(ticket)
         return again
 
-    async def _refused(self, rows: Sequence[Queued]) -> Again | None:
-        """What is left to do where the tenant's quota is used up."""
+    async def _enter(self, rows: Sequence[Queued]) -> Ticket | Again:
+        """Count it as an execution; or what is left to do where the tenant's quota is used up."""
         try:
-            refused = await self._parts.quotas.take(rows[0].tenant)
+            found = await self._parts.quotas.enter(rows[0].tenant)
         except DatabaseUnavailable:
             return Again(waits={(row.id, row.handler): (1.0, 300.0) for row in rows})
-        if refused is None:
-            return None
-        return Again(waits={(row.id, row.handler): (0.0, 0.0) for row in rows}, parked=refused.asks_again)
+        if isinstance(found, Refused):
+            return Again(waits={(row.id, row.handler): (0.0, 0.0) for row in rows}, parked=found.asks_again)
+        return found
 
     async def _run(
         self,
@@ -101,6 +102,7 @@ class Runner:
         loaded: tuple[list[Item], dict[int, str]],
         spec: HandlerSpec,
         epochs: Mapping[int, int],
+        ticket: Ticket,
     ) -> tuple[Again, bool]:
         """Execute and settle what was loaded; and whether anything was executed."""
         items, unreadable = loaded
@@ -116,10 +118,10 @@ class Runner:
         if first is not None:
             return await self._committer.reread(rows) if first.fenced else first, False
         if len(alive) == len(items):
-            return await self._execute(items, spec, epochs), True
+            return await self._execute(items, spec, epochs, ticket), True
         if not alive:
             return Again(), False
-        inner = await self._execute([items[place] for place in alive], spec, epochs)
+        inner = await self._execute([items[place] for place in alive], spec, epochs, ticket)
         return replace(inner, parts=[[alive[place] for place in part] for part in inner.parts]), True
 
     async def _set_apart(
@@ -179,7 +181,9 @@ class Runner:
         usage, arrived = Usage(depth=max(depths)).as_dict(), [arrived_of(item) for item in items]
         return await self._commit(replace(settlement, arrived=arrived, usage=usage), rows)
 
-    async def _execute(self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]) -> Again:
+    async def _execute(
+        self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int], ticket: Ticket
+    ) -> Again:
         rows = [item.row for item in items]
         work = _work(items, spec)
         unit = UnitOfWork(work.object, [row.record for row in rows], [_contact(item) for item in items])
@@ -187,19 +191,20 @@ class Runner:
         journal = BatchJournal(rows, self._parts.database)
         checkpoints = Checkpoints(batch, journal, self._committer)
         broker = self._broker(work, unit, journal, checkpoints)
-        batch.usage = broker.usage
+        batch.usage, batch.put_off = broker.usage, broker.put_off
         try:
             outcome = await checkpoints.watch(self._parts.children.run(work, broker))
         finally:
             broker.close()
         if outcome is None:
             return await self._committer.reread(rows)
-        if isinstance(outcome, Failed) and outcome.disturbed and work.object != NOTICE:
-            self._parts.quotas.give_back(work.tenant)  # it counts once, when it runs again
         rest = batch.rows
         away = broker.database_away or (checkpoints.stalled and not isinstance(outcome, Succeeded))
         lost = away or (isinstance(outcome, Failed) and outcome.blameless)
-        if lost and rest and _may_be_lost_again(rest):
+        lost = bool(lost and rest and _may_be_lost_again(rest))
+        if lost or (isinstance(outcome, Failed) and outcome.disturbed):
+            self._parts.quotas.give_back(ticket)  # it counts once, when it runs again
+        if lost:
             log.warning("execution.lost", execution=str(work.execution), next="it runs again")
             again = Again(waits={(row.id, row.handler): (0.5, 300.0) for row in rest})
         else:

@@ -59,7 +59,7 @@ _DELAY = """
     FROM (
         SELECT extract(epoch FROM at)::float8 * 1000
                - ('x' || left(replace(delivery::text, '-', ''), 12))::bit(48)::bigint AS ms
-        FROM circuit.outcomes WHERE delivery >= %s AND status <> 'retry'
+        FROM circuit.outcomes WHERE delivery >= %s AND status NOT IN ('retry', 'deferred')
         ORDER BY delivery DESC LIMIT 5000
     ) latest
 """
@@ -78,8 +78,18 @@ _RECENT = """
            round(extract(epoch FROM x.ended_at - x.started_at) * 1000)::bigint AS ms
     FROM circuit.executions x LEFT JOIN circuit.handlers h ON h.id = x.handler
 """
+# Rows that wait for money or a quota; one that is due waits for a place like any other.
+_PUT_OFF = f"""
+    SELECT q.tenant, coalesce(h.name, '') AS handler, count(*) AS n, min(q.not_before) AS first,
+           max(q.not_before) AS last, left(max(q.waits_for), 500) AS reason
+    FROM circuit.queue q LEFT JOIN circuit.handlers h ON h.id = q.handler
+    WHERE q.waits_for IS NOT NULL AND q.not_before > now()
+    GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {SHOWN}
+"""
 _LATEST = f"{_RECENT} ORDER BY x.id DESC LIMIT {SHOWN}"
-_TROUBLE = f"{_RECENT} WHERE x.status NOT IN ('succeeded', 'echo', 'cancelled') ORDER BY x.id DESC LIMIT {SHOWN}"
+_TROUBLE = (
+    f"{_RECENT} WHERE x.status NOT IN ('succeeded', 'echo', 'cancelled', 'deferred') ORDER BY x.id DESC LIMIT {SHOWN}"
+)
 _DEAD = f"""
     SELECT d.id, d.kind, d.tenant, h.name AS handler, d.record, d.attempts, left(d.reason, 500) AS reason, d.at
     FROM circuit.dead_letters d LEFT JOIN circuit.handlers h ON h.id = d.handler
@@ -111,6 +121,25 @@ class Status:
     latest: list[Row]
     errors: list[Row]
     dead: list[Row]
+    put_off: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many rows of a tenant and a handler wait for money or a quota: the first of them until ``first``, the last
+    until ``last``."""
+
+    tenant: str
+    handler: str
+    n: int
+    first: datetime
+    last: datetime
+    reason: str
+
+
+async def waiting(connection: Connection) -> list[Waiting]:
+    """What waits for money or a quota, the most first."""
+    return [Waiting(**row) for row in await _rows(connection, _PUT_OFF)]
 
 
 class _Tally:
@@ -195,6 +224,7 @@ class StatusReader:
             latest=await _rows(connection, _LATEST),
             errors=await _rows(connection, _TROUBLE),
             dead=await _rows(connection, _DEAD),
+            put_off=await _rows(connection, _PUT_OFF),
         )
 
 

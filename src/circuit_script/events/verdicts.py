@@ -7,12 +7,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from circuit_script.clock import time_of
 from circuit_script.effects.settle import Settled
 from circuit_script.events.backlog import Queued
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
 from circuit_script.governor import LOOP
 
 LONGEST_BACKOFF = 3600.0
+LONGEST_WAIT = timedelta(days=35)  # of an event for money or a quota: longer than any month
+WAITING = frozenset({"retry", "deferred"})  # what becomes of a row that stays in the queue
 HOPELESS = frozenset({LOOP, "depth"})  # breaches after which nothing is tried again
 
 
@@ -33,12 +36,14 @@ class RetryPolicy:
 @dataclass(frozen=True, slots=True)
 class RecordEnd:
     """How a record ended that did not succeed. ``after`` are the seconds until its next attempt, where the author
-    wants others than the policy; a ``cancelled`` one has none, nor has a ``final`` one, which is a dead letter."""
+    wants others than the policy; a ``cancelled`` one has none, nor has a ``final`` one, which is a dead letter. A
+    ``deferred`` one waits for money or a quota, which is no failure: it does not count as an attempt."""
 
     reason: str
     after: float | None = None
     cancelled: bool = False
     final: bool = False
+    deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +62,14 @@ class Split:
     parts: Sequence[Sequence[int]]
 
 
-def judge(outcome: Outcome, size: int, *, unattributed: bool, trust: bool = True) -> Finished | Split:
+def judge(
+    outcome: Outcome, size: int, *, unattributed: bool, trust: bool = True, put_off: Collection[float] = ()
+) -> Finished | Split:
     """What an outcome means for a batch of ``size`` records.
 
     ``unattributed`` effects leave only if every record succeeded, so with them a partial success is split; say False
     when they are lost anyhow. Without ``trust`` in suspects (they have been wrong or many already) a batch is halved. A
-    ``size`` of 0 is what checkpoints have left of a batch.
+    ``size`` of 0 is what checkpoints have left of a batch. ``put_off`` is as in ``ends_of``.
     """
     match outcome:
         case Succeeded(errors=errors) if not errors:
@@ -70,7 +77,7 @@ def judge(outcome: Outcome, size: int, *, unattributed: bool, trust: bool = True
         case Succeeded(errors=errors) if unattributed and len(errors) < size:
             return Split("partial", apart(errors, size))
         case Succeeded(errors=errors, decided=decided):
-            ends = ends_of(errors, decided)
+            ends = ends_of(errors, decided, put_off)
             return Finished(status_of(ends.values(), size), ends)
         case Failed(disturbed=True) if size:
             return Split("failed", [range(size)])
@@ -86,12 +93,16 @@ def judge(outcome: Outcome, size: int, *, unattributed: bool, trust: bool = True
             return Split("breached", isolate(suspect if trust else None, size))
 
 
-def ends_of(errors: Mapping[int, str], decided: Mapping[int, float | None]) -> dict[int, RecordEnd]:
-    """Errors with what the author decided of them: seconds until the next attempt, None for never."""
-    return {
-        place: RecordEnd(reason, decided.get(place), place in decided and decided[place] is None)
-        for place, reason in errors.items()
-    }
+def ends_of(
+    errors: Mapping[int, str], decided: Mapping[int, float | None], put_off: Collection[float] = ()
+) -> dict[int, RecordEnd]:
+    """Errors with what was decided of them: seconds until the next attempt, None for never. ``put_off`` are the seconds
+    for which the platform itself put something off in this execution: who waits exactly so long waits for that."""
+    ends = {}
+    for place, reason in errors.items():
+        after = decided.get(place)
+        ends[place] = RecordEnd(reason, after, place in decided and after is None, deferred=after in put_off)
+    return ends
 
 
 def ended(outcome: Outcome, failures: Collection[RecordEnd], size: int) -> tuple[str, bool]:
@@ -110,6 +121,8 @@ def status_of(failures: Collection[RecordEnd], size: int) -> str:
     """How an execution over ``size`` records ended that returned."""
     if not failures:
         return "succeeded"
+    if all(end.deferred for end in failures):
+        return "deferred"
     if len(failures) < size:
         return "partial"
     return "cancelled" if all(end.cancelled for end in failures) else "failed"
@@ -137,6 +150,8 @@ def settle_row(row: Queued, failure: RecordEnd | None, policy: RetryPolicy, now:
             status = "succeeded"
         case RecordEnd(cancelled=True):
             status = "cancelled"
+        case RecordEnd(deferred=True):  # it has not had its attempt, however often it comes back
+            status, attempts = "deferred" if now - time_of(row.delivery) < LONGEST_WAIT else "dead", row.attempts
         case _:
             status = "dead" if failure.final or attempts >= policy.attempts else "retry"
     settled = Settled(
@@ -152,7 +167,7 @@ def settle_row(row: Queued, failure: RecordEnd | None, policy: RetryPolicy, now:
         order_hash=row.order_hash,
         reason=failure.reason if failure is not None else None,
     )
-    if failure is None or status != "retry":
+    if failure is None or status not in WAITING:
         return settled
     delay = policy.delay(attempts) if failure.after is None else failure.after
     return replace(

@@ -89,6 +89,7 @@ class ExecutionBroker:
             work, meter=self._meter, journal=journal, client=parts.client, remaining=remaining, parts=callouts
         )
         self._models = ModelCalls(work, meter=self._meter, journal=journal, models=parts.models, remaining=remaining)
+        self._outside.put_off = self._models.put_off
 
     @property
     def usage(self) -> Usage:
@@ -99,6 +100,11 @@ class ExecutionBroker:
     def deferred(self) -> float | None:
         """The seconds until a model call may be made that was put off; None when none was."""
         return self._models.deferred
+
+    @property
+    def put_off(self) -> set[float]:
+        """The seconds for which something was put off that waits for money or a quota; one object until the end."""
+        return self._models.put_off
 
     def close(self) -> None:
         """The execution is over: nobody waits for answers any more."""

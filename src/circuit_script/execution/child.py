@@ -110,6 +110,7 @@ class Child:
         self._inside = False  # in the author's code
         self._executor: ThreadPoolExecutor | None = None
         self._waited_for = 0
+        self._surroundings: tuple[Any, ...] | None = None  # before the first run
         sys.stdout, sys.stderr = Printed.stream("info"), Printed.stream("warning")
         forgotten.heed()
         os.lseek(memory, STACK, os.SEEK_SET)
@@ -123,7 +124,6 @@ class Child:
         """Run after run, each answered with a Result. Raises EOFError when the parent hangs up."""
         broken = broken or start(self._loop)
         self._waited_for = _waited_for()
-        self._surroundings = surroundings.look()
         self._wire.send(pack(Hello(VERSION)))
         while True:
             messages = self._wire.receive()
@@ -136,12 +136,15 @@ class Child:
                     )
                 if broken is None:
                     self._serve_one(run)
+                    self._stay_only_at_home()
                 else:
                     self._word[SUSPECT] = NOBODY
                     self._word[STARTED] += 1
                     self._wire.send(pack(Result("raised", {}, broken.reason, broken.detail)))
 
     def _serve_one(self, run: Run) -> None:
+        if self._surroundings is None:
+            self._surroundings = surroundings.look()
         self._word[SUSPECT] = NOBODY
         self._word[STARTED] += 1
         session = Session(self._wire, self._loop, run)
@@ -156,6 +159,16 @@ class Child:
             if os.getpid() != self._pid:
                 os._exit(0)  # a fork of the handler came back here: it has nothing to say
         self._wire.send(packed_result(result))
+
+    def _stay_only_at_home(self) -> None:
+        """End this process where a handler has left other surroundings to the next. Nobody waits for that: the result
+        is on its way, and a run that comes meanwhile has not begun, so it begins elsewhere."""
+        try:
+            same = surroundings.look() == self._surroundings
+        except OSError:  # the folder that it went to is gone
+            same = False
+        if not same:
+            os.kill(self._pid, signal.SIGKILL)
 
     def _make_current(self) -> None:
         """A handler may have set another loop, or, with asyncio.run, none."""
@@ -258,11 +271,6 @@ class Child:
             return False
         if session.elapsed() > FASTEST_FORK and _waited_for() > self._waited_for:
             return False  # a process was started, by whatever way, and ended: it may have left another
-        try:
-            if surroundings.look() != self._surroundings:
-                return False
-        except OSError:  # the folder that it went to is gone
-            return False
         return tidy and not self._loop.left() and asyncio._get_running_loop() is None
 
     def _tidy(self) -> bool:

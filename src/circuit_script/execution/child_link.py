@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from circuit_script.execution import protocol
+from circuit_script.execution.fates import CLOSED, GARBAGE, told
 from circuit_script.execution.isolation.ceiling import set_ceiling
 from circuit_script.execution.procfs import Extent, ProcessFiles, cpu_time
 from circuit_script.execution.protocol import (
@@ -42,11 +42,6 @@ RESTLESS = 0.1  # seconds of CPU that a child may use while it has nothing to do
 TURN = 64  # messages of one child before the others have theirs
 LAST_TURNS = 16  # of a child that is dead
 PATIENCE = 10.0  # seconds that a child has to appear
-CLOSED = "the handler closed its connection to the platform"
-HOST_ENDED = "the process that hosts the handlers ended"
-STOPPED = "the worker stops"
-MUTE = "the process said nothing"
-GARBAGE = "the handler wrote garbage on its connection to the platform"
 HANG_UP_PATIENCE = 0.02
 BURIAL_PATIENCE = 0.2
 
@@ -129,6 +124,8 @@ class ChildLink:
     def begin(self, listener: Listener, frame: bytearray) -> None:
         """Hand over a run. Raises OSError when the child cannot take it."""
         assert self.key is not None
+        if self.gone:
+            raise ProcessLookupError(self.pid)  # its number may be another's by now
         if self._runs == 0:
             ceiling = min(int(self.baseline.data + self.key[1] + HEADROOM), HIGHEST)
             set_ceiling(self.pid, ceiling)
@@ -143,8 +140,17 @@ class ChildLink:
 
         The word alone could be taken back, and who has not begun is run again for nothing.
         """
-        left = self._code is not None and self._code >= 0
-        return bool(self.memory.started >= self._runs) or self._heard == self._runs or left
+        return bool(self.memory.started >= self._runs) or self._heard == self._runs or self.left
+
+    @property
+    def left(self) -> bool:
+        """Whether it ended by itself, and was not killed."""
+        return self._code is not None and self._code >= 0
+
+    @property
+    def fate(self) -> str:
+        """Why it is gone."""
+        return self._why or told(self._code)
 
     @property
     def reused(self) -> bool:
@@ -163,7 +169,9 @@ class ChildLink:
     @property
     def unread(self) -> bool:
         """Whether it has something to read."""
-        return int.from_bytes(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder) > 0
+        return (
+            not self.gone and int.from_bytes(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder) > 0
+        )
 
     @property
     def stopped(self) -> bool:
@@ -371,18 +379,8 @@ class ChildLink:
             self._files.close()
             self._files = None
         self.memory.close()
-        if self.listener is not None:
-            self.listener.on_gone(self._why or _told(self._code), detail)
-        self._on_gone(self)
-
-
-def _told(code: int | None) -> str:
-    match code:
-        case None:
-            return "the handler's process ended"
-        case protocol.CUT_OFF:
-            return CLOSED
-        case code if code < 0:
-            return f"the handler's process was killed by {signal.Signals(-code).name}"
-        case _:
-            return f"the handler left its process with exit code {code}"
+        try:
+            if self.listener is not None:
+                self.listener.on_gone(self.fate, detail)
+        finally:
+            self._on_gone(self)

@@ -23,10 +23,23 @@ POOLS = "AnyIO worker thread"  # each of its calls is awaited, and it ends by it
 
 
 class Company(Session):
-    """The session of an execution in company. Nothing of it is sent once it is over."""
+    """The session of an execution in company. Nothing of it is sent once it is over.
 
-    def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, run: Run, stray: Callable[[ToChild], None]) -> None:
+    The parent reads in ``word`` how many threads work for it.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        loop: asyncio.AbstractEventLoop,
+        run: Run,
+        stray: Callable[[ToChild], None],
+        word: memoryview,
+    ) -> None:
         super().__init__(wire, loop, run)
+        self._word = word
+        self._working: set[object] = set()
+        word[0] = 0
         self.tasks: set[asyncio.Task[Any]] = set()  # besides its own
         self.works: set[Future[Any]] = set()  # in threads of pools
         self.threads: list[threading.Thread] = []
@@ -42,6 +55,16 @@ class Company(Session):
     def has_threads(self) -> bool:
         """Whether a thread still works for it."""
         return bool(self.works) or any(thread.is_alive() for thread in self.threads)
+
+    def begin_work(self, of: object) -> None:
+        """A thread works for it."""
+        self._working.add(of)
+        self._word[0] = len(self._working)
+
+    def end_work(self, of: object) -> None:
+        """It does no longer."""
+        self._working.discard(of)
+        self._word[0] = len(self._working)
 
     @property
     def is_ended(self) -> bool:
@@ -156,8 +179,9 @@ def inherit() -> None:
         owner, inner = whose(), cast(Any, thread)
         of_a_pool = inner._target is pools._worker or thread.name.startswith(POOLS)
         if isinstance(owner, Company) and not of_a_pool:
-            variables, run = copy_context(), thread.run
-            inner.run = lambda: variables.run(run)
+            variables, run, work = copy_context(), thread.run, object()
+            owner.begin_work(work)
+            inner.run = lambda: _work(owner, work, lambda: variables.run(run))
             owner.threads.append(thread)
         start(thread)
 
@@ -167,8 +191,17 @@ def inherit() -> None:
             return submit(pool, work, *given, **named)
         future: Future[Any] = submit(pool, copy_context().run, work, *given, **named)
         owner.works.add(future)
+        owner.begin_work(future)
         future.add_done_callback(owner.works.discard)
+        future.add_done_callback(owner.end_work)
         return future
 
     cast(Any, threading.Thread).start = started
     cast(Any, ThreadPoolExecutor).submit = submitted
+
+
+def _work(owner: Company, work: object, run: Callable[[], None]) -> None:
+    try:
+        run()
+    finally:
+        owner.end_work(work)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from circuit_script.execution.child_link import HOST_ENDED, MAX_RUNS, STOPPED, ChildLink
-from circuit_script.execution.outcome import Failed, Outcome, Work
+from circuit_script.execution.child_link import MAX_RUNS, ChildLink
+from circuit_script.execution.fates import HOST_ENDED, STOPPED
+from circuit_script.execution.outcome import Failed, Work
 from circuit_script.execution.procfs import cpu_time
 from circuit_script.execution.protocol import (
     BEGAN,
@@ -16,6 +19,7 @@ from circuit_script.execution.protocol import (
     SEATS,
     SHARING,
     STEPPED,
+    THREADS,
     TURN,
     Chunk,
     Head,
@@ -35,6 +39,12 @@ STANDING = frozenset({"connect", "request"})  # requests of plain code, which bl
 LEFT_OVER = "one of its executions did not end when it should"
 NO_MEMORY = "one of its executions found no memory left"
 BROKEN_UP = "the process that it shared with others ended ({}): it runs again, alone"
+HELD_UP = "others in its process kept it waiting ({:.1f} of its {:g} s): it runs again, alone"
+STRAYS = "it speaks for executions that are over"
+MOST_STRAYS = 100  # messages of a child that are nobody's
+MOST_REQUESTS = 1024  # of one execution that are served at once
+TOO_MANY = f"the handler asked for more than {MOST_REQUESTS:,} things at once"
+FAIR = 0.25  # of its wall time that others' steps may take
 
 COURTESY = 0.5  # seconds of CPU time that all in the process may use meanwhile
 MOST_WINDOWS = 40  # of KILL_AFTER, in which who is to end has to do so
@@ -64,7 +74,8 @@ class Crew:
         self._seats: dict[int, Seat] = {}  # by the number of their run
         self._places = list(range(size if self._shares else 1))
         self._taken = 0
-        self._paused: set[int] = set()
+        self._strays = 0
+        link.listener = self  # from here on, also of a child that dies before it is handed anything
         self._watch = CrewWatch(link, memory, self._on_verdict, self.seats, longest_turn)
 
     @property
@@ -82,6 +93,11 @@ class Crew:
     def is_waiting(self) -> bool:
         """Whether its loop has nothing to do."""
         return self.link.memory.word(STEPPED) == NOBODY
+
+    @property
+    def steps(self) -> float:
+        """The seconds that steps of its executions have taken."""
+        return self._watch.steps
 
     @property
     def turns(self) -> int:
@@ -108,7 +124,6 @@ class Crew:
             return
         seat.over = True
         self._places.append(seat.place)
-        self.pause(seat, False)
         self._on_free()
         if not self._seats:
             self.empty.set()
@@ -120,13 +135,9 @@ class Crew:
         if not self.link.doomed and (self.retired or not self._watch.is_clean()):
             self.link.kill("it is not used again")
 
-    def pause(self, seat: Seat, paused: bool) -> None:
-        """A flood of one is a flood of all: the child is heard again once it is served."""
-        if paused:
-            self._paused.add(seat.number)
-        else:
-            self._paused.discard(seat.number)
-        self.link.pause(bool(self._paused))
+    def held_up(self, seat: Seat) -> float:
+        """The seconds of its time in which the process made others' steps."""
+        return self.steps - seat.steps_before - seat.steps
 
     def look(self) -> None:
         """Measure it now. What is over a limit ends it."""
@@ -137,7 +148,9 @@ class Crew:
         seat = self._seats.get(getattr(message, "run", NOBODY))
         if seat is None:
             self.retired = True  # who speaks for a run that is over was left behind by it
-            return
+            self._strays += 1
+            return self.link.kill(STRAYS) if self._strays > MOST_STRAYS else None
+        seat.heard = True
         if isinstance(message, Result):
             seat.over = True
             self.retired = self.retired or message.unclean
@@ -149,10 +162,12 @@ class Crew:
     def on_gone(self, why: str, detail: str) -> None:
         """The child is dead and buried, and nothing of what ran in it counts."""
         self.retired = True
-        for seat in self.seats():
-            if seat.listener is not None:
-                seat.listener.on_gone(why, detail)
-            self.leave(seat)
+        self._watch.stop()
+        with ExitStack() as each:  # every one hears of it, also when another's end fails
+            for seat in self.seats():
+                each.callback(self.leave, seat)
+                if seat.listener is not None:
+                    each.callback(seat.listener.on_gone, why, detail)
 
     def _on_verdict(self, breach: LimitExceeded) -> None:
         """The process is over a limit: by who was alone with it, or who blocks its loop; else nobody can tell."""
@@ -181,8 +196,11 @@ class Seat:
         self.in_company = False  # with others, now or before: nobody knows what of the process is its own
         self.is_guilty = False  # of what the whole process is in for
         self.over = False
+        self.heard = False
+        self.steps = 0.0  # seconds that its own steps took
+        self.steps_before = crew.steps  # and those of all, before it came
         self.cpu = 0.0  # its share of the process's, in seconds
-        self.cpu_ceiling = 0.0
+        self.cpu_ceiling = math.inf  # until it is known
         self.line = ""
         self.asks = 0  # what it stands still for until we answer
         self._turns = 0
@@ -197,10 +215,15 @@ class Seat:
 
     @property
     def began(self) -> bool:
-        """Whether the child has started with it."""
-        if not self.number:
-            return self.crew.link.began
-        return self.crew.link.memory.word(BEGAN + self.place) == self.number
+        """Whether the child has started with it. Its own word alone could be taken back."""
+        if self.heard or not self.number:
+            return self.heard or self.crew.link.began
+        return self.crew.link.left or self.crew.link.memory.word(BEGAN + self.place) == self.number
+
+    @property
+    def threads(self) -> int:
+        """How many threads work for it, as the child says."""
+        return self.crew.link.memory.word(THREADS + self.place) if self.number else 0
 
     @property
     def suspect(self) -> int | None:
@@ -225,8 +248,7 @@ class Seat:
         self.crew.link.send(frame)
 
     def pause(self, paused: bool) -> None:
-        """Stop or go on reading."""
-        self.crew.pause(self, paused)
+        """The others are heard all the same: who asks for too much ends."""
 
     def ignore(self) -> None:
         """Its execution does that: its end must be heard."""
@@ -290,6 +312,9 @@ class SharedExecution(Execution):
             return self._on_end(message)
         if self._done.done() or (self._breach is not None and isinstance(message, LogLine | Head | Chunk)):
             return
+        if isinstance(message, Request) and len(self._requests) >= MOST_REQUESTS:
+            self._child.stop(None)
+            return self._end(Failed(TOO_MANY, self._broker.usage))
         super().on_message(message)
 
     async def _serve(self, request: Request) -> None:
@@ -314,8 +339,17 @@ class SharedExecution(Execution):
             self._child.kill(NO_MEMORY)
         if self._is_innocent and self._child.crew.link.doomed:
             self._break_up(NO_MEMORY if result.kind == "memory" else "they crossed a limit")
-        elif not self._done.done():
+        elif not (self._done.done() or (self._watch.settle(self._broker.usage) is not None and self._gives_way())):
             super().on_message(result)
+
+    def _gives_way(self) -> bool:
+        """At the end of its time: whether others took too much of it, so that it runs again, alone."""
+        waited, ceiling = self._child.crew.held_up(self._child), self._work.limits.wall_time
+        if not self._is_innocent or waited <= FAIR * ceiling:
+            return False
+        self._watch.settle(self._broker.usage)
+        self._end(Failed(HELD_UP.format(waited, ceiling), self._broker.usage, disturbed=True))
+        return True
 
     @property
     def _is_innocent(self) -> bool:
@@ -336,13 +370,11 @@ class SharedExecution(Execution):
     def _retire(self) -> None:
         self._child.crew.retired = True
 
-    def _end(self, outcome: Outcome | None) -> None:
-        super()._end(outcome)
-        self._child.pause(False)  # its end is still to be heard
-
     def _on_verdict(self, breach: LimitExceeded) -> None:
         if self._breach is not None or self._done.done():
             return
+        if breach.limit == "wall_time" and self._gives_way():
+            return self._child.wait_for_its_end()
         super()._on_verdict(breach)
         if self._child.is_guilty:
             return  # the crew ends it

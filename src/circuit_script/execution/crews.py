@@ -39,12 +39,16 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Nursing:
-    """Where children come from, and go to. ``longest_turn``: how long one step may keep others waiting, in seconds."""
+    """Where children come from, and go to. ``longest_turn``: how long one step may keep others waiting, in seconds.
+
+    ``strict``: those who are in a child at the same time are of one tenant, whatever the handler says.
+    """
 
     folder: Path
     child_for: Callable[[Key], Awaitable[ChildLink]]
     take_back: Callable[[ChildLink], None]
     longest_turn: float = LONGEST_TURN
+    strict: bool = False
 
 
 class Sharing:
@@ -61,7 +65,8 @@ class Sharing:
 
     async def run(self, work: Work, broker: Broker, places: Places) -> Outcome | None:
         """Run it beside others. None when its child was gone before it began."""
-        key = (None if work.share_child else work.tenant, work.limits.memory, work.handler)
+        shared = work.share_child and not self._nursing.strict
+        key = (None if shared else work.tenant, work.limits.memory, work.handler)
         crews = self._crews.get(key)
         if crews is None:
             crews = self._crews[key] = Crews(key, work.concurrency, places, self._nursing)
@@ -101,12 +106,20 @@ class Crews:
     async def run(self, work: Work, broker: Broker) -> Outcome | None:
         """Run it in a seat. None when its child was gone before it began."""
         seat = await self._seat()
+        over = True
         try:
             frame = frame_of(work, seat.number, seat.place)
+            outcome = await SharedExecution(seat, work, broker, self._nursing.folder).outcome(frame)
+            over = outcome is None
+            return outcome
         except Unsendable as unsendable:
-            seat.crew.leave(seat)
             return Failed(unsendable.reason, broker.usage, suspect=unsendable.suspect)
-        return await SharedExecution(seat, work, broker, self._nursing.folder).outcome(frame)
+        except asyncio.CancelledError:
+            over = False
+            raise
+        finally:
+            if over or seat.crew.link.gone:
+                seat.crew.leave(seat)  # else its end is still to be heard
 
     async def _seat(self) -> Seat:
         for crew in self._crews:
@@ -152,7 +165,7 @@ class Crews:
         self._crews.append(crew)
         try:
             self._serve()
-            if not crew.seats():
+            if not crew.seats() or crew.link.gone:
                 crew.empty.set()
             await crew.empty.wait()
         finally:

@@ -54,7 +54,7 @@ def drop_privileges(uid: int | None = None) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends."""
+    """Become the parent of every descendant whose own parent ends: so it stays below, and is counted."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from circuit_script.errors import RequestRefused
 from circuit_script.execution import hardening, hooked
 from circuit_script.execution.calls import allowed
-from circuit_script.execution.hooked.asking import on_its_way
+from circuit_script.execution.hooked.asking import OnItsWay, on_its_way
 from circuit_script.execution.session import Wire, active, is_shared
 
 INTERNET = frozenset({socket.AF_INET, socket.AF_INET6})
@@ -57,7 +57,8 @@ def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
         watch(*arguments)
 
 
-def _on_look_up(host: Any, *_: Any) -> None:
+def on_look_up(host: Any, *_: Any) -> None:
+    """A name is looked up: a connection may be meant for it."""
     if isinstance(host, bytes):
         host = host.decode("ascii", "replace")
     if isinstance(host, str) and host and active() is not None:
@@ -103,13 +104,13 @@ def _ask(address: Any, *, datagram: bool) -> None:
     session = active()
     assert session is not None
     host, port = (str(address[0]), int(address[1])) if isinstance(address, tuple) else (str(address), 0)
-    way = None if datagram else on_its_way.get()
+    way = None if datagram else _way()
     names = [name for name in list(_looked_up) if name != host]
     asked = {
         "host": host,
         "port": port,
         "names": names if way is None else [way.host, *names],
-        "counted": way is not None,
+        "way": None if way is None else way.host,
     }
     try:
         allowed(session.request_now("connect", asked))
@@ -117,6 +118,15 @@ def _ask(address: Any, *, datagram: bool) -> None:
         if way is not None:
             way.refused = str(refused)
         raise PermissionError(errno.EACCES, f"connection to {host}:{port} refused: {refused}") from None
+
+
+def _way() -> OnItsWay | None:
+    """The request that pays for a connection, if it leads to that one's host."""
+    way = on_its_way.get()
+    if way is None or way.over or not way.left:
+        return None
+    way.left -= 1
+    return way
 
 
 def _on_process(*_: Any) -> None:
@@ -129,7 +139,7 @@ _WATCHED: dict[str, Callable[..., None]] = {
     "socket.connect": _on_connect,
     "socket.sendto": _on_datagram,
     "socket.sendmsg": _on_datagram,
-    "socket.getaddrinfo": _on_look_up,
-    "socket.gethostbyname": _on_look_up,
+    "socket.getaddrinfo": on_look_up,
+    "socket.gethostbyname": on_look_up,
     **dict.fromkeys(_STARTS, _on_process),
 }

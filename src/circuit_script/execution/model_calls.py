@@ -9,9 +9,8 @@ call itself: who waits in order to try again has settled before, and reserves an
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,14 +22,15 @@ from circuit_script.clock import uuid7
 from circuit_script.db.pool import unavailable
 from circuit_script.errors import RequestRefused
 from circuit_script.execution.model_streams import END, SILENT, Stream
-from circuit_script.execution.outcome import LONGEST_RETRY, Work
+from circuit_script.execution.outcome import Work, spread
 from circuit_script.execution.outside import Journal
-from circuit_script.governor import Meter
+from circuit_script.governor import LoopFound, Meter
 from circuit_script.governor.budget import Full, Reservation, Settled
 from circuit_script.governor.money import NANO, nanos
 from circuit_script.llm.models import Models, Plan, Room
 from circuit_script.llm.provider import Refusal, Said, Tokens
 from circuit_script.llm.request import Asked, read
+from circuit_script.llm.words import Words, digest
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -39,6 +39,7 @@ ATTEMPTS = 3
 BACKOFF = 0.5  # seconds before the second attempt; doubled after each
 SPARE = 0.5  # seconds that must be left after a wait, or it is not worth waiting
 CUTS = 3  # times that an answer is cut to what a budget still has, while others reserve, too
+LONGER = "Say max_tokens, then the call leaves only if all of it fits; or raise what is used up: circuit-script spend"
 ENDED = "the execution ended while the call was under way"
 
 
@@ -71,15 +72,17 @@ class BudgetFull(Exception):
 
 
 class ModelCalls:
-    """Calls of models for one execution. ``deferred`` is set when one was put off: the seconds until it may be made."""
+    """Calls of models for one execution. ``deferred`` are the seconds until the last one may be made that found no
+    money, None where it is not put off; ``put_off`` has those of all."""
 
     __slots__ = ("_asked", "_journal", "_meter", "_models", "_nanos", "_opened", "_remaining", "_streams", "_work",
-                 "deferred")  # fmt: skip
+                 "deferred", "put_off")  # fmt: skip
 
     def __init__(
         self, work: Work, *, meter: Meter, journal: Journal, models: Models | None, remaining: Callable[[], float]
     ) -> None:
         self.deferred: float | None = None
+        self.put_off: set[float] = set()
         self._work = work
         self._meter = meter
         self._journal = journal
@@ -121,8 +124,9 @@ class ModelCalls:
             return {"body": known}
         answered = self._noted(call)
         said = await self._attempts(call, self._complete, answered)
-        answered(_hash(said.choices))
+        answered(said.words)
         await self._journal.keep(owner, key, said.body)
+        self._meter.go_on()  # it may have been the turn of a loop
         return {"body": said.body}
 
     async def llm_next(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -145,18 +149,25 @@ class ModelCalls:
 
     # -- one call ---------------------------------------------------------------------------------
 
-    def _noted(self, call: _Call) -> Callable[[bytes | None], None]:
-        """Count the call, and hold it against those before it. What is returned hears of its answer: a hash, None for
-        none. Raises LimitExceeded, RequestRefused."""
+    def _noted(self, call: _Call) -> Callable[[Words | None], None]:
+        """Count the call, and hold it against those before it. What is returned hears of its answer, None for none; who
+        is in a loop then hears of it with the next request. Raises LimitExceeded, RequestRefused."""
         plan = self._known().plan(call.asked, call.model).within(self._room())
-        fingerprint = _hash(msgspec.json.encode([call.model]) + call.asked.last_words)
-        self._meter.note(fingerprint, f"model {call.model}", cost=plan.worst / NANO, owner=call.owner)
-        self._meter.spend("llm_calls")
-        meter = self._meter
-        return lambda reply: meter.cycles.answered(fingerprint, reply, owner=call.owner)
+        fingerprint = digest(msgspec.json.encode([call.model]) + call.asked.last_words)
+        meter, asked, owner, what = self._meter, call.asked, call.owner, f"model {call.model}"
+        meter.note(fingerprint, what, cost=plan.worst / NANO, owner=owner, vote=asked.begins)
+        meter.spend("llm_calls")
+
+        def answered(said: Words | None) -> None:
+            meter.cycles.answered(fingerprint, None if said is None else said.whole, owner=owner)
+            if said is not None and not asked.begins:
+                with suppress(LoopFound):  # the meter remembers it
+                    meter.told(asked.opening, asked.length, said.asks, what, owner=owner)
+
+        return answered
 
     async def _attempts(
-        self, call: _Call, act: Callable[[Held], Awaitable[T]], answered: Callable[[bytes | None], None]
+        self, call: _Call, act: Callable[[Held], Awaitable[T]], answered: Callable[[Words | None], None]
     ) -> T:
         """Try until it is answered. Tried again is only what was certainly not billed."""
         delay = BACKOFF
@@ -195,9 +206,11 @@ class ModelCalls:
             raise
         silent = Refusal(SILENT, billed=True, passing=False)
         await self.settle(held, said.tokens, said.model, silent)
+        if said.words.cut and (shortened := held.plan.shortened):
+            raise RequestRefused(f"model {held.plan.model}: {shortened}.", cure=LONGER, page="budget-exceeded")
         return said
 
-    async def _open(self, call: _Call, answered: Callable[[bytes | None], None]) -> int:
+    async def _open(self, call: _Call, answered: Callable[[Words | None], None]) -> int:
         """Begin a stream. Its number, once the provider has begun to answer."""
 
         async def begin(held: Held) -> Stream:
@@ -230,20 +243,24 @@ class ModelCalls:
         least = 0
         for model in filter(None, (call.model, cheaper)):
             plan = models.plan(call.asked, model).within(self._room())
-            held, full = await self._fitted(call, plan, cut=not (cheaper and model == call.model))
+            cut = "no" if cheaper and model == call.model else "last" if policy == "defer" else "yes"
+            held, full = await self._fitted(call, plan, cut)
             if held is not None:
                 return held
             least = plan.within(Room(0, 0)).worst
         after = None
         if policy == "defer" and all(least <= each.ceiling for each in full):  # else no reset makes room for it
-            resets = max(each.resets_at.timestamp() for each in full)
-            after = self.deferred = min(max(1.0, resets - time.time()), float(LONGEST_RETRY))
+            after = spread(max(each.resets_in for each in full))
+            self.put_off.add(after)
+        self.deferred = after
         raise BudgetFull(full, after)
 
-    async def _fitted(self, call: _Call, plan: Plan, *, cut: bool) -> tuple[Held | None, list[Full]]:
-        """Reserve; where the answer may be ``cut``, in the length that the budgets still have."""
+    async def _fitted(self, call: _Call, plan: Plan, cut: str) -> tuple[Held | None, list[Full]]:
+        """Reserve; where the answer may be ``cut`` ("yes", or "last": only if no reset makes room for all of it), in
+        the length that the budgets still have."""
         held, full = await self._try(call, plan)
-        for _ in range(CUTS if cut else 0):
+        may = cut == "yes" or (cut == "last" and any(plan.worst > each.ceiling for each in full))
+        for _ in range(CUTS if may else 0):
             if held is not None:
                 break
             left = min(each.left for each in full)
@@ -332,7 +349,7 @@ class ModelCalls:
 
     def _key(self, call: _Call) -> bytes:
         """The key of the journal. Equal calls of one record are counted, as each may get another answer."""
-        fingerprint = _hash(b"llm" + call.asked.fingerprint(call.model))
+        fingerprint = digest(b"llm" + call.asked.fingerprint(call.model))
         times = self._asked[call.owner, fingerprint] = self._asked.get((call.owner, fingerprint), 0) + 1
         return fingerprint + times.to_bytes(4, "big")
 
@@ -373,10 +390,6 @@ VERBS: Mapping[str, Callable[[ModelCalls, dict[str, Any]], Awaitable[Any]]] = {
     "llm_next": ModelCalls.llm_next,
     "llm_close": ModelCalls.llm_close,
 }
-
-
-def _hash(said: bytes) -> bytes:
-    return hashlib.blake2b(said, digest_size=16).digest()
 
 
 def _refused(refusal: Refusal, held: Held) -> RequestRefused:

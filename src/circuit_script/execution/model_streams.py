@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-import msgspec
-
 from circuit_script.llm.models import Plan
 from circuit_script.llm.provider import Refusal, Tokens, chunk_of, tokens_of
+from circuit_script.llm.words import Pieces, Words
 
 QUEUE = 64  # events that wait for the child; then the provider waits
 END = b""  # stands for the end: an event has a body
@@ -27,10 +25,10 @@ class Settler(Protocol):
 
 
 class Stream:
-    """``broken`` says why it ended before its end. ``over`` is called once with a hash of what was said, None when it
-    broke off. What it cost is settled before the child hears of the end."""
+    """``broken`` says why it ended before its end. ``over`` is called once with what was said, None when it broke
+    off. What it cost is settled before the child hears of the end."""
 
-    def __init__(self, plan: Plan, settler: Settler, timeout: float, over: Callable[[bytes | None], None]) -> None:
+    def __init__(self, plan: Plan, settler: Settler, timeout: float, over: Callable[[Words | None], None]) -> None:
         self.broken = ""
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
         self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -48,21 +46,21 @@ class Stream:
             chunks.append(self._queue.get_nowait())
         return chunks
 
-    async def _read(self, plan: Plan, settler: Settler, timeout: float, over: Callable[[bytes | None], None]) -> None:
+    async def _read(self, plan: Plan, settler: Settler, timeout: float, over: Callable[[Words | None], None]) -> None:
         counted: Tokens | None = None
         model: str | None = None
         whole = False  # whether ``counted`` is the last word
-        said = hashlib.blake2b(digest_size=16)
+        said = Pieces()
         refusal = Refusal(SILENT, billed=True, passing=False)
         try:
             async with asyncio.timeout(timeout), plan.provider.streamed(plan.body, timeout) as events:
                 self._begun.set_result(None)
                 async for data in events:
                     chunk = chunk_of(data)
-                    if (tokens := tokens_of(chunk)) is not None:
-                        counted, whole = tokens, not chunk.get("choices")
+                    said.add(chunk.get("choices"))
+                    if isinstance(chunk.get("usage"), dict):
+                        counted, whole = tokens_of(chunk, spoke=said.spoke), not chunk.get("choices")
                     model = str(chunk["model"])[:200] if chunk.get("model") else model
-                    said.update(msgspec.json.encode(chunk.get("choices")))
                     await self._queue.put(data)
             whole = counted is not None
         except Refusal as broken:
@@ -79,5 +77,8 @@ class Stream:
         if not self._begun.done():
             self._begun.set_exception(refusal)
             return
-        over(None if self.broken else said.digest())
+        words = said.words()
+        if words.cut and not self.broken:
+            self.broken = plan.shortened
+        over(None if self.broken else words)
         await self._queue.put(END)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from circuit_script.governor import LOOP, Limits, Usage, amount
+from circuit_script.governor import LOOPS, Limits, Usage, amount
 
 Fields = dict[str, Any]
 
 LONGEST_RETRY = 30 * 86_400  # seconds that an author may put a record off
+SPREAD = 300  # seconds over which those come back who wait for the same moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,8 @@ class Failed:
     """The handler raised, left its process, or crashed it. ``suspect`` is the index of the record it worked on.
 
     ``blameless`` says that the platform ended it, so that it does not count as an attempt; ``disturbed``, that the
-    process ended which it shared with others, so that it runs again, alone: nobody knows yet whose fault it was.
+    process ended which it shared with others, or that they took its time, so that it runs again, alone: nobody knows
+    yet whose fault it was.
     """
 
     reason: str
@@ -179,7 +182,7 @@ class Breached:
 
     @property
     def reason(self) -> str:
-        if self.limit == LOOP:
+        if self.limit in LOOPS:
             text = f"loop found: {self.said}"
         else:
             text = f"limit {self.limit} exceeded: {amount(self.limit, self.used)} of {amount(self.limit, self.ceiling)}"
@@ -188,6 +191,11 @@ class Breached:
 
 
 Outcome = Succeeded | Failed | Breached
+
+
+def spread(after: float) -> float:
+    """The seconds for which something waits until a moment for which others wait, too: they come back one by one."""
+    return min(max(1.0, after) + random.uniform(0.0, SPREAD), float(LONGEST_RETRY))
 
 
 def bounded(after: float | None) -> float | None:

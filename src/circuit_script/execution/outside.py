@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 from collections import Counter
@@ -12,12 +13,14 @@ import httpx
 import msgspec
 
 from circuit_script.errors import CalloutRefused, QuotaExceeded, RequestRefused
-from circuit_script.execution.callouts.addresses import parsed
+from circuit_script.execution.callouts.addresses import Address, parsed
 from circuit_script.execution.callouts.fetch import Answered, Callout, CalloutParts, Fetcher, Result
-from circuit_script.execution.outcome import Work
+from circuit_script.execution.callouts.hosts import LONGEST_HOST, canonical
+from circuit_script.execution.outcome import Work, spread
 from circuit_script.governor import LimitExceeded, Meter
 
 SHORTEST = 0.05  # seconds that a callout is given at least
+READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})  # methods that change nothing
 MAX_NAMES = 32  # that a library has looked up, and a connection may be meant for
 
 
@@ -33,7 +36,7 @@ class Outside:
     """One execution's callouts: those it asks us to make (``http``), and those that a library makes by itself, of
     which it tells us first (``request``, ``connect``)."""
 
-    __slots__ = ("_calls", "_fetcher", "_journal", "_meter", "_parts", "_remaining", "_work")
+    __slots__ = ("_calls", "_fetcher", "_guard", "_journal", "_meter", "_parts", "_remaining", "_work", "put_off")
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Outside:
         remaining: Callable[[], float],
         parts: CalloutParts,
     ) -> None:
+        self.put_off: set[float] = set()  # the seconds for which something waits for its tenant's quota
         self._work = work
         self._meter = meter
         self._journal = journal
@@ -52,6 +56,7 @@ class Outside:
         self._parts = parts
         self._calls: Counter[tuple[int | None, bytes]] = Counter()
         tenant, ceiling, usage = work.tenant, work.limits.callouts, meter.usage
+        self._guard = parts.guard.of(tenant)
         self._fetcher = Fetcher(
             tenant,
             client,
@@ -69,12 +74,14 @@ class Outside:
         key = fingerprint + self._calls[owner, fingerprint].to_bytes(4, "big")
         if (known := self._journal.find(owner, key)) is not None:
             return dict(msgspec.msgpack.decode(known))
-        self._parts.guard.check_host(callout.url.host, self._work.egress)
+        self._guard.check_host(_host(callout.url), self._work.egress)
         self._meter.note(fingerprint, callout.shown, owner=owner)
         reply: bytes | None = None
         try:
             result = await self._fetched(callout)
             reply = _reply(result)
+            if reply is not None and callout.method not in READING:
+                self._meter.changed(fingerprint)
         finally:
             self._meter.cycles.answered(fingerprint, reply, owner=owner)
         answer = result.told()
@@ -83,35 +90,55 @@ class Outside:
         return answer
 
     async def request(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """A library is about to send a request. Answers the seconds that it may take."""
-        try:
-            url = httpx.URL(str(asked["url"]))
-        except httpx.InvalidURL as error:
-            raise RequestRefused(f"{asked['url']}: {error}.") from None
-        if not url.host:
-            raise RequestRefused(f"{url}: this is no address of HTTP.")
-        self._parts.guard.check_host(url.host, self._work.egress)
+        """A library is about to send a request; ``via`` is the host and port that it connects to, where that is not the
+        URL's. Answers the seconds that it may take."""
+        url = _url(str(asked.get("method", "")), str(asked["url"]))
+        host, port = _host(url), url.port or (443 if url.scheme == "https" else 80)
+        self._guard.check_host(host, self._work.egress)
+        if (via := asked.get("via")) is not None:
+            host, port = str(via[0]), int(via[1] or 0)
+            self._guard.check_host(host, self._work.egress)
         await _spend(self._meter, self._parts, self._work.tenant)
+        if self._parts.reaches:
+            await self._check_reachable(host, port)
         return {"seconds": max(SHORTEST, self._remaining())}
 
     async def connect(self, asked: dict[str, Any]) -> None:
-        """A library opens a connection, or sends a first datagram. ``counted`` is one of a request that was told."""
-        host, port, guard = str(asked["host"]), int(asked.get("port") or 0), self._parts.guard
-        counted = bool(asked.get("counted"))
+        """A library opens a connection, or sends a first datagram. ``way`` is the host of a request that was told: it
+        pays for a connection to that host."""
+        host, port = str(asked["host"]), int(asked.get("port") or 0)
+        way = None if asked.get("way") is None else str(asked["way"])
         names = [str(each) for each in asked.get("names") or ()][:MAX_NAMES]
         try:
             address = parsed(host)
         except ValueError:
-            guard.check_host(host, self._work.egress)
+            host = _as_the_system_reads(host)
+            self._guard.check_host(host, self._work.egress)
             await self._check_all(host, port)
+            paid = way is not None and canonical(way) == canonical(host)
         else:
-            await guard.check_connection(address, port, names, self._work.egress, counted=counted)
-        if not counted:
+            await self._guard.check_connection(address, port, names, self._work.egress)
+            paid = way is not None and await self._leads(way, port, address)
+        if not paid:
             await _spend(self._meter, self._parts, self._work.tenant)
+
+    async def _leads(self, way: str, port: int, address: Address) -> bool:
+        try:
+            return parsed(way) == address
+        except ValueError:
+            return await self._guard.has(way, port, address)
+
+    async def _check_reachable(self, host: str, port: int) -> None:
+        """Refuse a request to nothing but private addresses before it leaves; each connection is checked again."""
+        try:
+            async with asyncio.timeout(max(SHORTEST, self._remaining())):
+                await self._guard.checked(host, port)
+        except (OSError, ValueError):  # the library gets to know it by itself
+            return
 
     async def _check_all(self, host: str, port: int) -> None:
         try:
-            await self._parts.guard.check_all(host, port)
+            await self._guard.check_all(host, port)
         except OSError as error:
             raise RequestRefused(f"{host}: {error}.") from None
 
@@ -131,11 +158,8 @@ class Outside:
         headers = tuple((str(name), str(value)) for name, value in pairs)
         if any(sign in text for pair in headers for text in pair for sign in "\r\n\0"):
             raise ValueError("a header has a line's end in it")
-        try:
-            url = httpx.URL(asked["url"])
-        except httpx.InvalidURL as error:
-            raise RequestRefused(f"{method} {asked['url']}: {error}.") from None
-        if url.scheme not in ("http", "https") or not url.host:
+        url = _url(method, asked["url"])
+        if url.scheme not in ("http", "https"):
             raise RequestRefused(f"{method} {url}: this is no address of HTTP.")
         wanted, remaining = asked.get("timeout"), self._remaining()
         seconds = remaining if wanted is None else min(float(wanted), remaining)
@@ -149,6 +173,34 @@ class Outside:
     def _owner(self, asked: dict[str, Any]) -> int | None:
         owner = self._work.owner(asked.get("record"))
         return 0 if owner is None and len(self._work.records) == 1 else owner
+
+
+def _url(method: str, said: str) -> httpx.URL:
+    """Raises RequestRefused."""
+    try:
+        url = httpx.URL(said)
+    except httpx.InvalidURL as error:
+        raise RequestRefused(f"{method} {said[:LONGEST_HOST]}: {error}.") from None
+    if not url.host:
+        raise RequestRefused(f"{method} {url}: this is no address of HTTP.")
+    if len(url.raw_host) > LONGEST_HOST:
+        raise RequestRefused(f"{method} {_host(url)[:LONGEST_HOST]}…: a host has {LONGEST_HOST} characters at most.")
+    return url
+
+
+def _host(url: httpx.URL) -> str:
+    """The host as it is connected to; `httpx.URL.host` is as a person reads it, which others write otherwise."""
+    return url.raw_host.decode("ascii")
+
+
+def _as_the_system_reads(host: str) -> str:
+    """A name as Python's sockets have it (IDNA 2003). Raises RequestRefused."""
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError as error:
+        raise RequestRefused(f"{host[:LONGEST_HOST]}: {error}.") from None
 
 
 async def _spend(meter: Meter, parts: CalloutParts, tenant: str) -> None:
@@ -182,8 +234,11 @@ def _told(ask: Callable[[Outside, dict[str, Any]], Awaitable[Any]]) -> Callable[
         try:
             return await ask(outside, arguments)
         except CalloutRefused as refused:
-            said = [refused.detail, refused.cure, refused.page, refused.retry_after]
-            return {"refused": said, "defer": _defers(outside._work, refused)}
+            defers = _defers(outside._work, refused)
+            after = spread(refused.retry_after or 60.0) if defers else refused.retry_after
+            if defers and after is not None:
+                outside.put_off.add(after)
+            return {"refused": [refused.detail, refused.cure, refused.page, after], "defer": defers}
 
     return asked
 

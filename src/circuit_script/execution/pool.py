@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from circuit_script.errors import AppError
-from circuit_script.execution.child_link import HOST_ENDED, MUTE, PATIENCE, STOPPED, ChildLink, Key
+from circuit_script.execution.births import Births, Unborn
+from circuit_script.execution.child_link import PATIENCE, ChildLink, Key
 from circuit_script.execution.crews import Nursing, Places, Sharing
+from circuit_script.execution.fates import HOST_ENDED, MUTE, STOPPED
 from circuit_script.execution.nursery import Hosting, WebApp
 from circuit_script.execution.outcome import Failed, Outcome, Work
 from circuit_script.execution.run import Broker, Execution, Unsendable, frame_of
@@ -28,7 +30,6 @@ PARKED = 16  # children that wait for more work of their tenant
 FIRST_RESTART, LAST_RESTART = 0.05, 5.0  # seconds between attempts to restart a zygote
 FORK_RETRY = 0.25
 ABANDONED = 10  # children that may be gone before they begin, in a row, for one batch
-LATE = 3  # children that may be late, in a row, before it is an alarm
 PATROL = 1.0  # seconds between looks at children that have nothing to do
 UNREST = "it went on after its execution"
 GOODBYE = 0.5  # seconds that processes have to end by themselves when the worker stops
@@ -89,13 +90,15 @@ class Pool:
         self._zygote: ZygoteLink | None = None
         self._places = Places(size, lambda: self.on_change())
         self._express = Places(express)
-        self._sharing = Sharing(Nursing(app_folder, self._child_for, self._take_back, longest_turn))
+        self._sharing = Sharing(
+            Nursing(app_folder, self._child_for, self._take_back, longest_turn, strict=hosting.isolation == "strict")
+        )
+        self._births = Births(self._top_up, self._give_up)
         self._children: dict[int, ChildLink] = {}
         self._fresh: deque[ChildLink] = deque()
         self._parked: deque[ChildLink] = deque()  # the longest unused first
         self._waiting: deque[asyncio.Future[ChildLink]] = deque()
         self._number = 0
-        self._late = 0  # children in a row that did not appear in time
         self._stopping = False
         self._restart: asyncio.Task[None] | None = None
         self._patrol: asyncio.TimerHandle | None = None
@@ -117,6 +120,7 @@ class Pool:
     async def stop(self) -> None:
         """End every process. What still runs ends as Failed."""
         self._stopping = True
+        self._births.stop()
         if self._patrol is not None:
             self._patrol.cancel()
         if self._restart is not None:
@@ -190,6 +194,8 @@ class Pool:
             return Failed(NEVER_BEGAN, broker.usage, blameless=True)
         except _Stopping:
             return Failed(STOPPED, broker.usage, blameless=True)
+        except Unborn as unborn:
+            return Failed(str(unborn), broker.usage)
 
     async def _attempt(self, work: Work, broker: Broker, frame: bytearray) -> Outcome | None:
         child = await self._child_for((None if work.share_child else work.tenant, work.limits.memory, ""))
@@ -247,7 +253,7 @@ class Pool:
     def _top_up(self) -> None:
         """Order children: enough that a change of tenant finds one ready."""
         zygote = self._zygote
-        if zygote is None or self._stopping:
+        if zygote is None or self._stopping or self._births.paused:
             return None
         live = [child for child in self._children.values() if not child.doomed]
         fresh = sum(child.key is None for child in live)
@@ -266,22 +272,21 @@ class Pool:
 
     def _on_late(self, child: ChildLink) -> None:
         """It has not appeared in time: either nobody forked it, or it does not greet."""
-        self._late += 1
         if child.pid:
             _logger.error("a new child said nothing for %g s: it is replaced", PATIENCE)
             child.kill(MUTE)
         elif self._zygote is not None:
             _logger.error("the process that hosts the handlers forked nothing for %g s: it is replaced", PATIENCE)
             self._zygote.kill()
-        if self._late >= LATE:
-            _logger.critical(
-                "no batch can run: %d new children in a row did not appear. "
-                "Look for os.register_at_fork in the app and in what it imports.",
-                self._late,
-            )
+
+    def _give_up(self, unborn: Unborn) -> None:
+        """None appears: who waits for one has waited long enough."""
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(unborn)
 
     def _on_ready(self, child: ChildLink) -> None:
-        self._late = 0
+        self._births.on_ready()
         child.rest()
         while self._waiting:
             waiting = self._waiting.popleft()
@@ -295,6 +300,8 @@ class Pool:
             with suppress(ValueError):
                 waiting.remove(child)
         self._when_empty()
+        if not self._stopping:
+            self._births.on_gone(child)
         if child.pid:
             self._top_up()
 

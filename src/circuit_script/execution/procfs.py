@@ -23,16 +23,18 @@ def cpu_time(pid: int) -> float:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes whose parent is this one's main thread."""
+    """The processes that any thread of this one has forked, or that it took over; none when it is gone."""
+    found: list[int] = []
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(child) for child in file.read().split()]
-    except FileNotFoundError:
-        if os.path.exists("/proc/thread-self/children") or not os.path.exists(f"/proc/{pid}"):
-            return []
-        return _children_by_search(pid)
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(ProcessLookupError, FileNotFoundError), open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+                continue
+            if not os.path.exists("/proc/thread-self/children"):
+                return _children_by_search(pid)
     except OSError:
-        return []
+        return found
+    return found
 
 
 def parent_of(pid: int) -> int:

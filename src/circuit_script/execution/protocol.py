@@ -38,6 +38,7 @@ TURN = 2  # how many steps the loop of a shared child has made
 STEPPED = 3  # the number of the run whose step it makes now, NOBODY while it waits, 0 for the platform's own
 SEATS = 16  # from here on: the suspects of the runs that share the child
 BEGAN = 144  # from here on: the numbers of these runs, once they have begun
+THREADS = 272  # from here on: how many threads work for these runs
 MOST_SEATS = BEGAN - SEATS
 NOBODY = -1
 

@@ -13,7 +13,8 @@ import msgspec
 
 from circuit_script.errors import RequestRefused
 from circuit_script.execution.answer import Answer, Answered
-from circuit_script.execution.child_link import CLOSED, GARBAGE, HOST_ENDED, STOPPED, ChildLink
+from circuit_script.execution.child_link import ChildLink
+from circuit_script.execution.fates import CLOSED, GARBAGE, HOST_ENDED, STOPPED
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work, bounded
 from circuit_script.execution.protocol import (
     Chunk,

@@ -20,14 +20,19 @@ LONGEST_TURN = 1.0  # seconds that one step may keep the others of its process w
 
 class Shareholder(Protocol):
     """One of those that run in the process: its share of the CPU time, how much it may have, and how many requests it
-    has for which it stands still until we answer."""
+    has for which it stands still until we answer; the seconds that its steps took; how many threads work for it."""
 
+    number: int
     cpu: float
     cpu_ceiling: float
     asks: int
+    steps: float
 
     @property
     def began(self) -> bool: ...
+
+    @property
+    def threads(self) -> int: ...
 
 
 def _nobody(_: LimitExceeded) -> None:
@@ -37,7 +42,8 @@ def _nobody(_: LimitExceeded) -> None:
 class CrewWatch(Watch):
     """Looks at a child in which several run. Its CPU time is shared out equally: nobody can tell whose it was.
 
-    ``blocker`` is the number of the run whose step keeps the loop from going on, 0 where nobody can tell.
+    ``blocker`` is the number of the run whose step keeps the loop from going on, 0 where nobody can tell. ``steps`` are
+    the seconds that steps of runs have taken.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class CrewWatch(Watch):
         longest_turn: float,
     ) -> None:
         self.blocker = 0
+        self.steps = 0.0
         self._link = link
         self._running = running
         self._longest_turn = longest_turn
@@ -84,9 +91,9 @@ class CrewWatch(Watch):
         grown, self._shared_out = self.cpu_time - self._shared_out, self.cpu_time
         for each in running:
             each.cpu += grown / len(running)
-        used, ceiling = sum(each.cpu for each in running), sum(each.cpu_ceiling for each in running)
-        if crossed is None and running and used > ceiling:
-            crossed = LimitExceeded("cpu_time", used, ceiling)
+        for each in running:
+            if crossed is None and each.cpu > each.cpu_ceiling:
+                crossed = LimitExceeded("cpu_time", each.cpu, each.cpu_ceiling)
         return crossed or self._blocked(running)
 
     def _blocked(self, running: Sequence[Shareholder]) -> LimitExceeded | None:
@@ -94,6 +101,10 @@ class CrewWatch(Watch):
         moment = time.monotonic()
         gap, self._looked = min(moment - self._looked, 2 * LATER_TICK), moment
         turn, stepped = self._link.memory.word(TURN), self._link.memory.word(STEPPED)
+        for each in running:
+            if each.number == stepped:
+                each.steps += gap
+                self.steps += gap
         ours = self._link.stopped or any(each.asks for each in running)
         waits = stepped == NOBODY and not self._link.unread  # one that does not read waits for its interpreter
         if turn != self._turn or waits or ours:
@@ -105,7 +116,8 @@ class CrewWatch(Watch):
         main, others = thread_states(self._link.pid)
         if main == "R" and self._cpu - self._cpu_then < self._longest_turn / 2:
             return None  # the machine has no time for it
-        self.blocker = 0 if main != "R" and "R" in others else stepped  # else a thread holds the interpreter
+        working = "R" in others or any(each.threads for each in running if each.number != stepped)
+        self.blocker = 0 if main != "R" and working else stepped  # a thread may hold the interpreter, or a lock
         return LimitExceeded(BLOCKED, self._stands, self._longest_turn)
 
 

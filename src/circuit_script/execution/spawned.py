@@ -42,6 +42,7 @@ def main(argument: str) -> None:
     """Confine this process, import the app, and serve."""
     birth = msgspec.json.decode(argument, type=Birth)
     hardening.die_with_parent(birth.parent)
+    hardening.adopt_orphans()
     for descriptor in (birth.sock, birth.memory):
         os.set_inheritable(descriptor, False)
     birth.confined.child(birth.slot)

@@ -23,7 +23,7 @@ from circuit_script.execution.context import Context
 from circuit_script.execution.decisions import Decision, decision_of
 from circuit_script.execution.ending import failure, flush, packed_result, success
 from circuit_script.execution.log import Divided
-from circuit_script.execution.protocol import BEGAN, NOBODY, SEATS, STARTED, Reply, Result, Run, Stop, ToChild
+from circuit_script.execution.protocol import BEGAN, NOBODY, SEATS, STARTED, THREADS, Reply, Result, Run, Stop, ToChild
 from circuit_script.execution.running import COURTESY
 from circuit_script.execution.session import Wire
 from circuit_script.execution.starting import NotStarted
@@ -125,7 +125,7 @@ class Together:
         self._word[SEATS + run.seat] = NOBODY
         self._word[BEGAN + run.seat] = run.number
         self._word[STARTED] += 1
-        session = Company(self._wire, self._loop, run, self._stray)
+        session = Company(self._wire, self._loop, run, self._stray, self._word[THREADS + run.seat :])
         self._runs[run.number] = session
         serving = self._loop.create_task(self._serve(session), context=self._clean.copy())
         self._serving.add(serving)

@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +18,8 @@ import msgspec
 from circuit_script.errors import AppError
 from circuit_script.execution import child, hardening, hooks, importing, starting, whereabouts
 from circuit_script.execution.handlers import registry
-from circuit_script.execution.isolation import confine, root
+from circuit_script.execution.isolation import confine
+from circuit_script.execution.isolation.slots import NoSlots
 from circuit_script.execution.loading import load
 from circuit_script.execution.nursery import (
     MAX_PACKET,
@@ -39,7 +39,7 @@ from circuit_script.execution.procfs import children_of
 from circuit_script.execution.spawned import Birth, arguments
 
 PART = MAX_PACKET // 2  # bytes of the document in one packet
-SWEEP = 1.0  # seconds between looks for orphans whose end nobody tells us
+SWEEP = 0.25  # seconds between looks for processes that nobody tells us of
 
 
 def main(argument: str) -> None:
@@ -62,8 +62,7 @@ class Zygote:
         self._woken.setblocking(False)
         self._waker.setblocking(False)
         self._children: dict[int, int] = {}  # with their slots
-        self._slots = deque(range(root.MOST_SLOTS))  # the longest unused first
-        self._own: frozenset[int] = frozenset()
+        self._own: set[int] = set()  # what else may be below us
         self._pid = os.getpid()
 
     def serve(self) -> None:
@@ -71,7 +70,9 @@ class Zygote:
         assignment = self._assignment
         folder = Path(assignment.folder)
         try:
-            self._confined = confine.zygote(assignment.hosting.isolation, folder, assignment.scratch, assignment.parent)
+            self._confined, self._slots = confine.zygote(
+                assignment.hosting.isolation, folder, assignment.scratch, assignment.parent
+            )
         except confine.Impossible as error:
             self._say(Broken(error.what, error.cure, confine.PAGE))
             raise SystemExit(1) from None
@@ -85,10 +86,10 @@ class Zygote:
             self._say(Handler(spec))
         for start in range(0, len(document), PART):
             self._say(Document(document[start : start + PART]))
-        ours = frozenset({self._control.fileno(), self._woken.fileno(), self._waker.fileno()})
+        ours = self._slots.descriptors | {self._control.fileno(), self._woken.fileno(), self._waker.fileno()}
         self._spawns = assignment.hosting.start == "spawn"
         warnings = () if self._spawns else importing.warnings_after_import(ours)
-        self._own = frozenset(children_of(self._pid))
+        self._own = set(children_of(self._pid))
         hooks.install()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -127,28 +128,34 @@ class Zygote:
         order = to_zygote.decode(packet)
         sock, memory = descriptors
         try:
-            pid, slot = self._make_child(sock, memory, apps)
+            pidfd, pid = self._make_child(sock, memory, apps)
         except OSError as error:
             self._say(NotForked(order.number, str(error)))
         else:
-            self._children[pid] = slot
-            pidfd = os.pidfd_open(pid)
             socket.send_fds(self._control, [encode(Forked(order.number, pid))], [pidfd])
             os.close(pidfd)
         os.close(sock)
         os.close(memory)
 
     def _make_child(self, sock: int, memory: int, apps: child.Apps) -> tuple[int, int]:
-        """Its process id and its slot. Raises OSError when there is no room for another."""
-        if not self._slots:
-            raise OSError("there are as many children as there may be")
-        slot = self._slots[0]
-        self._confined.clear(slot)
-        pid = self._spawn(sock, memory, slot) if self._spawns else os.fork()
+        """Its descriptor and its process id. Raises OSError when there is no room for another."""
+        try:
+            slot = self._slots.take()
+        except NoSlots:
+            os._exit(1)  # the worker starts another zygote
+        try:
+            pid = self._spawn(sock, memory, slot) if self._spawns else os.fork()
+        except OSError:
+            self._leave(slot)
+            raise
         if pid == 0:
             self._become_child(sock, memory, slot, apps)
-        self._slots.popleft()
-        return pid, slot
+        self._children[pid] = slot
+        try:
+            return os.pidfd_open(pid), pid
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            raise
 
     def _spawn(self, sock: int, memory: int, slot: int) -> int:
         for descriptor in (sock, memory):
@@ -160,11 +167,14 @@ class Zygote:
     def _become_child(self, sock: int, memory: int, slot: int, apps: child.Apps) -> NoReturn:
         try:
             hardening.die_with_parent(self._pid)
+            hardening.adopt_orphans()
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for ours in (self._control, self._woken, self._waker):
                 ours.close()
+            for descriptor in self._slots.descriptors:
+                os.close(descriptor)
             nowhere = os.open(os.devnull, os.O_RDWR)
             for standard in (0, 1, 2):
                 os.dup2(nowhere, standard)
@@ -176,7 +186,7 @@ class Zygote:
 
     def _reap(self) -> None:
         """Collect what has ended, then kill what it left: descendants that have become our own children."""
-        ended = []
+        ended: dict[int, int] = {}
         with suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 pid = found.si_pid
@@ -184,19 +194,25 @@ class Zygote:
                     with suppress(ProcessLookupError, PermissionError):
                         os.killpg(pid, signal.SIGKILL)  # at once, faster than they fork; its number is still taken
                 _, status = os.waitpid(pid, 0)
+                self._own.discard(pid)
                 if pid in self._children:
-                    slot = self._children.pop(pid)
-                    self._confined.clear(slot)
-                    self._slots.append(slot)
-                    ended.append(Ended(pid, os.waitstatus_to_exitcode(status)))
+                    ended[pid] = os.waitstatus_to_exitcode(status)
+        slots = [self._children.pop(pid) for pid in ended]
         self._kill_orphans()
-        for word in ended:
-            self._say(word)
+        for pid, code in ended.items():
+            self._say(Ended(pid, code))
+        for slot in slots:
+            self._leave(slot)
+
+    def _leave(self, slot: int) -> None:
+        """Nobody is in this slot any more."""
+        if helper := self._slots.give_back(slot):
+            self._own.add(helper)
 
     def _kill_orphans(self) -> None:
         for orphan in children_of(self._pid):
             if orphan not in self._children and orphan not in self._own:
-                with suppress(ProcessLookupError):
+                with suppress(ProcessLookupError, PermissionError):
                     os.kill(orphan, signal.SIGKILL)  # its end wakes us again, for its own orphans
 
     def _say(self, word: FromZygote) -> None:

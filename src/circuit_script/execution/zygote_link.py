@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import msgspec
 
 from circuit_script.errors import AppError, IsolationUnavailable
 from circuit_script.execution.hardening import governed_environment
+from circuit_script.execution.isolation.emptying import remove
 from circuit_script.execution.nursery import (
     MAX_PACKET,
     Assignment,
@@ -210,7 +210,7 @@ class ZygoteLink:
         os.close(self._pidfd)
         code = self._process.wait()
         if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._loop.run_in_executor(None, remove, self._scratch)  # it may take long
         if not self._ready.done():
             self._ready.set_exception(
                 AppError(

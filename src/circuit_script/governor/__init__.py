@@ -4,8 +4,10 @@ from circuit_script.governor.cycles import REPEATS, Cycles
 from circuit_script.governor.limits import (
     FRACTIONS,
     LOOP,
+    LOOPS,
     MB,
     PER_RECORD,
+    REPEATED,
     Crossed,
     LimitExceeded,
     Limits,
@@ -20,8 +22,10 @@ from circuit_script.governor.meter import Meter
 __all__ = [
     "FRACTIONS",
     "LOOP",
+    "LOOPS",
     "MB",
     "PER_RECORD",
+    "REPEATED",
     "REPEATS",
     "Crossed",
     "Cycles",

@@ -15,7 +15,7 @@ from circuit_script.db.pool import Pool
 from circuit_script.governor.money import dollars
 
 RESERVE = """
-SELECT scope, ceiling, spent, reserved, resets_at
+SELECT scope, ceiling, spent, reserved, resets_at, resets_in
 FROM circuit.reserve_money(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 SETTLE = "SELECT circuit.settle_money(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
@@ -52,13 +52,15 @@ class Ceilings:
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """A scope into which a reservation does not fit. Amounts in nano-dollars."""
+    """A scope into which a reservation does not fit. Amounts in nano-dollars; ``resets_in`` are seconds by the clock of
+    the database, whatever this host's says."""
 
     scope: str
     ceiling: int
     spent: int
     reserved: int
     resets_at: datetime
+    resets_in: float
 
     @property
     def left(self) -> int:

@@ -51,16 +51,17 @@ class Cut:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CircuitGovernor:
-    """The limits of executions. ``ceilings`` bound every tenant, ``tiers`` those of a tier by its name; ``tier_of``
-    tells a tenant's tier, None when it has none. ``repeats`` is how often an execution may make the same call and learn
-    nothing by it."""
+    """The limits of executions, as circuit.toml says them now. ``ceilings`` bound every tenant, ``tiers`` those of a
+    tier by its name; ``tier_of`` tells a tenant's tier, None when it has none. ``repeats`` is how often an execution
+    may make the same call and learn nothing by it; ``said`` are the limits that ``[limits]`` names."""
 
     ceilings: Mapping[str, float] = field(default_factory=dict)
     tiers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tier_of: Callable[[str], str | None] = lambda tenant: None
     repeats: int = REPEATS
+    said: frozenset[str] = frozenset()
     _known: dict[tuple[Limits, str | None], Limits] = field(default_factory=dict, init=False, repr=False)
     _bound: dict[tuple[int, str | None], tuple[Any, Any]] = field(default_factory=dict, init=False, repr=False)
 
@@ -78,7 +79,14 @@ class CircuitGovernor:
             tier = tiers.of(tenant)
             return None if tier is None else tier.name
 
-        return cls(checked(settings.ceilings, EVERYBODY), of_tiers, tier_of, settings.governor.repeats)
+        everybodys, said = checked(settings.ceilings, EVERYBODY), frozenset(settings.limits)
+        return cls(everybodys, of_tiers, tier_of, settings.governor.repeats, said)
+
+    def follow(self, other: CircuitGovernor) -> None:
+        """Have the ceilings and the tiers of another; what runs goes on with what it has."""
+        self.ceilings, self.tiers, self.tier_of = other.ceilings, other.tiers, other.tier_of
+        self._known.clear()
+        self._bound.clear()
 
     def limits(self, declared: Limits, tenant: str) -> Limits:
         """What an execution of this tenant may have of what its handler declares."""
@@ -106,14 +114,17 @@ class CircuitGovernor:
         return found
 
     def cuts(self, handlers: Iterable[tuple[str, Limits]]) -> Iterator[Cut]:
-        """What is declared, by name and limits, and not had; defaults that a ceiling lowers are not declared."""
+        """What is declared, by name and limits, and not had; defaults that a ceiling lowers are not declared. A handler
+        that says what the default says cannot be told from one that says nothing; ``[limits]`` can."""
         tables: list[tuple[str | None, str, Mapping[str, float]]] = [(None, EVERYBODY, self.ceilings)]
         tables += [(tier, f"[tiers.{tier}.ceilings]", ceilings) for tier, ceilings in self.tiers.items()]
         for name, limits in handlers:
             for tier, by, ceilings in tables:
                 for limit, ceiling in ceilings.items():
                     declared = getattr(limits, limit)
-                    if declared > ceiling and declared != getattr(DEFAULTS, limit):
+                    if tier is not None and self.ceilings.get(limit, ceiling + 1) <= ceiling:
+                        continue  # everybody has as little
+                    if declared > ceiling and (limit in self.said or declared != getattr(DEFAULTS, limit)):
                         yield Cut(name, limit, declared, ceiling, by, tier)
 
     def _cut(self, declared: Limits, tier: str | None) -> Limits:

@@ -7,12 +7,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 
 from circuit_script.errors import ConfigError
+from circuit_script.governor.money import NANO, dollars
 
 MB = 1024 * 1024
 HIGHEST = 2**40
 FRACTIONS = ("wall_time", "cpu_time", "llm_cost")
 PER_RECORD = frozenset({"messages", "jobs"})  # whose ceiling counts for each record of the batch
-LOOP = "loop"  # what a LoopFound gives as its limit
+LOOP = "loop"  # what a LoopFound gives as its limit, if the loop costs money
+REPEATED = "repeats"  # the same for calls that cost nothing
+LOOPS = frozenset({LOOP, REPEATED})
 BLOCKED = "blocked_loop"  # the limit of who keeps others waiting that share its process
 
 Crossed = tuple[str, float, float, str]  # limit, used, ceiling, what more there is to say
@@ -116,7 +119,7 @@ def amount(limit: str, value: float) -> str:
         case "memory" | "callout_bytes" | "log_bytes" | "effect_bytes" | "answer_bytes":
             return f"{value / MB:.1f} MB"
         case "llm_cost":
-            return f"${value:.4f}"
+            return dollars(round(value * NANO))
         case _:
             return f"{value:,.0f}"
 
@@ -158,5 +161,5 @@ class LoopFound(LimitExceeded):
 
 def breach_of(limit: str, used: float, ceiling: float, said: str = "", where: str = "") -> LimitExceeded:
     """The exception that a ``crossed`` stands for."""
-    kind = LoopFound if limit == LOOP else LimitExceeded
+    kind = LoopFound if limit in LOOPS else LimitExceeded
     return kind(limit, used, ceiling, said, where)

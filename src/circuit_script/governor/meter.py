@@ -26,10 +26,12 @@ class Meter:
             self._cycles = Cycles(self._repeats, self._records)
         return self._cycles
 
-    def note(self, fingerprint: bytes, what: str, *, cost: float = 0.0, owner: int | None = None) -> None:
+    def note(
+        self, fingerprint: bytes, what: str, *, cost: float = 0.0, owner: int | None = None, vote: bool = False
+    ) -> None:
         """Say that a call is about to leave (`Cycles.note`). Raises LoopFound, and for ever after."""
         try:
-            self.cycles.note(fingerprint, what, cost=cost, owner=owner)
+            self.cycles.note(fingerprint, what, cost=cost, owner=owner, vote=vote)
         except LoopFound as found:
             raise self.exceeded(found) from None
 
@@ -37,6 +39,13 @@ class Meter:
         """Say what a call was answered that was noted (`Cycles.answered`)."""
         if self._cycles is not None:
             self._cycles.answered(fingerprint, reply, owner=owner)
+
+    def told(self, conversation: bytes, length: int, answer: bytes, what: str, *, owner: int | None = None) -> None:
+        """Say what a model has said (`Cycles.told`). Raises LoopFound, and for ever after."""
+        try:
+            self.cycles.told(conversation, length, answer, what, owner=owner)
+        except LoopFound as found:
+            raise self.exceeded(found) from None
 
     def changed(self, written: bytes) -> None:
         """Say that something was written or sent (`Cycles.changed`)."""

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from circuit_script.db.pool import Connection
 from circuit_script.errors import SettleRefused
+from circuit_script.governor.money import dollars
 
 UNDER_WAY = 900  # seconds for which a reserved call may still be under way; no execution lasts longer by default
 
@@ -25,12 +26,22 @@ SELECT id, at, status, tenant, handler, execution, provider, model, worst, coale
 FROM circuit.llm_calls WHERE status <> 'settled' ORDER BY id DESC LIMIT %s
 """
 _MEANT = """
-SELECT id, status, extract(epoch FROM clock_timestamp() - at)::float8 FROM circuit.llm_calls
-WHERE id::text LIKE %s || '%%' ORDER BY status = 'settled', id LIMIT 2
+SELECT id, status, extract(epoch FROM clock_timestamp() - at)::float8, worst FROM circuit.llm_calls
+WHERE starts_with(id::text, %s) ORDER BY status = 'settled', id LIMIT 2
 """
 _SETTLE = "SELECT circuit.settle_money(%s, %s, 'settled', NULL, NULL, NULL, NULL, %s, %s)"
 _SETTLED = """
-SELECT id, day, tenant, handler, model, worst, cost, settled_at, settled_by FROM circuit.llm_calls WHERE id = %s
+SELECT c.id, c.day, c.tenant, c.handler, c.model, c.worst, c.cost, c.settled_at, c.settled_by,
+       b.was, b.was_cost, b.was_by, b.was_at
+FROM circuit.llm_calls c
+CROSS JOIN LATERAL (SELECT * FROM circuit.llm_corrections WHERE call = c.id ORDER BY at DESC LIMIT 1) b
+WHERE c.id = %s
+"""
+_BUDGETS = """
+SELECT s.scope, b.tenant, b.handler, b.spent, b.reserved, s.resets_on::timestamp AT TIME ZONE 'UTC'
+FROM circuit.budget_scopes('', '', circuit.budget_day()) AS s
+JOIN circuit.budgets AS b ON b.scope = s.scope AND b.period = s.period
+ORDER BY array_position(ARRAY['day', 'tenant day', 'tenant month', 'trigger'], s.scope), b.tenant, b.handler
 """
 
 
@@ -71,7 +82,8 @@ class Unsettled:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """A call that a person has settled. Amounts in nano-dollars."""
+    """A call that a person has settled. Amounts in nano-dollars; ``was`` is its status before, with the cost that it
+    had then, who had said so (None: the platform) and when."""
 
     id: UUID
     day: date
@@ -82,6 +94,28 @@ class Reconciled:
     cost: int
     at: datetime
     by: str
+    was: str
+    was_cost: int | None
+    was_by: str | None
+    was_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a scope ("day", "tenant day", "tenant month", "trigger") has used of its period. In nano-dollars."""
+
+    scope: str
+    tenant: str
+    handler: str
+    spent: int
+    reserved: int
+    resets_at: datetime
+
+
+async def accounts(connection: Connection) -> list[Account]:
+    """Every scope that has been used in its day or month."""
+    rows = await (await connection.execute(_BUDGETS)).fetchall()
+    return [Account(*row) for row in rows]
 
 
 async def spent(connection: Connection, days: int) -> list[Spent]:
@@ -100,24 +134,34 @@ async def reconcile(
     connection: Connection, which: str, cost: int | None, by: str, *, force: bool = False
 ) -> Reconciled:
     """Settle a call that is not: at ``cost`` nano-dollars, or at its worst case. ``which`` is its id, or how it begins;
-    ``by`` is who says so. Raises SettleRefused, also for one that may be under way, unless ``force`` is given."""
-    found = await (await connection.execute(_MEANT, [which.lower().replace("%", "")])).fetchall()
+    ``by`` is who says so. Raises SettleRefused, and unless ``force`` is given also for one that may be under way, or is
+    settled already, and for a cost over its worst case."""
+    found = await (await connection.execute(_MEANT, [which.lower()])).fetchall() if which else []
     if not found:
         raise SettleRefused(
             f"There is no call {which!r}.", cure="circuit-script spend lists those that are not settled."
         )
-    if len(found) > 1 and found[1][1] != "settled":
+    if len(found) > 1 and (found[0][1] == "settled" or found[1][1] != "settled"):
         raise SettleRefused(f"Several calls begin with {which!r}.", cure="Give more of the id.")
-    call, status, age = found[0]
+    call, status, age, worst = found[0]
     if status == "reserved" and age < UNDER_WAY and not force:
         raise SettleRefused(
             f"The call is {age:.0f} s old: it may still be under way, and will settle itself.",
             cure="If its worker is gone, say --force.",
         )
+    if status == "settled" and not force:
+        raise SettleRefused(
+            f"The call {call} is settled already.", cure="To correct it, say --force: what it was before is kept."
+        )
+    if cost is not None and cost > worst and not force:
+        raise SettleRefused(
+            f"It could cost {dollars(worst)} at worst, and {dollars(cost)} is more.",
+            cure="If the provider's bill says so, say --force.",
+        )
     said = f"reconciled by {by}"
     row = await (await connection.execute(_SETTLE, [call, cost, said, by])).fetchone()
     if row is None or row[0] != "settled":
-        raise SettleRefused(f"The call {call} is settled already.")
+        raise SettleRefused(f"There is no call {call} any more.")
     settled = await (await connection.execute(_SETTLED, [call])).fetchone()
     assert settled is not None  # it was there a moment ago, and calls are not deleted
     return Reconciled(*settled)

@@ -34,6 +34,7 @@ class Plan:
     asked: Asked
     max_tokens: int
     shortest: int
+    wanted: int  # max_tokens before they were cut
 
     @property
     def tokens(self) -> int:
@@ -44,6 +45,13 @@ class Plan:
     def worst(self) -> int:
         """What it costs at most, in nano-dollars."""
         return min(MOST, self.price.worst(self.asked.tokens_in, self.asked.choices * self.max_tokens))
+
+    @property
+    def shortened(self) -> str:
+        """What to say of an answer that did not come to its end, if it is we who cut it; else empty."""
+        if self.max_tokens >= self.wanted:
+            return ""
+        return f"no more than {self.max_tokens} tokens were left for the answer, and it is longer"
 
     @property
     def body(self) -> bytes:
@@ -90,6 +98,10 @@ class Models:
         self._providers = providers
         self._prices = prices
 
+    def follow(self, tenant: Callable[[str], TenantMoney]) -> None:
+        """Hold tenants to other budgets from the next call on."""
+        self._options = replace(self._options, tenant=tenant)
+
     @property
     def default(self) -> str:
         """The model of a call that names none."""
@@ -113,9 +125,15 @@ class Models:
                 cure=f"Set {provider.missing} in the environment of circuit-script, and start it again.",
                 page="llm-provider",
             )
+        if provider.fault:
+            raise RequestRefused(
+                f"the key of {provider.name} cannot be sent: {provider.fault}.",
+                cure="Copy the key once more, and start circuit-script again.",
+                page="llm-provider",
+            )
         price = self._prices.of(provider.name, provider.url, name)
         most = asked.max_tokens or self._options.max_tokens
-        return Plan(provider, name, price, asked, most, min(SHORTEST, most))
+        return Plan(provider, name, price, asked, most, min(SHORTEST, most), most)
 
     def ceilings(self, tenant: str, handler: float | None) -> Ceilings:
         """The budgets that a call counts in; ``handler`` is its handler's, in dollars a day."""

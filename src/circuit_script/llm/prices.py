@@ -47,10 +47,10 @@ class Price:
     request: Decimal = Decimal(0)
 
     @classmethod
-    def plain(cls, input: Decimal, output: Decimal) -> Price:
+    def plain(cls, input: Decimal, output: Decimal, request: Decimal = Decimal(0)) -> Price:
         """One that knows no discount."""
         rate = Rate(input)
-        return cls(rate, Rate(output), rate, rate, input, output)
+        return cls(rate, Rate(output), rate, rate, input, output, request)
 
     def worst(self, tokens_in: int, tokens_out: int) -> int:
         """Nano-dollars that so many tokens cost at most."""
@@ -77,14 +77,14 @@ class Price:
 
 
 class Prices:
-    """``own`` are those of circuit.toml, by the model's name."""
+    """``own`` are those of circuit.toml, by the model's name, or "provider:model", which comes first."""
 
     def __init__(self, own: Mapping[str, Price]) -> None:
         self._own = own
 
     def of(self, provider: str, url: str, model: str) -> Price:
         """The price of a model. Raises RequestRefused when nobody knows it: it could cost anything."""
-        if (own := self._own.get(model)) is not None:
+        if (own := self._own.get(f"{provider}:{model}", self._own.get(model))) is not None:
             return own
         found, cure = _listed(provider, url, model)
         if found is None:

@@ -17,6 +17,7 @@ import msgspec
 
 from circuit_script.clock import now
 from circuit_script.errors import RequestRefused
+from circuit_script.llm.words import Words, words_of
 
 MAX_ANSWER = 8 * 1024 * 1024  # bytes of one answer, streamed ones included
 MAX_TOLD = 300  # characters of a provider's error that are passed on
@@ -25,7 +26,9 @@ LONGEST_WAIT = 86_400.0
 # Statuses of which it is certain that nothing was answered, and so nothing billed. Not among them: 502, 504 and their
 # kin, which a proxy says while the model may have worked.
 UNBILLED_5XX = frozenset({500, 503, 529})
-PASSING = frozenset({408, 409, 429, *UNBILLED_5XX})  # that may be gone in a moment
+BILLED_4XX = frozenset({408, 499})  # the time was up, or the caller gone, and the model may have worked until then
+FILTERED = "content_filter"  # the code of a refusal for which the prompt was read, and billed
+PASSING = frozenset({409, 429, *UNBILLED_5XX})  # that may be gone in a moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,11 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A whole answer. ``tokens`` is None when it does not say what it counted; ``choices`` is what was said, without
+    """A whole answer. ``tokens`` is None when it does not say what it counted; ``words`` is what was said, without
     ids and times."""
 
     body: bytes
-    choices: bytes
+    words: Words
     tokens: Tokens | None
     model: str | None
 
@@ -69,7 +72,7 @@ class Refusal(Exception):
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One address. ``key`` None: it asks for none; ``missing`` names the environment variable that should hold it and
-    does not. With ``openai`` it takes what only OpenAI knows."""
+    does not; ``fault`` is what else is wrong with the key. With ``openai`` it takes what only OpenAI knows."""
 
     name: str
     url: str
@@ -77,6 +80,7 @@ class Provider:
     client: httpx.AsyncClient = field(repr=False)
     key: str | None = field(default=None, repr=False)
     missing: str = ""
+    fault: str = ""
     openai: bool = False
 
     def serves(self, model: str) -> bool:
@@ -107,7 +111,8 @@ class Provider:
                 parsed = None
             if not isinstance(parsed, dict) or not isinstance(parsed.get("choices"), list):
                 raise Refusal(f"{self.name} answered what is no chat completion", billed=True, passing=False)
-            return Said(bytes(received), msgspec.json.encode(parsed["choices"]), tokens_of(parsed), _model(parsed))
+            words = words_of(parsed["choices"])
+            return Said(bytes(received), words, tokens_of(parsed, spoke=words.spoke), _model(parsed))
 
     @contextlib.asynccontextmanager
     async def streamed(self, body: bytes, timeout: float) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -149,26 +154,43 @@ class Provider:
             parsed = msgspec.json.decode(text)
             error = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
             if isinstance(error, dict):
-                told, code = str(error.get("message") or "")[:MAX_TOLD], error.get("code")
+                told, code = str(error.get("message") or ""), error.get("code")
         if self.key:
             told = told.replace(self.key, "…")
+        told = told[:MAX_TOLD]
         reason = f"{self.name} answered {status}" + (f": {told}" if told else "")
         return Refusal(
             reason,
             status=status,
-            billed=not (300 <= status < 500 or status in UNBILLED_5XX),
+            billed=_may_be_billed(status, code),
             passing=status in PASSING and code != "insufficient_quota",
             after=_retry_after(response.headers.get("retry-after")),
         )
 
 
-def tokens_of(parsed: Mapping[str, Any]) -> Tokens | None:
-    """The usage that a completion, or the last chunk of a stream, carries."""
+def _may_be_billed(status: int, code: Any) -> bool:
+    if status in BILLED_4XX or code == FILTERED:
+        return True
+    return not (300 <= status < 500 or status in UNBILLED_5XX)
+
+
+def tokens_of(parsed: Mapping[str, Any], *, spoke: bool) -> Tokens | None:
+    """The usage that a completion, or the last chunk of a stream, carries. None when it does not say what was used: a
+    prompt has tokens, and so has an answer that ``spoke``.
+
+    Some count what a model thinks beside ``completion_tokens``: then it is in the total, or in the details alone.
+    """
     usage = parsed.get("usage")
     if not isinstance(usage, dict):
         return None
     read, made = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    if read is None or made is None:
+    if not read or made is None:
+        return None
+    inner = usage.get("completion_tokens_details")
+    thought = (_count(inner.get("reasoning_tokens")) if isinstance(inner, dict) else None) or 0
+    total = _count(usage.get("total_tokens")) or 0
+    made = max(made, total - read, made + thought if thought > made else 0)
+    if not made and spoke:
         return None
     details = usage.get("prompt_tokens_details")
     details = details if isinstance(details, dict) else {}

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from circuit_script.errors import RequestRefused
+from circuit_script.llm.words import hashed, plain
 
 IMAGE_TOKENS = 50_000  # at most, of one image: gpt-4o-mini counts 48,169 for eight tiles of 5,667 and its base of 2,833
 MESSAGE_TOKENS = 16  # what stands around a message in a chat template
@@ -23,7 +24,7 @@ MAX_CHOICES = 128
 MAX_REQUEST = 24 * 1024 * 1024  # bytes
 
 # Models that are charged for more than tokens of text, or by another wire.
-DEARER = re.compile(r"search|audio|realtime|transcribe|tts|image|deep-research")
+DEARER = re.compile(r"search|audio|realtime|transcribe|tts|image|deep-research|sonar")
 PLAIN = frozenset({
     "frequency_penalty", "logit_bias", "logprobs", "metadata", "parallel_tool_calls", "presence_penalty",
     "prompt_cache_key", "reasoning_effort", "response_format", "safety_identifier", "seed", "stop", "store",
@@ -42,7 +43,10 @@ class Asked:
     max_tokens: int | None
     choices: int
     stream: bool
-    last_words: bytes  # what was said since the model's last answer
+    last_words: bytes  # a hash of what was said since the model's last answer
+    opening: bytes  # a hash of what was said before its first
+    length: int  # messages
+    begins: bool  # the model has not answered yet
 
     def fingerprint(self, model: str) -> bytes:
         """What stands for the call with all its arguments."""
@@ -76,7 +80,11 @@ def read(given: Mapping[str, Any]) -> Asked:
     if choices > 1:
         kept["n"] = choices
     bound = min(said) if said else None
-    return Asked(model, kept, _tokens(kept), bound, choices, stream, _last_words(kept["messages"]))
+    messages = kept["messages"]
+    answers = [place for place, each in enumerate(messages) if each.get("role") == "assistant"] or [-1]
+    last_words = hashed([plain(each) for each in messages[answers[-1] + 1 :]])
+    opening = hashed(messages[: answers[0]] if answers[0] >= 0 else messages)
+    return Asked(model, kept, _tokens(kept), bound, choices, stream, last_words, opening, len(messages), answers[0] < 0)
 
 
 def _refuse(wrong: str, cure: str) -> NoReturn:
@@ -161,8 +169,3 @@ def _without_images(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]
             message = {**message, "content": texts}
         bare.append(message)
     return bare, images
-
-
-def _last_words(messages: list[dict[str, Any]]) -> bytes:
-    last = max((place for place, each in enumerate(messages) if each.get("role") == "assistant"), default=-1)
-    return msgspec.json.encode(messages[last + 1 :])

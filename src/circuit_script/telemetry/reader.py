@@ -1,7 +1,7 @@
 """Log lines on their way out: the latest that fit a question, and then each new one, none twice and none missed.
 
 A failed execution is a line too, of level ``error``: a handler that crashed could not log it. One that its author has
-cancelled is of level ``info``.
+cancelled or put off is of level ``info``.
 
 Lines are committed in another order than they were written in, so no column of theirs can be a cursor. What is new
 is asked of PostgreSQL itself: the rows that the snapshot of the last look could not see.
@@ -26,7 +26,7 @@ _LINES = """
     SELECT at, level, message, context, execution, handler, tenant, record, xmin::text::bigint AS xmin
     FROM circuit.circuit_logs WHERE (%(from)s::uuid IS NULL OR execution >= %(from)s)
     UNION ALL
-    SELECT x.ended_at, CASE x.status WHEN 'cancelled' THEN 'info' ELSE 'error' END,
+    SELECT x.ended_at, CASE WHEN x.status IN ('cancelled', 'deferred') THEN 'info' ELSE 'error' END,
            x.status || ': ' || coalesce(x.reason, ''),
            jsonb_strip_nulls(jsonb_build_object('records', x.records, 'detail', left(x.detail, 2000))),
            x.id, coalesce(h.name, x.handler::text), x.tenant, NULL, x.xmin::text::bigint

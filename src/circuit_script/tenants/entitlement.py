@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from circuit_script.errors import QuotaExceeded
-from circuit_script.tenants.leases import Period
+from circuit_script.tenants.leases import Lease, Period
 from circuit_script.tenants.tiers import EXECUTIONS, Tier
 
 NOTICE = "Quota"  # the object of notices; what is done about them does not count
@@ -61,14 +61,28 @@ class Notice:
     tier: Tier
 
 
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Some that were taken, and of which lease they are: given back only to that. None: nothing is counted."""
+
+    lease: Lease | None = None
+    amount: int = 1
+
+
+FREE = Ticket()
+
+
 class Quotas(Protocol):
     """What the road asks before it does something for a tenant."""
 
-    def admit(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> bool:
-        """Take some of what is at hand. False says to ask ``take``."""
+    def admit(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> Ticket | None:
+        """Take some of what is at hand. None says to ask ``enter``."""
 
-    def give_back(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> None:
-        """What was taken a moment ago was not used."""
+    def give_back(self, ticket: Ticket) -> None:
+        """What was taken was not used. To be said once."""
+
+    async def enter(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> Ticket | Refused:
+        """Take some, or say why not. Raises DatabaseUnavailable when nobody can say."""
 
     async def take(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> Refused | None:
         """Take some, or say why not. Raises DatabaseUnavailable when nobody can say."""
@@ -80,11 +94,14 @@ class Quotas(Protocol):
 class Unlimited:
     """Nobody has a quota."""
 
-    def admit(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> bool:
-        return True
+    def admit(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> Ticket:
+        return FREE
 
-    def give_back(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> None:
+    def give_back(self, ticket: Ticket) -> None:
         """Nothing is counted."""
+
+    async def enter(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> Ticket:
+        return FREE
 
     async def take(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> Refused | None:
         return None

@@ -12,10 +12,13 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+import structlog
 
 from circuit_script.db.pool import Connection, Pool
 from circuit_script.errors import CircuitError, DatabaseUnavailable
 from circuit_script.tenants.tiers import Tier
+
+log = structlog.get_logger()
 
 PATIENCE = 3.0  # seconds for the database
 SILENT = 30.0  # seconds after which what a silent worker holds counts as used
@@ -26,8 +29,11 @@ SELECT * FROM circuit.lease_quotas(
     %s::bigint[], %s::boolean[], %s::boolean[])
 """
 NOTICED = """
-UPDATE circuit.quota_use SET noticed = greatest(noticed, %s)
-WHERE tenant = %s AND quota = %s AND period = %s AND starts = %s
+UPDATE circuit.quota_use u
+SET noticed = CASE u.noticed_of WHEN n.ceiling THEN greatest(u.noticed, n.percent) ELSE n.percent END,
+    noticed_of = n.ceiling
+FROM (VALUES (%s::bigint, %s::smallint)) AS n (ceiling, percent)
+WHERE u.tenant = %s AND u.quota = %s AND u.period = %s AND u.starts = %s
 """
 
 
@@ -61,6 +67,7 @@ class Lease:
     sent: bool = False
     fresh: bool = True  # no answer has been heard yet
     closing: bool = False
+    refused: bool = False  # the database cannot do with what it says, however often it is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """How much of one quota a tenant has used in a day or in a month. ``noticed`` is in percent."""
+    """How much of one quota a tenant has used in a day or in a month. ``noticed`` is in percent of this ceiling."""
 
     name: str
     starts: date
@@ -99,13 +106,15 @@ class Period:
 @dataclass(frozen=True, slots=True)
 class Granted:
     """The database's answer for one lease: how many units came to it, and how day and month stand.
-    ``elsewhere`` are units that other workers hold and may give back; ``seconds`` are left of the lease's day."""
+    ``elsewhere`` are units that other workers hold and may give back; it is ``scarce`` where others use it, too, and
+    less than a quarter is left for all; ``seconds`` are left of the lease's day."""
 
     ask: Ask
     units: int
     seconds: float
     periods: tuple[Period, Period]
     elsewhere: int
+    scarce: bool
 
 
 async def read_use(connection: Connection, tenants: Sequence[str]) -> tuple[date, Used]:
@@ -132,18 +141,30 @@ class Leases:
         return Lease(next(self._slots), tenant, quota, tier)
 
     async def call(self, asks: Sequence[Ask]) -> list[Granted]:
-        """Tell how each lease stands and get what is granted. Raises DatabaseUnavailable; then nothing is known."""
+        """Tell how each lease stands and get what is granted; of one that the database refuses, nothing.
+
+        Raises DatabaseUnavailable; then nothing is known.
+        """
         asked = self._clock()
         told = [(ask.lease.used, 0 if ask.lease.closing else ask.lease.left) for ask in asks]
         for ask in asks:
             ask.lease.sent = True
         try:
             rows = await self._rows(LEASE, self._values(asks, told))
+        except (psycopg.DataError, psycopg.IntegrityError) as error:  # not of the database: of what one of them says
+            if len(asks) > 1:
+                return [granted for ask in asks for granted in await self.call([ask])]
+            lease = asks[0].lease
+            lease.refused = True
+            log.error(
+                "quotas.refused", tenant=lease.tenant, quota=lease.quota, error=str(error), next="nothing is granted"
+            )
+            return []
         except (psycopg.Error, OSError, CircuitError) as error:
             raise DatabaseUnavailable(f"quotas: {error}") from None
         by_slot = {ask.lease.slot: (ask, used) for ask, (used, _) in zip(asks, told, strict=True)}
         found = []
-        for slot, units, day, left, day_used, month_used, day_noticed, month_noticed, elsewhere, known in rows:
+        for slot, units, day, left, day_used, month_used, day_noticed, month_noticed, elsewhere, scarce, known in rows:
             ask, used = by_slot[slot]
             lease = ask.lease
             if not known:  # the next one is another
@@ -154,12 +175,12 @@ class Leases:
             per_day, per_month = lease.tier.ceilings(lease.quota)
             of_day = Period("day", day, day_used, per_day, day_noticed)
             of_month = Period("month", day.replace(day=1), month_used, per_month, month_noticed)
-            found.append(Granted(ask, units, left, (of_day, of_month), elsewhere))
+            found.append(Granted(ask, units, left, (of_day, of_month), elsewhere, scarce))
         return found
 
     async def noticed(self, tenant: str, quota: str, period: Period, percent: int) -> None:
         """Remember that the tenant was told. Raises psycopg.Error, OSError."""
-        await self._rows(NOTICED, [percent, tenant, quota, period.name, period.starts])
+        await self._rows(NOTICED, [period.ceiling, percent, tenant, quota, period.name, period.starts])
 
     def _values(self, asks: Sequence[Ask], told: Sequence[tuple[int, int]]) -> list[Any]:
         leases = [ask.lease for ask in asks]

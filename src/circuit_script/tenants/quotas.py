@@ -1,9 +1,10 @@
 """Quotas of tenants per day and month, held exactly by any number of workers without a transaction on the road.
 
 A worker leases a quota in chunks and counts in memory. Leases are fetched ahead, in proportion to use, by one task;
-what is not used for some seconds is given back. A chunk counts as used from the moment it is leased, until its worker
-says otherwise: so the sum of what is admitted is never over the quota, whatever crashes. What a killed worker held and
-had not used is lost to the tenant until the period ends: at most one chunk of each quota, a twentieth of its ceiling.
+what is not used for some minutes is given back, and after seconds where others may need it. A chunk counts as used from
+the moment it is leased, until its worker says otherwise: so the sum of what is admitted is never over the quota,
+whatever crashes. What a killed worker held and had not used is lost to the tenant until the period ends: at most one
+chunk of each quota, a twentieth of its ceiling.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import structlog
 
 from circuit_script.db.pool import Pool
 from circuit_script.errors import DatabaseUnavailable
-from circuit_script.tenants.entitlement import Notice, Refused
+from circuit_script.tenants.entitlement import FREE, Notice, Refused, Ticket
 from circuit_script.tenants.leases import Ask, Granted, Lease, Leases, Period, seconds
 from circuit_script.tenants.notifier import Notifier, crossed
 from circuit_script.tenants.tiers import EXECUTIONS, Tier, Tiers
@@ -28,15 +29,17 @@ log = structlog.get_logger()
 
 AHEAD = 2.0  # seconds of use that a chunk is to last
 SHARE = 20  # a chunk is at most this part of its ceiling
-FIRST = 100  # the first one of a tenant that was quiet is this part
+FIRST = 100  # the first one of a tenant that was quiet is this part, and nobody fetches less ahead
+FEW = 2  # nor less than so many
 LOOK = 1.0  # seconds between looks at what is held
-TELL = 5.0  # seconds after which use is reported, and what was not used is given back
+TELL = 5.0  # seconds after which use is reported, and what was not used is given back where it is scarce
+HEAR = 20.0  # seconds after which the database hears of what is held and not used, lest it counts as used
+KEEP = 300.0  # seconds after which what was not used is given back in any case
 AGAIN = 55.0  # seconds after which a quota that was used up is asked for again
 SOON = 2.0  # the same, while other workers hold some of it
 AWAY = 0.5  # seconds in which nobody asks a database again that was away
 MANY = 500  # leases in one statement
 KEPT = 10_000  # leases that could not be given back yet
-ROLLED = 60.0  # seconds after midnight in which nothing is taken back: it may have been taken before
 
 
 @dataclass(slots=True, eq=False)
@@ -51,19 +54,20 @@ class _Entry:
     filled: float = 0.0  # which was then
     refused: Refused | None = None
     asks_again: float = 0.0
-    rolled: float = float("-inf")  # when its lease ended with its day
+    scarce: bool = False  # others may need what is held here
     periods: tuple[Period, ...] = ()  # as they were told last
     waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
+    asked: int = 0  # for so many of them, when the database was asked last
 
-    def draw(self, amount: int, moment: float) -> bool:
+    def draw(self, amount: int, moment: float) -> Ticket | None:
         lease = self.lease
         if lease.left < amount or moment >= lease.until:
-            return False
+            return None
         lease.left -= amount
         lease.used += amount
         self.drawn += amount
         self.touched = moment
-        return True
+        return Ticket(lease, amount)
 
     def refusal(self, moment: float) -> Refused | None:
         """Why none can be taken now, as far as is known without asking."""
@@ -75,7 +79,7 @@ class _Entry:
 
     def heard(self, granted: Granted, moment: float) -> None:
         """What the database says of it."""
-        self.told, self.periods = moment, granted.periods
+        self.told, self.periods, self.scarce = moment, granted.periods, granted.scarce
         if granted.ask.need:
             self.touched = moment
         if granted.units:
@@ -89,7 +93,12 @@ class _Entry:
 
     def answered(self, error: DatabaseUnavailable | None = None) -> None:
         """Whoever waits may look again."""
-        while self.waiting:
+        self.asked = len(self.waiting)
+        self.answered_so_far(error)
+
+    def answered_so_far(self, error: DatabaseUnavailable | None = None) -> None:
+        """Those for whom the database was asked may look again; who came meanwhile is still to be asked for."""
+        for _ in range(min(self.asked, len(self.waiting))):
             _, future = self.waiting.popleft()
             if future.done():
                 continue
@@ -98,11 +107,16 @@ class _Entry:
             else:
                 future.set_exception(error)
 
+    def is_to_go(self, moment: float) -> bool:
+        """Whether what is held is to be given back, as nobody uses it."""
+        idle = moment - self.touched
+        return idle >= TELL and (self.scarce or not self.lease.left or idle >= KEEP)
+
     def is_to_tell(self, moment: float) -> bool:
         """Whether its use is to be reported: after some seconds, or when a threshold may have been crossed."""
         untold = self.lease.used - self.lease.told
-        if untold <= 0:
-            return False
+        if not untold:
+            return self.lease.left > 0 and moment - self.told >= HEAR
         return moment - self.told >= TELL or any(
             each.ceiling is not None and crossed(replace(each, used=each.used + untold)) for each in self.periods
         )
@@ -139,39 +153,42 @@ class TenantGovernor:
         """How many quotas of tenants are in memory now."""
         return len(self._entries)
 
-    def admit(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> bool:
-        """Take some of what is at hand: no more than a look into a dictionary. False says to ask ``take``."""
+    def admit(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> Ticket | None:
+        """Take some of what is at hand: no more than a look into a dictionary. None says to ask ``enter``."""
         if self.tiers.of(tenant) is None:
-            return True
+            return FREE
         entry = self._entries.get((tenant, quota))
-        if entry is None or not entry.draw(amount, self._clock()):
-            return False
+        if entry is None or (ticket := entry.draw(amount, self._clock())) is None:
+            return None
         if entry.lease.left * 2 < entry.want:
             self._feed(entry)
-        return True
+        return ticket
 
-    def give_back(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> None:
-        """What was taken a moment ago was not used."""
-        entry = self._entries.get((tenant, quota))
-        if entry is not None and entry.lease.used >= amount and self._clock() >= entry.rolled + ROLLED:
-            entry.lease.used -= amount
-            entry.lease.left += amount
+    def give_back(self, ticket: Ticket) -> None:
+        """What was taken was not used. Where its lease is closed or its day is over, it counts all the same."""
+        lease = ticket.lease
+        if lease is not None and not lease.closing and self._clock() < lease.until:
+            lease.used -= ticket.amount
+            lease.left += ticket.amount
 
-    async def take(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> Refused | None:
+    async def enter(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> Ticket | Refused:
         """Take some, or say why not; it waits for a lease if none is at hand.
 
         Raises DatabaseUnavailable when nobody can say, as the database is away and the lease is used up.
         """
-        if self.admit(tenant, quota, amount):
-            return None
-        entry = self._entry(tenant, quota)
-        if entry is None:
-            return None
-        while not entry.draw(amount, self._clock()):
+        while (ticket := self.admit(tenant, quota, amount)) is None:
+            entry = self._entry(tenant, quota)  # another one each time: the tiers may have changed
+            if entry is None:
+                return FREE
             if (refused := entry.refusal(self._clock())) is not None:
                 return refused
             await self._wait_for(entry, amount)
-        return None
+        return ticket
+
+    async def take(self, tenant: str, quota: str = EXECUTIONS, amount: int = 1) -> Refused | None:
+        """Take some for good, or say why not; as `enter`."""
+        found = await self.enter(tenant, quota, amount)
+        return found if isinstance(found, Refused) else None
 
     async def spend(self, tenant: str, what: str, amount: int = 1) -> None:
         """Take some. Raises QuotaExceeded when it is used up, DatabaseUnavailable when nobody can say."""
@@ -209,7 +226,7 @@ class TenantGovernor:
                 return None
             moment = self._clock()
             entry = self._entries[key] = _Entry(self.leases.open(tenant, quota, tier), moment, moment)
-            entry.want = max(1, _least(tier, quota) // FIRST)
+            entry.want = _first(tier, quota)
         return entry
 
     def _feed(self, entry: _Entry) -> None:
@@ -219,7 +236,7 @@ class TenantGovernor:
 
     async def _wait_for(self, entry: _Entry, amount: int) -> None:
         """Until the database has said something of this entry. Raises DatabaseUnavailable."""
-        if self._stopping or self._clock() < self._away_until:
+        if self._stopping or self._clock() < self._away_until or entry.lease.refused:
             raise DatabaseUnavailable("No quota can be leased now.")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry.waiting.append((amount, future))
@@ -246,7 +263,7 @@ class TenantGovernor:
         for key, entry in list(self._entries.items()):
             if entry.waiting:
                 continue
-            if moment - entry.touched >= TELL:
+            if entry.is_to_go(moment):
                 self._close(entry)
                 if moment >= entry.asks_again:
                     del self._entries[key]
@@ -257,7 +274,7 @@ class TenantGovernor:
     def _close(self, entry: _Entry) -> None:
         """Give back what is left of its lease; the next one is another."""
         lease = entry.lease
-        if lease.sent:
+        if lease.sent and not lease.refused:
             lease.closing, lease.left = True, 0
             if len(self._closing) < KEPT:  # of one that is dropped, the rest counts as used
                 self._closing.append(lease)
@@ -267,7 +284,7 @@ class TenantGovernor:
         """One statement for all that is wanted now."""
         if self._clock() >= self._look_at:
             self._look()
-        entries = self._next_hungry()
+        entries = _next_of(self._hungry)
         asks = [ask for ask in map(self._ask, entries) if ask is not None]
         asks = [Ask(self._closing.popleft()) for _ in range(min(MANY, len(self._closing)))] + asks
         try:
@@ -281,31 +298,28 @@ class TenantGovernor:
             return
         by_lease = {each.ask.lease: each for each in granted}
         for entry in entries:
+            if self._entries.get((entry.lease.tenant, entry.lease.quota)) is not entry:
+                self._close(entry)  # the tiers have changed meanwhile
             if (found := by_lease.get(entry.lease)) is not None:
                 entry.heard(found, self._clock())
-            entry.answered()
+            entry.answered_so_far(DatabaseUnavailable("No quota can be leased.") if entry.lease.refused else None)
         for each in granted:
             self._notifier.heard(each.ask.lease, each.periods)
-
-    def _next_hungry(self) -> list[_Entry]:
-        """Those for which somebody waits come first."""
-        found = sorted(self._hungry, key=lambda entry: not entry.waiting)[:MANY]
-        for entry in found:
-            del self._hungry[entry]
-        return found
 
     def _ask(self, entry: _Entry) -> Ask | None:
         moment = self._clock()
         if entry.lease.until and moment >= entry.lease.until:
             self._close(entry)
-            entry.rolled, entry.refused, entry.asks_again = moment, None, 0.0
+            entry.refused, entry.asks_again = None, 0.0
         lease = entry.lease
         if entry.drawn:
             spent = max(0.01, moment - entry.filled)
             most = max(1, _least(lease.tier, lease.quota) // SHARE)
-            entry.want = min(most, round(entry.drawn * AHEAD / spent))
+            entry.want = min(most, max(_first(lease.tier, lease.quota), round(entry.drawn * AHEAD / spent)))
+        entry.asked = len(entry.waiting)
         need = max(0, sum(amount for amount, future in entry.waiting if not future.done()) - lease.left)
-        want = max(0, entry.want - lease.left) if moment >= entry.asks_again else 0
+        used_now = moment >= entry.asks_again and moment - entry.touched < TELL
+        want = max(0, entry.want - lease.left) if used_now else 0
         return Ask(lease, need, want) if need or want or entry.is_to_tell(moment) else None
 
     async def _finish(self) -> None:
@@ -314,6 +328,7 @@ class TenantGovernor:
             entry.answered(DatabaseUnavailable("The worker stops."))
             self._close(entry)
         self._entries.clear()
+        self._hungry.clear()
         while self._closing and self._clock() >= self._away_until:
             await self._round()
         await self._notifier.finish()
@@ -322,6 +337,20 @@ class TenantGovernor:
 def _least(tier: Tier, quota: str) -> int:
     """The smaller of its ceilings; 0 where it has none."""
     return min((each for each in tier.ceilings(quota) if each is not None), default=0)
+
+
+def _first(tier: Tier, quota: str) -> int:
+    """How many are fetched for a tenant that was quiet; a chunk of its ceiling is the most."""
+    least = _least(tier, quota)
+    return max(1, min(least // SHARE, max(FEW, least // FIRST)))
+
+
+def _next_of(hungry: dict[_Entry, None]) -> list[_Entry]:
+    """Take those out that are next: first those for which somebody waits."""
+    found = sorted(hungry, key=lambda entry: not entry.waiting)[:MANY]
+    for entry in found:
+        del hungry[entry]
+    return found
 
 
 def _refusal(lease: Lease, granted: Granted, asks_again: float) -> Refused:

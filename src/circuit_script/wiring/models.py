@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import httpx
 
@@ -17,6 +17,7 @@ from circuit_script.llm.models import ModelOptions, TenantMoney
 from circuit_script.tenants import Tiers
 
 CONNECTIONS = 200  # to providers at once, of all executions together
+OPENAIS = ("api.openai.com", "openai.azure.com")  # hosts, and those below them
 MOCKED = "a key that no provider sees"
 
 
@@ -39,19 +40,25 @@ def make_closed_models(settings: Settings, pool: Pool, client: httpx.AsyncClient
 
 def _models(settings: Settings, money: Money, client: httpx.AsyncClient, keys: Mapping[str, str] | None) -> Models:
     budget, llm = settings.budget, settings.llm
-    whole = TenantMoney(day=None if budget.tenant_day is None else nanos(budget.tenant_day))
-    tenants = {name: _of_tier(tier.allows, whole) for name, tier in Tiers.of_settings(settings).tenants.items()}
     options = ModelOptions(
         model=llm.model,
         cheaper=llm.cheaper,
         max_tokens=llm.max_tokens,
         day=None if budget.day is None else nanos(budget.day),
         at_ceiling=budget.at_ceiling,
-        tenant=lambda tenant: tenants.get(tenant, whole),
+        tenant=tenant_money(settings),
     )
     providers = [_provider(settings, name, client, keys) for name in llm.providers]
-    prices = Prices({name: Price.plain(each.input, each.output) for name, each in llm.prices.items()})
+    prices = Prices({name: Price.plain(each.input, each.output, each.request) for name, each in llm.prices.items()})
     return Models(options, providers=providers, prices=prices, money=money)
+
+
+def tenant_money(settings: Settings) -> Callable[[str], TenantMoney]:
+    """What each tenant may spend. Raises ConfigError for a tenant of a tier that there is not."""
+    budget = settings.budget
+    whole = TenantMoney(day=None if budget.tenant_day is None else nanos(budget.tenant_day))
+    tenants = {name: _of_tier(tier.allows, whole) for name, tier in Tiers.of_settings(settings).tenants.items()}
+    return lambda tenant: tenants.get(tenant, whole)
 
 
 def _of_tier(tier: TierSettings, otherwise: TenantMoney) -> TenantMoney:
@@ -76,5 +83,13 @@ def _provider(settings: Settings, name: str, client: httpx.AsyncClient, keys: Ma
         client=client,
         key=key or None,
         missing=missing,
-        openai=name == "openai",
+        fault="" if key.isascii() and key.isprintable() else f"{said.key_env} has a character that no header may have",
+        openai=(said.wire or _wire(name, said.url)) == "openai",
     )
+
+
+def _wire(name: str, url: str) -> str:
+    """OpenAI, Azure's OpenAI, and who stands in the place of OpenAI take what only OpenAI knows."""
+    host = httpx.URL(url).host
+    known = name == "openai" or any(host == each or host.endswith(f".{each}") for each in OPENAIS)
+    return "openai" if known else "compatible"

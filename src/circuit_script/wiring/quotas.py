@@ -11,8 +11,11 @@ from circuit_script.config import FILE, Settings, load_settings
 from circuit_script.db.pool import Pool, open_connection
 from circuit_script.errors import ConfigError
 from circuit_script.events.notices import Notices
+from circuit_script.governor.governor import CircuitGovernor
+from circuit_script.llm import Models
 from circuit_script.tenants import Tiers
 from circuit_script.tenants.quotas import TenantGovernor
+from circuit_script.wiring.models import tenant_money
 
 log = structlog.get_logger()
 
@@ -28,11 +31,17 @@ def make_quotas(settings: Settings, url: str, database: Pool) -> TenantGovernor:
     )
 
 
-def follow_tiers(settings: Settings, quotas: TenantGovernor) -> None:
-    """Hold tenants to the tiers that the file says now; when it cannot be read, to those before."""
+def follow_tiers(settings: Settings, quotas: TenantGovernor, governor: CircuitGovernor, models: Models) -> None:
+    """Hold tenants to the tiers that the file says now, in their quotas, ceilings and budgets; when it cannot be read,
+    to those before."""
     if not (settings.folder / FILE).exists():
         return
     try:
-        quotas.change(Tiers.of_settings(load_settings(settings.folder)))
+        said = load_settings(settings.folder)
+        tiers, ceilings, money = Tiers.of_settings(said), CircuitGovernor.of_settings(said), tenant_money(said)
     except ConfigError as error:
         log.error("quotas.refused", error=str(error), next="the tiers before go on")
+        return
+    quotas.change(tiers)
+    governor.follow(ceilings)
+    models.follow(money)

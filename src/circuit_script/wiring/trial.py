@@ -277,7 +277,7 @@ class Trial:
             outcome = await self._bench.children.run(trying.work, broker)
         finally:
             broker.close()
-        batch, writes, sends = trying.concluded(outcome)
+        batch, writes, sends = trying.concluded(outcome, broker.put_off)
         return await self._committed(trying, batch, writes, sends) if commit else batch
 
     async def call(
@@ -304,7 +304,7 @@ class Trial:
             outcome = await self._bench.children.run(trying.work, broker, express=True)
         finally:
             broker.close()
-        batch, writes, sends = calling.concluded(trying, outcome, reply, broker.database_away)
+        batch, writes, sends = calling.concluded(trying, outcome, reply, broker)
         if commit and not reply.lost:
             batch = await self._committed(trying, batch, writes, sends)
         answer = reply.answer(batch)
@@ -316,7 +316,7 @@ class Trial:
             crm=self._crm,
             client=self._closed_client if closed else self._client,
             # What was said beforehand is the last word: to ask again would only ask oneself.
-            callouts=replace(self._rules, attempts=1, breakers=Breakers()) if closed else self._rules,
+            callouts=replace(self._rules, attempts=1, breakers=Breakers(), reaches=False) if closed else self._rules,
             models=self._closed_models[commit] if closed else self._models,
             repeats=self._governor.repeats,
             knows=lambda connector, target: connector == WebhookConnector.name and target in addresses,

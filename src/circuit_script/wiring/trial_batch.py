@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -135,8 +135,10 @@ class Attempt:
         found = order_hash(self.work.tenant, order_key(self.work.object, record.id, record.record))
         return found % LANES, found
 
-    def concluded(self, outcome: Outcome) -> tuple[TrialBatch, list[Write], list[Send]]:
-        """How the execution ended, and what of it may leave."""
+    def concluded(
+        self, outcome: Outcome, put_off: Collection[float] = ()
+    ) -> tuple[TrialBatch, list[Write], list[Send]]:
+        """How the execution ended, and what of it may leave. ``put_off`` is as in ``ends_of``."""
         size = len(self.given)
         failed = {place: why for place, why in self.settled.items() if why is not None}
         settled_failed = bool(failed)
@@ -151,7 +153,7 @@ class Attempt:
                 reason, suspect = outcome.reason, outcome.suspect
                 failed |= {place: reason for place in range(size) if place not in self.settled}
                 detail = outcome.detail
-        status, whole = ended(outcome, ends_of(failed, decided).values(), size)
+        status, whole = ended(outcome, ends_of(failed, decided, put_off).values(), size)
         writes, sends = self.unit.surviving(failed, whole=whole)
         if settled_failed and isinstance(outcome, Succeeded) and self.unit.unattributed:
             self.log(lost_line(self.unit.orphans))

@@ -145,14 +145,21 @@ class Calling:
         return Attempt(self.spec, work, (), UnitOfWork("", ()))
 
     def concluded(
-        self, trying: Attempt, outcome: Outcome, reply: Collected, database_away: bool
+        self, trying: Attempt, outcome: Outcome, reply: Collected, broker: TrialBroker
     ) -> tuple[TrialBatch, Sequence[Write], Sequence[Send]]:
         """How it ended, and what may leave."""
         assert self.spec.endpoint is not None
         deadline = self.spec.endpoint.deadline
         bounds = deadline if deadline < self.spec.limits.wall_time else None
         execution = str(trying.work.execution)
-        end = conclude(outcome, reply.reply, execution, deadline=bounds, database_away=database_away)
+        end = conclude(
+            outcome,
+            reply.reply,
+            execution,
+            deadline=bounds,
+            database_away=broker.database_away,
+            deferred=broker.deferred,
+        )
         reply.conclusion = end
         writes = trying.unit.writes if end.effects else []
         sends = trying.unit.sends if end.effects else []

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from circuit_script.execution.outcome import Fields
 
-_GRAVITY = ("succeeded", "cancelled", "partial", "failed", "breached")
+_GRAVITY = ("succeeded", "cancelled", "deferred", "partial", "failed", "breached")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ class TrialResult:
 
     @property
     def status(self) -> str:
-        """succeeded, partial (some records failed), cancelled (all of them, by the author), failed or breached (a limit
-        was crossed)."""
+        """succeeded, partial (some records failed), cancelled (all of them, by the author), deferred (some wait for
+        money or a quota), failed or breached (a limit was crossed)."""
         found = {batch.status for batch in self.batches}
         if len(found) > 1 and "succeeded" in found:
             return "partial"

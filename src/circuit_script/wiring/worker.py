@@ -65,6 +65,8 @@ class Worker:
     door: Door
     quotas: TenantGovernor
     settings: Settings
+    governor: CircuitGovernor
+    models: Models
 
     @property
     def live(self) -> Live:
@@ -74,7 +76,7 @@ class Worker:
     async def reload(self) -> Reloaded:
         """Run the app as its files are now; when they cannot be run, what runs goes on. Tenants get the tiers that
         circuit.toml says now."""
-        follow_tiers(self.settings, self.quotas)
+        follow_tiers(self.settings, self.quotas, self.governor, self.models)
         return await self.releases.reload()
 
     def stop(self) -> None:
@@ -195,7 +197,8 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
     dispatcher = _dispatcher(means, lanes, parts, log_of)
     # A settler of its own, so that an answer waits for no batch's commit.
     door = make_door(settings, releases, replace(parts, settler=_settler(means, lanes)), log_of)
-    return Worker(dispatcher, courier, releases, door, means.quotas, settings), logs
+    worker = Worker(dispatcher, courier, releases, door, means.quotas, settings, means.governor, means.models)
+    return worker, logs
 
 
 def _settler(means: _Means, lanes: Lanes) -> Settler:

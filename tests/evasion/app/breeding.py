@@ -18,7 +18,8 @@ from app.swallowing import for_ever
 from app.tricks import denied, evaded, trick
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+CLONE_PARENT = 0x8000
 
 
 @trick
@@ -89,6 +90,26 @@ def kills_itself(context: Any) -> None:
 
 
 @trick
+def kills_itself_in_real_time(context: Any) -> None:
+    os.kill(os.getpid(), 40)
+
+
+@trick
+def kills_itself_by_the_first_signal_of_real_time(context: Any) -> None:
+    os.kill(os.getpid(), signal.SIGRTMIN)
+
+
+@trick
+def kills_itself_by_a_signal_of_the_library(context: Any) -> None:
+    os.kill(os.getpid(), 33)
+
+
+@trick
+def kills_itself_by_a_signal_that_nobody_uses(context: Any) -> None:
+    os.kill(os.getpid(), signal.SIGPWR)
+
+
+@trick
 def crashes(context: Any) -> None:
     ctypes.string_at(0)
 
@@ -143,3 +164,20 @@ def slows_others_down(context: Any) -> None:
     for pid in others():
         denied(lambda pid=pid: os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid)), f"{pid}")
         denied(lambda pid=pid: os.sched_setaffinity(pid, os.sched_getaffinity(pid)), f"the processors of {pid}")
+
+
+@trick
+def makes_a_brother(context: Any) -> None:
+    """A process whose parent is the zygote is below no child."""
+    clone = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+    made = LIBC.syscall(ctypes.c_long(clone), ctypes.c_long(CLONE_PARENT | signal.SIGCHLD), 0, 0, 0, 0)
+    if made == 0:
+        for_ever()
+    if made > 0:
+        evaded("a process beside the child")
+
+
+@trick
+def lets_its_orphans_go(context: Any) -> None:
+    if LIBC.prctl(PR_SET_CHILD_SUBREAPER, 0) == 0:
+        evaded("what it starts is nobody's")

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +25,7 @@ from app.swallowing import for_ever
 from app.tricks import denied, evaded, trick
 
 MB = 1024 * 1024
+LIBC = ctypes.CDLL(None)
 
 
 @trick
@@ -184,3 +186,61 @@ def prefers_others_to_be_killed(context: Any) -> None:
             return file.read()
 
     denied(write, "oom_score_adj")
+
+
+def in_an_orphan(work: Callable[[], object]) -> None:
+    """Do it in a process whose parent has ended, and that Python does not know of."""
+    if LIBC.fork() == 0:
+        if LIBC.fork() == 0:
+            work()
+        os._exit(0)
+    os.wait()
+
+
+def burn() -> None:
+    while True:
+        pass
+
+
+def fill() -> None:
+    held = bytearray(20 * MB)
+    held[::4096] = bytes(len(held) // 4096)
+    time.sleep(60)
+
+
+@trick
+def allocates_in_orphans(context: Any) -> None:
+    for _ in range(20):
+        in_an_orphan(fill)
+    time.sleep(60)
+
+
+@trick
+def burns_in_orphans(context: Any) -> None:
+    for _ in range(3):
+        in_an_orphan(burn)
+    time.sleep(60)
+
+
+@trick
+def allocates_below_a_thread(context: Any) -> None:
+    def breed() -> None:
+        for _ in range(20):
+            if LIBC.fork() == 0:
+                fill()
+        time.sleep(60)
+
+    threading.Thread(target=breed).start()
+    time.sleep(60)
+
+
+@trick
+def digs_deep(context: Any) -> None:
+    """Folders that no path reaches the end of."""
+    inner = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d" * 100, dir_fd=inner)
+        outer, inner = inner, os.open("d" * 100, os.O_RDONLY, dir_fd=inner)
+        os.close(outer)
+    os.close(os.open("secret", os.O_CREAT | os.O_WRONLY, dir_fd=inner))
+    os._exit(1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +197,49 @@ def gains_rights(context: Any) -> None:
 def makes_namespaces(context: Any) -> None:
     for flag in (0x10000000, 0x20000, 0x40000000, 0x20000000):
         denied(lambda flag=flag: _checked(LIBC.unshare(flag)), f"namespace {flag:#x}")
+
+
+@trick
+def sends_without_a_connection(context: Any) -> None:
+    for kind in (socket.SOCK_RAW, socket.SOCK_DGRAM, socket.SOCK_RDM):
+        denied(lambda kind=kind: socket.socketpair(socket.AF_UNIX, kind), f"a pair of kind {kind}")
+
+
+@trick
+def shares_memory_by_number(context: Any) -> None:
+    """System V knows its objects by number, and has no folder that could be closed."""
+    library = ctypes.CDLL(None, use_errno=True)
+    for name in ("shmat", "shmctl", "shmdt", "msgsnd", "msgrcv", "msgctl", "semop", "semctl", "semtimedop"):
+        ctypes.set_errno(0)
+        if getattr(library, name)(0, 0, 0, 0, 0) != -1 or ctypes.get_errno() != errno.EPERM:
+            evaded(f"{name}: {ctypes.get_errno()}")
+
+
+@trick
+def changes_what_is_said_of_files(context: Any) -> None:
+    """Mode, times and attributes, of the app; and of a folder of its uid, as those of others are."""
+    for path in (__file__, tempfile.gettempdir()):
+        with contextlib.suppress(OSError):
+            before = os.stat(path)
+            opened = os.open(path, os.O_PATH)
+            attempts: list[Callable[[], object]] = [
+                lambda path=path: os.chmod(path, 0o777),
+                lambda path=path: os.utime(path, (0, 0)),
+                lambda path=path: os.setxattr(path, "user.x", b"1"),
+                lambda path=path: os.chown(path, os.getuid(), os.getgid()),
+                lambda opened=opened: os.chmod(f"/proc/self/fd/{opened}", 0o777),
+            ]
+            for attempt in attempts:
+                with contextlib.suppress(OSError):
+                    attempt()
+            os.close(opened)
+            after = os.stat(path)
+            if (before.st_mode, before.st_mtime, before.st_ctime) != (after.st_mode, after.st_mtime, after.st_ctime):
+                evaded(path)
+    with open(__file__) as file:
+        for change in (lambda: os.fchmod(file.fileno(), 0o777), lambda: os.utime(file.fileno(), (0, 0))):
+            before = os.stat(__file__)
+            with contextlib.suppress(OSError):
+                change()
+            if os.stat(__file__).st_ctime != before.st_ctime:
+                evaded(__file__)

@@ -68,6 +68,7 @@ class Bench:
         self.pool = pool
         self.changes = 0
         self.hides = True  # settings are out of the handlers' sight
+        self.of_the_zygote: set[int] = set()  # processes that are no children
 
     async def run(
         self,

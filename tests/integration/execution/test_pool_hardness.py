@@ -14,6 +14,7 @@ import pytest
 
 from circuit_script.execution import child_link
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
+from circuit_script.execution.procfs import parent_of
 from tests.integration.execution.conftest import Bench, PoolOf, Recorder, alive, until
 
 MB = 1024 * 1024
@@ -127,7 +128,7 @@ def uses_system_of_c(context):
 @handler
 def leaves_an_orphan_and_goes_on(context):
     os.system("setsid sleep 63 >/dev/null 2>&1 & echo $! > forked")
-    time.sleep(3)
+    time.sleep(0.5)
 
 @handler
 def runs_many_short_processes(context):
@@ -221,9 +222,13 @@ async def test_children_that_say_nothing_are_replaced_and_it_is_told(
     bench = await pool_of('open("block", "w").close()\n' + hook + APP, size=1)
     running = asyncio.create_task(bench.run("good"))
     await until(lambda: any(record.levelno == logging.CRITICAL for record in caplog.records))
+    outcome = await running
+    assert isinstance(outcome, Failed)
+    assert "os.register_at_fork" in outcome.reason
     zygote = bench.pool.zygote_pid
     os.unlink(f"{os.readlink(f'/proc/{zygote}/cwd')}/block")
-    assert isinstance(await running, Succeeded)
+    await until(lambda: bench.pool.children)
+    assert isinstance(await bench.run("good"), Succeeded)
     assert bench.pool.zygote_pid == zygote
 
 
@@ -302,16 +307,17 @@ async def test_what_a_shell_left_is_killed_and_the_child_not_used_again(
     await until(lambda: not alive(left))
 
 
-async def test_orphans_are_swept_while_their_handler_goes_on(pool_of: PoolOf, tmp_path: object) -> None:
+async def test_orphans_stay_below_their_child_and_end_with_it(pool_of: PoolOf, tmp_path: object) -> None:
     bench = await pool_of(APP)
     running = asyncio.create_task(bench.run("leaves_an_orphan_and_goes_on"))
     path = f"{tmp_path}/forked"
     await until(lambda: os.path.exists(path) and os.path.getsize(path))
     with open(path) as file:
         left = int(file.read())
-    await until(lambda: not alive(left), 2.5)
-    assert not running.done()
+    child = next(each.pid for each in bench.pool.children if each.busy)
+    await until(lambda: parent_of(left) == child)
     await running
+    await until(lambda: not alive(left))
 
 
 async def test_the_cpu_of_ended_processes_counts(pool_of: PoolOf) -> None:

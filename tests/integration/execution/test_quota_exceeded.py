@@ -60,9 +60,11 @@ async def test_where_the_policy_is_to_defer_the_record_waits_for_the_quota(pool_
     async with httpx.AsyncClient() as client:
         for handler in ("left_alone", "in_its_record"):
             for defer, at_ceiling in ((True, None), (False, "defer")):
-                outcome = await bench.run(handler, broker=broker(client, defer=defer, at_ceiling=at_ceiling))
+                asked = broker(client, defer=defer, at_ceiling=at_ceiling)
+                outcome = await bench.run(handler, broker=asked)
                 assert isinstance(outcome, Succeeded)
-                assert outcome.decided == {0: 600.0}
+                assert 600.0 <= (outcome.decided[0] or 0) <= 900.0
+                assert outcome.decided[0] in asked.put_off, "by this the road knows what it waits for"
                 assert "5 of 5 are used." in outcome.errors[0]
 
         outcome = await bench.run("left_alone", broker=broker(client, defer=True, at_ceiling="refuse"))

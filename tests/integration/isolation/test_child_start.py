@@ -12,6 +12,8 @@ from circuit_script.execution.nursery import Hosting
 from circuit_script.execution.outcome import Breached, Failed, Succeeded
 from tests.integration.execution.conftest import PoolOf, Recorder
 
+pytestmark = pytest.mark.evasion
+
 SPAWN = Hosting("standard", "spawn")
 
 THREADED = """

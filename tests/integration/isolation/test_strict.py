@@ -19,6 +19,8 @@ from circuit_script.execution.outcome import Breached, Succeeded
 from tests.integration.execution.conftest import PoolOf, Recorder, alive, until
 from tests.integration.isolation.conftest import STRICT, StrictOf, code_in
 
+pytestmark = pytest.mark.evasion
+
 USUAL = {
     "a lazy import": ("import sqlite3; sqlite3.connect(':memory:').execute('select 1').fetchone()", "(1,)"),
     "a temporary file": ("import tempfile; f = tempfile.NamedTemporaryFile(); f.write(b'abc')", "3"),
@@ -38,6 +40,24 @@ USUAL = {
     "its own /proc": ("open('/proc/self/status').readline()[:5]", "'Name:'"),
     "a file of the app": ("len(open('app.py').read()) > 10", "True"),
     "the name of its user": ("import getpass; os.environ.setdefault('USER', 'x'); bool(getpass.getuser())", "True"),
+    "a copy with its mode and times": (
+        "import shutil, tempfile; os.path.getsize(shutil.copy2('app.py', tempfile.gettempdir())) > 10",
+        "True",
+    ),
+    "a copy of a tree": (
+        "import shutil, tempfile; d = tempfile.mkdtemp(); open(d + '/f', 'w').close(); "
+        "os.listdir(shutil.copytree(d, d + '-2'))",
+        "['f']",
+    ),
+    "an archive": (
+        "import shutil, tempfile; d = tempfile.mkdtemp(); open(d + '/f', 'w').close(); "
+        "a = shutil.make_archive(d, 'gztar', d); shutil.unpack_archive(a, d + '-2'); os.listdir(d + '-2')",
+        "['f']",
+    ),
+    "a temporary folder that goes": (
+        "import tempfile; d = tempfile.TemporaryDirectory(); d.cleanup(); os.path.exists(d.name)",
+        "False",
+    ),
     "its home": ("import pathlib; (pathlib.Path.home() / 'cache').write_text('x')", "1"),
 }
 
@@ -222,6 +242,8 @@ async def test_a_worker_that_is_not_root_hides_the_settings_in_both_modes(
         "write": allowed,
         "temporary": "done",
         "kill": "denied",
+        "mode": allowed,
+        "times": allowed,
     }
 
 
@@ -236,6 +258,11 @@ def tried(attempt):
         return "denied"
     return "done"
 
+def changed(change, *to):
+    before = os.stat("/run/circuit/1").st_ctime_ns  # its uid's, and not its own
+    tried(lambda: change("/run/circuit/1", *to))
+    return "denied" if os.stat("/run/circuit/1").st_ctime_ns == before else "done"
+
 @trigger("Contact", ["afterInsert"])
 def peeks(context):
     log.info(f"uid={os.getuid()}")
@@ -245,6 +272,8 @@ def peeks(context):
     log.info("write=" + tried(lambda: open("/run/circuit/1/theirs", "w")))
     log.info("temporary=" + tried(lambda: tempfile.TemporaryFile()))
     log.info("kill=" + tried(lambda: os.kill(os.getppid(), 0)))
+    log.info("mode=" + changed(os.chmod, 0o777))
+    log.info("times=" + changed(os.utime, (0, 0)))
 """
 
 AS_NOBODY = """
@@ -277,7 +306,7 @@ async def main():
     outcome = await pool.run(work, Broker())
     await pool.stop()
     assert type(outcome).__name__ == "Succeeded", outcome
-    assert os.listdir("/run/circuit/0") == [], "the scratch folder is left"
 
 asyncio.run(main())
+assert os.listdir("/run/circuit/0") == [], "the scratch folder is left"
 """

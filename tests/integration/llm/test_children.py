@@ -16,7 +16,7 @@ from circuit_script.clock import uuid7
 from circuit_script.connectors.local import LocalCRM
 from circuit_script.effects.unit import UnitOfWork
 from circuit_script.execution.broker import BrokerParts, ExecutionBroker
-from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work
+from circuit_script.execution.outcome import SPREAD, Breached, Failed, Outcome, Succeeded, Work
 from circuit_script.execution.pool import Pool as Children
 from circuit_script.governor import MB, Limits
 from circuit_script.governor.money import NANO
@@ -114,6 +114,7 @@ class Run:
         self.children = children
         self.client = client
         self.lines: list[str] = []
+        self.put_off: set[float] = set()
 
     async def __call__(
         self, handler: str, *records: dict[str, Any], tenant: str = "acme", at_ceiling: str | None = None, **limits: Any
@@ -143,6 +144,7 @@ class Run:
             remaining=lambda: ends - time.monotonic(),
         )
         self.lines.clear()
+        self.put_off = broker.put_off
         try:
             outcome = await self.children.run(work, broker)
         finally:
@@ -241,7 +243,8 @@ async def test_a_handler_may_catch_that_there_is_no_money(open_bench: Any, tmp_p
         assert isinstance(outcome, Succeeded), outcome
         assert list(outcome.errors) == [1]
         assert "there is no money for a model call: a day's budget of tenant" in outcome.errors[1]
-        assert 0 < (outcome.decided[1] or 0) <= 86_400
+        assert 0 < (outcome.decided[1] or 0) <= 86_400 + SPREAD
+        assert outcome.decided[1] in app.put_off, "by this the road knows what it waits for"
         assert bench.provider.asked == []
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 
-from circuit_script.governor import LimitExceeded
+from circuit_script.execution.model_calls import ModelCalls
+from circuit_script.execution.outcome import SPREAD
+from circuit_script.governor import LimitExceeded, LoopFound
 from circuit_script.governor.budget import Budget, Ceilings, Full, Reservation
 from circuit_script.governor.money import NANO
 from circuit_script.llm.models import TenantMoney
@@ -218,16 +222,73 @@ async def test_an_answer_that_nobody_bounded_is_cut_to_what_is_left(open_bench: 
         assert 5_900_000 < worst <= 6_000_000
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_we_cut_and_that_is_longer_is_not_taken_for_a_whole_one(
+    open_bench: Any, stream: bool
+) -> None:
+    async with open_bench(lambda asked: Do(tokens_out=900), tenant=TenantMoney(day=6_000_000)) as bench:
+        calls = bench.calls()
+        answer = await calls.llm(prompt(stream=stream))
+        while stream and not answer.get("over"):
+            answer = await calls.llm_next({"stream": 1})
+        detail, _, _ = (answer["over"] if stream else answer)["refused"]
+        assert re.search(r"no more than \d+ tokens were left for the answer, and it is longer", detail)
+        ((status, cost, _),) = await bench.ledger()
+        assert (status, cost) == ("settled", bench.provider.billed)
+
+
+async def test_who_may_wait_for_money_is_not_given_a_shorter_answer_instead(open_bench: Any) -> None:
+    async with open_bench(lambda asked: Do(tokens_out=900), day=0.014) as bench:
+        assert "body" in await bench.calls().llm(prompt())
+        assert (await bench.calls(at_ceiling="defer").llm(prompt()))["full"]["after"] > 0
+        assert len(bench.provider.asked) == 1
+        longer = await bench.calls(at_ceiling="refuse").llm(prompt())
+        assert "it is longer" in longer["refused"][0]
+        assert len(bench.provider.asked) == 2
+
+
+async def test_who_would_wait_for_ever_is_given_a_shorter_answer(open_bench: Any) -> None:
+    async with open_bench(day=0.006, at_ceiling="defer") as bench:
+        assert "body" in await bench.calls().llm(prompt())
+        assert bench.provider.asked[0]["max_completion_tokens"] < 600
+
+
+async def test_an_answer_that_its_author_bounds_is_given_as_it_is(open_bench: Any) -> None:
+    async with open_bench(lambda asked: Do(tokens_out=900)) as bench:
+        for bound in ({"max_tokens": 300}, {}):
+            answer = await bench.calls().llm(prompt(**bound))
+            ended = json.loads(answer["body"])["choices"][0]["finish_reason"]
+            assert ended == ("length" if bound else "stop")
+
+
 async def test_a_deferred_call_says_when_to_come_back(open_bench: Any) -> None:
     async with open_bench(lambda asked: Do(tokens_out=900), day=0.015) as bench:
         calls = bench.calls(at_ceiling="defer")
         assert "body" in await calls.llm(prompt(max_tokens=1000))
         full = (await calls.llm(prompt(max_tokens=1000)))["full"]
-        assert 0 < full["after"] <= 86_400
+        assert 0 < full["after"] <= 86_400 + SPREAD
         assert calls.deferred == full["after"]
+        assert calls.put_off == {full["after"]}
         never = bench.calls(at_ceiling="defer")  # no reset makes room for what is dearer than a whole day
         assert (await never.llm(prompt(max_tokens=2000)))["full"]["after"] is None
         assert never.deferred is None
+
+
+async def test_it_waits_by_the_clock_of_the_database_and_not_all_come_back_at_once(
+    open_bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_bench(tenant=TenantMoney(day=10_000_000)) as bench:
+        left = "SELECT extract(epoch FROM (circuit.budget_day() + 1)::timestamp AT TIME ZONE 'UTC' - now())::float8"
+        (begun,), real = await bench.rows(left), time.time
+        monkeypatch.setattr(time, "time", lambda: real() + 172_800)  # this host is two days ahead
+        cheap = prompt(max_tokens=1)
+        await bench.rows(
+            "INSERT INTO circuit.budgets (scope, tenant, handler, period, spent) VALUES "
+            "('tenant day', 'acme', '', circuit.budget_day(), 10000000) RETURNING 1"
+        )
+        waits = [(await bench.calls(at_ceiling="defer").llm(cheap))["full"]["after"] for _ in range(4)]
+        assert all(begun - 60 < wait < begun + SPREAD for wait in waits), (waits, begun)
+        assert len(set(waits)) == 4
 
 
 async def test_a_cheaper_model_answers_where_the_policy_says_so(open_bench: Any) -> None:
@@ -256,11 +317,70 @@ async def test_the_execution_has_its_own_limits(open_bench: Any) -> None:
 async def test_the_same_call_again_and_again_ends_the_execution(open_bench: Any) -> None:
     async with open_bench() as bench:
         calls = bench.calls(llm_calls=100)
-        for _ in range(5):
+        for _ in range(10):
             await calls.llm(prompt())
         with pytest.raises(LimitExceeded, match="model big came round again"):
             await calls.llm(prompt())
-        assert len(bench.provider.asked) == 5
+        assert len(bench.provider.asked) == 10
+
+
+async def agent(calls: ModelCalls, stream: bool, tells: Callable[[int], str], turns: int = 30) -> None:
+    """An agent that does what the model says, and tells it so."""
+    messages = [{"role": "user", "content": "go"}]
+    for turn in range(turns):
+        answer = await calls.llm({"request": {"model": "big", "messages": messages, "stream": stream}, "record": None})
+        if stream:
+            message = await read_through(calls, answer["stream"])
+        else:
+            message = json.loads(answer["body"])["choices"][0]["message"]
+        identifier = message["tool_calls"][0]["id"]
+        messages = [*messages, message, {"role": "tool", "tool_call_id": identifier, "content": tells(turn)}]
+
+
+async def read_through(calls: ModelCalls, number: int) -> dict[str, Any]:
+    name, arguments, identifier, over = "", "", "", None
+    while not over:
+        answer = await calls.llm_next({"stream": number})
+        over = answer["over"]
+        for chunk in answer["chunks"]:
+            for choice in json.loads(chunk)["choices"]:
+                for call in choice["delta"].get("tool_calls") or ():
+                    identifier = call.get("id") or identifier
+                    name += call["function"].get("name") or ""
+                    arguments += call["function"]["arguments"]
+    calls._meter.go_on()  # as the broker does before each request
+    call = {"id": identifier, "type": "function", "function": {"name": name, "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_agent_that_calls_the_same_tool_for_ever_is_ended(open_bench: Any, stream: bool) -> None:
+    async with open_bench(lambda asked: Do(tool=("look", {"where": "here", "deep": True}))) as bench:
+        with pytest.raises(LoopFound, match="model big came round again and brought nothing new"):
+            await agent(bench.calls(llm_calls=100), stream, lambda turn: "nothing there")
+        assert len(bench.provider.asked) == 6  # the first is the question
+        tools = [each["messages"][-1]["tool_call_id"] for each in bench.provider.asked[1:]]
+        assert len(set(tools)) == 5
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_and_so_is_one_whose_tool_tells_the_time(open_bench: Any, stream: bool) -> None:
+    async with open_bench(lambda asked: Do(tool=("look", {}))) as bench:
+        with pytest.raises(LoopFound, match="model big said the same again as its conversation grew"):
+            await agent(bench.calls(llm_calls=100), stream, lambda turn: f"nothing there at {turn}")
+        assert len(bench.provider.asked) == 12
+
+
+async def test_an_agent_whose_work_gets_on_is_left_alone(open_bench: Any) -> None:
+    async with open_bench(lambda asked: Do(tool=("next", {}))) as bench:
+        calls = bench.calls(llm_calls=100, llm_tokens=2_000_000)
+
+        def tells(turn: int) -> str:
+            bench.meter.changed(f"line {turn}".encode())
+            return "saved"
+
+        await agent(calls, False, tells)
+        assert len(bench.provider.asked) == 30
 
 
 async def test_a_call_whose_key_is_not_there_says_which(open_bench: Any) -> None:

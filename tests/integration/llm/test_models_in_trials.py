@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from circuit_script.config import Settings, load_settings
+from circuit_script.execution.outcome import SPREAD
 from circuit_script.wiring import Bench, Trial, open_bench
 from circuit_script.wiring.callouts import Callouts
 from tests.openai_provider import Do, providing
@@ -23,6 +24,12 @@ async def asks(context):
 @trigger("Contact", ["afterUpdate"], budget=0.00025, at_ceiling="defer")
 async def puts_off(context):
     await llm.complete("hi")
+
+@endpoint("lets_through", methods=["POST"], budget=0.00025, at_ceiling="defer")
+async def lets_through() -> dict:
+    await llm.complete("hi")
+    await llm.complete("hi", temperature=0.5)
+    return {}
 
 @endpoint("chat", methods=["POST"], budget=0.000001)
 async def chat() -> dict:
@@ -78,7 +85,12 @@ async def answered(settings: Settings, database: str, bench: Bench, monkeypatch:
             assert result.errors["c1"].startswith(
                 "there is no money for a model call: a day's budget of puts_off is $0.00025"
             )
-            assert 0 < (result.decided["c1"] or 0) <= 86_400
+            assert 0 < (result.decided["c1"] or 0) <= 86_400 + SPREAD
+            assert result.status == "deferred"
+            said = await trial.call("lets_through")
+            assert said.answer is not None
+            assert said.answer.status == 429
+            assert int(said.answer.headers["retry-after"]) > 0
             said = await trial.call("chat")
             assert said.answer is not None
             assert said.answer.body == b'{"full":"trigger"}'

@@ -74,10 +74,33 @@ async def test_a_person_settles_what_nobody_knows_once(pool: Pool, connection: C
     assert row == [(CENT, 0)]
     row = await (await connection.execute("SELECT reason, settled_by FROM circuit.llm_calls")).fetchall()
     assert row == [("cut off; reconciled by ada", "ada")]
-    for which in (str(lost.id), "nothing", "%"):
+    for which in (str(lost.id), "nothing", "%", "_", "", str(lost.id).replace("-", "_")):
         with pytest.raises(SettleRefused):
             await reconcile(connection, which, CENT, "ada")
     assert await Budget(pool).settle(lost.id, Settled(2 * CENT)) == "before"
+
+
+async def test_a_later_correction_is_made_by_force_and_leaves_a_trail(pool: Pool, connection: Connection) -> None:
+    lost = await call(pool, Settled(None, reason="cut off"))
+    await reconcile(connection, str(lost.id), CENT, "ada")
+    with pytest.raises(SettleRefused, match="settled already"):
+        await reconcile(connection, str(lost.id), 2 * CENT, "bob")
+    done = await reconcile(connection, str(lost.id), 2 * CENT, "bob", force=True)
+    assert (done.cost, done.by, done.was, done.was_cost, done.was_by) == (2 * CENT, "bob", "settled", CENT, "ada")
+    trail = "SELECT by, was, was_cost, was_by FROM circuit.llm_corrections ORDER BY at"
+    assert await (await connection.execute(trail.encode())).fetchall() == [
+        ("ada", "unknown", 3 * CENT, None),
+        ("bob", "settled", CENT, "ada"),
+    ]
+    sums = await (await connection.execute("SELECT DISTINCT spent, reserved FROM circuit.budgets")).fetchall()
+    assert sums == [(2 * CENT, 0)]
+
+
+async def test_a_cost_over_the_worst_case_takes_force(pool: Pool, connection: Connection) -> None:
+    lost = await call(pool, Settled(None, reason="cut off"))
+    with pytest.raises(SettleRefused, match=r"could cost \$0.03 at worst, and \$100.00 is more"):
+        await reconcile(connection, str(lost.id), 10_000 * CENT, "ada")
+    assert (await reconcile(connection, str(lost.id), 4 * CENT, "ada", force=True)).cost == 4 * CENT
 
 
 async def test_a_call_that_may_be_under_way_is_left_alone_unless_it_is_forced(
@@ -133,8 +156,11 @@ async def test_the_command_line_shows_and_settles(
 ) -> None:
     await call(pool, Settled(CENT, 10, 5))
     lost = await call(pool, Settled(None, reason="cut off"))
-    (tmp_path / "circuit.toml").write_text("")
-    (tmp_path / "app.py").write_text("")
+    (tmp_path / "circuit.toml").write_text("[budget]\nday = 20.0\ntenant_day = 0.05\n")
+    (tmp_path / "app.py").write_text(
+        "from circuit_script import trigger\n\n\n"
+        '@trigger("Contact", ["afterInsert"], budget=0.5)\ndef h(context):\n    pass\n'
+    )
     monkeypatch.setenv("DATABASE_URL", database)
 
     async def spend(*arguments: str) -> Any:
@@ -147,6 +173,13 @@ async def test_the_command_line_shows_and_settles(
     found = json.loads((await spend("--json")).output)
     assert [(each["settled"], each["unknown"]) for each in found["spent"]] == [("0.01", "0.03")]
     assert [each["worst"] for each in found["unsettled"]] == ["0.03"]
+    assert found["more_unsettled"] is False
+    assert [(each["scope"], each["whose"], each["ceiling"], each["left"]) for each in found["budgets"]] == [
+        ("day", "", "20", "19.96"),
+        ("tenant day", "acme", "0.05", "0.01"),
+        ("trigger", "h", "0.5", "0.46"),
+    ]
+    assert all(each["resets_at"] for each in found["budgets"])
     done = await spend()
     assert "acme" in done.output
     settled = await spend("settle", str(lost.id), "--cost", "0.004", "--by", "ada")

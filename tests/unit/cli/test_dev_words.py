@@ -150,6 +150,11 @@ def test_nothing_is_said_of_what_went_well(screen: Screen, seen: io.StringIO, se
         (a_settlement("succeeded", "retry", status="partial"), "1 failed and tried again later of 2 records", "cancel"),
         (a_settlement("dead", status="failed"), "failed   greet    1 failed for good of 1 record", "again"),
         (a_settlement("succeeded", "cancelled", status="partial"), "cancelled greet    1 cancelled of 2", "failed"),
+        (
+            a_settlement("succeeded", "deferred", status="deferred"),
+            "deferred greet    1 put off of 2 records",
+            "failed",
+        ),
         (a_settlement("dead", "cancelled", status="failed"), "1 failed for good of 2 records, 1 cancelled", "again"),
         (a_settlement(status="failed", reason="boom"), "boom  execution", "records"),
     ],

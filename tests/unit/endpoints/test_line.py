@@ -142,11 +142,11 @@ async def test_calls_that_share_a_child_take_one_place_together() -> None:
 async def test_a_seat_in_a_place_is_for_its_own_tenant_and_endpoint() -> None:
     line, chat = Line(1), Shared("chat", 3)
     await line.enter("north", 1, chat)
+    mine = await waiting(line, "north", shared=chat)
+    assert mine.done()
     others = [await waiting(line, "south", shared=chat), await waiting(line, "north", shared=Shared("other", 3))]
     others.append(await waiting(line, "north"))
     assert line.waiting == 3
-    mine = await waiting(line, "north", shared=chat)
-    assert mine.done()
     line.leave("north", chat)
     assert line.waiting == 3
     line.leave("north", chat)
@@ -157,6 +157,51 @@ async def test_a_seat_in_a_place_is_for_its_own_tenant_and_endpoint() -> None:
     await asyncio.gather(*others, return_exceptions=True)
     line.leave("south", chat)
     await line.enter("north", 1)
+
+
+async def test_no_further_seat_keeps_a_place_for_which_another_tenant_waits() -> None:
+    line, chat = Line(1), Shared("chat", 3)
+    await line.enter("north", 1, chat)
+    await line.enter("north", 1, chat)
+    south = await waiting(line, "south", shared=chat)
+    third, fourth = [await waiting(line, "north", shared=chat) for _ in range(2)]
+    line.leave("north", chat)
+    assert not third.done(), "south is next"
+
+    line.leave("north", chat)
+
+    await asyncio.wait_for(south, 5)
+    late = await waiting(line, "south", shared=chat)
+    assert not late.done(), "north is next"
+    line.leave("south", chat)
+    await asyncio.wait_for(asyncio.gather(third, fourth), 5)
+    assert not late.done()
+    for _ in range(2):
+        line.leave("north", chat)
+    await asyncio.wait_for(late, 5)
+
+
+async def test_a_seat_is_free_for_all_that_one_waits_who_may_not_have_a_place() -> None:
+    line, chat = Line(2), Shared("chat", 3)
+    await line.enter("south", 1)
+    await line.enter("north", 1, chat)
+    greedy = await waiting(line, "south")  # it has all places but one
+
+    await asyncio.wait_for(line.enter("north", 60, chat), 5)
+
+    assert not greedy.done()
+    greedy.cancel()
+
+
+async def test_seats_are_free_again_when_who_was_next_gives_up() -> None:
+    line, chat = Line(1), Shared("chat", 3)
+    await line.enter("north", 1, chat)
+    south, mine = await waiting(line, "south"), await waiting(line, "north", shared=chat)
+    assert not mine.done()
+
+    south.cancel()
+
+    await asyncio.wait_for(mine, 5)
 
 
 async def test_a_seat_that_nobody_waits_for_any_more_is_free_again() -> None:

@@ -197,7 +197,7 @@ def test_a_tenant_with_enough_in_memory_is_skipped_and_read_again_when_it_is_hun
     waiting = backlog(*rows, look_ahead=4)
 
     assert len(waiting) == 4
-    assert waiting.skipped == {"acme": 5}
+    assert waiting.skipped == {"acme": {n: n for n in range(5, 11)}}
     assert waiting.hungry() == []
     taken = waiting.next_batch(0.0, AT_ONCE, anyone)
     for each in taken[:3]:
@@ -205,10 +205,10 @@ def test_a_tenant_with_enough_in_memory_is_skipped_and_read_again_when_it_is_hun
     assert waiting.hungry() == ["acme"]
 
     assert not waiting.offer(row(11), 0.0), "skipped as long as older ones are not read"
-    assert waiting.skipped == {"acme": 5}
+    assert min(waiting.skipped["acme"].values()) == 5
     del waiting.skipped["acme"]
     assert [waiting.offer(each, 0.0) for each in rows[4:]] == [True, True, True, False, False, False]
-    assert waiting.skipped == {"acme": 8}
+    assert min(waiting.skipped["acme"].values()) == 8
 
 
 def test_skipping_one_tenant_does_not_touch_another() -> None:
@@ -243,7 +243,19 @@ def test_low_water_lies_below_the_first_row_that_was_skipped() -> None:
     for each in waiting.next_batch(0.0, AT_ONCE, anyone):
         waiting.done(each, 0.0)
 
-    assert waiting.low_water([3, 40], cursor=9) == {3: 2, 40: 2}, "3 was skipped, reads start above the mark"
+    assert waiting.low_water([3, 40], cursor=9) == {3: 2, 40: 9}, "3 was skipped, reads start above the mark"
+
+
+def test_a_lane_that_goes_is_not_read_again_for_a_tenant_that_was_skipped() -> None:
+    waiting = backlog(*(row(n, key=n) for n in range(1, 5)), look_ahead=2)
+    assert waiting.skipped == {"acme": {3: 3, 4: 4}}
+
+    waiting.drop([3], 0.0)
+    assert waiting.skipped == {"acme": {4: 4}}
+    assert waiting.low_water([3, 4], cursor=9) == {3: 9, 4: 3}
+
+    waiting.drop([4], 0.0)
+    assert waiting.skipped == {}
 
 
 def test_dropping_a_lane_forgets_its_rows_and_leaves_the_others() -> None:
@@ -363,7 +375,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def refill(self) -> None:
         for tenant in self.backlog.hungry():
-            first = self.backlog.skipped.pop(tenant)
+            first = min(self.backlog.skipped.pop(tenant).values())
             for key in sorted(self.stored):
                 each = self.stored[key]
                 if each.tenant == tenant and each.id >= first:

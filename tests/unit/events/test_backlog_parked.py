@@ -76,13 +76,13 @@ def test_a_lane_that_goes_takes_its_parked_rows_along() -> None:
 
 def test_a_notice_is_taken_though_its_tenant_has_enough_in_memory() -> None:
     waiting = backlog(*(row(n) for n in range(1, 31)), look_ahead=20)
-    assert waiting.skipped == {"acme": 21}
+    assert min(waiting.skipped["acme"].values()) == 21
 
     assert waiting.offer(notice(99), 0.0)
 
     waiting.park("acme", 0.0, 30.0)
     assert take(waiting, 1.0) == [99]
-    assert waiting.skipped == {"acme": 21}, "of the others none is lost"
+    assert min(waiting.skipped["acme"].values()) == 21, "of the others none is lost"
 
 
 def test_a_second_refusal_changes_nothing() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from circuit_script.governor import Usage
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = RetryPolicy(attempts=3, backoff=10, hold=300)
 NEVER = RecordEnd("no", cancelled=True)
+WAITS = RecordEnd("no money", after=7200.0, deferred=True)
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -84,6 +86,8 @@ def test_an_outcome_says_what_becomes_of_its_batch(
         (Succeeded(Usage()), [NEVER], "partial", False),
         (Succeeded(Usage()), [NEVER, NEVER], "cancelled", False),
         (Succeeded(Usage()), [NEVER, RecordEnd("no")], "failed", False),
+        (Succeeded(Usage()), [WAITS], "deferred", False),
+        (Succeeded(Usage()), [WAITS, RecordEnd("no")], "failed", False),
         (Failed("boom", Usage()), [], "failed", False),
         (breached(), [], "breached", False),
     ],
@@ -92,6 +96,13 @@ def test_what_belongs_to_nobody_leaves_only_with_a_batch_in_which_nothing_failed
     outcome: Outcome, failures: list[RecordEnd], status: str, whole: bool
 ) -> None:
     assert ended(outcome, failures, 2) == (status, whole)
+
+
+@pytest.mark.parametrize(("limit", "final"), [("loop", True), ("depth", True), ("repeats", False), ("callouts", False)])
+def test_who_paid_for_a_circle_does_not_go_round_it_again(limit: str, final: bool) -> None:
+    verdict = judge(Breached(limit, 6, 5, Usage(), said="GET a came round"), 1, unattributed=True, trust=True)
+    assert isinstance(verdict, Finished)
+    assert [each.final for each in verdict.failures.values()] == [final]
 
 
 @given(st.integers(2, 200), st.none() | st.integers(-5, 300))
@@ -111,6 +122,25 @@ def test_failed_records_stand_alone_and_the_others_together(data: st.DataObject,
 
     assert sorted(place for part in parts for place in part) == list(range(size))
     assert [part for part in parts if set(part) & failed] == [[place] for place in failed]
+
+
+def test_who_waits_as_long_as_the_platform_said_waits_for_that() -> None:
+    outcome = Succeeded(Usage(), {0: "no money", 1: "busy"}, {0: 7200.0, 1: 60.0})
+
+    verdict = judge(outcome, 2, unattributed=False, put_off={7200.0, 9.0})
+
+    assert verdict == Finished("failed", {0: WAITS, 1: RecordEnd("busy", 60.0)})
+
+
+def test_to_wait_for_money_is_no_attempt_but_not_for_ever() -> None:
+    waiting = replace(row(2), delivery=UUID(int=int(NOW.timestamp() * 1000) << 80))
+
+    settled = settle_row(waiting, WAITS, POLICY, NOW + timedelta(days=31))
+
+    assert (settled.status, settled.attempts) == ("deferred", 2)
+    assert settled.not_before == NOW + timedelta(days=31, hours=2)
+    settled = settle_row(waiting, WAITS, POLICY, NOW + timedelta(days=36))
+    assert (settled.status, settled.attempts, settled.not_before) == ("dead", 2, None)
 
 
 def test_a_success_leaves_the_queue() -> None:

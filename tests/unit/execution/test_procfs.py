@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,6 +46,24 @@ def test_a_process_is_measured(busy: subprocess.Popen[str]) -> None:
     assert procfs.children_of(busy.pid) == procfs._children_by_search(busy.pid) == [child]
     assert child in procfs.descendants_of(os.getpid())
     files.close()
+
+
+def test_what_a_thread_has_forked_is_below_its_process() -> None:
+    script = (
+        "import subprocess, threading, time\n"
+        "def breed(): print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)\n"
+        "threading.Thread(target=breed, daemon=True).start(); input()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        try:
+            assert procfs.children_of(process.pid) == [child]
+        finally:
+            os.kill(child, signal.SIGKILL)
+            process.communicate("\n")
 
 
 def test_a_process_that_is_gone_measures_nothing() -> None:

@@ -88,6 +88,29 @@ def test_it_says_what_is_declared_and_not_had() -> None:
     assert str(cuts[1]).startswith("slow declares wall_time 300.00 s, tenants of tier free get 10.00 s")
 
 
+def test_of_two_ceilings_the_lower_one_cuts_and_a_default_that_is_said_is_declared() -> None:
+    tiers = {"free": TierSettings(ceilings={"wall_time": 80}), "tiny": TierSettings(ceilings={"wall_time": 10})}
+    governor = governor_of(ceilings={"wall_time": 20}, tiers=tiers, limits={"wall_time": 30})
+
+    assert list(governor.cuts([("slow", Limits(wall_time=30))])) == [
+        Cut("slow", "wall_time", 30, 20, "[ceilings]"),
+        Cut("slow", "wall_time", 30, 10, "[tiers.tiny.ceilings]", "tiny"),
+    ]
+
+
+def test_it_follows_another_for_whoever_has_it() -> None:
+    governor = governor_of(tiers=TIERS, tenants=TENANTS)
+    spec = HandlerSpec("scores", (), limits=Limits(wall_time=25))
+    assert governor.bound(spec, "small").limits.wall_time == 10
+
+    governor.follow(
+        governor_of(ceilings={"wall_time": 20}, tiers=TIERS, tenants={"large": TenantSettings(tier="free")})
+    )
+
+    assert governor.bound(spec, "small").limits.wall_time == 20
+    assert governor.bound(spec, "large").limits.wall_time == 10
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -17,7 +17,7 @@ _ENDS = """
     SELECT ended, count(*) FROM (
         SELECT CASE WHEN bool_or(status = 'dead') THEN 'dead' WHEN bool_or(status = 'echo') THEN 'echo'
                     ELSE 'succeeded' END AS ended
-        FROM circuit.outcomes WHERE status <> 'retry' GROUP BY delivery, ordinal
+        FROM circuit.outcomes WHERE status NOT IN ('retry', 'deferred') GROUP BY delivery, ordinal
     ) each GROUP BY 1
 """
 _BEST = """

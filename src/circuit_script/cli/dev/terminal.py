@@ -26,8 +26,13 @@ from circuit_script.errors import CircuitError
 
 LEVELS = {"debug": "dim", "info": "green", "warning": "yellow", "error": "red", "critical": "bold red"}
 # What a record became that did not succeed, and how an execution ends of which nothing is said.
-BECAME = {"retry": "failed and tried again later", "dead": "failed for good", "cancelled": "cancelled"}
-WELL = ("succeeded", "echo", "partial", "cancelled")
+BECAME = {
+    "retry": "failed and tried again later",
+    "dead": "failed for good",
+    "cancelled": "cancelled",
+    "deferred": "put off",
+}
+WELL = ("succeeded", "echo", "partial", "cancelled", "deferred")
 LONGEST = 2000  # letters of one value: the whole stands in the log
 TRACE = 12  # lines of a traceback, its last ones
 # Only of code the line is shown: one of circuit.toml may hold a secret.
@@ -103,7 +108,8 @@ class TerminalTap:
         if not told and (settlement.rows or settlement.status in WELL):
             return
         failed = of["retry"] or of["dead"] or not settlement.rows
-        status, style = (settlement.status, "bold red") if failed else ("cancelled", "yellow")
+        gently = "deferred" if of["deferred"] else "cancelled"
+        status, style = (settlement.status, "bold red") if failed else (gently, "yellow")
         if told:
             told[0] += f" of {_count(len(settlement.rows))}"
         again = (handler, settlement.detail) == self._told

@@ -105,6 +105,20 @@ BEGIN
     END IF;
 END $$;
 
+-- Why a row is put off that waits for money or a quota; null for every other.
+ALTER TABLE circuit.queue ADD COLUMN waits_for text;
+CREATE INDEX queue_waits ON circuit.queue (tenant, handler) WHERE waits_for IS NOT NULL;
+
+ALTER TABLE circuit.outcomes DROP CONSTRAINT outcomes_status_check;
+ALTER TABLE circuit.outcomes ADD CONSTRAINT outcomes_status_check
+    CHECK (status IN ('succeeded', 'retry', 'deferred', 'dead', 'echo', 'cancelled', 'failed'));
+ALTER TABLE circuit.executions DROP CONSTRAINT executions_status_check;
+ALTER TABLE circuit.executions ADD CONSTRAINT executions_status_check
+    CHECK (status IN ('succeeded', 'partial', 'failed', 'breached', 'cancelled', 'deferred', 'echo'));
+DROP INDEX circuit.executions_trouble;
+CREATE INDEX executions_trouble ON circuit.executions (id)
+    WHERE status NOT IN ('succeeded', 'echo', 'cancelled', 'deferred');
+
 -- Raises CS001 when a lane has another owner by now, or when a queue row has been settled by somebody
 -- else: the caller's result then does not count.
 CREATE FUNCTION circuit.settle(
@@ -134,6 +148,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     n bigint;
+    stays bigint;
 BEGIN
     IF (SELECT count(*) FROM unnest(held_lanes, epochs) AS h (lane, epoch)
         JOIN circuit.lanes l ON l.lane = h.lane AND l.epoch = h.epoch AND l.owner = worker)
@@ -144,19 +159,24 @@ BEGIN
     IF cardinality(q_id) > 0 THEN
         DELETE FROM circuit.queue q
         USING unnest(q_id, q_handler, q_status) AS s (id, handler, status)
-        WHERE q.id = s.id AND q.handler = s.handler AND s.status <> 'retry';
+        WHERE q.id = s.id AND q.handler = s.handler AND s.status NOT IN ('retry', 'deferred');
         GET DIAGNOSTICS n = ROW_COUNT;
-        IF n <> cardinality(q_id) - cardinality(array_positions(q_status, 'retry')) THEN
+        stays := cardinality(array_positions(q_status, 'retry')) + cardinality(array_positions(q_status, 'deferred'));
+        IF n <> cardinality(q_id) - stays THEN
             RAISE EXCEPTION 'event settled by another' USING ERRCODE = 'CS001';
         END IF;
-        IF array_position(q_status, 'retry') IS NOT NULL THEN
+        IF stays > 0 THEN
+            -- A commit that is repeated finds another number of attempts; what is put off counts none, but has its time.
             UPDATE circuit.queue q
-            SET attempts = s.attempts, not_before = s.not_before, held_until = s.held_until
-            FROM unnest(q_id, q_handler, q_status, q_attempts, q_not_before, q_held_until)
-                 AS s (id, handler, status, attempts, not_before, held_until)
-            WHERE q.id = s.id AND q.handler = s.handler AND s.status = 'retry' AND q.attempts = s.attempts - 1;
+            SET attempts = s.attempts, not_before = s.not_before, held_until = s.held_until,
+                waits_for = CASE WHEN s.status = 'deferred' THEN coalesce(s.reason, '') END
+            FROM unnest(q_id, q_handler, q_status, q_attempts, q_not_before, q_held_until, q_reason)
+                 AS s (id, handler, status, attempts, not_before, held_until, reason)
+            WHERE q.id = s.id AND q.handler = s.handler
+              AND ((s.status = 'retry' AND q.attempts = s.attempts - 1)
+                   OR (s.status = 'deferred' AND q.attempts = s.attempts AND q.not_before IS DISTINCT FROM s.not_before));
             GET DIAGNOSTICS n = ROW_COUNT;
-            IF n <> cardinality(array_positions(q_status, 'retry')) THEN
+            IF n <> stays THEN
                 RAISE EXCEPTION 'event settled by another' USING ERRCODE = 'CS001';
             END IF;
         END IF;

@@ -39,6 +39,19 @@ CREATE INDEX llm_calls_day ON circuit.llm_calls (day, tenant);
 CREATE INDEX llm_calls_execution ON circuit.llm_calls (execution);
 CREATE INDEX llm_calls_open ON circuit.llm_calls (id) WHERE status <> 'settled';
 
+-- What a call was before a person said what it cost: who, and when.
+CREATE TABLE circuit.llm_corrections (
+    call     uuid NOT NULL,
+    tenant   text NOT NULL,
+    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    by       text NOT NULL,
+    was      text NOT NULL,
+    was_cost bigint,
+    was_by   text,
+    was_at   timestamptz
+);
+CREATE INDEX llm_corrections_call ON circuit.llm_corrections (call, at);
+
 -- What each scope has spent and reserved in its day or month. Every scope is counted, also one without a ceiling: it may
 -- get one within the day.
 CREATE TABLE circuit.budgets (
@@ -70,7 +83,7 @@ CREATE FUNCTION circuit.reserve_money(
     my_id uuid, my_execution uuid, my_tenant text, my_handler text, my_record text, my_provider text, my_model text,
     my_requested text, my_tokens bigint, my_worst bigint,
     handler_day bigint, tenant_day bigint, tenant_month bigint, all_day bigint
-) RETURNS TABLE (scope text, ceiling bigint, spent bigint, reserved bigint, resets_at timestamptz)
+) RETURNS TABLE (scope text, ceiling bigint, spent bigint, reserved bigint, resets_at timestamptz, resets_in float8)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -82,7 +95,8 @@ BEGIN
     ON CONFLICT (scope, tenant, handler, period) DO UPDATE SET spent = b.spent WHERE false;  -- locks what is there
 
     RETURN QUERY
-    SELECT s.scope, c.ceiling, b.spent, b.reserved, s.resets_on::timestamp AT TIME ZONE 'UTC'
+    SELECT s.scope, c.ceiling, b.spent, b.reserved, s.resets_on::timestamp AT TIME ZONE 'UTC',
+           extract(epoch FROM s.resets_on::timestamp AT TIME ZONE 'UTC' - clock_timestamp())::float8
     FROM circuit.budget_scopes(my_tenant, my_handler, today) AS s
     JOIN circuit.budgets AS b USING (scope, tenant, handler, period)
     JOIN (VALUES (1, 'trigger', handler_day), (2, 'tenant day', tenant_day), (3, 'tenant month', tenant_month),
@@ -103,7 +117,8 @@ BEGIN
 END $$;
 
 -- Put the cost of a call in the place of its reservation: once. Without a cost its worst case becomes the cost.
--- Only a person (`by`) may settle a second time, what is unknown. Returns settled, before (it had been), or missing.
+-- Only a person (`by`) may settle a second time; what it was before is kept. Returns settled, before (it had been), or
+-- missing.
 CREATE FUNCTION circuit.settle_money(
     my_id uuid, my_cost bigint, my_status text, my_in integer, my_out integer, my_cached integer, my_answered text,
     my_reason text, by text
@@ -117,8 +132,12 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 'missing';
     END IF;
-    IF call.status = 'settled' OR (call.status = 'unknown' AND by IS NULL) THEN
+    IF call.status <> 'reserved' AND by IS NULL THEN
         RETURN 'before';
+    END IF;
+    IF by IS NOT NULL THEN
+        INSERT INTO circuit.llm_corrections (call, tenant, by, was, was_cost, was_by, was_at)
+        VALUES (my_id, call.tenant, by, call.status, call.cost, call.settled_by, call.settled_at);
     END IF;
     final := coalesce(my_cost, call.worst);
     PERFORM 1 FROM circuit.budgets AS b
@@ -166,7 +185,7 @@ DO $$
 DECLARE
     part text;
 BEGIN
-    FOREACH part IN ARRAY ARRAY['llm_calls', 'budgets'] LOOP
+    FOREACH part IN ARRAY ARRAY['llm_calls', 'llm_corrections', 'budgets'] LOOP
         EXECUTE format('ALTER TABLE circuit.%I ENABLE ROW LEVEL SECURITY', part);
         EXECUTE format('ALTER TABLE circuit.%I FORCE ROW LEVEL SECURITY', part);
         EXECUTE format('CREATE POLICY road ON circuit.%I TO circuit_road USING (true) WITH CHECK (true)', part);

@@ -8,9 +8,11 @@ CREATE TABLE circuit.quota_use (
     starts  date NOT NULL,
     granted bigint NOT NULL DEFAULT 0,
     noticed smallint NOT NULL DEFAULT 0,
+    noticed_of bigint,
     PRIMARY KEY (tenant, quota, period)
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN circuit.quota_use.noticed IS 'the highest share, in percent, of which the tenant has been told';
+COMMENT ON COLUMN circuit.quota_use.noticed_of IS 'the ceiling of which that was: of another one nothing was told yet';
 
 -- One chunk that one worker holds on one day. What a worker held that says nothing any more counts as used: it may have
 -- been, and nobody can tell.
@@ -57,7 +59,7 @@ CREATE FUNCTION circuit.lease_quotas(
     slots integer[], tenants text[], quotas text[], day_ceilings bigint[], month_ceilings bigint[],
     useds bigint[], helds bigint[], needs bigint[], wants bigint[], fresh boolean[], closing boolean[]
 ) RETURNS TABLE (slot integer, granted bigint, day date, seconds float8, day_used bigint, month_used bigint,
-                 day_noticed smallint, month_noticed smallint, elsewhere bigint, known boolean)
+                 day_noticed smallint, month_noticed smallint, elsewhere bigint, scarce boolean, known boolean)
 LANGUAGE plpgsql
 -- As in take_in: cached plans date from empty tables.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -81,17 +83,22 @@ BEGIN
         ORDER BY tenant, quota, slot  -- else two workers deadlock
     LOOP
         today := (circuit.quota_now() AT TIME ZONE 'UTC')::date;
+        -- A clock that was put back does not begin a day again; but of one that was far ahead nothing is believed, else
+        -- nothing were left until that day.
         INSERT INTO circuit.quota_use AS u (tenant, quota, period, starts)
-        VALUES (item.tenant, item.quota, 'day', today),
-               (item.tenant, item.quota, 'month', date_trunc('month', today)::date)
+        VALUES (item.tenant, item.quota, 'day', today)
         ON CONFLICT (tenant, quota, period) DO UPDATE SET starts = excluded.starts, granted = 0, noticed = 0
-        WHERE u.starts < excluded.starts;  -- the row is locked in any case
+        WHERE u.starts < excluded.starts OR u.starts > excluded.starts + 1;  -- the row is locked in any case
         SELECT u.* INTO of_day FROM circuit.quota_use u
         WHERE u.tenant = item.tenant AND u.quota = item.quota AND u.period = 'day';
+        today := of_day.starts;
+        INSERT INTO circuit.quota_use AS u (tenant, quota, period, starts)
+        VALUES (item.tenant, item.quota, 'month', date_trunc('month', today)::date)
+        ON CONFLICT (tenant, quota, period) DO UPDATE SET starts = excluded.starts, granted = 0, noticed = 0
+        WHERE u.starts <> excluded.starts;
         SELECT u.* INTO of_month FROM circuit.quota_use u
         WHERE u.tenant = item.tenant AND u.quota = item.quota AND u.period = 'month';
         moment := circuit.quota_now();
-        today := of_day.starts;  -- a clock that was put back does not begin a day again
 
         SELECT l.* INTO held FROM circuit.quota_leases l WHERE l.worker = my_worker AND l.slot = item.slot;
         IF held.call >= my_call THEN
@@ -99,7 +106,7 @@ BEGIN
         END IF;
         IF held.slot IS NULL AND NOT item.fresh THEN  -- it was forgotten: what the worker holds is nobody's
             RETURN QUERY SELECT item.slot, 0::bigint, today, 0::float8, NULL::bigint, NULL::bigint, NULL::smallint,
-                                NULL::smallint, 0::bigint, false;
+                                NULL::smallint, 0::bigint, false, false;
             CONTINUE;
         END IF;
 
@@ -134,14 +141,24 @@ BEGIN
         END IF;
 
         SELECT coalesce(sum(l.granted - l.used) FILTER (WHERE l.day = today), 0)::bigint AS in_day,
-               coalesce(sum(l.granted - l.used) FILTER (WHERE l.day >= of_month.starts), 0)::bigint AS in_month,
-               coalesce(sum(l.granted - l.used) FILTER (WHERE l.worker <> my_worker), 0)::bigint AS in_others
+               coalesce(sum(l.granted - l.used) FILTER (WHERE date_trunc('month', l.day)::date = of_month.starts), 0)::bigint
+               AS in_month,
+               coalesce(sum(l.granted - l.used) FILTER (WHERE l.worker <> my_worker), 0)::bigint AS in_others,
+               coalesce(bool_or(l.worker <> my_worker), false) AS others
         INTO unused FROM circuit.quota_leases l
         WHERE l.tenant = item.tenant AND l.quota = item.quota AND l.at > moment - make_interval(secs => silent);
         RETURN QUERY SELECT item.slot, more, today,
-                            extract(epoch FROM (coalesce(held.day, today) + 1)::timestamp AT TIME ZONE 'UTC' - moment)::float8,
+                            CASE WHEN coalesce(held.day, today) > today THEN 0  -- of a clock that was ahead: it is over
+                            ELSE extract(epoch FROM (coalesce(held.day, today) + 1)::timestamp AT TIME ZONE 'UTC' - moment)
+                            END::float8,
                             of_day.granted - unused.in_day, of_month.granted - unused.in_month,
-                            of_day.noticed, of_month.noticed, unused.in_others, true;
+                            CASE of_day.noticed_of WHEN item.per_day THEN of_day.noticed ELSE 0 END::smallint,
+                            CASE of_month.noticed_of WHEN item.per_month THEN of_month.noticed ELSE 0 END::smallint,
+                            unused.in_others,
+                            -- Others are there, and less than a quarter is left for all.
+                            unused.others AND 4 * least(item.per_day - of_day.granted, item.per_month - of_month.granted)
+                                              < least(item.per_day, item.per_month),
+                            true;
     END LOOP;
 END $$;
 

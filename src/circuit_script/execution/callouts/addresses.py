@@ -70,10 +70,15 @@ def not_public(address: Address) -> str | None:
     """What kind of address it is ("loopback", "private", …); None for one of the public internet."""
     if isinstance(address, IPv4Address):
         return next((kind for network, kind in _V4 if address in network), None)
-    if (kind := next((kind for network, kind in _V6 if address in network), None)) is not None:
+    if (kind := _of_itself(address)) is not None:
         return kind
     inner = carried(address)
-    if inner is not None and (kind := not_public(inner)) is not None:
+    return None if inner is None else not_public(inner)
+
+
+def _of_itself(address: IPv6Address) -> str | None:
+    """What kind it is, whatever it carries."""
+    if (kind := next((kind for network, kind in _V6 if address in network), None)) is not None:
         return kind
     return None if address in _GLOBAL or _translated(address) else "reserved"
 
@@ -123,7 +128,9 @@ class Private:
 
     def allows(self, address: Address, port: int, names: Iterable[str]) -> bool:
         """Whether this address may be reached at this port, found by one of these names."""
-        wanted = [each for each in (address, carried(address)) if each is not None]
+        wanted: list[Address] = [address]
+        if isinstance(address, IPv6Address) and _of_itself(address) is None:  # else it leads elsewhere than it says
+            wanted += [inner] if (inner := carried(address)) is not None else []
         if any(
             only in (None, port) and each.version == network.version and each in network
             for network, only in self.networks

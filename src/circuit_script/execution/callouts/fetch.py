@@ -18,6 +18,8 @@ import httpx
 from circuit_script.errors import CalloutRefused, RequestRefused
 from circuit_script.execution.callouts.breaker import Breakers
 from circuit_script.execution.callouts.guard import Guard
+from circuit_script.execution.callouts.gunzip import Gunzip
+from circuit_script.execution.callouts.resolver import Wait, waiting
 from circuit_script.governor import LimitExceeded
 
 ATTEMPTS = 3
@@ -27,10 +29,21 @@ FAIR = 1.0  # seconds; who gave a host less cannot say that it failed
 MAX_HEADERS = 100
 MAX_LINE = 500  # characters of what is said of a failure
 SECRET = re.compile(r"key|token|secret|sig|pass|auth|code|session", re.IGNORECASE)  # parameters of an address
-GZIP = 16 + zlib.MAX_WBITS
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+REFUSED = frozenset({"CONNECT", "TRACE"})  # methods: one makes a tunnel, one tells what it was sent
+# Headers that we say ourselves: of a body that is whole, a connection that is ours and a host that was checked.
+OURS = frozenset(
+    {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "trailers", "transfer-encoding",
+     "upgrade"}
+)  # fmt: skip
+TO_PROXIES = "proxy-"
 AGAIN = frozenset({429, 502, 503, 504})
 UNWELL = frozenset({500, 502, 503, 504})
+# What the host has done, by the names of httpx; the rest is the doing of who asked, or ours.
+THEIRS = frozenset(
+    {"ConnectError", "ConnectTimeout", "ReadError", "ReadTimeout", "WriteError", "WriteTimeout", "CloseError",
+     "RemoteProtocolError"}
+)  # fmt: skip
 
 Headers = Sequence[tuple[str, str]]
 Sleep = Callable[[float], Awaitable[None]]
@@ -44,13 +57,15 @@ async def no_quota(tenant: str) -> None:
 @dataclass(frozen=True, slots=True)
 class CalloutParts:
     """What the callouts of one worker share. ``spend`` counts one callout of a tenant against its quota, and raises
-    RequestRefused when there is none left; ``attempts`` is how often a callout that may be repeated leaves at most."""
+    RequestRefused when there is none left; ``attempts`` is how often a callout that may be repeated leaves at most;
+    ``reaches`` whether what libraries send leaves at all."""
 
     guard: Guard = field(default_factory=Guard)
     breakers: Breakers = field(default_factory=Breakers)
     spend: SpendQuota = no_quota
     attempts: int = ATTEMPTS
     sleep: Sleep = asyncio.sleep
+    reaches: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +115,12 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """Nothing came back. ``kind`` is the name of httpx's exception, ``said`` its words."""
+    """Nothing came back. ``kind`` is the name of httpx's exception, ``said`` its words; ``ours`` when the time ended
+    before the host was asked."""
 
     kind: str
     said: str
+    ours: bool = False
 
     @property
     def again(self) -> bool:
@@ -143,6 +160,8 @@ class Fetcher:
 
         Raises RequestRefused for what may not leave, LimitExceeded for a body over the ceiling.
         """
+        if callout.method in REFUSED:
+            raise RequestRefused(f"{callout.shown}: callouts are not made with {callout.method}.")
         ends = time.monotonic() + callout.seconds
         result = await self._once(callout, ends)
         for attempt in range(1, min(callout.attempts, self._parts.attempts)):
@@ -164,13 +183,9 @@ class Fetcher:
             await self._spend()
             seconds = max(0.0, ends - time.monotonic())
             result = await self._sent(callout, seconds)
-            unwell = isinstance(result, NoAnswer) or result.status in UNWELL
-            if not unwell:
-                breakers.succeeded(tenant, host)
-                told = True
-            elif seconds >= FAIR or not isinstance(result, NoAnswer) or result.again:
-                breakers.failed(tenant, host)
-                told = True
+            told = (well := _well(result, seconds)) is not None
+            if told:
+                (breakers.succeeded if well else breakers.failed)(tenant, host)
             return result
         finally:
             if not told:
@@ -178,11 +193,19 @@ class Fetcher:
 
     async def _sent(self, callout: Callout, seconds: float) -> Result:
         """One attempt. The time is of all of it: a body that comes drop by drop does not outlive it."""
-        headers = [("accept-encoding", "gzip"), *callout.headers] if _asks_plain(callout.headers) else callout.headers
+        headers = [pair for pair in callout.headers if not _is_ours(pair[0])]
+        if _asks_plain(headers):
+            headers.insert(0, ("accept-encoding", "gzip"))
+        token = waiting.set(wait := Wait())
         try:
             async with asyncio.timeout(seconds):
                 request = self._client.build_request(
-                    callout.method, callout.url, headers=list(headers), content=callout.body, timeout=seconds
+                    callout.method,
+                    callout.url,
+                    headers=headers,
+                    content=callout.body,
+                    timeout=seconds,
+                    extensions={"tenant": self._tenant},
                 )
                 response = await self._client.send(request, stream=True)
                 try:
@@ -190,22 +213,41 @@ class Fetcher:
                     kept = [(_text(name), _text(value)) for name, value in response.headers.raw[:MAX_HEADERS]]
                 finally:
                     await response.aclose()
-        except TimeoutError:
-            return NoAnswer("ReadTimeout", f"{callout.shown}: no whole answer within {seconds:.2f} s")
+        except (TimeoutError, httpx.TimeoutException) as error:
+            return _late(callout, error, wait, seconds)
         except CalloutRefused as refused:
             raise CalloutRefused(
                 f"{callout.shown}: {refused.detail}", cure=refused.cure, retry_after=refused.retry_after
             ) from None
-        except httpx.TimeoutException as error:
-            kind = type(error).__name__
-            return NoAnswer(kind, f"{callout.shown}: {kind}: {str(error) or f'nothing within {seconds:.2f} s'}")
         except (httpx.HTTPError, httpx.InvalidURL, zlib.error) as error:
             kind = type(error).__name__ if isinstance(error, httpx.HTTPError) else "DecodingError"
             return NoAnswer(kind, f"{callout.shown}: {type(error).__name__}: {error}"[:MAX_LINE])
+        finally:
+            waiting.reset(token)
         unpacked = _is_packed(response)
         if unpacked:
             kept = [pair for pair in kept if pair[0].lower() not in ("content-encoding", "content-length")]
         return Answered(response.status_code, kept, body)
+
+
+def _well(result: Result, seconds: float) -> bool | None:
+    """Whether the host is well, after one attempt that had so many seconds; None when it tells nothing of the host."""
+    if isinstance(result, Answered):
+        return result.status not in UNWELL
+    if result.ours or result.kind not in THEIRS:
+        return None
+    return False if seconds >= FAIR or result.again else None
+
+
+def _late(callout: Callout, error: Exception, wait: Wait, seconds: float) -> NoAnswer:
+    """What is said when the time was over. The time of connecting is over before that of the whole, by a moment."""
+    if wait.ours:
+        said = f"{callout.shown}: waited {seconds:.2f} s for {wait.ours}"
+        return NoAnswer("ConnectTimeout", said[:MAX_LINE], ours=True)
+    if not isinstance(error, httpx.TimeoutException):
+        return NoAnswer("ReadTimeout", f"{callout.shown}: no whole answer within {seconds:.2f} s")
+    kind = type(error).__name__
+    return NoAnswer(kind, f"{callout.shown}: {kind}: {str(error) or f'nothing within {seconds:.2f} s'}")
 
 
 def _wait(result: Result, attempt: int) -> float | None:
@@ -230,6 +272,11 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     return 0.0
 
 
+def _is_ours(header: str) -> bool:
+    name = header.strip().lower()
+    return name in OURS or name.startswith(TO_PROXIES)
+
+
 def _asks_plain(headers: Headers) -> bool:
     return not any(name.lower() == "accept-encoding" for name, _ in headers)
 
@@ -243,17 +290,19 @@ def _text(raw: bytes) -> str:
 
 
 async def _received(response: httpx.Response, ceiling: int) -> bytes:
-    """The body, decompressed here: a few bytes may stand for gigabytes, so the ceiling is held while it grows.
+    """The body, decompressed here. The ceiling is of what comes, and of what it is unpacked to.
 
-    Another coding than gzip is left to who asked for it.
+    Another coding than gzip is left to who asked for it. Raises LimitExceeded, zlib.error.
     """
-    packed = _is_packed(response)
-    unpack = zlib.decompressobj(wbits=GZIP)
+    packed = Gunzip(ceiling) if _is_packed(response) else None
     body = bytearray()
+    size = 0
     async for chunk in response.aiter_raw():
-        while chunk:
-            body += unpack.decompress(chunk, ceiling + 1 - len(body)) if packed else chunk
-            if len(body) > ceiling:
-                raise LimitExceeded("callout_bytes", len(body), ceiling)
-            chunk = unpack.unconsumed_tail if packed else b""
-    return bytes(body)
+        size += len(chunk)
+        if size > ceiling:
+            raise LimitExceeded("callout_bytes", size, ceiling)
+        if packed is None:
+            body += chunk
+        elif not packed.feed(chunk):
+            break
+    return bytes(body) if packed is None else packed.end()

@@ -2,64 +2,53 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from circuit_script.errors import CalloutRefused
 from circuit_script.execution.callouts.addresses import Address, Private, not_public, parsed
-from circuit_script.execution.callouts.hosts import matches_any
+from circuit_script.execution.callouts.hosts import canonical, matches_any
+from circuit_script.execution.callouts.resolver import Resolver
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-
-
-async def look_up(host: str, port: int) -> Sequence[str]:
-    """Ask the system for the addresses of a host, in its order. Raises OSError.
-
-    It also reads addresses in the forms of old: 2130706433, 0x7f.1, 017700000001.
-    """
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
     """The rules of one app: the hosts of ``[callouts] egress`` (None: all), and the private addresses that are allowed
-    all the same."""
+    all the same. Names are looked up in the name of a ``tenant``, by ``resolve`` in the place of ``resolver``."""
 
     egress: tuple[str, ...] | None = None
     private: Private = field(default_factory=Private)
-    resolve: Resolve = look_up
+    resolve: Resolve | None = None
+    resolver: Resolver = field(default_factory=Resolver, compare=False)
+    tenant: str = ""
+
+    def of(self, tenant: str) -> Guard:
+        """The same rules for a tenant's callouts."""
+        return self if tenant == self.tenant else replace(self, tenant=tenant)
 
     def check_host(self, host: str, egress: tuple[str, ...] | None) -> None:
         """Hold a host against the lists of app and handler. Raises CalloutRefused."""
         self._check_names(host, (host,), egress)
 
     async def check_connection(
-        self,
-        address: Address,
-        port: int,
-        names: Sequence[str],
-        egress: tuple[str, ...] | None,
-        *,
-        counted: bool = False,
+        self, address: Address, port: int, names: Sequence[str], egress: tuple[str, ...] | None
     ) -> None:
         """Hold a connection that a library makes by itself against every rule; ``names`` are what it has looked up.
 
         An address counts as a name's only when the name has it now: else one that is allowed would lead to any other.
-        ``counted`` is a connection of a request whose host was held against the lists. Raises CalloutRefused.
+        Raises CalloutRefused.
         """
         own = str(address)
-        lists = [] if counted else [hosts for hosts in (self.egress, egress) if hosts is not None]
+        lists = [hosts for hosts in (self.egress, egress) if hosts is not None]
         private = not_public(address) is not None
         found: list[str] = []
         for name in names:
             listed = any(matches_any(hosts, (name,)) for hosts in lists)
-            if (listed or (private and self.private.names(name))) and await self._has(name, port, address):
+            if (listed or (private and self.private.names(name))) and await self.has(name, port, address):
                 found.append(name)
-        if not counted:
-            self._check_names(own, (own, *found), egress)
+        self._check_names(own, (own, *found), egress)
         self.check_address(address, port, found)
 
     def check_address(self, address: Address, port: int, names: Iterable[str]) -> None:
@@ -85,7 +74,7 @@ class Guard:
         """
         allowed: list[str] = []
         refused: CalloutRefused | None = None
-        for each in await self.resolve(host, port):
+        for each in await self._resolved(host, port):
             try:
                 self.check_address(parsed(each), port, (host,))
             except CalloutRefused as error:
@@ -98,7 +87,7 @@ class Guard:
 
     async def check_all(self, host: str, port: int) -> None:
         """For who resolves the name again: every address must be allowed. Raises CalloutRefused, OSError."""
-        for each in await self.resolve(host, port):
+        for each in await self._resolved(host, port):
             self.check_address(parsed(each), port, (host,))
 
     def _check_names(self, shown: str, names: Sequence[str], egress: tuple[str, ...] | None) -> None:
@@ -113,8 +102,17 @@ class Guard:
                 cure=f'If it is meant, add "{shown}" to egress under [callouts] in circuit.toml.',
             )
 
-    async def _has(self, name: str, port: int, address: Address) -> bool:
+    async def has(self, name: str, port: int, address: Address) -> bool:
+        """Whether the name leads to this address now."""
         try:
-            return any(parsed(each) == address for each in await self.resolve(name, port))
+            return any(parsed(each) == address for each in await self._resolved(name, port))
         except (OSError, ValueError):
             return False
+
+    async def _resolved(self, host: str, port: int) -> Sequence[str]:
+        name = host if host.isascii() else canonical(host)  # as lists read it, which the system may do otherwise
+        if not name.isascii():
+            raise OSError(f"{host} is no name of a host")
+        if self.resolve is not None:
+            return await self.resolve(name, port)
+        return await self.resolver.look_up(name, port, self.tenant)

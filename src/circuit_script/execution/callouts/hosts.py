@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import idna
+
 _NAME = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.%]*:[0-9a-f:.%a-z]*")
 HIGHEST_PORT = 65535
+LONGEST_HOST = 253  # characters, as DNS has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,14 @@ class Host:
 
 
 def canonical(host: str) -> str:
-    """A host as names are compared: lower case, in ASCII, without the dot at its end."""
+    """A host as names are compared: lower case, in ASCII as httpx has it (IDNA 2008), without the dot at its end."""
     name = host.strip("[]").rstrip(".").lower()
     if name.isascii():
         return name
+    below = "*." if name.startswith("*.") else ""
     try:
-        return name.encode("idna").decode()
-    except UnicodeError:
+        return below + idna.encode(name.removeprefix("*.")).decode()
+    except idna.IDNAError:
         return name
 
 

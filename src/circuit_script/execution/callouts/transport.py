@@ -1,9 +1,16 @@
-"""An HTTP client that connects to the very address that was checked. Host and TLS name stay those of the URL."""
+"""An HTTP client that connects to the very address that was checked. Host and TLS name stay those of the URL.
+
+Each tenant has connections of its own: what one of them leaves on a connection, no other reads.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -11,9 +18,12 @@ import httpcore
 import httpx
 
 from circuit_script.execution.callouts.guard import Guard
+from circuit_script.execution.callouts.resolver import waits_for
 
-CONNECTIONS = 1000
-KEPT_ALIVE = 100
+CONNECTIONS = 100  # of one tenant
+KEPT_ALIVE = 10  # of one tenant
+KEPT_FOR = 5.0  # seconds
+IDLE_TENANTS = 50  # whose connections are kept alive
 LAST_TRY = 0.05  # seconds that an address is given at least
 
 _Options = Iterable[Any] | None
@@ -63,19 +73,110 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-class GuardedTransport(httpx.AsyncHTTPTransport):
-    """httpx's own transport on guarded connections, without proxies."""
+class _TenantTransport(httpx.AsyncHTTPTransport):
+    """One tenant's connections. ``used`` are the requests that have one or wait for one."""
 
-    def __init__(self, guard: Guard, *, verify: Any = True) -> None:
-        context = httpx.create_ssl_context(verify=verify)  # SSL_CERT_FILE is heeded: an owner's own authority
+    def __init__(self, guard: Guard, context: ssl.SSLContext) -> None:
         super().__init__(verify=context)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
-            max_connections=CONNECTIONS,
+            max_connections=None,
             max_keepalive_connections=KEPT_ALIVE,
-            keepalive_expiry=5.0,
+            keepalive_expiry=KEPT_FOR,
             network_backend=GuardedBackend(guard),
         )
+        self.used = 0
+        self.since = 0.0  # nobody uses it
+        self._room = asyncio.Semaphore(CONNECTIONS)  # not the pool's own: who waits here has not reached the host
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.used += 1
+        try:
+            with waits_for("one of its tenant's connections"):
+                await self._room.acquire()
+        except BaseException:
+            self.used -= 1
+            raise
+        try:
+            response = await super().handle_async_request(request)
+        except BaseException:
+            self._over()
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _Counted(response.stream, self._over)
+        return response
+
+    def _over(self) -> None:
+        self.used -= 1
+        self.since = time.monotonic()
+        self._room.release()
+
+
+class _Counted(httpx.AsyncByteStream):
+    """A body; ``over`` is called once when it is let go."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, over: Callable[[], None]) -> None:
+        self._inner = inner
+        self._over: Callable[[], None] | None = over
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._inner:
+            yield chunk
+
+    async def aclose(self) -> None:
+        try:
+            await self._inner.aclose()
+        finally:
+            if (over := self._over) is not None:
+                self._over = None
+                over()
+
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """httpx's own transport on guarded connections, without proxies: one for each tenant, which the request's
+    extension "tenant" names. Those that nobody uses are closed after a while, or when there are too many."""
+
+    def __init__(self, guard: Guard, *, verify: Any = True) -> None:
+        self._guard = guard
+        self._context = httpx.create_ssl_context(verify=verify)  # SSL_CERT_FILE is heeded: an owner's own authority
+        self._tenants: OrderedDict[str, _TenantTransport] = OrderedDict()
+        self._ends: set[asyncio.Task[None]] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self._let_go()
+        tenant = str(request.extensions.get("tenant", ""))
+        found = self._tenants.get(tenant)
+        if found is None:
+            found = self._tenants[tenant] = _TenantTransport(self._guard.of(tenant), self._context)
+        self._tenants.move_to_end(tenant)
+        return await found.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        tenants = list(self._tenants.values())
+        self._tenants.clear()
+        await asyncio.gather(*self._ends, *(each.aclose() for each in tenants), return_exceptions=True)
+
+    def _let_go(self) -> None:
+        """Close what nobody used for a while."""
+        over = len(self._tenants) - IDLE_TENANTS
+        now = time.monotonic()
+        idle: list[_TenantTransport] = []
+        for name, each in list(self._tenants.items()):  # those used longest ago first
+            if len(idle) >= over and now - each.since < KEPT_FOR:
+                break
+            if not each.used:
+                idle.append(self._tenants.pop(name))
+        if idle:  # by itself: nobody's callout waits for it, and none that is cancelled leaves it half done
+            end = asyncio.create_task(_close(idle))
+            self._ends.add(end)
+            end.add_done_callback(self._ends.discard)
+
+
+async def _close(transports: Iterable[httpx.AsyncHTTPTransport]) -> None:
+    for each in transports:
+        with suppress(Exception):  # an end that fails is one
+            await each.aclose()
 
 
 def open_client(guard: Guard) -> httpx.AsyncClient:

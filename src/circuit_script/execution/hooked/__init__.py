@@ -24,6 +24,7 @@ LIBRARIES = {
     "httpcore2._sync.connection_pool": f"{_HERE}.of_httpcore",
     "aiohttp.connector": f"{_HERE}.of_aiohttp",
     "aiohttp.client": f"{_HERE}.of_aiohttp",
+    "uvloop": f"{_HERE}.of_uvloop",
 }
 _patched: set[str] = set()
 

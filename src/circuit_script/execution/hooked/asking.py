@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,17 +15,26 @@ from circuit_script.execution.calls import allowed
 from circuit_script.execution.session import active, current_record
 
 MAX_BODY = 1024 * 1024  # bytes of a request's body that the broker is told
+PAID = 8  # connections that a request pays for: a library tries one address of its host after another
+_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 @dataclass(slots=True)
 class OnItsWay:
-    """A request that the broker knows of: its connections are counted with it. ``by`` is the connection that sends it,
-    where another hook would count it again; ``refused`` is why one was not allowed, which a library may drop."""
+    """A request that the broker knows of: it pays for ``left`` connections to its ``host``, until it is ``over``.
+
+    ``by`` is the connection that sends it, where another hook would count it again; ``refused`` is why one was not
+    allowed, which a library may drop.
+    """
 
     host: str
     by: Any = None
     refused: str = ""
+    left: int = PAID
+    over: bool = False  # a task that was begun within the request may go on after it
 
+
+Place = tuple[str, int | None]  # a host and its port
 
 on_its_way: ContextVar[OnItsWay | None] = ContextVar("on_its_way", default=None)
 
@@ -73,38 +83,52 @@ def governed(by: Any = None) -> bool:
     if active() is None:
         return False
     way = on_its_way.get()
-    return by is None or way is None or way.by is not by
+    return by is None or way is None or way.over or way.by is not by
 
 
-def ask_now(method: str, url: str, headers: Any = (), body: Any = None) -> Leave:
-    """Tell the broker of a request, and block until it allows it. Raises RequestRefused, LimitExceeded."""
+def is_absolute(target: str) -> bool:
+    """Whether a request's target names its host, as one to a proxy does; "/to?url=https://…" does not."""
+    return _ABSOLUTE.match(target) is not None
+
+
+def url_of(origin: str, target: str) -> str:
+    """The address that is asked for at an origin, such as "https://example.com:8443", by a request's target."""
+    if is_absolute(target):
+        return target
+    return origin + (target if target.startswith("/") else f"/{target}")  # "*", and "@example.org", which is no host
+
+
+def ask_now(method: str, url: str, headers: Any = (), body: Any = None, *, via: Place | None = None) -> Leave:
+    """Tell the broker of a request, and block until it allows it. ``via`` is what is connected to, where that is not
+    the URL's host. Raises RequestRefused, LimitExceeded."""
     running = active()
     assert running is not None
-    return _leave(allowed(running.request_now("request", _asked(method, url, headers, body))))
+    return _leave(allowed(running.request_now("request", _asked(method, url, headers, body, via))))
 
 
-async def ask(method: str, url: str, headers: Any = (), body: Any = None) -> Leave:
+async def ask(method: str, url: str, headers: Any = (), body: Any = None, *, via: Place | None = None) -> Leave:
     """As `ask_now`, without blocking the loop, if it is one of asyncio's."""
     running = active()
     assert running is not None
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return ask_now(method, url, headers, body)
-    return _leave(allowed(await running.request("request", _asked(method, url, headers, body), dict[str, Any])))
+        return ask_now(method, url, headers, body, via=via)
+    return _leave(allowed(await running.request("request", _asked(method, url, headers, body, via), dict[str, Any])))
 
 
 @contextmanager
 def counted(host: str, by: Any = None) -> Iterator[OnItsWay]:
-    """Connections in this block are of a request that the broker knows of."""
+    """Connections to the host in this block are of a request that the broker knows of."""
     token = on_its_way.set(way := OnItsWay(host, by))
     try:
         yield way
     finally:
+        way.over = True
         on_its_way.reset(token)
 
 
-def _asked(method: str, url: str, headers: Any, body: Any) -> dict[str, Any]:
+def _asked(method: str, url: str, headers: Any, body: Any, via: Place | None) -> dict[str, Any]:
     if isinstance(body, str):
         body = body.encode("utf-8", "replace")
     told = bytes(body) if isinstance(body, (bytes, bytearray, memoryview)) and len(body) <= MAX_BODY else None
@@ -114,6 +138,7 @@ def _asked(method: str, url: str, headers: Any, body: Any) -> dict[str, Any]:
         "headers": [[_text(name), _text(value)] for name, value in _pairs(headers)],
         "body": told,
         "record": current_record.get(),
+        "via": via,
     }
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.hooked.asking import Leave, ask, counted, governed
+from circuit_script.execution.hooked.asking import Leave, Place, ask, counted, governed
 from circuit_script.execution.session import Session, active
 
 _Call = Callable[..., Awaitable[Any]]
@@ -28,12 +28,13 @@ def _connected(module: Any, connect: _Call) -> _Call:
         if not governed() or not isinstance(self, module.TCPConnector):  # a Unix socket leads to nobody outside
             return await connect(self, req, *arguments, **named)
         try:
-            leave = await ask(req.method, str(req.url), req.headers, _body(req))
+            leave = await ask(req.method, str(req.url), req.headers, _body(req), via=_proxy(req))
         except RequestRefused as refused:
             raise module.ClientConnectionError(str(refused)) from refused
         if leave.answer is not None:
             return _answer(module, self, req, leave)
-        with counted(req.url.raw_host or ""):
+        proxy = _proxy(req)
+        with counted(proxy[0] if proxy else req.url.raw_host or ""):
             return await connect(self, req, *arguments, **named)
 
     return connect_
@@ -97,6 +98,12 @@ def _answer(module: Any, connector: Any, req: Any, leave: Leave) -> Any:
     protocol.force_close()  # it must not be kept for another request
     protocol.data_received(leave.answer.raw())
     return module.Connection(connector, req.connection_key, protocol, connector._loop)
+
+
+def _proxy(req: Any) -> Place | None:
+    """The proxy that is connected to, if there is one."""
+    proxy = getattr(req, "proxy", None)
+    return None if proxy is None else (proxy.raw_host or "", proxy.port)
 
 
 def _body(req: Any) -> Any:

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.hooked.asking import Leave, ask, ask_now, counted, governed
+from circuit_script.execution.hooked.asking import Leave, Place, ask, ask_now, counted, governed, url_of
 
 PARTS = ("connect", "read", "write", "pool")
 
@@ -31,13 +31,13 @@ def _async(errors: Any, handle: Callable[..., Awaitable[Any]]) -> Callable[..., 
         if not governed():
             return await handle(self, request)
         try:
-            leave = await ask(request.method, _url(request), request.headers, _body(request))
+            leave = await ask(request.method, _url(request), request.headers, _body(request), via=_proxy(self))
         except RequestRefused as refused:
             raise errors.ConnectError(str(refused)) from refused
         if leave.answer is not None:
             return _answer(request, leave)
         _shorten(request, leave)
-        with counted(_host(request)) as way:
+        with counted(_peer(self, request)) as way:
             try:
                 return await handle(self, request)
             except errors.ConnectError as error:
@@ -53,13 +53,13 @@ def _sync(errors: Any, handle: Callable[..., Any]) -> Callable[..., Any]:
         if not governed():
             return handle(self, request)
         try:
-            leave = ask_now(request.method, _url(request), request.headers, _body(request))
+            leave = ask_now(request.method, _url(request), request.headers, _body(request), via=_proxy(self))
         except RequestRefused as refused:
             raise errors.ConnectError(str(refused)) from refused
         if leave.answer is not None:
             return _answer(request, leave)
         _shorten(request, leave)
-        with counted(_host(request)) as way:
+        with counted(_peer(self, request)) as way:
             try:
                 return handle(self, request)
             except errors.ConnectError as error:
@@ -88,11 +88,26 @@ def _url(request: Any) -> str:
     port = "" if url.port is None else f":{url.port}"
     host = _host(request)
     shown = f"[{host}]" if ":" in host else host
-    return f"{url.scheme.decode()}://{shown}{port}{url.target.decode('latin-1')}"
+    return url_of(f"{url.scheme.decode()}://{shown}{port}", url.target.decode("latin-1"))
+
+
+def _proxy(pool: Any) -> Place | None:
+    """The proxy that the pool connects to, if it has one."""
+    url = getattr(pool, "_proxy_url", None) or getattr(getattr(pool, "_proxy", None), "url", None)
+    return None if url is None else (_name(url), url.port)
+
+
+def _peer(pool: Any, request: Any) -> str:
+    proxy = _proxy(pool)
+    return _host(request) if proxy is None else proxy[0]
 
 
 def _host(request: Any) -> str:
-    host: str = request.url.host.decode("ascii", "replace")
+    return _name(request.url)
+
+
+def _name(url: Any) -> str:
+    host: str = url.host.decode("ascii", "replace")
     return host.strip("[]")
 
 

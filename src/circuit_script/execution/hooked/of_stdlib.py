@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.hooked.asking import Leave, ask_now, counted, governed
+from circuit_script.execution.hooked.asking import Leave, Place, ask_now, counted, governed, is_absolute, url_of
 from circuit_script.execution.hooked.canned_socket import CannedSocket
 
 LEAVE = "_circuit_leave"  # of a request that was begun by `putrequest`: its connection may come later
@@ -77,20 +77,25 @@ def _connected(connect: Callable[..., None]) -> Callable[..., None]:
 def _ask(connection: Any, method: str, url: str, headers: Any = (), body: Any = None) -> Leave:
     """Raises PermissionError, which urllib wraps as it does every error of a connection."""
     try:
-        return ask_now(method, _url(connection, url), headers, body)
+        return ask_now(method, _url(connection, url), headers, body, via=_proxy(connection, url))
     except RequestRefused as refused:
         raise PermissionError(errno.EACCES, str(refused)) from refused
 
 
 def _url(connection: Any, target: str) -> str:
-    if "://" in target:
-        return target
     tunnel = getattr(connection, "_tunnel_host", None)
     host, port = (tunnel, connection._tunnel_port) if tunnel else (connection.host, connection.port)
     secure = tunnel is not None or connection.default_port == 443
     usual = port in (None, 443 if secure else 80)
     shown = f"[{host}]" if ":" in host else host
-    return f"{'https' if secure else 'http'}://{shown}{'' if usual else f':{port}'}{target or '/'}"
+    return url_of(f"{'https' if secure else 'http'}://{shown}{'' if usual else f':{port}'}", target)
+
+
+def _proxy(connection: Any, target: str) -> Place | None:
+    """What is connected to, where the request says that it is for another host."""
+    if not getattr(connection, "_tunnel_host", None) and not is_absolute(target):
+        return None
+    return connection.host, connection.port
 
 
 def _answer(connection: Any, leave: Leave, send: Callable[[], None]) -> None:

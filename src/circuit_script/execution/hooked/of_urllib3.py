@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.hooked.asking import Leave, ask_now, counted, governed
+from circuit_script.execution.hooked.asking import Leave, Place, ask_now, counted, governed, is_absolute, url_of
 from circuit_script.execution.hooked.canned_socket import CannedSocket
 
 
@@ -21,7 +21,9 @@ def _made(module: Any, make: Callable[..., Any]) -> Callable[..., Any]:
         if not governed():
             return make(self, conn, method, url, *arguments, **named)
         try:
-            leave = ask_now(method, _url(self, url), named.get("headers"), named.get("body"))
+            leave = ask_now(
+                method, _url(self, url), named.get("headers"), named.get("body"), via=_proxy(self, conn, url)
+            )
         except RequestRefused as refused:
             raise module.NewConnectionError(conn, str(refused)) from refused
         if leave.answer is not None:
@@ -30,7 +32,7 @@ def _made(module: Any, make: Callable[..., Any]) -> Callable[..., Any]:
             conn.is_verified = True  # else it warns
         elif not arguments:
             named["timeout"] = _shortened(module, self, named.get("timeout"), leave)
-        with counted(self.host, conn):
+        with counted(conn.host, conn):
             return make(self, conn, method, url, *arguments, **named)
 
     return _make_request
@@ -49,8 +51,13 @@ def _shortened(module: Any, pool: Any, timeout: Any, leave: Leave) -> Any:
 
 
 def _url(pool: Any, target: str) -> str:
-    if "://" in target:
-        return target  # to a proxy
     usual = pool.port in (None, 443 if pool.scheme == "https" else 80)
     host = f"[{pool.host.strip('[]')}]" if ":" in pool.host else pool.host
-    return f"{pool.scheme}://{host}{'' if usual else f':{pool.port}'}{target}"
+    return url_of(f"{pool.scheme}://{host}{'' if usual else f':{pool.port}'}", target)
+
+
+def _proxy(pool: Any, conn: Any, target: str) -> Place | None:
+    """What is connected to in the place of the request's own host."""
+    if getattr(conn, "proxy", None) is None and conn.host == pool.host and not is_absolute(target):
+        return None
+    return conn.host, conn.port

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pwd
 import resource
-import shutil
 import tempfile
 import zlib
 from contextlib import suppress
@@ -19,6 +18,7 @@ import msgspec
 
 from circuit_script.execution import hardening, surroundings
 from circuit_script.execution.isolation import landlock, mask, paths, root, seccomp
+from circuit_script.execution.isolation.slots import FileSystems, Folders, Janitor, NoFolders, Slots
 
 Mode = Literal["standard", "strict"]
 PAGE = "isolation"  # that says more when strict isolation is not possible
@@ -64,17 +64,10 @@ class Confined(msgspec.Struct, frozen=True):
             landlock.scope()
             return
         own = f"{self.slots}/{slot}"
-        with suppress(FileExistsError):
-            os.mkdir(own, 0o700)
         use_folder(own)
         if self.slots == root.SLOTS:
             surroundings.live_in(own)
         landlock.fence(self.read, (own, *paths.DEVICES), self.listed)
-
-    def clear(self, slot: int) -> None:
-        """Take away what a child has left in its folder, once nothing of it lives any more."""
-        if self.mode == "strict":
-            _empty(Path(f"{self.slots}/{slot}"))
 
 
 def use_folder(own: str) -> None:
@@ -83,14 +76,17 @@ def use_folder(own: str) -> None:
     tempfile.tempdir = None
 
 
-def zygote(mode: Mode, folder: Path, scratch: str, parent: int) -> Confined:
+def zygote(mode: Mode, folder: Path, scratch: str, parent: int) -> tuple[Confined, Slots]:
     """Confine this process, which shall import the app. ``scratch`` is a folder of its own, for temporary files where
     there can be no private root. Raises Impossible in strict mode."""
+    slots: Slots = NoFolders()
     if mode == "standard":
         hides = mask.cover(paths.hidden(folder))
         hardening.drop_privileges()
         hardening.die_with_parent(parent)
-        return Confined("standard", hides)
+        with suppress(OSError):  # some machines let nobody filter
+            seccomp.install_usual()
+        return Confined("standard", hides), slots
     if missing := lacks():
         raise missing
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -98,17 +94,17 @@ def zygote(mode: Mode, folder: Path, scratch: str, parent: int) -> Confined:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     if os.geteuid() == 0:
         uid = uid_for(folder)
-        confined = _private_root(folder, uid)
+        confined, slots = _private_root(folder, uid)
         hardening.drop_privileges(uid)
     else:
-        confined = _in_place(folder, scratch)
+        confined, slots = _in_place(folder, scratch), Folders(scratch)
         hardening.drop_privileges()
     hardening.die_with_parent(parent)  # a change of the uid forgot it
     use_folder(confined.slots)
     landlock.fence(confined.read, (confined.slots, *paths.DEVICES), confined.listed)
     seccomp.install()
     _must_read(folder)
-    return confined
+    return confined, slots
 
 
 def uid_for(folder: Path) -> int:
@@ -146,13 +142,14 @@ def _capabilities() -> int:
         return next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
 
 
-def _private_root(folder: Path, uid: int) -> Confined:
+def _private_root(folder: Path, uid: int) -> tuple[Confined, Slots]:
     try:
         read = root.enter(folder, uid, uid)
+        janitor = Janitor(uid, uid)
         resource.setrlimit(resource.RLIMIT_NPROC, (MOST_TASKS, MOST_TASKS))  # while it still may
     except OSError as error:
         raise Impossible(f"Root may not make a private root here ({error}).", _AS_ROOT) from error
-    return Confined("strict", True, tuple(read), (), root.SLOTS)
+    return Confined("strict", True, tuple(read), (), root.SLOTS), FileSystems(janitor)
 
 
 def _in_place(folder: Path, scratch: str) -> Confined:
@@ -184,26 +181,3 @@ def _refuse(path: str, folder: Path) -> None:
 
 def _is_environment(folder: str) -> bool:
     return os.path.exists(f"{folder}/pyvenv.cfg")
-
-
-def _empty(folder: Path) -> None:
-    """Remove all in it, also what was closed against its own owner."""
-    try:
-        if not any(os.scandir(folder)):
-            return
-    except OSError:
-        return
-    for place, folders, files in os.walk(folder, onerror=None):
-        for name in folders:
-            if not os.path.islink(f"{place}/{name}"):
-                with suppress(OSError):
-                    os.chmod(f"{place}/{name}", 0o700)
-        for name in files:
-            with suppress(OSError):
-                os.unlink(f"{place}/{name}")
-    for entry in list(os.scandir(folder)):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                os.unlink(entry.path)

@@ -17,18 +17,39 @@ _FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
 def cover(hidden: Sequence[str]) -> bool:
-    """Hide these paths from this process and what it starts, once it has no capabilities. False where it cannot be."""
+    """Hide these paths from this process and what it starts, once it has no capabilities. False where it cannot be:
+    then this process is as it was before."""
     present = [os.path.realpath(path) for path in hidden if os.path.exists(path)]
     if not present:
         return True
+    if not _works(present):
+        return False
     try:
-        _own_namespace()
-        kernel.mount("none", "/", flags=MS_REC | MS_SLAVE)
-        for path in present:
-            _cover(path)
+        _cover_all(present)
     except OSError:
         return False
     return True
+
+
+def _works(present: Sequence[str]) -> bool:
+    """Try it in a process that ends: some machines allow the namespace and then no user in it, and nobody gets out."""
+    attempt = os.fork()
+    if attempt == 0:
+        code = 1
+        try:
+            _cover_all(present)
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(attempt, 0)
+    return status == 0
+
+
+def _cover_all(present: Sequence[str]) -> None:
+    _own_namespace()
+    kernel.mount("none", "/", flags=MS_REC | MS_SLAVE)
+    for path in present:
+        _cover(path)
 
 
 def _own_namespace() -> None:

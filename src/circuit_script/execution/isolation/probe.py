@@ -27,7 +27,7 @@ class Found(msgspec.Struct, frozen=True):
 
 def main(folder: str) -> Found:
     """Try both."""
-    hides = _apart(lambda: Found(confine.zygote("standard", Path(folder), "", os.getppid()).hides)).hides
+    hides = _apart(lambda: Found(confine.zygote("standard", Path(folder), "", os.getppid())[0].hides)).hides
     with tempfile.TemporaryDirectory(prefix="circuit-") as scratch:
         strict = _apart(lambda: _strict(Path(folder), scratch))
     return Found(hides, strict.missing, strict.cure, strict.how)

@@ -83,13 +83,26 @@ def _real(given: Iterable[str]) -> Iterable[str]:
     return (path for path in given if not os.path.islink(path) or path not in paths.SYSTEM)
 
 
+def renew_slot(number: int, uid: int, gid: int) -> None:
+    """Put an empty file system in the place of this slot's, from inside the root. Raises OSError."""
+    if not 0 <= number < MOST_SLOTS:
+        raise OSError(f"there is no slot {number}")
+    slot = f"{SLOTS}/{number}"
+    kernel.umount(slot, kernel.MNT_DETACH)  # what still lives there keeps it, and cannot reach the new one
+    _mount_slot(slot, uid, gid)
+
+
 def _slots(uid: int, gid: int) -> None:
     """Room for temporary files: a small file system for each child that may live at a time."""
-    data = f"mode=700,uid={uid},gid={gid},size={SLOT_SIZE}m,nr_inodes=16k"
     for number in range(MOST_SLOTS):
         slot = f"{_GROUND}{SLOTS}/{number}"
         _made_folder(slot)
-        kernel.mount("circuit", slot, "tmpfs", MS_NOSUID | MS_NODEV, data)
+        _mount_slot(slot, uid, gid)
+
+
+def _mount_slot(slot: str, uid: int, gid: int) -> None:
+    data = f"mode=700,uid={uid},gid={gid},size={SLOT_SIZE}m,nr_inodes=16k"
+    kernel.mount("circuit", slot, "tmpfs", MS_NOSUID | MS_NODEV, data)
 
 
 def _made_folder(path: str) -> None:

@@ -1,7 +1,8 @@
 """A filter of system calls for ``strict``: no sockets but pairs, no tracing, no namespaces, no way round a limit.
 
 Written as the kernel reads it (struct sock_filter, Documentation/userspace-api/seccomp_filter.rst). What is denied
-fails with an errno; nothing is killed for it.
+fails with an errno; nothing is killed for it. In ``standard`` a small one keeps processes below the child that made
+them, where they are counted.
 """
 
 from __future__ import annotations
@@ -31,19 +32,35 @@ _FORBIDDEN = {
     "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106), "kexec_load": (246, 104),
     "kexec_file_load": (320, 294), "reboot": (169, 142), "swapon": (167, 224), "swapoff": (168, 225),
     "acct": (163, 89), "quotactl": (179, 60), "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
-    "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180), "setpriority": (141, 140),
-    "memfd_create": (319, 279), "memfd_secret": (447, 447),
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "shmdt": (67, 197), "msgget": (68, 186),
+    "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187), "semget": (64, 190), "semop": (65, 193),
+    "semctl": (66, 191), "semtimedop": (220, 192), "mq_open": (240, 180), "mq_unlink": (241, 181),
+    "setpriority": (141, 140), "memfd_create": (319, 279), "memfd_secret": (447, 447),
+    "chown": (92, -1), "fchown": (93, 55), "lchown": (94, -1), "fchownat": (260, 54),
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
 }  # fmt: skip
+# Landlock does not mediate these, and the uid may be that of other files, or of another child's. What copies a file
+# or unpacks an archive calls them in passing and fails when they do: it is told that all went well.
+_WITHOUT_EFFECT = {
+    "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
+    "utime": (132, -1), "utimes": (235, -1), "futimesat": (261, -1), "utimensat": (280, 88),
+}  # fmt: skip
+# FS_IOC_SETFLAGS and its kin, FS_IOC_FSSETXATTR, FS_IOC_ENABLE_VERITY: for them a file need not be open for writing.
+_CHANGES_OF_FILES = (0x40086602, 0x40046602, 0x40087602, 0x40047602, 0x401C5820, 0x40806685)
 _OF_ONESELF = {  # allowed when the process named first is oneself (0)
     "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
     "sched_setattr": (314, 274),
 }  # fmt: skip
 _CLONE, _CLONE3, _PRCTL, _PRLIMIT, _SOCKETPAIR = (56, 220), (435, 435), (157, 167), (302, 261), (53, 199)
+_IOCTL = (16, 29)
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _X32 = 0x40000000
 _NAMESPACES = 0x7E020080  # every CLONE_NEW…, the one of time too
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
-_SOCK_DGRAM, _TYPE = 2, 0xF
+_CLONE_PARENT = 0x8000
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+_UNIX, _STREAM, _SEQPACKET, _TYPE = 1, 1, 5, 0xF
 
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _SET_MODE_FILTER = 1
@@ -61,10 +78,33 @@ def known() -> bool:
 
 def install() -> None:
     """Filter this process and what it starts, for ever. Raises OSError. Needs no_new_privs."""
-    program = b"".join(struct.pack("<HBBI", *each) for each in _program(os.uname().machine))
+    _install(_program(os.uname().machine))
+
+
+def install_usual() -> None:
+    """The small filter of standard isolation. Raises OSError. Needs no_new_privs."""
+    if known():
+        _install(_usual(os.uname().machine))
+
+
+def _install(instructions: Iterator[Instruction]) -> None:
+    program = b"".join(struct.pack("<HBBI", *each) for each in instructions)
     code = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("<HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
     call("seccomp", _SECCOMP[os.uname().machine], _SET_MODE_FILTER, 0, ctypes.create_string_buffer(header, 16))
+
+
+def _usual(machine: str) -> Iterator[Instruction]:
+    """No process beside one's own parent's, and none that is given away when its parent ends."""
+    place, architecture = _ARCHITECTURES[machine]
+    yield (_LOAD, 0, 0, _ARCHITECTURE)
+    yield (_EQUAL, 1, 0, architecture)
+    yield (_RETURN, 0, 0, _ALLOW)  # a program of 32 bits
+    yield (_LOAD, 0, 0, _NUMBER)
+    yield from _denied(_CLONE3[place], errno.ENOSYS)
+    yield from _when(_CLONE[place], [(_LOAD, 0, 0, _argument(0)), (_ANY_BIT, 0, 1, _CLONE_PARENT), _no()])
+    yield from _when(_PRCTL[place], _only(_PR_SET_CHILD_SUBREAPER, 1))
+    yield (_RETURN, 0, 0, _ALLOW)
 
 
 def _program(machine: str) -> Iterator[Instruction]:
@@ -80,19 +120,35 @@ def _program(machine: str) -> Iterator[Instruction]:
         yield from _denied(numbers[place], errno.EACCES)
     for numbers in _FORBIDDEN.values():
         yield from _denied(numbers[place], errno.EPERM)
+    for numbers in _WITHOUT_EFFECT.values():
+        yield from _denied(numbers[place], 0)
     yield from _denied(_CLONE3[place], errno.ENOSYS)  # its flags cannot be seen from here; who gets this takes clone
-    yield from _when(_CLONE[place], [(_LOAD, 0, 0, _argument(0)), (_ANY_BIT, 0, 1, _NAMESPACES), _no()])
+    unseen = _NAMESPACES | _CLONE_PARENT
+    yield from _when(_CLONE[place], [(_LOAD, 0, 0, _argument(0)), (_ANY_BIT, 0, 1, unseen), _no()])
     for numbers in _OF_ONESELF.values():
         yield from _when(numbers[place], [(_LOAD, 0, 0, _argument(0)), (_EQUAL, 1, 0, 0), _no()])
     yield from _when(_PRLIMIT[place], [(_LOAD, 0, 0, _argument(0)), (_EQUAL, 1, 0, 0), _no()])
-    dumpable = [(_LOAD, 0, 0, _argument(0)), (_EQUAL, 0, 3, _PR_SET_DUMPABLE)]
-    dumpable += [(_LOAD, 0, 0, _argument(1)), (_EQUAL, 1, 0, 1), _no(), (_LOAD, 0, 0, _argument(0))]
-    death = [(_LOAD, 0, 0, _argument(0)), (_EQUAL, 0, 3, _PR_SET_PDEATHSIG)]
-    death += [(_LOAD, 0, 0, _argument(1)), (_EQUAL, 1, 0, int(signal.SIGKILL)), _no()]
-    yield from _when(_PRCTL[place], [*dumpable, *death[1:]])
-    datagrams = [(_LOAD, 0, 0, _argument(1)), (_AND, 0, 0, _TYPE), (_EQUAL, 0, 1, _SOCK_DGRAM), _no()]
-    yield from _when(_SOCKETPAIR[place], datagrams)  # such a one can send to any address
+    subreaper = _only(_PR_SET_CHILD_SUBREAPER, 1)
+    death = _only(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    yield from _when(_PRCTL[place], [*_only(_PR_SET_DUMPABLE, 1), *death, *subreaper])
+    changes = [each for number in _CHANGES_OF_FILES for each in ((_EQUAL, 0, 1, number), _no())]
+    yield from _when(_IOCTL[place], [(_LOAD, 0, 0, _argument(1)), *changes])
+    kinds = [(_LOAD, 0, 0, _argument(0)), (_EQUAL, 1, 0, _UNIX), _no()]
+    kinds += [(_LOAD, 0, 0, _argument(1)), (_AND, 0, 0, _TYPE)]
+    kinds += [(_EQUAL, 2, 0, _STREAM), (_EQUAL, 1, 0, _SEQPACKET), _no()]
+    yield from _when(_SOCKETPAIR[place], kinds)  # one without a connection can send to any address
     yield (_RETURN, 0, 0, _ALLOW)
+
+
+def _only(option: int, value: int) -> list[Instruction]:
+    """This option of prctl with no other value."""
+    return [
+        (_LOAD, 0, 0, _argument(0)),
+        (_EQUAL, 0, 3, option),
+        (_LOAD, 0, 0, _argument(1)),
+        (_EQUAL, 1, 0, value),
+        _no(),
+    ]
 
 
 def _argument(number: int) -> int:
@@ -104,8 +160,9 @@ def _no() -> Instruction:
 
 
 def _denied(number: int, why: int) -> Iterator[Instruction]:
-    yield (_EQUAL, 0, 1, number)
-    yield (_RETURN, 0, 0, _ERRNO | why)
+    if number >= 0:
+        yield (_EQUAL, 0, 1, number)
+        yield (_RETURN, 0, 0, _ERRNO | why)
 
 
 def _when(number: int, then: list[Instruction]) -> Iterator[Instruction]:
