@@ -37,7 +37,7 @@ test: .venv/ready ## every test but tricks, stories and the slow ones, with cove
 	@$(BIN)/coverage combine --quiet
 	@$(STAGE) "coverage" $(BIN)/coverage report
 
-test-evasion: .venv/ready ## a hundred tricks to get around limits and isolation, in both modes
+test-evasion: .venv/ready ## hostile handlers, and a hundred tricks to get around limits and isolation, in both modes
 	@$(STAGE) "evasion (tricks in standard and strict isolation)" $(BIN)/python -m pytest -n 2 -m evasion $(PYTEST_ARGS)
 
 test-stories: .venv/ready ## what a person does: the command line, dev, Flask, every command and snippet of the documentation

@@ -390,8 +390,8 @@ class Dispatcher:
         """Let what runs settle, keeping the lease, then give the lanes to others."""
         deadline = time.monotonic() + self._options.drain
         while self._running and time.monotonic() < deadline:
-            await self._lanes.renew(connection)
             await asyncio.wait(set(self._running), timeout=self._options.lease / 4)
+            await self._lanes.renew(connection)
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -12,6 +12,8 @@ from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeede
 from circuit_script.governor import LimitExceeded
 from tests.integration.execution.conftest import Bench, PoolOf, Recorder, until
 
+pytestmark = pytest.mark.evasion
+
 APP = """
 waiting = 0
 

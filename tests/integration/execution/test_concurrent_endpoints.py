@@ -16,6 +16,8 @@ from circuit_script.governor import Limits
 from tests.integration.execution.calls import Caller
 from tests.integration.execution.conftest import PoolOf, until
 
+pytestmark = pytest.mark.evasion
+
 APP = """
 import _thread, socket, threading
 from collections.abc import AsyncIterator

@@ -16,6 +16,8 @@ from tests.integration.execution.callouts import Broker
 from tests.integration.execution.conftest import Bench, PoolOf
 from tests.receiver import Got, Receiver, receiving, response
 
+pytestmark = pytest.mark.evasion
+
 APP = """
 URL = ""
 

@@ -18,6 +18,8 @@ from tests.integration.execution.callouts import Broker
 from tests.integration.execution.conftest import Bench, PoolOf
 from tests.receiver import Receiver, receiving, response
 
+pytestmark = pytest.mark.evasion
+
 APP = """
 import socket
 import urllib.parse

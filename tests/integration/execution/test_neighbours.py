@@ -17,6 +17,8 @@ from circuit_script.execution.nursery import Hosting
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
 from tests.integration.execution.conftest import Bench, PoolOf, Recorder, until
 
+pytestmark = pytest.mark.evasion
+
 APP = """
 import threading
 

@@ -17,6 +17,8 @@ from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeede
 from circuit_script.execution.procfs import parent_of
 from tests.integration.execution.conftest import Bench, PoolOf, Recorder, alive, until
 
+pytestmark = pytest.mark.evasion
+
 MB = 1024 * 1024
 
 APP = """

@@ -215,7 +215,7 @@ async def test_a_child_has_no_secret_and_no_capability(pool_of: PoolOf, monkeypa
 async def test_raw_connections_are_counted_in_every_thread_and_limited(pool_of: PoolOf) -> None:
     bench, broker = await pool_of(APP), Recorder()
     outcome = await bench.run("connects", broker=broker)
-    connect = ("connect", {"host": "127.0.0.1", "port": 1, "names": [], "counted": False})
+    connect = ("connect", {"host": "127.0.0.1", "port": 1, "names": [], "way": None})
     assert broker.asked == [connect] * 3
     assert isinstance(outcome, Breached)
     assert outcome.limit == "callouts"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from circuit_script.clock import uuid7
 from circuit_script.connectors.local import LocalCRM
@@ -24,6 +25,8 @@ from circuit_script.llm.models import TenantMoney
 from tests.integration.llm.conftest import Bench, Kept
 from tests.openai_provider import IN, OUT, Do
 from tests.road import eventually
+
+pytestmark = pytest.mark.evasion
 
 APP = """
 import asyncio

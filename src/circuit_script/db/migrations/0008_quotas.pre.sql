@@ -149,7 +149,9 @@ BEGIN
         WHERE l.tenant = item.tenant AND l.quota = item.quota AND l.at > moment - make_interval(secs => silent);
         RETURN QUERY SELECT item.slot, more, today,
                             CASE WHEN coalesce(held.day, today) > today THEN 0  -- of a clock that was ahead: it is over
-                            ELSE extract(epoch FROM (coalesce(held.day, today) + 1)::timestamp AT TIME ZONE 'UTC' - moment)
+                            -- Of a clock that was put back: only until its own next day, lest the lease outlast its.
+                            ELSE extract(epoch FROM (least(coalesce(held.day, today), (moment AT TIME ZONE 'UTC')::date) + 1
+                                                    )::timestamp AT TIME ZONE 'UTC' - moment)
                             END::float8,
                             of_day.granted - unused.in_day, of_month.granted - unused.in_month,
                             CASE of_day.noticed_of WHEN item.per_day THEN of_day.noticed ELSE 0 END::smallint,
