@@ -174,6 +174,13 @@ class ChildLink:
         )
 
     @property
+    def unheard(self) -> bool:
+        """Whether it has said something that we have not heard yet."""
+        if self.gone or self._bodies is not None:
+            return not self.gone
+        return int.from_bytes(fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)), sys.byteorder) > 0
+
+    @property
     def stopped(self) -> bool:
         """Whether the child may wait for us: we do not hear it, or it has not read all."""
         return self._paused or bool(self._unsent)

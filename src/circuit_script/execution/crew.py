@@ -286,7 +286,8 @@ class Seat:
             return
         self._windows -= 1
         busy = self.crew.turns != self._turns and cpu_time(self.crew.link.pid) - self._cpu_then > COURTESY
-        had_its_time = not self.crew.link.stopped and (self.crew.is_waiting or busy)
+        link = self.crew.link
+        had_its_time = not (link.stopped or link.unread or link.unheard) and (self.crew.is_waiting or busy)
         if had_its_time or not self._windows or len(self.crew.seats()) == 1:
             return self.crew.link.kill(LEFT_OVER)
         asyncio.get_running_loop().call_later(KILL_AFTER, self._expel)
