@@ -42,7 +42,7 @@ RESTLESS = 0.1  # seconds of CPU that a child may use while it has nothing to do
 TURN = 64  # messages of one child before the others have theirs
 LAST_TURNS = 16  # of a child that is dead
 PATIENCE = 10.0  # seconds that a child has to appear
-HANG_UP_PATIENCE = 0.02
+HANG_UP_PATIENCE = 0.1
 BURIAL_PATIENCE = 0.2
 
 _received = memoryview(bytearray(RECEIVE))  # one for all: what is received is copied at once
