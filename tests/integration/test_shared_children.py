@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -17,10 +18,13 @@ from circuit_script.endpoints.protocol import Answer
 from circuit_script.execution.broker import ExecutionBroker
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Work
 from circuit_script.execution.pool import Pool
+from circuit_script.governor import Limits
 from tests.doors import answer, begin_events, endpoint, insert, open_post
 from tests.integration.test_endpoints import ENDS, SAID, call
 from tests.receiver import Receiver, response
 from tests.road import Incoming, Road, open_road
+
+pytestmark = pytest.mark.evasion
 
 APP = """
 import asyncio, os, time
@@ -46,7 +50,7 @@ async def meets(context):
             kept = [bytearray(1024 * 1024) for _ in range(300)]
 """
 
-MEETS = HandlerSpec("meets", (("Contact", "afterInsert"),), batch_size=1, concurrency=4)
+MEETS = HandlerSpec("meets", (("Contact", "afterInsert"),), batch_size=1, concurrency=4, limits=Limits(wall_time=6))
 
 
 @pytest.fixture
@@ -115,7 +119,11 @@ async def test_tenants_do_not_share_and_none_takes_all_children(road: Road, shar
 
 @pytest.mark.parametrize(
     ("does", "reason"),
-    [("leave", "left its process with exit code 3"), ("block", "blocked_loop"), ("hog", "limit memory exceeded")],
+    [
+        ("leave", "left its process with exit code 3"),
+        ("block", "blocked_loop|wall_time"),
+        ("hog", "limit memory exceeded"),
+    ],
 )
 async def test_one_that_ends_the_process_is_a_dead_letter_and_the_others_never_know(
     road: Road, shared: Shared, does: str, reason: str
@@ -131,7 +139,7 @@ async def test_one_that_ends_the_process_is_a_dead_letter_and_the_others_never_k
     assert [(record, status) for record, status, _ in found] == [
         ("acme0", "succeeded"), ("acme1", "succeeded"), ("acme2", "dead"), ("acme3", "succeeded"),
     ]  # fmt: skip
-    assert reason in found[2][2]
+    assert re.search(reason, found[2][2])  # who blocks on a starved machine may be named only when it runs alone
     assert [await road.record(f"acme{n}", "Score") is not None for n in range(4)] == [True, True, False, True]
     paid = Counter(got.line.split()[1] for got in receiver.got)
     assert paid == {f"/acme{n}": 1 for n in range(4)}, "nothing is paid twice"
