@@ -147,7 +147,7 @@ async def test_what_belongs_to_no_record_leaves_at_the_end_and_sends_keep_their_
 
     sends = "SELECT record, payload->'n' FROM circuit.effects WHERE connector = 'webhook' ORDER BY id"
     assert await road.rows(sends) == [("c0", 0), ("c1", 1), ("c2", 2)]
-    assert await road.rows("SELECT count(*) FROM circuit.records WHERE object = 'Total'") == [1]
+    await road.until("SELECT count(*) FROM circuit.records WHERE object = 'Total'", [1])
 
 
 @pytest.mark.parametrize("upto", [1, 3])
