@@ -73,6 +73,7 @@ CREATE TABLE circuit.seen (
     delivery  uuid NOT NULL,
     PRIMARY KEY (source, account, vendor_id)
 );
+CREATE INDEX seen_delivery ON circuit.seen (delivery);
 
 -- For vendors without an id: only a body equal to the record's latest within 60 s is a duplicate.
 CREATE TABLE circuit.latest (
@@ -109,10 +110,16 @@ CREATE TABLE circuit.queue (
     object     text NOT NULL,
     event      text NOT NULL,
     record     text NOT NULL,
+    depth      smallint NOT NULL DEFAULT 0,
+    waits_for  text,
     PRIMARY KEY (id, handler)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000,
         autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 1);
+COMMENT ON COLUMN circuit.queue.depth IS
+    'how many executions, one causing the next, led to the event; what comes from outside has 0';
+COMMENT ON COLUMN circuit.queue.waits_for IS 'why it is put off that waits for money or a quota; null for every other';
+CREATE INDEX queue_waits ON circuit.queue (tenant, handler) WHERE waits_for IS NOT NULL;
 
 CREATE TABLE circuit.lanes (
     lane      smallint PRIMARY KEY,
@@ -141,23 +148,25 @@ CREATE TABLE circuit.executions (
     object     text NOT NULL,
     event      text NOT NULL,
     records    smallint NOT NULL,
-    status     text NOT NULL CHECK (status IN ('succeeded', 'partial', 'failed', 'breached', 'echo')),
+    status     text NOT NULL CHECK (status IN ('succeeded', 'partial', 'failed', 'breached', 'cancelled', 'deferred',
+                                           'echo')),
     reason     text,
     detail     text,
     started_at timestamptz NOT NULL,
     ended_at   timestamptz NOT NULL DEFAULT now(),
     usage      jsonb NOT NULL
 ) PARTITION BY RANGE (id);
-CREATE INDEX executions_trouble ON circuit.executions (id) WHERE status NOT IN ('succeeded', 'echo');
+CREATE INDEX executions_trouble ON circuit.executions (id)
+    WHERE status NOT IN ('succeeded', 'echo', 'cancelled', 'deferred');
 
--- One row per event, handler and attempt.
+-- One row per event, handler and attempt. Endpoints fail without a retry and a dead letter: whoever called was told.
 CREATE TABLE circuit.outcomes (
     delivery  uuid NOT NULL,
     ordinal   smallint NOT NULL,
     handler   smallint NOT NULL,
     execution uuid NOT NULL,
     tenant    text NOT NULL,
-    status    text NOT NULL CHECK (status IN ('succeeded', 'retry', 'dead', 'echo')),
+    status    text NOT NULL CHECK (status IN ('succeeded', 'retry', 'deferred', 'dead', 'echo', 'cancelled', 'failed')),
     reason    text,
     at        timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (delivery, ordinal, handler, execution)
@@ -180,9 +189,14 @@ CREATE TABLE circuit.effects (
     attempts        smallint NOT NULL DEFAULT 0,
     next_at         timestamptz NOT NULL DEFAULT now(),
     reason          text,
-    settled_at      timestamptz
+    settled_at      timestamptz,
+    depth           smallint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 80);
-CREATE INDEX effects_pending ON circuit.effects (lane, id) WHERE status = 'pending';
+COMMENT ON COLUMN circuit.effects.depth IS 'as deep as its execution; what it causes is, too';
+-- The courier: what is due of each tenant and target, and whether something earlier of its order key waits.
+CREATE INDEX effects_due ON circuit.effects (tenant, connector, target, next_at) WHERE status = 'pending';
+CREATE INDEX effects_order ON circuit.effects (tenant, order_hash, id) WHERE status = 'pending';
+CREATE INDEX effects_settled ON circuit.effects (settled_at) WHERE status = 'delivered';
 CREATE INDEX effects_execution ON circuit.effects (execution);
 
 CREATE TABLE circuit.dead_letters (
@@ -237,6 +251,7 @@ CREATE TABLE circuit.records (
     written    jsonb NOT NULL DEFAULT '{}',
     seq        bigint NOT NULL DEFAULT 0,
     deleted    boolean NOT NULL DEFAULT false,
+    depth      smallint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     contact    text GENERATED ALWAYS AS (
@@ -245,6 +260,7 @@ CREATE TABLE circuit.records (
 ) WITH (fillfactor = 80, toast_tuple_target = 8160);
 COMMENT ON COLUMN circuit.records.before IS 'the values that event seq replaced: the before-image of that event';
 COMMENT ON COLUMN circuit.records.written IS 'what our own effects wrote, by which an echo is known';
+COMMENT ON COLUMN circuit.records.depth IS 'of the execution that wrote last: an echo of its write is as deep';
 CREATE INDEX records_contact ON circuit.records (tenant, contact, object) WHERE contact IS NOT NULL;
 
 CREATE VIEW circuit.lead_scores WITH (security_invoker = true) AS
@@ -260,32 +276,51 @@ FROM circuit.records WHERE object = 'LeadScore' AND NOT deleted;
 
 -- toast_tuple_target: rows of up to 8 KB stay in their page as they are. Compressing each body of 3 KB cost more than
 -- all the rest of its insert.
-CREATE FUNCTION circuit.make_partitions(days integer) RETURNS integer
+--
+-- One partition; true when it was made. LIKE and ATTACH lock the parent against other DDL only, where PARTITION OF
+-- would shut out every reader and writer. Rows of that day that came before it are moved out of the default
+-- partition, unless there are so many that intake would have to wait: they stay, until retention deletes them.
+CREATE FUNCTION circuit.make_partition(parent text, day date) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
-    parent text;
-    day date;
-    made integer := 0;
-    child text;
+    child text := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
+    other text := parent || '_other';
+    lowest uuid := circuit.uuid_floor(day::timestamp AT TIME ZONE 'UTC');
+    beyond uuid := circuit.uuid_floor((day + 1)::timestamp AT TIME ZONE 'UTC');
+    key text := (SELECT a.attname FROM pg_partitioned_table p
+                 JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+                 WHERE p.partrelid = format('circuit.%I', parent)::regclass);
+    early integer;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('circuit.make_partitions'));
-    FOREACH parent IN ARRAY ARRAY['deliveries', 'events', 'executions', 'outcomes', 'circuit_logs'] LOOP
-        FOR day IN SELECT generate_series(current_date - 1, current_date + days, '1 day')::date LOOP
-            child := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
-            IF to_regclass('circuit.' || child) IS NULL THEN
-                BEGIN
-                    EXECUTE format('CREATE TABLE circuit.%I PARTITION OF circuit.%I FOR VALUES FROM (%L) TO (%L) '
-                    'WITH (toast_tuple_target = 8160)', child, parent, circuit.uuid_floor(day::timestamp AT TIME ZONE 'UTC'),
-                        circuit.uuid_floor((day + 1)::timestamp AT TIME ZONE 'UTC'));
-                    made := made + 1;
-                EXCEPTION WHEN check_violation THEN
-                    NULL; -- rows of that day came before their partition: they stay in the default one
-                END;
-            END IF;
-        END LOOP;
-    END LOOP;
-    RETURN made;
+    IF to_regclass(format('circuit.%I', child)) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('SELECT count(*) FROM (SELECT FROM circuit.%I WHERE %I >= $1 AND %2$I < $2 LIMIT 10001) AS e',
+                   other, key) INTO early USING lowest, beyond;
+    IF early > 10000 THEN
+        RETURN false;
+    END IF;
+    IF early > 0 OR day <= (now() AT TIME ZONE 'UTC')::date THEN
+        -- A row on its way into the default partition would be refused once this one is there: such writers wait.
+        EXECUTE format('LOCK TABLE circuit.%I IN SHARE ROW EXCLUSIVE MODE', parent);
+    END IF;
+    EXECUTE format('CREATE TABLE circuit.%I (LIKE circuit.%I INCLUDING ALL) WITH (toast_tuple_target = 8160)',
+                   child, parent);
+    EXECUTE format('WITH moved AS (DELETE FROM circuit.%I WHERE %I >= $1 AND %2$I < $2 RETURNING *) '
+                   'INSERT INTO circuit.%I SELECT * FROM moved', other, key, child) USING lowest, beyond;
+    EXECUTE format('ALTER TABLE circuit.%I ATTACH PARTITION circuit.%I FOR VALUES FROM (%L) TO (%L)',
+                   parent, child, lowest, beyond);
+    RETURN true;
 END $$;
+
+CREATE FUNCTION circuit.make_partitions(days integer) RETURNS integer
+LANGUAGE sql AS $$
+    SELECT count(*)::integer
+    FROM unnest(ARRAY['deliveries', 'events', 'executions', 'outcomes', 'circuit_logs']) AS parent,
+         generate_series(-1, days) AS n
+    WHERE circuit.make_partition(parent, (now() AT TIME ZONE 'UTC')::date + n)
+$$;
 
 CREATE TABLE circuit.deliveries_other PARTITION OF circuit.deliveries DEFAULT;
 CREATE TABLE circuit.events_other PARTITION OF circuit.events DEFAULT;
@@ -302,7 +337,7 @@ CREATE FUNCTION circuit.take_in(
     ids uuid[], sources text[], accounts text[], tenants text[], vendor_ids text[], record_keys text[],
     hashes bytea[], headers jsonb[], bodies bytea[],
     event_delivery integer[], ordinals smallint[], objects text[], events text[], records text[],
-    order_keys text[], order_hashes bigint[], lanes smallint[]
+    order_keys text[], order_hashes bigint[], lanes smallint[], depths smallint[]
 ) RETURNS TABLE (kind text, delivery uuid, first uuid)
 LANGUAGE plpgsql
 -- Plans are kept from when the tables were empty: without this, each group would scan all of `seen`
@@ -362,7 +397,7 @@ BEGIN
         SELECT nextval('circuit.event_ids') AS id, e.*
         FROM (
             SELECT ids[u.nth] AS delivery, tenants[u.nth] AS tenant, u.ordinal, u.object, u.event, u.record,
-                   u.order_key, u.order_hash, u.lane
+                   u.order_key, u.order_hash, u.lane, depths[u.nth] AS depth
             FROM unnest(event_delivery, ordinals, objects, events, records, order_keys, order_hashes, lanes)
                  WITH ORDINALITY
                  AS u (nth, ordinal, object, event, record, order_key, order_hash, lane, place)
@@ -370,8 +405,10 @@ BEGIN
             ORDER BY u.place
         ) e
     ), queued AS (
-        INSERT INTO circuit.queue (lane, id, handler, ordinal, order_hash, delivery, tenant, object, event, record)
-        SELECT a.lane, a.id, r.handler, a.ordinal, a.order_hash, a.delivery, a.tenant, a.object, a.event, a.record
+        INSERT INTO circuit.queue
+            (lane, id, handler, ordinal, order_hash, delivery, tenant, object, event, record, depth)
+        SELECT a.lane, a.id, r.handler, a.ordinal, a.order_hash, a.delivery, a.tenant, a.object, a.event, a.record,
+               a.depth
         FROM arrived a JOIN circuit.routes r ON r.object = a.object AND r.event = a.event
         WHERE a.tenant IS NOT NULL
         RETURNING id

@@ -20,12 +20,13 @@ CREATE FUNCTION circuit.settle(
     q_not_before timestamptz[], q_held_until timestamptz[],
     -- records: state of the event merged with our own writes; `written` is our writes alone
     r_tenant text[], r_object text[], r_id text[], r_data jsonb[], r_written jsonb[], r_seq bigint[],
-    r_gone boolean[],
+    r_gone boolean[], r_depth smallint[],
     -- records that a handler inserted, which may have been deleted before
     v_tenant text[], v_object text[], v_id text[],
     -- effects
     e_id uuid[], e_tenant text[], e_execution uuid[], e_release bigint[], e_lane smallint[], e_order bigint[],
-    e_connector text[], e_operation text[], e_target text[], e_record text[], e_payload jsonb[], e_status text[]
+    e_connector text[], e_operation text[], e_target text[], e_record text[], e_payload jsonb[], e_status text[],
+    e_depth smallint[]
 ) RETURNS boolean
 LANGUAGE plpgsql
 -- As in take_in: cached plans date from empty tables.
@@ -34,6 +35,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     n bigint;
+    stays bigint;
 BEGIN
     IF (SELECT count(*) FROM unnest(held_lanes, epochs) AS h (lane, epoch)
         JOIN circuit.lanes l ON l.lane = h.lane AND l.epoch = h.epoch AND l.owner = worker)
@@ -44,19 +46,24 @@ BEGIN
     IF cardinality(q_id) > 0 THEN
         DELETE FROM circuit.queue q
         USING unnest(q_id, q_handler, q_status) AS s (id, handler, status)
-        WHERE q.id = s.id AND q.handler = s.handler AND s.status <> 'retry';
+        WHERE q.id = s.id AND q.handler = s.handler AND s.status NOT IN ('retry', 'deferred');
         GET DIAGNOSTICS n = ROW_COUNT;
-        IF n <> cardinality(q_id) - cardinality(array_positions(q_status, 'retry')) THEN
+        stays := cardinality(array_positions(q_status, 'retry')) + cardinality(array_positions(q_status, 'deferred'));
+        IF n <> cardinality(q_id) - stays THEN
             RAISE EXCEPTION 'event settled by another' USING ERRCODE = 'CS001';
         END IF;
-        IF array_position(q_status, 'retry') IS NOT NULL THEN
+        IF stays > 0 THEN
+            -- A commit that is repeated finds another number of attempts; what is put off counts none, but has its time.
             UPDATE circuit.queue q
-            SET attempts = s.attempts, not_before = s.not_before, held_until = s.held_until
-            FROM unnest(q_id, q_handler, q_status, q_attempts, q_not_before, q_held_until)
-                 AS s (id, handler, status, attempts, not_before, held_until)
-            WHERE q.id = s.id AND q.handler = s.handler AND s.status = 'retry' AND q.attempts = s.attempts - 1;
+            SET attempts = s.attempts, not_before = s.not_before, held_until = s.held_until,
+                waits_for = CASE WHEN s.status = 'deferred' THEN coalesce(s.reason, '') END
+            FROM unnest(q_id, q_handler, q_status, q_attempts, q_not_before, q_held_until, q_reason)
+                 AS s (id, handler, status, attempts, not_before, held_until, reason)
+            WHERE q.id = s.id AND q.handler = s.handler
+              AND ((s.status = 'retry' AND q.attempts = s.attempts - 1)
+                   OR (s.status = 'deferred' AND q.attempts = s.attempts AND q.not_before IS DISTINCT FROM s.not_before));
             GET DIAGNOSTICS n = ROW_COUNT;
-            IF n <> cardinality(array_positions(q_status, 'retry')) THEN
+            IF n <> stays THEN
                 RAISE EXCEPTION 'event settled by another' USING ERRCODE = 'CS001';
             END IF;
         END IF;
@@ -83,7 +90,11 @@ BEGIN
     FROM unnest(x_id, x_tenant, x_release, x_handler, x_object, x_event, x_records, x_status, x_reason, x_detail,
                 x_started, x_usage)
          AS x (id, tenant, release, handler, object, event, records, status, reason, detail, started, usage)
-    ON CONFLICT DO NOTHING;  -- a batch that is split settles no row: its commit may be repeated when the answer was lost
+    -- A checkpoint has stored it already; or the commit of a batch that is split is repeated, as its answer was lost: it
+    -- settles no row by which that could be known.
+    ON CONFLICT (id) DO UPDATE
+    SET status = excluded.status, reason = excluded.reason, detail = excluded.detail, ended_at = excluded.ended_at,
+        usage = excluded.usage;
 
     IF cardinality(v_id) > 0 THEN  -- inserted again by a handler
         UPDATE circuit.records r SET deleted = false
@@ -94,10 +105,10 @@ BEGIN
         -- Events of one record may settle out of their order: two handlers, or a retry that was overtaken. The latest
         -- event wins; an older one only fills in what is missing; a deleted record keeps its row, so that nothing older
         -- brings it back. Our own writes (`written`) count when they are made.
-        INSERT INTO circuit.records AS r (tenant, object, id, data, written, seq, deleted)
-        SELECT i.tenant, i.object, i.id, i.data, i.written, i.seq, i.gone
-        FROM unnest(r_tenant, r_object, r_id, r_data, r_written, r_seq, r_gone)
-             AS i (tenant, object, id, data, written, seq, gone)
+        INSERT INTO circuit.records AS r (tenant, object, id, data, written, seq, deleted, depth)
+        SELECT i.tenant, i.object, i.id, i.data, i.written, i.seq, i.gone, i.depth
+        FROM unnest(r_tenant, r_object, r_id, r_data, r_written, r_seq, r_gone, r_depth)
+             AS i (tenant, object, id, data, written, seq, gone, depth)
         ORDER BY 1, 2, 3
         ON CONFLICT (tenant, object, id) DO UPDATE SET
             data = CASE WHEN excluded.deleted THEN r.data
@@ -109,6 +120,7 @@ BEGIN
                           WHEN excluded.deleted THEN '{}'::jsonb
                           ELSE circuit.replaced(r.data, excluded.data) END,
             written = r.written || excluded.written,
+            depth = CASE WHEN excluded.depth > 0 THEN excluded.depth ELSE r.depth END,
             deleted = CASE WHEN excluded.deleted THEN r.deleted OR excluded.seq = 0 OR excluded.seq >= r.seq
                            ELSE r.deleted AND r.seq >= excluded.seq END,
             seq = greatest(r.seq, excluded.seq),
@@ -118,13 +130,13 @@ BEGIN
     IF cardinality(e_id) > 0 THEN
         INSERT INTO circuit.effects
             (id, tenant, execution, release, lane, order_hash, connector, operation, target, record, payload,
-             status, settled_at)
+             status, settled_at, depth)
         SELECT e.id, e.tenant, e.execution, e.release, e.lane, e.order_hash, e.connector, e.operation, e.target,
-               e.record, e.payload, e.status, CASE WHEN e.status = 'delivered' THEN now() END
+               e.record, e.payload, e.status, CASE WHEN e.status = 'delivered' THEN now() END, e.depth
         FROM unnest(e_id, e_tenant, e_execution, e_release, e_lane, e_order, e_connector, e_operation, e_target,
-                    e_record, e_payload, e_status)
+                    e_record, e_payload, e_status, e_depth)
              AS e (id, tenant, execution, release, lane, order_hash, connector, operation, target, record,
-                   payload, status);
+                   payload, status, depth);
     END IF;
     RETURN true;
 END $$;

@@ -78,11 +78,6 @@ BEGIN
     END IF;
 END $$;
 
--- Outcomes of endpoints have no retry and no dead letter: whoever called was told.
-ALTER TABLE circuit.outcomes DROP CONSTRAINT outcomes_status_check;
-ALTER TABLE circuit.outcomes ADD CONSTRAINT outcomes_status_check
-    CHECK (status IN ('succeeded', 'retry', 'dead', 'echo', 'cancelled', 'failed'));
-
 -- The ledger's rows of calls and the answers to keep, in one statement with their settlement:
 -- SELECT circuit.settle(…) WHERE circuit.answer(…).
 -- Raises CS003 when a call has been committed before (its answer was lost), and CS002 when its Idempotency-Key has
