@@ -166,7 +166,7 @@ class _Watch:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._before = {child.pid for child in pool.children}
+        self._before = set(_idle(pool))  # not the runaway before, which may still be on its way out
         self.began = time.perf_counter()
         self.reaped = 0.0
         self.ready = 0.0

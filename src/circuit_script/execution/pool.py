@@ -44,7 +44,8 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ChildInfo:
-    """A child, for those who look. ``tenant`` is None while it has served nobody, or serves all."""
+    """A child, for those who look: ``busy`` until it waits for work; one that is being ended never does again.
+    ``tenant`` is None while it has served nobody, or serves all."""
 
     pid: int
     busy: bool
@@ -154,7 +155,7 @@ class Pool:
     def children(self) -> Sequence[ChildInfo]:
         """Every child that has greeted."""
         return [
-            ChildInfo(child.pid, child.listener is not None, child.tenant)
+            ChildInfo(child.pid, child.listener is not None or child.doomed, child.tenant)
             for child in self._children.values()
             if child.ready
         ]
