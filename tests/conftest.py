@@ -12,14 +12,26 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import servers
 from tests.servers import Server
+
+# Tests are compiled once, not by each worker of each run; but what a test writes twice within a second must never be
+# found compiled by a process that it starts.
+sys.dont_write_bytecode = False
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+# Hypothesis measures no time: it would measure the machine's. `make test-slow` tries many more examples.
+settings.register_profile("usual", max_examples=40, deadline=None)
+settings.register_profile("thorough", max_examples=500, deadline=None)
+settings.load_profile("usual")
 
 EVERY_SERVER = ("embedded", "debian_15", "pgbouncer")
 
@@ -77,7 +89,7 @@ def embedded_server() -> Iterator[Server]:
     if url := os.environ.get("CIRCUIT_TEST_DATABASE_URL"):
         server, folder = servers.foreign(url), None
     else:
-        folder = _short_folder()
+        folder = _short_folder(servers.in_memory())
         server = servers.embedded(folder)
     yield server
     if folder is None:
@@ -90,7 +102,7 @@ def embedded_server() -> Iterator[Server]:
 def debian_15_server() -> Iterator[Server]:
     if not servers.DEBIAN_15.is_dir():
         pytest.skip(f"PostgreSQL 15 is not installed: no {servers.DEBIAN_15}")
-    folder = _short_folder()
+    folder = _short_folder(servers.in_memory())
     server = servers.debian(folder)
     yield server
     server.close()
@@ -108,7 +120,7 @@ def pgbouncer_server(embedded_server: Server) -> Iterator[Server]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _short_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="cs-", dir="/tmp"))
+def _short_folder(place: str = "/tmp") -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="cs-", dir=place))
     folder.chmod(0o711)
     return folder

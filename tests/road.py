@@ -22,6 +22,7 @@ from circuit_script.effects.courier import Courier, CourierOptions
 from circuit_script.effects.settle import Settler
 from circuit_script.events.batch import Loader
 from circuit_script.events.dispatch import Dispatcher, DispatchOptions
+from circuit_script.events.finalizers import finalizers_of
 from circuit_script.events.intake import order_hash
 from circuit_script.events.lanes import Lanes
 from circuit_script.events.ledger import Ledger, LedgerRow
@@ -34,12 +35,13 @@ from circuit_script.execution.callouts.fetch import CalloutParts
 from circuit_script.execution.callouts.guard import Guard
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
+from circuit_script.jobs.connector import JobsConnector
 from circuit_script.releases import Release, make_live
 from circuit_script.tenants.entitlement import UNLIMITED, Quotas
 
 LOOPBACK = CalloutParts(guard=Guard(private=Private.of(["127.0.0.1"])), attempts=1)  # where the tests' receivers are
 Handler = Callable[[Work, ExecutionBroker], Awaitable[Outcome | None]]
-PATIENCE = 15.0
+PATIENCE = 45.0  # seconds: what is waited for comes in one, where nothing else runs
 
 
 @dataclass(frozen=True)
@@ -209,10 +211,12 @@ class Road:
                 knows=lambda connector, target: target in addresses,
                 callouts=replace(LOOPBACK, spend=lambda tenant: quotas.spend(tenant, "api_calls")),
                 models=changes.get("models"),
+                unique_jobs=JobsConnector(self.pool).holder,
             ),
             log_line=lambda execution, name, tenant, line: self.lines.append(line),
             sent=courier.wake,
             quotas=quotas,
+            finalizers=finalizers_of(self.release.handlers),
         )
         policy = RetryPolicy(changes.get("attempts", 3), changes.get("backoff", 0.05), changes.get("hold", 60.0))
         dispatcher = Dispatcher(
@@ -230,7 +234,7 @@ class Road:
     def courier(self, lanes: Lanes, addresses: Mapping[str, Address]) -> Courier:
         return Courier(
             database=self.pool,
-            connectors=make_registry(addresses, self.client),
+            connectors=make_registry(addresses, self.client, JobsConnector(self.pool)),
             worker=lanes.worker,
             held=lambda: lanes.held,
             options=CourierOptions(attempts=3, backoff=0.02, poll=0.02),

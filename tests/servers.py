@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import secrets
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import psutil
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -25,6 +27,9 @@ from circuit_script.db.server_user import ServerUser, choose
 from circuit_script.errors import StartError
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+MEMORY = Path("/dev/shm")
+ROOM = 6_000_000_000  # bytes of memory that must be free for a server to live there: each worker of a run has one
+FORGETFUL = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB"}  # no test cuts the power
 TEMPLATE = f"circuit_template_{os.getpid()}"
 _numbers = itertools.count()
 
@@ -64,6 +69,17 @@ class Server:
         self.run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+def in_memory() -> str:
+    """Where a server of the session lives: in memory if there is room, since a new database is 300 new files.
+
+    What is killed in tests is processes, so that it is as lasting there as on a disk.
+    """
+    with contextlib.suppress(OSError):
+        if os.path.ismount(MEMORY) and min(psutil.virtual_memory().available, shutil.disk_usage(MEMORY).free) > ROOM:
+            return str(MEMORY)
+    return "/tmp"
+
+
 def as_url(conninfo: str, **changes: str) -> str:
     """``conninfo`` as a URL, the form in which users write it."""
     parts = conninfo_to_dict(conninfo) | changes
@@ -101,7 +117,8 @@ def embedded(folder: Path) -> Server:
         password=str(conninfo_to_dict(url)["password"]),
         name="embedded",
     )
-    server.run("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+    server.run(*(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in FORGETFUL.items()))
+    server.run("SELECT pg_reload_conf()")
     return prepare(server)
 
 
@@ -122,7 +139,8 @@ def debian(folder: Path) -> Server:
     user.own_folder(folder / "home")
     data = folder / "home" / "data"
     _run_as(user, DEBIAN_15 / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C")
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder / 'home'} -c fsync=off"
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder / 'home'} "
+    options += " ".join(f"-c {name}={value}" for name, value in FORGETFUL.items())
     pg_ctl, log = DEBIAN_15 / "pg_ctl", folder / "home" / "log"
     _run_as(user, pg_ctl, "start", "-w", "-D", data, "-l", log, "-o", options)
     superuser = as_url("", user="postgres", dbname="postgres", host=str(folder / "home"), port="5432")
@@ -176,7 +194,7 @@ def bounced(server: Server, folder: Path) -> Server:
     )
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+def until(holds: Callable[[], bool], what: str, seconds: float = 45.0) -> None:
     """Poll until ``holds()``; fail with ``what`` when it never does."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -37,7 +37,7 @@ async def measure(bench: Bench) -> list[Figure]:
         await until(settled, seconds=30, what="every outcome")
         committed = dict(await postgres.fetch(ours.database, COMMITS))
     latencies = [
-        (float(committed[_webhook_id(sent)]) - at) * 1000 for sent, at in zip(requests, load.sent_at, strict=True)
+        (float(committed[webhook_id(sent)]) - at) * 1000 for sent, at in zip(requests, load.sent_at, strict=True)
     ]
     note = (
         f"open loop, {len(requests)} events; p50 {percentile(latencies, 0.5):.0f} ms, "
@@ -46,6 +46,7 @@ async def measure(bench: Bench) -> list[Figure]:
     return [Figure("road_p95_ms_at_10k_min", round(percentile(latencies, 0.95), 1), "ms", "< 50", note)]
 
 
-def _webhook_id(sent: bytes) -> str:
+def webhook_id(sent: bytes) -> str:
+    """The vendor's id of a request."""
     identifier: str = msgspec.json.decode(sent.split(b"\r\n\r\n", 1)[1])["webhookId"]
     return identifier

@@ -9,8 +9,11 @@ from circuit_script.execution.database import CircuitDB
 from circuit_script.execution.decisions import Cancel, Retry
 from circuit_script.execution.endpoints import HTTPProblem, endpoint
 from circuit_script.execution.handlers import CircuitTrigger, trigger
+from circuit_script.execution.jobs import enqueue, queueable, scheduled
 from circuit_script.execution.log import CircuitLog, log
+from circuit_script.execution.retries import Retries
 from circuit_script.execution.running import run
+from circuit_script.execution.scripts import run_script
 from circuit_script.execution.starting import on_child_start
 from circuit_script.governor import LimitExceeded, Limits
 
@@ -36,13 +39,18 @@ __all__ = [
     "QuotaExceeded",
     "Record",
     "RequestRefused",
+    "Retries",
     "Retry",
     "current_context",
     "endpoint",
+    "enqueue",
     "http",
     "log",
     "on_child_start",
+    "queueable",
     "run",
+    "run_script",
+    "scheduled",
     "send_webhook",
     "trigger",
 ]

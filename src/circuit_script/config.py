@@ -178,9 +178,26 @@ class LLMSettings(_Section):
 
 
 class LedgerSettings(_Section):
-    """Deliveries, events and executions older than ``retention_days`` are dropped, unless something still waits."""
+    """Deliveries, events and executions older than ``retention_days`` are dropped, unless something still waits; log
+    lines older than ``log_days``, None for never."""
 
     retention_days: int = Field(default=30, ge=1)
+    log_days: int | None = Field(default=None, ge=1)
+
+
+class BackupSettings(_Section):
+    """Copies of the database. ``to`` is a folder or ``s3://bucket/prefix``, empty for none; ``every`` is like "1d" or
+    "6h"; the latest ``keep`` stay. ``endpoint_url`` is of a server that speaks S3 and is not Amazon's."""
+
+    to: str = ""
+    every: str = Field(default="1d", pattern=r"^[1-9]\d{0,4}[mhd]$")
+    keep: int = Field(default=14, ge=1, le=10_000)
+    endpoint_url: str = Field(default="", pattern=r"^(https?://.+)?$")
+
+    @property
+    def seconds(self) -> float:
+        """``every`` as seconds."""
+        return int(self.every[:-1]) * {"m": 60.0, "h": 3600.0, "d": 86400.0}[self.every[-1]]
 
 
 class GoHighLevelSettings(_Section):
@@ -206,6 +223,22 @@ class StandardSettings(_Section):
         if not isinstance(value, dict):
             return value
         return {account: (each,) if isinstance(each, str) else each for account, each in value.items()}
+
+
+class RateSettings(_Section):
+    """At most ``calls`` requests in ``seconds`` for each tenant, ``burst`` of them at once (all, unless said). ``of``
+    is what is counted together: the operation's, the operation's to one target, or the connector's."""
+
+    calls: float = Field(gt=0, le=1e6)
+    seconds: float = Field(default=1.0, gt=0, le=86_400)
+    burst: float | None = Field(default=None, ge=1, le=1e6)
+    of: Literal["operation", "target", "connector"] = "operation"
+
+
+class ConnectorSettings(_Section):
+    """``rates`` are by operation, and replace what the connector declares."""
+
+    rates: dict[str, RateSettings] = {}
 
 
 class SourceSettings(_Section):
@@ -283,8 +316,10 @@ class Settings(BaseSettings):
     budget: BudgetSettings = BudgetSettings()
     llm: LLMSettings = LLMSettings()
     ledger: LedgerSettings = LedgerSettings()
+    backup: BackupSettings = BackupSettings()
     sources: SourceSettings = SourceSettings()
     addresses: dict[str, Address] = {}
+    connectors: dict[str, ConnectorSettings] = {}
     tenants: dict[str, TenantSettings] = {}
     tiers: dict[str, TierSettings] = {}
     limits: dict[str, int | float] = {}

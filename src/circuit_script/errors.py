@@ -5,6 +5,9 @@
     ├── NoApp                   the folder holds no app
     ├── KeyRefused              an API key that cannot be made, or is not there
     ├── SettleRefused           a model call that nobody has to settle
+    ├── LetterRefused           a dead letter, or an effect in doubt, that cannot be settled like this
+    ├── BackupRefused           a backup that cannot be made or restored
+    ├── ForgetRefused           nobody, or too many, would be forgotten
     ├── TestsRefused            the app's tests cannot be run
     ├── StartError              the platform cannot start here
     │   ├── DatabaseUnavailable
@@ -14,10 +17,13 @@
     ├── ScaffoldRefused         `init` would touch what is there
     ├── IntakeRefused           a delivery that is not accepted (has an HTTP status)
     ├── TrialRefused            a handler cannot be run by hand like this
+    ├── ControlRefused          there is nothing of that name to pause or to cancel
+    ├── ReplayRefused           past events cannot be run again like this
     ├── RequestRefused          a governed child asked the broker for something it may not have
     │   ├── CalloutRefused      it may not call there, or not now
     │   │   └── QuotaExceeded   its tenant has used up what its tier allows
     │   └── BudgetExceeded      a model call does not fit into a budget
+    ├── VersionConflict         a record was changed that an outcome was to find as it was read
     ├── WorkerUnavailable       no worker of the app answers on this host
     └── Fenced                  another worker owns the lane now
 
@@ -26,6 +32,8 @@ The docstring of a class is its message; what is known of the case is appended. 
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class CircuitError(Exception):
@@ -64,6 +72,24 @@ class SettleRefused(CircuitError):
     """This call cannot be settled by hand."""
 
     page = "unsettled-calls"
+
+
+class LetterRefused(CircuitError):
+    """This cannot be done with the letter."""
+
+    page = "dead-letter"
+
+
+class BackupRefused(CircuitError):
+    """The backup was refused."""
+
+    page = "backup"
+
+
+class ForgetRefused(CircuitError):
+    """Nobody was forgotten."""
+
+    page = "forget"
 
 
 class TestsRefused(CircuitError):
@@ -129,6 +155,18 @@ class TrialRefused(CircuitError):
     page = "trial"
 
 
+class ControlRefused(CircuitError):
+    """This cannot be paused, resumed or cancelled."""
+
+    page = "paused"
+
+
+class ReplayRefused(CircuitError):
+    """This cannot be replayed."""
+
+    page = "replay"
+
+
 class RequestRefused(CircuitError):
     """The request of the handler was refused."""
 
@@ -172,6 +210,25 @@ class QuotaExceeded(CalloutRefused):
 
     page = "quota-exceeded"
     defer = False  # whether the tenant's tier puts off what fails by it
+
+
+class VersionConflict(CircuitError):
+    """A record was changed since it was read.
+
+    ``records`` are the objects and ids of those that were.
+    """
+
+    page = "version-conflict"
+
+    def __init__(self, records: Sequence[tuple[str, str]]) -> None:
+        self.records = records
+        names = ", ".join(f"{object_} {identifier}" for object_, identifier in records[:5])
+        super().__init__(f"It is {names}{' and others' if len(records) > 5 else ''}.")
+
+    @property
+    def reason(self) -> str:
+        """What the outcome of a record says that failed by it."""
+        return f"{type(self).__name__}: {self}"
 
 
 class WorkerUnavailable(CircuitError):

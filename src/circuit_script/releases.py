@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from circuit_script.db.pool import Connection
 from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.jobs.schedules import follow
 
 IGNORED = frozenset({
     ".circuit", ".git", ".venv", "__pycache__", "node_modules", ".pytest_cache", ".ruff_cache", "circuit.toml",
@@ -53,7 +54,7 @@ class Release:
 def content_hash(folder: Path) -> str:
     """SHA-256 over names and contents of the app's source and data files, in the order of their names."""
     digest = hashlib.sha256()
-    for path in sorted(_files(folder)):
+    for path in sorted(files_of(folder)):
         name = "/".join(path.relative_to(folder).parts).encode()
         try:
             data = path.read_bytes()
@@ -68,7 +69,7 @@ def is_part(path: Path) -> bool:
     return path.suffix in KEPT and not IGNORED.intersection(path.parts)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_of(folder: Path) -> Iterator[Path]:
     """The files of a release. Ignored folders are not even entered: an environment has thousands of files."""
     for place, folders, files in os.walk(folder):
         folders[:] = [each for each in folders if each not in IGNORED]
@@ -95,6 +96,7 @@ async def make_live(connection: Connection, digest: str, handlers: Sequence[Hand
         routes = [(*route, ids[each.name]) for each in handlers for route in dict.fromkeys(each.routes)]
         async with connection.cursor() as cursor:
             await cursor.executemany("INSERT INTO circuit.routes (object, event, handler) VALUES (%s, %s, %s)", routes)
+        await follow(connection, handlers)
     return release
 
 
@@ -108,7 +110,8 @@ async def _recorded(connection: Connection, digest: str, handlers: Sequence[Hand
     manifest = [
         {"name": each.name, "routes": [list(route) for route in each.routes], "batch_size": each.batch_size,
          "limits": each.limits.as_dict(), "file": each.file, "line": each.line, "doc": each.doc,
-         "endpoint": None if each.endpoint is None else asdict(each.endpoint)}
+         "endpoint": None if each.endpoint is None else asdict(each.endpoint),
+         **({} if each.job is None else {"job": asdict(each.job)})}
         for each in handlers
     ]  # fmt: skip
     names = [each.name for each in handlers]

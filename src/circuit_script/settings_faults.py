@@ -28,7 +28,7 @@ from circuit_script.settings_origin import (
 NAMES = {other: path for path, other in OTHER_NAMES.items()}
 OPTIONS: dict[Path_, str] = {("gateway", "port"): "--port"}  # settings that the command line may give
 # Variables that begin like settings and are read elsewhere.
-OWN = frozenset({"CIRCUIT_FOLDER", "CIRCUIT_TEST_DATABASE_URL", "CIRCUIT_GOVERNED_IN_TESTS"})
+OWN = frozenset({"CIRCUIT_FAILPOINTS", "CIRCUIT_FOLDER", "CIRCUIT_TEST_DATABASE_URL", "CIRCUIT_GOVERNED_IN_TESTS"})
 FOLDER = "folder"  # no setting, though it stands among them
 _WORDS = {
     "int": "must be a whole number",

@@ -48,7 +48,7 @@ NOT_RUN = re.compile(r"<!-- not run: (?P<why>.+?) -->")
 INCLUDED = re.compile(r'--8<-- "(?P<path>[^"]+)"')
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SHOWN_ONLY = frozenset({"text", "http", "nginx", "ini", "dockerfile", "procfile", "bash", "sql", "apex"})
-LOOKS = re.compile(r"^circuit-script (logs|status)\b")
+LOOKS = re.compile(r"^circuit-script (logs|status|dead list|dead show)\b")
 STAYS = re.compile(r"^circuit-script (serve|dev)\b")
 
 

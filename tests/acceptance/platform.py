@@ -76,9 +76,13 @@ def write_app(
     return port
 
 
-def environment(database: str | None) -> dict[str, str]:
-    """Ours, without what would configure the platform, with the database's URL if it is not the embedded one."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CIRCUIT_", "DATABASE_URL"))}
+def environment(database: str | None, *, measured: bool = True) -> dict[str, str]:
+    """Ours, without what would configure the platform, with the database's URL if it is not the embedded one.
+
+    One that is not ``measured`` tells nothing to coverage.
+    """
+    theirs = ("CIRCUIT_", "DATABASE_URL") if measured else ("CIRCUIT_", "DATABASE_URL", "COVERAGE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
     return kept if database is None else {**kept, "DATABASE_URL": database}
 
 
@@ -90,6 +94,7 @@ class Platform:
     port: int
     database: str | None = None
     arguments: Sequence[str] = ()
+    measured: bool = False  # coverage makes it half as fast, and what is killed tells nothing
     process: subprocess.Popen[bytes] = field(init=False)
     url: str = field(init=False, default="")
     _said: int = field(init=False, default=0)
@@ -103,7 +108,7 @@ class Platform:
                 [COMMAND, "serve", "--folder", str(self.folder), *self.arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment(self.database),
+                env=environment(self.database, measured=self.measured),
                 start_new_session=True,  # a terminal's Ctrl-C reaches the whole group: `interrupt`
             )
         if wait:
@@ -293,7 +298,7 @@ def running(platform: Platform) -> Iterator[Platform]:
 
 
 @contextlib.contextmanager
-def served(server: Server | None, triggers: str, **settings: str) -> Iterator[Platform]:
+def served(server: Server | None, triggers: str, *, measured: bool = False, **settings: str) -> Iterator[Platform]:
     """A platform for the tests of a module: on a fresh database of ``server``, or on a PostgreSQL of its own."""
     database = None if server is None else server.create_database(TEMPLATE)
     with tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp") as parent:
@@ -301,7 +306,7 @@ def served(server: Server | None, triggers: str, **settings: str) -> Iterator[Pl
         folder = Path(parent) / "app"
         port = write_app(folder, triggers, **settings)
         url = server.url(database) if server is not None and database is not None else None
-        with running(Platform(folder, port, url)) as platform:
+        with running(Platform(folder, port, url, measured=measured)) as platform:
             yield platform
     if server is not None and database is not None:
         server.drop_database(database)

@@ -23,6 +23,7 @@ SPAN = float(os.environ.get("CIRCUIT_TEST_SPAN", "60"))  # seconds of each
 GOOD_AT_ONCE = 40
 TENANTS = '[tenants]\ngood = { gohighlevel = ["loc-good"] }\nbad = { gohighlevel = ["loc-bad"] }\n'
 WARM_UP = 2  # spans
+OF_A_CHILD = 9  # descriptors that the worker holds of each, at most
 
 TALLIED = "SELECT count(*) FROM circuit.records WHERE tenant = 'good' AND object = 'Tally'"
 LATENCIES = """
@@ -110,7 +111,9 @@ def _must_be_flat(spans: Sequence[Span]) -> None:
     settled = spans[WARM_UP:]
     first, last = settled[: len(settled) // 2], settled[len(settled) // 2 :]
     shown = "\n".join(map(str, spans))
-    assert max(each.descriptors for each in last) <= max(each.descriptors for each in first) + 4, shown
+    held = [each.descriptors - OF_A_CHILD * each.processes for each in settled]
+    assert max(held[len(first) :]) <= max(held[: len(first)]) + OF_A_CHILD + 4, shown
     assert max(each.processes for each in last) <= max(each.processes for each in first) + 1, shown
     assert median(each.memory for each in last) <= median(each.memory for each in first) * 1.05 + 4, shown
-    assert median(each.latency for each in last) <= median(each.latency for each in first) * 1.5 + 20, shown
+    # What creeps slows every span down; what else the machine does, some of them. So the quickest of each half count.
+    assert min(each.latency for each in last) <= min(each.latency for each in first) * 1.5 + 20, shown

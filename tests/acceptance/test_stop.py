@@ -41,7 +41,7 @@ class Slow(CircuitTrigger):
 
 @pytest.fixture(scope="module")
 def stoppable(embedded_server: Server) -> Iterator[Platform]:
-    with served(embedded_server, SLOW, public_key=make_vendor().public_key) as started:
+    with served(embedded_server, SLOW, measured=True, public_key=make_vendor().public_key) as started:
         yield started
 
 

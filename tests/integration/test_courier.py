@@ -24,7 +24,8 @@ from circuit_script.connectors.connector import (
     Unknown,
 )
 from circuit_script.connectors.registry import make_registry
-from circuit_script.effects.courier import DUE, Courier, CourierOptions
+from circuit_script.effects.courier import GROUPS, Courier, CourierOptions
+from circuit_script.effects.due import Group, Lap, read_due
 from tests.receiver import receiving, response
 from tests.road import Road, open_road
 
@@ -187,7 +188,8 @@ async def test_an_unknown_result_is_settled_by_the_rule_of_its_operation(
         await post.until(status)
 
     assert len(vendor.got) == tries
-    assert await post.road.rows("SELECT reason, attempts FROM circuit.dead_letters") == [("cut", tries)]
+    assert await post.road.rows("SELECT reason, attempts FROM circuit.effects") == [("cut", tries)]
+    assert await post.road.rows("SELECT status FROM circuit.dead_letters") == ["open"] * (status == "dead")
 
 
 async def test_a_connector_that_raises_is_in_doubt_and_the_courier_goes_on(post: Post) -> None:
@@ -199,7 +201,7 @@ async def test_a_connector_that_raises_is_in_doubt_and_the_courier_goes_on(post:
         await post.effect(2)
         await post.until("in_doubt", "delivered")
 
-    assert await post.road.rows("SELECT reason FROM circuit.dead_letters") == ["RuntimeError: bug"]
+    assert await post.road.rows("SELECT reason FROM circuit.effects ORDER BY id") == ["RuntimeError: bug", None]
 
 
 async def test_a_connector_with_too_few_results_is_in_doubt_too(post: Post) -> None:
@@ -463,14 +465,13 @@ async def test_effects_that_wait_for_their_time_cost_the_courier_nothing(post: P
         "'post', 'alerts', jsonb_build_object('text', repeat('x', 300)), now() + interval '1 hour' "
         "FROM generate_series(1, 200000) AS n"
     )
-    none: list[str] = []
-    values = {"lanes": list(range(64)), "flying": none, "full_connectors": none, "full_targets": none}
     took = []
+    most = {Group(f"tenant {n}", "vendor", "post", "alerts"): 64 for n in range(50)}
     async with post.road.pool.connection() as connection:
         for _ in range(3):
             began = time.monotonic()
-            cursor = await connection.execute(DUE, values | {"room": 64, "bulk": 200})
-            assert await cursor.fetchall() == []
+            assert await Lap(GROUPS).next(connection) == ([], False)
+            assert await read_due(connection, most, dict.fromkeys(range(64), 1), (), 200) == []
             took.append(time.monotonic() - began)
 
     assert min(took) < 0.05

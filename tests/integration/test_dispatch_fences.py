@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from circuit_script.clock import uuid7
-from circuit_script.events.dispatch import RETIRED
+from circuit_script.events.executions import RETIRED
 from circuit_script.events.lanes import LANES
 from circuit_script.events.reader import QueueReader
 from circuit_script.execution.broker import ExecutionBroker

@@ -14,6 +14,7 @@ from circuit_script.clock import uuid7
 from circuit_script.config import TenantSettings, TierQuota, TierSettings
 from circuit_script.db.pool import Pool, open_pool
 from circuit_script.errors import DatabaseUnavailable, QuotaExceeded
+from circuit_script.tasks import end
 from circuit_script.tenants import Tiers
 from circuit_script.tenants import quotas as module
 from circuit_script.tenants.entitlement import Notice, Refused, Ticket
@@ -56,9 +57,7 @@ class Office:
 
     async def kill(self, governor: TenantGovernor) -> None:
         """As kill -9: it says nothing any more."""
-        task = self.tasks[self.governors.index(governor)]
-        task.cancel()
-        await asyncio.wait({task})
+        await end([self.tasks[self.governors.index(governor)]])
 
     async def rows(self, query: str, *values: Any) -> list[Any]:
         async with self.pool.connection() as connection:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from circuit_script.config import TierQuota
 from circuit_script.db.pool import open_pool
 from circuit_script.errors import DatabaseUnavailable
+from circuit_script.tenants import leases
 from circuit_script.tenants.entitlement import Refused, Ticket
 from circuit_script.tenants.quotas import TenantGovernor
 from tests.integration.test_quotas import Office, tiers
@@ -131,6 +133,12 @@ class Life:
         self.holds()
         if not self.lost:
             assert taken == left, "what nobody used was not given back"
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are lost where a step says so, never because the machine is slow."""
+    monkeypatch.setattr(leases, "PATIENCE", 60.0)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -38,8 +38,18 @@ SAMPLES: dict[str, Any] = {
     "bigint": lambda: uuid.uuid4().int >> 80,
     "timestamp with time zone": lambda: "2026-01-01",
     "date": lambda: "2026-01-01",
+    "double precision": lambda: 1.0,
+    "boolean": lambda: True,
 }
 CHECKED = {"status": "succeeded", "kind": "event", "scope": "day"}
+OF_TABLE: dict[str, dict[str, Any]] = {
+    "records": {"object": "LeadScore"},  # seen by the view lead_scores too
+    "effects": {"status": "pending"},
+    "quota_use": {"period": "day"},
+    "pauses": {"kind": "trigger"},
+    "courier_waits": {"kind": "rate"},
+    "schedules": {"catch_up": "last", "every": 60.0},
+}
 
 
 @pytest.fixture
@@ -66,12 +76,9 @@ async def owned_tables(connection: Connection) -> list[str]:
 async def insert(connection: Connection, table: str, tenant: str) -> None:
     columns = await (await connection.execute(REQUIRED, (table,))).fetchall()
     row = {name: CHECKED.get(name) or SAMPLES[kind]() for name, kind in columns} | {"tenant": tenant}
-    if table == "records":
-        row["object"] = "LeadScore"  # seen by the view lead_scores too
-    if table == "effects":
-        row["status"] = "pending"
-    if table == "quota_use":
-        row["period"] = "day"
+    row |= OF_TABLE.get(table, {})
+    if table == "schedules":
+        row["handler"] = f"of {tenant}"  # one handler has one schedule
     statement = sql.SQL("INSERT INTO circuit.{} ({}) VALUES ({})").format(
         sql.Identifier(table),
         sql.SQL(", ").join(map(sql.Identifier, row)),

@@ -141,6 +141,27 @@ async def test_workers_release_refusals_and_dead_letters_are_shown(reader, road)
     assert (status.dead[0]["record"], status.dead[0]["reason"]) == ("C1", "ValueError")
 
 
+async def test_open_dead_letters_are_counted_by_cause_and_those_in_doubt_apart(reader, road):
+    for number, state in enumerate(["open", "open", "retried", "discarded"]):
+        closed = (None, None) if state == "open" else ("ada", "now")
+        await road.execute(
+            "INSERT INTO circuit.dead_letters (kind, tenant, attempts, reason, status, by, closed_at)"
+            " VALUES ('event', 'acme', 5, %s, %s, %s, %s)",
+            (f"ValueError: no 'c{number}' in {number}", state, *closed),
+        )
+    await road.execute(
+        "WITH e AS (INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector,"
+        " operation, target, payload, status) VALUES (gen_random_uuid(), 'acme', gen_random_uuid(), 1, 1, 1, 'v',"
+        " 'post', 't', '{}', 'in_doubt') RETURNING id)"
+        " INSERT INTO circuit.dead_letters (kind, tenant, effect, attempts, reason)"
+        " SELECT 'effect', 'acme', id, 1, 'no answer' FROM e"
+    )
+    status = await reader.read()
+    assert (status.dead_letters, status.in_doubt) == (2, 1)
+    assert status.dead_reasons == [{"reason": "ValueError: no '…' in N", "n": 2}]
+    assert [row["reason"] for row in status.dead] == ["ValueError: no 'c1' in 1", "ValueError: no 'c0' in 0"]
+
+
 async def test_an_answer_is_given_again_for_a_while(reader, road):
     first = await reader.read()
     await delivery(road)

@@ -4,6 +4,7 @@ import re
 
 import psycopg
 import pytest
+import pytest_asyncio
 
 from circuit_script.config import load_settings
 from circuit_script.errors import AppError, TrialRefused
@@ -94,17 +95,28 @@ async def stream():
 '''
 
 
-@pytest.fixture
-def settings(app_folder, monkeypatch):
-    monkeypatch.delenv("DATABASE_URL", raising=False)
-    (app_folder / "app.py").write_text(APP)
-    (app_folder / "circuit.toml").write_text('[addresses.alerts]\nurl = "https://example.com/hook"\n')
-    return load_settings(app_folder)
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # where the app's processes are, which all tests share
 
 
-@pytest.fixture
-async def trial(settings, database):
-    async with Trial(settings, database) as found:
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "app.py").write_text(APP)
+    (folder / "circuit.toml").write_text('[addresses.alerts]\nurl = "https://example.com/hook"\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DATABASE_URL", raising=False)
+        return load_settings(folder)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def bench(settings):
+    async with open_bench(settings) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def trial(settings, bench, database):
+    async with Trial(settings, database, bench=bench) as found:
         yield found
 
 
@@ -145,10 +157,10 @@ async def test_a_dry_run_refuses_callouts_with_the_reason(trial):
     assert "a dry run makes no callouts" in result.reason
 
 
-async def test_a_mocked_callout_answers_also_in_a_dry_run(settings, database):
+async def test_a_mocked_callout_answers_also_in_a_dry_run(settings, bench, database):
     callouts = Callouts("it is not mocked")
     callouts.mock("GET", "https://api.example.com/*", body="three")
-    async with Trial(settings, database, callouts=callouts) as trial:
+    async with Trial(settings, database, bench=bench, callouts=callouts) as trial:
         result = await trial.run("ask", {"id": "c1"}, commit=False)
     assert [write.fields for write in result.writes] == [{"text": "three"}]
 
@@ -266,18 +278,22 @@ async def test_a_trial_makes_no_release_live(trial, database):
     assert (count(database, "releases"), count(database, "live"), count(database, "routes")) == (1, 0, 0)
 
 
-async def test_an_app_that_does_not_import_says_where(settings, database):
-    (settings.folder / "app.py").write_text("import nothing_of_that_name\n")
+async def test_an_app_that_does_not_import_says_where(tmp_path, database):
+    (tmp_path / "app.py").write_text("import nothing_of_that_name\n")
     with pytest.raises(AppError, match=r"app\.py:1"):
-        async with Trial(settings, database):
+        async with Trial(load_settings(tmp_path), database):
             pass
 
 
-async def test_several_trials_share_a_bench(settings, database):
-    async with open_bench(settings) as bench:
-        for _ in range(2):
-            async with Trial(settings, database, bench=bench) as trial:
-                assert (await trial.run("greet", {"id": "c1"})).succeeded
+async def test_a_trial_without_a_bench_has_its_own(settings, bench, database):
+    async with Trial(settings, database) as trial:
+        assert (await trial.run("greet", {"id": "c1"})).succeeded
+
+
+async def test_several_trials_share_a_bench(settings, bench, database):
+    for _ in range(2):
+        async with Trial(settings, database, bench=bench) as trial:
+            assert (await trial.run("greet", {"id": "c1"})).succeeded
 
 
 async def test_an_endpoint_answers_and_its_effects_are_stored(trial):

@@ -8,7 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from circuit_script import clock
 from circuit_script.clock import now, time_of, uuid7
+
+
+@pytest.fixture(autouse=True)
+def by_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that ran before may have asked a database."""
+    monkeypatch.setattr(clock, "_of_the_database", None)
 
 
 def test_ids_have_the_layout_of_rfc_9562_version_7() -> None:
@@ -52,3 +59,21 @@ def test_an_id_tells_its_time_to_the_millisecond() -> None:
     assert abs(time_of(uuid7()) - moment) < timedelta(seconds=1)
     assert time_of(uuid.UUID("018bcfe5-6800-7000-8000-000000000000")) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert moment.tzinfo is UTC
+
+
+AGREED = """
+import time
+from datetime import UTC, datetime, timedelta
+from circuit_script import clock
+ahead = datetime.now(UTC) + timedelta(hours=3)
+clock.agree(ahead, time.monotonic())
+real = time.time
+time.time = lambda: real() - 7200
+clock.agree(ahead - timedelta(seconds=5), time.monotonic() - 20)
+print(abs((clock.now() - ahead).total_seconds()) < 4, abs((clock.time_of(clock.uuid7()) - ahead).total_seconds()) < 4)
+"""
+
+
+def test_what_the_database_says_counts_whatever_happens_to_the_hosts_clock_and_a_late_answer_proves_little() -> None:
+    ran = subprocess.run([sys.executable, "-c", AGREED], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.split() == ["True", "True"]

@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,22 +33,20 @@ def errors() -> set[type[CircuitError]]:
     return {kind for kind in below(CircuitError) if kind.__module__.startswith("circuit_script")}
 
 
-def texts() -> Iterator[tuple[Path, ast.AST]]:
+@cache
+def texts() -> tuple[set[tuple[str, str]], set[str]]:
+    """(file, page) wherever the source says ``page="…"``, and every string that it has."""
+    named, strings = set(), set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            yield path, node
-
-
-def named() -> set[tuple[str, str]]:
-    """(file, page) wherever the source says ``page="…"``."""
-    found = set()
-    for path, node in texts():
-        match node:
-            case ast.keyword(arg="page", value=ast.Constant(value=str(page))):
-                found.add((path.name, page))
-            case ast.Assign(targets=[ast.Name(id="page")], value=ast.Constant(value=str(page))):
-                found.add((path.name, page))
-    return found
+            match node:
+                case ast.keyword(arg="page", value=ast.Constant(value=str(page))):
+                    named.add((path.name, page))
+                case ast.Assign(targets=[ast.Name(id="page")], value=ast.Constant(value=str(page))):
+                    named.add((path.name, page))
+                case ast.Constant(value=str(said)):
+                    strings.add(said)
+    return named, strings
 
 
 def test_every_error_has_its_page() -> None:
@@ -58,14 +57,14 @@ def test_every_error_has_its_page() -> None:
 
 
 def test_every_page_that_the_source_names_exists() -> None:
-    found = named()
+    found, _ = texts()
     assert len(found) > 20
     for file, page in found:
         assert page in page_names(), f"{file} names the page {page}"
 
 
 def test_every_page_is_named_by_the_source() -> None:
-    strings = {node.value for _, node in texts() if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    _, strings = texts()
     assert set(page_names()) - strings == set()
 
 

@@ -127,7 +127,7 @@ async def _invoke(
     from circuit_script.wiring.trial import Trial
 
     hide_from_children()
-    async with _database(settings) as url, Trial(settings, url, source="invoke") as trial:
+    async with app_database(settings) as url, Trial(settings, url, source="invoke") as trial:
         if body is not None or method is not None or (records is None and generate is None):
             return await trial.call(handler, method=method, body=_body(body), tenant=tenant, commit=commit)
         spec, object_, event = trial.route(handler, object_, event)
@@ -148,7 +148,7 @@ async def _invoke(
 
 
 @contextlib.asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[str]:
+async def app_database(settings: Settings) -> AsyncIterator[str]:
     """The app's database. An embedded server that we started is stopped again, unless a `serve` has begun meanwhile."""
     from circuit_script.cli.supervisor import database_of
     from circuit_script.db.embedded import EmbeddedPostgres

@@ -21,7 +21,7 @@ from rich.text import Text
 from circuit_script.cli.app_database import looking
 from circuit_script.cli.completion import complete_handler
 from circuit_script.cli.folder import Folder, app_folder
-from circuit_script.cli.output import console, print_json
+from circuit_script.cli.output import console, print_json, visible
 from circuit_script.cli.traces import authors_part, indented, taken_out
 from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import unavailable
@@ -128,9 +128,9 @@ def _text(line: LogLine) -> Text:
         (f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} ", "dim"),
         (f"{line.level:8} ", _COLOURS.get(line.level, "green")),
         (f"{line.handler} ", "cyan"),
-        _visible(line.message),
+        visible(line.message),
         (f"  {_fields(line, fields)}", "dim"),
-        (_visible(indented(authors_part(trace))), "dim"),
+        (visible(indented(authors_part(trace))), "dim"),
     )
 
 
@@ -139,13 +139,8 @@ def _fields(line: LogLine, fields: Mapping[str, Any]) -> str:
     if line.record is not None:
         shown["record"] = line.record
     shown["execution"] = str(line.execution)
-    return _visible(" ".join(f"{name}={_value(value)}" for name, value in shown.items()))
+    return visible(" ".join(f"{name}={_value(value)}" for name, value in shown.items()))
 
 
 def _value(value: Any) -> str:
     return value if isinstance(value, str) and " " not in value else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _visible(text: str) -> str:
-    """Text of strangers without what a terminal would obey."""
-    return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text)

@@ -64,6 +64,11 @@ def add_rows(to: Table, rows: Iterable[Sequence[object]]) -> Table:
     return to
 
 
+def visible(text: str) -> str:
+    """Text of strangers without what a terminal would obey."""
+    return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text)
+
+
 def tell_error(error: CircuitError) -> None:
     """The error, and where to read on."""
     print(f"error: {error}\n  more: circuit-script explain {error.page}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import add_rows, console, print_json, table
 from circuit_script.config import Settings, load_settings
 from circuit_script.errors import NotRunning
+from circuit_script.events.chores import BACKUP
 
 NAME = "status"
 EXAMPLES = "Examples:  circuit-script status  ·  circuit-script status --json | jq .queue_depth"
@@ -64,8 +65,12 @@ def show(out: Console, found: Mapping[str, Any]) -> None:
     if waits := [_waits(row) for row in found.get("put_off", ())]:
         columns = ("records", "of", "handler", "until", "reason")
         _list(out, "wait for money or a quota", columns, waits, len(waits))
+    if effects := [_effects(row) for row in found.get("effects_waiting", ())]:
+        headings = ("effects", "of", "to", "because", "until", "reason")
+        _list(out, "effects that wait", headings, effects, len(effects))
     if errors or dead:
-        out.print("\nmore: circuit-script logs --level error", style="dim")
+        more = "  ·  circuit-script dead list" if dead else ""
+        out.print(f"\nmore: circuit-script logs --level error{more}", style="dim")
 
 
 def _figures(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -75,16 +80,32 @@ def _figures(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "events", _with(found["events"], (found["unrouted"], "without a handler"))
     age = f", the oldest for {found['queue_age_s']:,.0f} s" if found["queue_depth"] else ""
     yield "queue", f"{found['queue_depth']:,}{age}"
+    if waits := found.get("waits"):
+        yield "waits", ", ".join(f"{row['n']:,} {row['why']}" for row in waits)
     executions = ", ".join(f"{count:,} {status}" for status, count in sorted(found["executions"].items()))
     yield "executions", executions or "none"
     yield "effects waiting", f"{found['effects_pending']:,}"
-    yield "dead letters", f"{found['dead_letters']:,}"
+    causes = [(row["n"], _short(row["reason"])) for row in found.get("dead_reasons", ())[:SHOWN]]
+    yield "dead letters", _with(found["dead_letters"], *causes)
+    if doubts := found.get("in_doubt"):
+        yield "in doubt", f"{doubts:,} effect{'s' if doubts > 1 else ''}: circuit-script doubt list"
     p50, p95 = found["delay_p50_ms"], found["delay_p95_ms"]
     if p50 is not None and p95 is not None:
         yield "delay", f"{p50:,.0f} ms (95 %: {p95:,.0f} ms), of {found['delay_of']:,} in the last 5 minutes"
     yield "workers", "; ".join(map(_worker, found["workers"])) or "none"
+    yield from _upkeep(found.get("upkeep", ()))
     if live := found["live"]:
         yield "release", f"{live['id']} ({live['content_hash'][:HASH]}) since {_at(live['since'])}"
+
+
+def _upkeep(chores: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The latest copy, and whatever chore fails."""
+    for chore in chores:
+        done = _at(chore["succeeded_at"]) if chore["succeeded_at"] else "never"
+        if chore["failure"]:
+            yield chore["chore"], f"failed {_at(chore['failed_at'])}: {_short(chore['failure'])}; last good: {done}"
+        elif chore["chore"] == BACKUP:
+            yield chore["chore"], f"{done}, {chore['detail']['rows']:,} rows to {_short(chore['detail']['where'])}"
 
 
 def _worker(row: Mapping[str, Any]) -> str:
@@ -110,11 +131,29 @@ def _waits(row: Mapping[str, Any]) -> tuple[str, ...]:
     return f"{row['n']:,}", row["tenant"], row["handler"], _at(row["first"]), _short(row["reason"] or "")
 
 
+WHY = {
+    "behind": "another one of the record comes first",
+    "reference": "an id they use is not made yet",
+    "paused": "the connector is paused",
+    "asked": "the vendor asked for time",
+    "open": "the vendor does not answer",
+    "rate": "the rate limit",
+    "retry": "the next attempt",
+    "due": "they are about to leave",
+}
+
+
+def _effects(row: Mapping[str, Any]) -> tuple[str, ...]:
+    to = f"{row['connector']}.{row['operation']} {row['target']}"
+    until = _at(row["until"]) if row["until"] else ""
+    return f"{row['n']:,}", row["tenant"], _short(to), WHY[row["why"]], until, _short(row["reason"])
+
+
 def _list(out: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], total: int) -> None:
     if not rows:
         return
     out.print()
-    out.print(add_rows(table(*columns, title=title, right=("records", "attempts")), rows[:SHOWN]))
+    out.print(add_rows(table(*columns, title=title, right=("records", "attempts", "effects")), rows[:SHOWN]))
     if total > SHOWN:
         out.print(f"… and {total - len(rows[:SHOWN]):,} more: --json shows the latest", style="dim")
 

@@ -16,6 +16,7 @@ from circuit_script.cli.serve import say_ready
 from circuit_script.cli.supervisor import EXPLAINED, database_of
 from circuit_script.config import Settings
 from circuit_script.errors import AppError
+from circuit_script.tasks import end
 from circuit_script.wiring import Refused, Switched, Tap, Unchanged, Worker, run_worker
 
 log = structlog.get_logger()
@@ -57,9 +58,7 @@ async def run_role(settings: Settings, ready_fd: int | None, supervised: int, co
         await control.say(Wrong.of(error))
         raise SystemExit(EXPLAINED) from None
     finally:
-        for task in beside:
-            task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
+        await end(beside)
 
 
 def _terminal_tap() -> Tap:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 Fields = dict[str, Any]
@@ -23,18 +23,40 @@ class InDoubt(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``calls`` requests in ``seconds``, for each tenant by itself; ``burst`` of them at once, all unless said.
+
+    ``of`` says what is counted together: the calls of one operation, of one operation to one target, or all of the
+    connector that say so.
+    """
+
+    calls: float
+    seconds: float = 1.0
+    burst: float | None = None
+    of: Literal["operation", "target", "connector"] = "operation"
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
-    """What one kind of write promises. ``bulk`` is the most effects in one request."""
+    """What one kind of write promises.
+
+    ``bulk`` is the most effects in one request, all of one tenant and target; ``rate`` is what its vendor takes;
+    ``makes_ids``: it makes records whose ids its vendor chooses, and tells (``Delivered.vendor_id``); ``if_version``:
+    it can be told the version of a record that alone it is to change.
+    """
 
     in_doubt: InDoubt
     bulk: int = 1
     timeout: float = 15.0
+    rate: Rate | None = None
+    makes_ids: bool = False
+    if_version: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
     """One write to the outside world. ``id`` is its idempotency key; ``depth`` is how many executions, one causing the
-    next, led to it."""
+    next, led to it; ``if_version`` is the only version of its record that it is for, None for any."""
 
     id: UUID
     tenant: str
@@ -44,23 +66,36 @@ class Effect:
     payload: Fields
     attempts: int = 0
     depth: int = 0
+    if_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The vendor has done it."""
+    """The vendor has done it. ``vendor_id`` is the id of the record that it made."""
+
+    vendor_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The vendor said no, for good."""
+    """The vendor said no, for good, and has done nothing."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Not done, and may be tried again after so many seconds (None: the courier's own backoff)."""
+    """Not done, and may be tried again after so many seconds (None: the courier's own backoff). ``down``: it is not
+    about this effect, the vendor cannot do anything now."""
+
+    reason: str
+    after: float | None = None
+    down: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDown:
+    """Not done: the vendor takes nothing more of this tenant for so many seconds (None: the courier's own pause)."""
 
     reason: str
     after: float | None = None
@@ -73,16 +108,25 @@ class Unknown:
     reason: str
 
 
-Delivery = Delivered | Refused | Later | Unknown
+Delivery = Delivered | Refused | Later | SlowDown | Unknown
 
 
 class Connector(Protocol):
-    """Writes of one vendor. Results are parallel to the effects; raising counts as Unknown for all."""
+    """Writes of one vendor. Results are parallel to the effects, which are of one tenant and target, or else one result
+    that speaks of the whole request: a bulk that is refused so is tried in halves, until what is bad stands alone.
+    Raising counts as Unknown for all."""
 
     name: str
     operations: Mapping[str, Operation]
 
-    async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery]: ...
+    async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery] | Delivery: ...
+
+
+@runtime_checkable
+class LooksUp(Protocol):
+    """A connector that can find out what became of an effect: done, not done (Later), or None, which is not known."""
+
+    async def look_up(self, effect: Effect) -> Delivered | Later | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +139,18 @@ class Query:
     limit: int = 1000
 
 
+class Stored(Fields):
+    """A record as it is stored. ``version`` changes whenever it is written."""
+
+    __slots__ = ("version",)
+
+    def __init__(self, fields: Fields, version: int) -> None:
+        super().__init__(fields)
+        self.version = version
+
+
 class CRM(Protocol):
-    """A connector that holds records. Reads see one tenant only."""
+    """A connector that holds records. Reads see one tenant only; those of one that knows versions are ``Stored``."""
 
     async def query(self, tenant: str, query: Query) -> list[Fields]: ...
 

@@ -1,6 +1,7 @@
 """The built-in CRM: objects and records in PostgreSQL.
 
-Its writes are applied in the transaction of the outcome itself, so it has no ``deliver``.
+Its writes are applied in the transaction of the outcome itself, so it has no ``deliver``. The version of a record is
+the transaction that wrote it last.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from circuit_script.connectors.connector import Fields, Query
+from circuit_script.connectors.connector import Fields, Query, Stored
 from circuit_script.db.pool import Pool, tenant_reading
 from circuit_script.errors import DatabaseUnavailable, RequestRefused
 
 GET = """
-SELECT r.data || jsonb_build_object('id', r.id)
+SELECT r.data || jsonb_build_object('id', r.id), r.xmin::text::bigint
 FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (id, place)
 LEFT JOIN circuit.records r
   ON r.tenant = circuit.current_tenant() AND r.object = %s AND r.id = wanted.id AND NOT r.deleted
@@ -25,7 +26,7 @@ ORDER BY wanted.place
 """
 
 SELECT = """
-SELECT r.data || jsonb_build_object('id', r.id) FROM circuit.records r
+SELECT r.data || jsonb_build_object('id', r.id), r.xmin::text::bigint FROM circuit.records r
 WHERE r.tenant = circuit.current_tenant() AND r.object = %s AND NOT r.deleted
 """
 
@@ -47,7 +48,8 @@ class LocalCRM:
     async def _read(self, tenant: str, statement: sql.SQL | sql.Composed, values: list[Any]) -> list[Any]:
         try:
             async with self._pool.connection() as connection, tenant_reading(connection, tenant):
-                return [row[0] for row in await (await connection.execute(statement, values)).fetchall()]
+                rows = await (await connection.execute(statement, values)).fetchall()
+                return [None if fields is None else Stored(fields, version) for fields, version in rows]
         except psycopg.DataError as error:  # NUL, NaN, a lone surrogate: no stored value is equal to it
             raise RequestRefused(f"a value cannot be looked for: {error.diag.message_primary or error}.") from None
         except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:

@@ -27,6 +27,7 @@ from circuit_script.connectors.connector import (
     Later,
     Operation,
     Refused,
+    SlowDown,
     Unknown,
 )
 
@@ -72,7 +73,7 @@ class WebhookConnector:
                                                                       headers=headers) as answer:  # fmt: skip
                 return await verdict_of(answer)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            return Later(f"{type(error).__name__}: {error}")
+            return Later(f"{type(error).__name__}: {error}", down=True)
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
             return Refused(f"{type(error).__name__}: {error}")
         except (httpx.HTTPError, TimeoutError) as error:
@@ -90,8 +91,11 @@ async def verdict_of(answer: httpx.Response) -> Delivery:
                     break
     if answer.is_success:
         return Delivered()
+    after = retry_after(answer.headers.get("retry-after"))
+    if answer.status_code == 429:
+        return SlowDown("HTTP 429", after)
     if answer.status_code in RETRYABLE:
-        return Later(f"HTTP {answer.status_code}", retry_after(answer.headers.get("retry-after")))
+        return Later(f"HTTP {answer.status_code}", after, down=answer.status_code >= 500)
     return Refused(f"HTTP {answer.status_code}: {body[:QUOTED].decode(errors='replace')}")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,21 @@ async def migrate(url: str, *, folder: Path = MIGRATIONS) -> list[str]:
         raise unavailable(error) from error
     finally:
         await connection.close()
+
+
+async def check_and_prepare(connection: Connection) -> None:
+    """See that the server is new enough, and make the roles. Raises StartError."""
+    await _check_server(connection)
+    await ensure_roles(connection)
+
+
+async def build(connection: Connection, migrations: Sequence[Migration]) -> None:
+    """Run these migrations in the caller's transaction, none of which may have been applied: for a database that is
+    made from a backup."""
+    await connection.execute(_TABLE)
+    for migration in migrations:
+        await connection.execute(migration.sql.encode())
+        await connection.execute(_RECORD, (migration.name, migration.checksum))
 
 
 def read_migrations(folder: Path = MIGRATIONS) -> list[Migration]:

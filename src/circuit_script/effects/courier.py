@@ -4,91 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import psycopg
 import structlog
 
-from circuit_script.clock import now
-from circuit_script.connectors.connector import (
-    Connector,
-    Delivered,
-    Delivery,
-    Effect,
-    InDoubt,
-    Later,
-    Operation,
-    Refused,
-    Unknown,
-)
+from circuit_script.connectors.connector import Connector, Delivery, InDoubt, LooksUp, Operation, Rate, Refused
+from circuit_script.connectors.registry import declared
 from circuit_script.db.pool import Pool
+from circuit_script.effects.carry import Carrier
+from circuit_script.effects.due import Due, Group, Lap, read_due
+from circuit_script.effects.gate import Gate, Paused, nothing_paused
+from circuit_script.effects.rates import LANES, Rates
+from circuit_script.effects.results import Rule, Told, judge, settle
+from circuit_script.effects.waits import Teller
+from circuit_script.failpoints import areach
 
 log = structlog.get_logger()
 
 GRACE = 0.5  # seconds for a request that ran out of time to say so
-
-# Of each tenant and target that has room: the oldest effect of each order key, if it is due and not on its way;
-# later ones wait behind it. Tenants take turns. Payloads are read last, of those that leave.
-DUE = """
-WITH RECURSIVE waiting AS (
-    (SELECT e.tenant, e.connector, e.target FROM circuit.effects e WHERE e.status = 'pending'
-     ORDER BY e.tenant, e.connector, e.target LIMIT 1)
-    UNION ALL
-    SELECT n.* FROM waiting w CROSS JOIN LATERAL (
-        SELECT e.tenant, e.connector, e.target FROM circuit.effects e
-        WHERE e.status = 'pending' AND (e.tenant, e.connector, e.target) > (w.tenant, w.connector, w.target)
-        ORDER BY e.tenant, e.connector, e.target LIMIT 1) n
-), first AS (
-    SELECT h.id, row_number() OVER (PARTITION BY w.tenant ORDER BY h.next_at, h.id) AS turn
-    FROM waiting w CROSS JOIN LATERAL (
-        SELECT e.id, e.next_at FROM circuit.effects e
-        WHERE e.status = 'pending' AND e.tenant = w.tenant AND e.connector = w.connector AND e.target = w.target
-        AND e.next_at <= now() AND e.lane = ANY(%(lanes)s::smallint[]) AND e.id <> ALL(%(flying)s::uuid[])
-        AND NOT EXISTS (
-            SELECT 1 FROM circuit.effects p WHERE p.status = 'pending'
-            AND p.tenant = e.tenant AND p.order_hash = e.order_hash AND p.id < e.id)
-        ORDER BY e.next_at LIMIT %(room)s) h
-    WHERE NOT EXISTS (
-        SELECT 1 FROM unnest(%(full_connectors)s::text[], %(full_targets)s::text[]) AS f (connector, target)
-        WHERE f.connector = w.connector AND f.target = w.target)
-    ORDER BY turn, h.id LIMIT %(bulk)s
-)
-SELECT e.id, e.tenant, e.operation, e.target, e.record, e.payload, e.attempts, e.depth, e.connector, e.lane
-FROM first JOIN circuit.effects e ON e.id = first.id ORDER BY first.turn, e.id
-"""
-SETTLE = """
-WITH told AS (
-    SELECT t.* FROM unnest(%s::uuid[], %s::text[], %s::smallint[], %s::timestamptz[], %s::text[], %s::smallint[],
-                           %s::bigint[])
-        AS t (id, status, attempts, next_at, reason, lane, epoch)
-    JOIN circuit.lanes l ON l.lane = t.lane AND l.epoch = t.epoch AND l.owner = %s
-), settled AS (
-    UPDATE circuit.effects e
-    SET status = told.status, attempts = told.attempts, next_at = told.next_at, reason = told.reason,
-        settled_at = CASE WHEN told.status = 'pending' THEN NULL ELSE now() END
-    FROM told WHERE e.id = told.id AND e.status = 'pending'
-    RETURNING e.id, e.tenant, e.order_hash, e.execution, e.record, e.attempts, e.status, e.next_at, e.reason
-), postponed AS (  -- those behind it cannot leave before it, and need not be looked at again and again
-    UPDATE circuit.effects e SET next_at = s.next_at
-    FROM settled s WHERE s.status = 'pending' AND e.status = 'pending'
-    AND e.tenant = s.tenant AND e.order_hash = s.order_hash AND e.id > s.id AND e.next_at < s.next_at
-)
-INSERT INTO circuit.dead_letters (kind, tenant, effect, execution, record, attempts, reason)
-SELECT 'effect', s.tenant, s.id, s.execution, s.record, s.attempts, coalesce(s.reason, '')
-FROM settled s WHERE s.status IN ('dead', 'in_doubt')
-"""
+GROUPS = 200  # of a tenant, operation and target, that one round looks at
+MOST = 2000  # effects that one round reads
+MAX_SERVED = 10_000
+SHARE = 20  # a lap that took a second is followed by so many of sleep, unless somebody wakes the courier
+LONGEST_SLEEP = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class CourierOptions:
     """``backoff`` is the first delay in seconds; it doubles up to an hour. ``poll`` is the longest sleep.
 
-    ``room`` is how many effects may be on their way to one target at a time.
+    ``bulk`` is how many effects are read at a time (more where requests take more), ``room`` how many requests may be
+    on their way to one target. ``rates`` are by connector and operation, and replace what connectors declare.
     """
 
     attempts: int = 8
@@ -96,31 +47,12 @@ class CourierOptions:
     poll: float = 1.0
     bulk: int = 200
     room: int = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Due:
-    effect: Effect
-    connector: str
-    lane: int
-    epoch: int
-
-    @property
-    def target(self) -> tuple[str, str]:
-        return self.connector, self.effect.target
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    due: _Due
-    status: str
-    attempts: int
-    next_at: datetime
-    reason: str | None = None
+    rates: Mapping[tuple[str, str], Rate] = field(default_factory=dict)
 
 
 class Courier:
-    """Delivers the effects of the lanes that ``held`` returns (lane → epoch).
+    """Delivers the effects of the lanes that ``held`` returns (lane → epoch), but those of connectors that are
+    ``paused``, each for a tenant or (None) for all.
 
     Each request is a task of its own, so that a target that hangs delays nobody else's effects. What is on its way
     stays pending in the database until its result is told, and so keeps later ones of its order key waiting.
@@ -134,16 +66,23 @@ class Courier:
         worker: UUID,
         held: Callable[[], Mapping[int, int]],
         options: CourierOptions,
+        paused: Paused = nothing_paused,
     ) -> None:
         self._database = database
         self._connectors = connectors
         self._worker = worker
         self._held = held
         self._options = options
+        rates = Rates(options.rates, lambda: len(held()) / LANES, time.monotonic)
+        self._gate = Gate(rates=rates, paused=paused, room=options.room, clock=time.monotonic)
+        self._lap = Lap(GROUPS)
+        self._teller = Teller(worker, time.monotonic)
+        self._rounds = 0
+        self._served: dict[Group, int] = {}  # → the round of its latest turn
         self._wake = asyncio.Event()
         self._stopping = False
-        self._flying: dict[UUID, _Due] = {}  # until their results are told
-        self._results: list[_Told] = []
+        self._flying: dict[UUID, Due] = {}  # until their results are told
+        self._results: list[Told] = []
         self._requests: dict[asyncio.Task[None], float] = {}  # → the loop's time by which each ends
 
     def wake(self) -> None:
@@ -156,12 +95,16 @@ class Courier:
 
     async def run(self) -> None:
         try:
+            clock = asyncio.get_running_loop().time
+            began = clock()
             while not self._stopping:
                 self._wake.clear()
                 if not await self._safely(self._round) and not self._stopping:
+                    # Where very much waits for its time, looking at it takes a small share of ours.
+                    sleep = max(self._options.poll, min(LONGEST_SLEEP, SHARE * (clock() - began)))
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), self._options.poll)
-            clock = asyncio.get_running_loop().time
+                        await asyncio.wait_for(self._wake.wait(), sleep)
+                    began = clock()
             while self._requests and (left := max(self._requests.values()) - clock()) > 0:
                 await asyncio.wait(self._requests, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 await self._safely(self._tell)
@@ -180,84 +123,117 @@ class Courier:
     async def _round(self) -> bool:
         """Tell what came back and send what is due; True when more may be due."""
         await self._tell()
-        due = await self._due()
-        bulks: dict[tuple[str, str, str], list[_Due]] = {}
-        flying = Counter(each.target for each in self._flying.values())
-        for each in due:
-            if flying[each.target] < self._options.room:
-                flying[each.target] += 1
-                bulks.setdefault((*each.target, each.effect.operation), []).append(each)
-        for (name, _, operation), each_of in bulks.items():
-            self._send(name, operation, each_of)
-        return len(due) >= self._options.bulk
+        due, more = await self._due()
+        if self._stopping:
+            return False
+        groups: dict[Group, list[Due]] = {}
+        flying = Counter(each.group.place for each in self._flying.values())
+        # Where there is not room for all, those come first that have waited longest for a turn.
+        for each in sorted(due, key=lambda one: self._served.get(one.group, 0)):
+            if flying[each.group.place] < self._gate.room(self._spec(each.group)):
+                flying[each.group.place] += 1
+                groups.setdefault(each.group, []).append(each)
+        self._rounds += 1
+        for group, each_of in groups.items():
+            self._served[group] = self._rounds
+            self._send(group, each_of)
+        if len(self._served) > MAX_SERVED:
+            self._served.clear()
+        return more
 
-    async def _due(self) -> list[_Due]:
+    async def _due(self) -> tuple[list[Due], bool]:
+        """What may leave now; and whether there may be more."""
         epochs = dict(self._held())
         if not epochs:
-            return []
-        flying = Counter(each.target for each in self._flying.values())
-        full = [target for target, n in flying.items() if n >= self._options.room]
-        values = {
-            "lanes": list(epochs),
-            "flying": list(self._flying),
-            "full_connectors": [connector for connector, _ in full],
-            "full_targets": [target for _, target in full],
-            "room": self._options.room,
-            "bulk": self._options.bulk,
-        }
+            return [], False
+        flying = Counter(each.group.place for each in self._flying.values())
         async with self._database.connection() as connection:
-            rows = await (await connection.execute(DUE, values)).fetchall()
-        return [_Due(Effect(*effect), connector, lane, epochs[lane]) for *effect, connector, lane in rows]
+            groups, more = await self._lap.next(connection)
+            specs = {group: self._spec(group) for group in groups}
+            share = self._options.bulk // max(1, len(groups))
+            most = {
+                group: min(number, max(share, spec.bulk if (spec := specs[group]) else 1))
+                for group, number in self._gate.admit(groups, specs, flying).items()
+            }
+            due = await read_due(connection, most, epochs, self._flying, MOST) if most else []
+            if not more:
+                await self._teller.tell(connection, self._gate.waits())
+                self._gate.rested()
+        found = Counter(each.group for each in due)
+        return due, more or any(found[group] >= number for group, number in most.items())
 
-    def _send(self, name: str, operation: str, due: Sequence[_Due]) -> None:
-        self._flying.update((each.effect.id, each) for each in due)
-        connector = self._connectors.get(name)
-        spec = connector.operations.get(operation) if connector else None
-        if connector is None or spec is None:
-            missing = Refused(f"there is no connector {name!r} with operation {operation!r}")
-            self._results += [self._told(each, missing, InDoubt.REPEAT) for each in due]
+    def _spec(self, group: Group) -> Operation | None:
+        return declared(self._connectors, group.connector, group.operation)
+
+    def _send(self, group: Group, due: Sequence[Due]) -> None:
+        spec = self._spec(group)
+        if spec is None:
+            missing = Refused(f"there is no connector {group.connector!r} with operation {group.operation!r}")
+            rule = Rule(InDoubt.REPEAT, self._options.attempts, self._options.backoff)
+            self._flying.update((each.effect.id, each) for each in due)
+            self._results += [judge(each, missing, rule) for each in due]
             self._wake.set()
             return
+        number = self._gate.leave(group, spec, len(due))
+        probe = number is None
+        due = due[: 1 if number is None else number]
+        self._flying.update((each.effect.id, each) for each in due)
         for start in range(0, len(due), spec.bulk):
             bulk = due[start : start + spec.bulk]
-            request = asyncio.create_task(self._deliver(connector, spec, operation, bulk), name=f"courier to {name}")
-            self._requests[request] = asyncio.get_running_loop().time() + spec.timeout + GRACE
+            deliver = self._deliver(group, spec, bulk, probe=probe)
+            request = asyncio.create_task(deliver, name=f"courier to {group.connector}")
+            self._expect(request, spec)
             request.add_done_callback(self._requests.pop)
 
-    async def _deliver(self, connector: Connector, spec: Operation, operation: str, due: Sequence[_Due]) -> None:
-        effects = [each.effect for each in due]
+    def _expect(self, request: asyncio.Task[None], spec: Operation) -> None:
+        self._requests[request] = asyncio.get_running_loop().time() + spec.timeout + GRACE
+
+    async def _deliver(self, group: Group, spec: Operation, due: Sequence[Due], *, probe: bool) -> None:
+        connector = self._connectors[group.connector]
+        rule = Rule(
+            spec.in_doubt,
+            self._options.attempts,
+            self._options.backoff,
+            can_look=spec.in_doubt is InDoubt.LOOK_UP and isinstance(connector, LooksUp),
+            makes_ids=spec.makes_ids,
+            counts=not probe,  # else a vendor that is away for long would cost its probes their lives
+        )
+        request = asyncio.current_task()
+        asked = False
+
+        def begins(again: bool) -> None:
+            if request is not None:
+                self._expect(request, spec)
+            if again:
+                self._gate.took(group, spec)
+
+        def heard(results: Collection[Delivery]) -> None:
+            nonlocal asked
+            asked = True
+            self._gate.heard(group, results, probe=probe)
+
+        carrier = Carrier(
+            connector=connector,
+            operation=group.operation,
+            spec=spec,
+            database=self._database,
+            worker=self._worker,
+            begins=begins,
+            heard=heard,
+            goes_on=lambda: not self._stopping,
+        )
+        results: Mapping[UUID, Delivery] = {}
         try:
-            async with asyncio.timeout(spec.timeout):
-                results = list(await connector.deliver(operation, effects))
-            told = [self._told(each, result, spec.in_doubt) for each, result in zip(due, results, strict=True)]
-        except Exception as error:  # a connector's fault settles its effects; the courier goes on
-            log.warning("courier.connector", connector=connector.name, error=repr(error))
-            unknown = Unknown(f"{type(error).__name__}: {error}")
-            told = [self._told(each, unknown, spec.in_doubt) for each in due]
-        self._results += told
+            results = await carrier.carry(due)
+        except Exception as error:  # nothing has left
+            log.warning("courier", connector=group.connector, error=repr(error), next="trying again")
+        finally:
+            if probe and not asked:
+                self._gate.gave_up(group)
+        for each in due:
+            result = results.get(each.effect.id)
+            self._results.append(_unsent(each) if result is None else judge(each, result, rule))
         self._wake.set()
-
-    def _told(self, due: _Due, result: Delivery, rule: InDoubt) -> _Told:
-        attempts = due.effect.attempts + 1
-        moment = now()
-        match result:
-            case Delivered():
-                return _Told(due, "delivered", attempts, moment)
-            case Refused(reason=reason):
-                return _Told(due, "dead", attempts, moment, reason)
-            case Unknown(reason=reason) if rule is not InDoubt.REPEAT:
-                return _Told(due, "in_doubt", attempts, moment, reason)
-            case Unknown(reason=reason) | Later(reason=reason) if attempts >= self._options.attempts:
-                return _Told(due, "dead", attempts, moment, reason)
-            case Unknown(reason=reason):
-                after = self._delay(attempts)
-            case Later(reason=reason, after=asked):
-                after = max(asked or 0.0, self._delay(attempts))
-        return _Told(due, "pending", attempts, moment + timedelta(seconds=after), reason)
-
-    def _delay(self, attempts: int) -> float:
-        step = min(3600.0, self._options.backoff * 2.0 ** (attempts - 1))
-        return step * random.uniform(0.5, 1.0)  # spreads load, guards nothing
 
     async def _tell(self) -> bool:
         """Settle what came back. While the database is away it is kept: nothing is sent twice for that."""
@@ -274,27 +250,18 @@ class Courier:
                 self._flying.pop(each.due.effect.id, None)
         return bool(told)
 
-    async def _tell_one(self, told: _Told) -> None:
+    async def _tell_one(self, told: Told) -> None:
         try:
             await self._settle([told])
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             log.error("courier.result", effect=str(told.due.effect.id), error=str(error), next="sending it again")
 
-    async def _settle(self, told: Sequence[_Told]) -> None:
-        values = [
-            [each.due.effect.id for each in told],
-            [each.status for each in told],
-            [each.attempts for each in told],
-            [each.next_at for each in told],
-            [_plain(each.reason) for each in told],
-            [each.due.lane for each in told],
-            [each.due.epoch for each in told],
-            self._worker,
-        ]
+    async def _settle(self, told: Sequence[Told]) -> None:
         async with self._database.connection() as connection:
-            await connection.execute(SETTLE, values)
+            await settle(connection, told, self._worker)
+        await areach("courier.told")
 
 
-def _plain(reason: str | None) -> str | None:
-    """Text that PostgreSQL takes: reasons quote what vendors answered."""
-    return reason and reason.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+def _unsent(due: Due) -> Told:
+    """It never left: all is as it was."""
+    return Told(due, "pending", due.effect.attempts, doubtful=due.doubtful)

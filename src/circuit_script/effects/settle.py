@@ -17,8 +17,11 @@ from circuit_script.connectors.connector import Fields
 from circuit_script.db.binary_arrays import Packed, bigints, booleans, jsonbs, smallints, texts, timestamps, uuids
 from circuit_script.db.pool import Pool
 from circuit_script.effects import answered
+from circuit_script.effects.conditions import CHANGED, Conditions, conflict_of
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import Fenced
+from circuit_script.execution.outcome import JOB, JOBS
+from circuit_script.failpoints import areach
 
 MAX_EXECUTIONS = 32
 FENCED = "CS001"
@@ -33,9 +36,9 @@ _EFFECTS = (
 )  # fmt: skip
 _PARAMETERS = 3 + sum(map(len, (_EXECUTIONS, _ROWS, _RECORDS, _INSERTED, _EFFECTS)))
 # Numbered placeholders, for a raw cursor: rewriting so many named ones cost a tenth of the worker's time for endpoints.
-SETTLE = f"SELECT circuit.settle({', '.join(f'${n}' for n in range(1, _PARAMETERS + 1))})"
-ANSWER = f"{SETTLE} WHERE {answered.condition(_PARAMETERS + 1)}"
-OF_THE_CALLER = (FENCED, answered.TAKEN, answered.COMMITTED)  # SQLSTATEs: the result does not count, or did before
+SETTLE = f"circuit.settle({', '.join(f'${n}' for n in range(1, _PARAMETERS + 1))})"
+# SQLSTATEs: the result does not count, or did before.
+OF_THE_CALLER = (FENCED, answered.TAKEN, answered.COMMITTED, CHANGED)
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -131,7 +134,8 @@ class Settler:
     async def settle(self, settlement: Settlement) -> None:
         """Return once the settlement is committed.
 
-        Raises Fenced when it does not count, and psycopg.Error when the database could not say.
+        Raises Fenced when it does not count, VersionConflict when a record was changed that it was to find as it was
+        read, and psycopg.Error when the database could not say.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((settlement, future))
@@ -193,13 +197,14 @@ class Settler:
     async def _commit(self, settlements: Sequence[Settlement]) -> None:
         try:
             values = _parameters(self._worker, settlements)
-            calls = [(s.execution, s.tenant, s.handler, s.call) for s in settlements if s.call is not None]
-            if calls:
-                values += answered.parameters(calls)
+            asked = _conditions(settlements)
+            values += asked.values
         except (TypeError, ValueError, OverflowError, RecursionError, struct.error) as error:
             raise psycopg.DataError(f"it cannot be stored: {error}") from error
+        await areach("settle.before")
         async with self._pool.connection() as connection:
-            await psycopg.AsyncRawCursor(connection).execute(ANSWER if calls else SETTLE, values)
+            await psycopg.AsyncRawCursor(connection).execute(asked.statement, values)
+        await areach("settle.committed")
 
 
 def _resolve(future: asyncio.Future[None], error: Exception | None = None) -> None:
@@ -214,6 +219,8 @@ def _resolve(future: asyncio.Future[None], error: Exception | None = None) -> No
 def _translated(error: psycopg.Error | OSError) -> Exception | None:
     if not isinstance(error, psycopg.Error) or error.sqlstate not in OF_THE_CALLER:
         return error
+    if error.sqlstate == CHANGED:
+        return conflict_of(error.diag.message_detail)
     return None if error.sqlstate == answered.COMMITTED else Fenced(str(error.diag.message_primary or ""))
 
 
@@ -222,6 +229,16 @@ def is_transient(error: psycopg.Error | OSError) -> bool:
     if not isinstance(error, psycopg.Error) or error.sqlstate is None:
         return not isinstance(error, psycopg.DataError)
     return error.sqlstate not in OF_THE_CALLER and not error.sqlstate.startswith(OF_THE_ROWS)
+
+
+def _conditions(settlements: Sequence[Settlement]) -> Conditions:
+    asked = Conditions(SETTLE, _PARAMETERS)
+    asked.answers([(s.execution, s.tenant, s.handler, s.call) for s in settlements if s.call is not None])
+    checked = [(s.tenant, each) for s in settlements for each in s.writes if each.if_version is not None]
+    if checked:
+        asked.checks(checked, [key for s in settlements for key in s.touched()])
+    asked.refers([send for s in settlements for send, _, _ in s.sends])
+    return asked
 
 
 def _parameters(worker: UUID, settlements: Sequence[Settlement]) -> list[Any]:
@@ -239,8 +256,8 @@ def _parameters(worker: UUID, settlements: Sequence[Settlement]) -> list[Any]:
     ]  # fmt: skip
     kept, inserted = _records(settlements)
     effects = [
-        (send.id, s.tenant, s.execution, s.release, lane, order_hash, send.connector, send.operation, send.target,
-         _owner(s, send), _json(send.payload), "pending", s.depth)
+        (send.id, s.tenant, s.execution, s.release, lane, _order(send, order_hash), send.connector, send.operation,
+         send.target, _owner(s, send), _json(send.payload), "pending", s.depth)
         for s in settlements
         for send, lane, order_hash in s.sends
     ]  # fmt: skip
@@ -261,11 +278,11 @@ def _packed(rows: Sequence[tuple[Any, ...]], packers: Sequence[Callable[[list[An
 
 def _records(settlements: Sequence[Settlement]) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
     """One row per CRM record: what events brought (the latest over earlier ones), our writes over it in their order.
-    And the keys that handlers inserted."""
+    And the keys that handlers inserted. A job is no record."""
     rows: dict[RecordKey, _Row] = {}
     inserted: dict[RecordKey, None] = {}
     for each in settlements:
-        for state in sorted(each.arrived, key=lambda one: one.seq):
+        for state in sorted((one for one in each.arrived if one.object != JOB), key=lambda one: one.seq):
             row = rows.setdefault((each.tenant, state.object, state.id), _Row({}, {}))
             row.data.update((name, value) for name, value in state.fields.items() if name != "id")
             row.seq, row.gone = state.seq, state.deleted
@@ -297,6 +314,11 @@ def _local_effect(settlement: Settlement) -> tuple[Any, ...] | None:
     return (settlement.local or settlement.execution, settlement.tenant, settlement.execution, settlement.release,
             lane, order_hash, "local", ", ".join(names)[:200], "records", None, payload, "delivered",
             settlement.depth)  # fmt: skip
+
+
+def _order(send: Send, order_hash: int) -> int:
+    """A job waits for no other effect, and none waits for it: its order is its own."""
+    return order_hash if send.connector != JOBS else int.from_bytes(send.id.bytes[8:], "big", signed=True)
 
 
 def _owner(settlement: Settlement, send: Send) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from circuit_script.clock import uuid7
 from circuit_script.connectors.connector import Fields, Query
@@ -18,7 +20,8 @@ WRITES = frozenset({"insert", "update", "upsert", "delete"})
 @dataclass(frozen=True, slots=True)
 class Write:
     """One row written to the built-in CRM. ``owner`` is the index of the batch's record it belongs to; ``fresh``
-    says that its id was made here, so that nobody else can know the record yet."""
+    says that its id was made here, so that nobody else can know the record yet; ``if_version`` is the only version of
+    the record that it is for."""
 
     op: str
     object: str
@@ -26,11 +29,12 @@ class Write:
     fields: Fields
     owner: int | None
     fresh: bool = False
+    if_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One message to the outside world."""
+    """One message to the outside world. ``needs`` are those before it whose vendors make ids that it uses."""
 
     id: UUID
     connector: str
@@ -38,6 +42,8 @@ class Send:
     target: str
     payload: Fields
     owner: int | None
+    needs: tuple[UUID, ...] = ()
+    if_version: str | None = None
 
 
 @dataclass(slots=True)
@@ -55,15 +61,24 @@ class UnitOfWork:
     sends: list[Send] = field(default_factory=list)
     settled: int = 0
     _index: Mapping[tuple[str, str], int] = field(init=False)
+    _references: list[UUID] = field(default_factory=list)  # of sends whose vendors make ids
 
     def __post_init__(self) -> None:
         contacts = {("Contact", key): place for place, key in enumerate(self.contacts) if key}
         self._index = contacts | {(self.object, key): place for place, key in enumerate(self.ids)}
 
-    def write(self, op: str, object_: str, rows: Sequence[Any], owner: int | None) -> list[str]:
-        """Hold rows; returns their ids. An effect belongs to ``owner``, or to the record whose id it writes.
+    def write(
+        self,
+        op: str,
+        object_: str,
+        rows: Sequence[Any],
+        owner: int | None,
+        versions: Mapping[str, int] | None = None,
+    ) -> list[str]:
+        """Hold rows; returns their ids. An effect belongs to ``owner``, or to the record whose id it writes. With
+        ``versions`` (by id) each is for that version of its record only.
 
-        Raises RequestRefused when a row is not a mapping or lacks an id that its operation needs.
+        Raises RequestRefused when a row is not a mapping or lacks an id or a version that it needs.
         """
         if op not in WRITES:
             raise RequestRefused(f"unknown operation {op!r}.")
@@ -71,6 +86,8 @@ class UnitOfWork:
             raise RequestRefused(f"{object_[:80]!r} is no name of an object.")
         self._must_be_open(owner)
         held = [self._held(op, object_, row, owner, place) for place, row in enumerate(rows)]
+        if versions is not None:
+            held = [_versioned(each, versions) for each in held]
         self.writes += held
         return [each.id for each in held]
 
@@ -93,11 +110,31 @@ class UnitOfWork:
             owner = self._index.get(("Contact", str(fields["contactId"])))
         return Write(op, object_, identifier, fields, self._open(owner), fresh)
 
-    def send(self, connector: str, operation: str, target: str, payload: Fields, owner: int | None) -> UUID:
-        """Hold one message; returns its id, which is its idempotency key."""
+    def send(
+        self,
+        connector: str,
+        operation: str,
+        target: str,
+        payload: Fields,
+        owner: int | None,
+        *,
+        makes_id: bool = False,
+        if_version: str | None = None,
+    ) -> UUID:
+        """Hold one message; returns its id, which is its idempotency key.
+
+        Of one that ``makes_id``, it is also the reference to what its vendor makes: wherever its text stands in a
+        later message, the real id will stand when that leaves.
+        """
         self._must_be_open(owner)
-        held = Send(uuid7(), connector, operation, target, payload, self._open(owner))
+        needs: tuple[UUID, ...] = ()
+        if self._references:
+            text = msgspec.json.encode([target, payload], enc_hook=str)
+            needs = tuple(each for each in self._references if str(each).encode() in text)
+        held = Send(uuid7(), connector, operation, target, payload, self._open(owner), needs, if_version)
         self.sends.append(held)
+        if makes_id:
+            self._references.append(held.id)
         return held.id
 
     def _must_be_open(self, owner: int | None) -> None:
@@ -180,6 +217,15 @@ class UnitOfWork:
             if each.object == object_:
                 pending.setdefault(each.id, []).append(each)
         return pending
+
+
+def _versioned(write: Write, versions: Mapping[str, int]) -> Write:
+    if write.id not in versions:
+        raise RequestRefused(
+            f"{write.op} {write.object}: there is no version of {write.id!r}.",
+            cure="Give if_version the records as they were read, one for each row.",
+        )
+    return replace(write, if_version=versions[write.id])
 
 
 def _applied(row: Fields | None, key: str, writes: Sequence[Write]) -> Fields | None:

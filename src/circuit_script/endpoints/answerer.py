@@ -21,16 +21,17 @@ from circuit_script.db.pool import Pool
 from circuit_script.effects.settle import Settler, is_transient
 from circuit_script.effects.unit import UnitOfWork
 from circuit_script.endpoints.attempt import attempt
-from circuit_script.endpoints.conclude import Conclusion, conclude, refused_by_database
+from circuit_script.endpoints.conclude import Conclusion, changed_since, conclude, refused_by_database
 from circuit_script.endpoints.idempotency import WITHOUT_EFFECT, Keys, Mismatch, Running, Stored, Taken, is_key
 from circuit_script.endpoints.line import Line, LineFull, Shared
 from circuit_script.endpoints.protocol import Answer, Call, Offer
 from circuit_script.endpoints.reply import Caller, Reply, not_found, problem
 from circuit_script.endpoints.routes import Found, Routes
 from circuit_script.endpoints.run import SHORTEST, Children, LogLine, Run, Serving, settlement_of
-from circuit_script.errors import DatabaseUnavailable, Fenced
+from circuit_script.errors import DatabaseUnavailable, Fenced, VersionConflict
 from circuit_script.execution.broker import BrokerParts
 from circuit_script.execution.outcome import HandlerSpec, Work
+from circuit_script.failpoints import areach
 from circuit_script.governor import Usage
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.tenants import DEFAULT
@@ -251,10 +252,15 @@ class Answerer:
         while True:
             try:
                 async with asyncio.timeout_at(_loop_time(until)):
+                    await areach("endpoint.before")
                     await self._parts.settler.settle(settlement)
+                    await areach("endpoint.committed")
             except Fenced:
                 log.warning("endpoint.fenced", execution=str(run.execution))
                 return replace(conclusion, answer=_taken_over(run.execution), effects=False)
+            except VersionConflict as conflict:
+                bare = changed_since(conflict, str(run.execution))
+                return await self._commit(run, work, UnitOfWork("", ()), bare, usage)
             except (psycopg.Error, OSError) as error:  # TimeoutError is an OSError
                 if isinstance(error, psycopg.Error) and not is_transient(error):
                     return await self._poisoned(run, work, conclusion, usage, error)

@@ -14,6 +14,7 @@ from circuit_script.execution.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.outcome import Failed, Outcome, Work
 from circuit_script.execution.outside import Journal
 from circuit_script.execution.protocol import Head
+from circuit_script.tasks import end
 
 LATE = 1.0  # seconds after its deadline that a verdict may take, before it is taken for lost
 DIRECT = frozenset({"connect", "request"})  # for what a handler does by itself: nobody can repeat its answer
@@ -108,8 +109,7 @@ async def _outcome(children: Children, work: Work, broker: EndpointBroker, reply
         await asyncio.wait({task}, timeout=work.limits.wall_time + LATE)
     finally:
         if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
+            await end([task])
         reply.stop = _stopped  # the task may hold whoever holds the reply
     return None if task.cancelled() else task.result()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from circuit_script.endpoints.idempotency import PASSING
 from circuit_script.endpoints.protocol import Answer
 from circuit_script.endpoints.reply import Reply, problem
-from circuit_script.errors import BudgetExceeded
+from circuit_script.errors import BudgetExceeded, VersionConflict
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
 from circuit_script.governor import LOOPS
 
@@ -104,6 +104,12 @@ def _failed(reason: str, detail: str, execution: str) -> Conclusion:
 def refused_by_database(why: str, execution: str) -> Conclusion:
     """The database does not take what the handler wrote: that is the handler's failure."""
     return _failed(f"the database refused the outcome: {why}", "", execution)
+
+
+def changed_since(conflict: VersionConflict, execution: str) -> Conclusion:
+    """A record was changed that the handler was to find as it had read it: whoever called may try again."""
+    answer = problem(409, f"{conflict} Nothing was committed.", "version-conflict", execution=execution)
+    return Conclusion("failed", answer, reason=conflict.reason)
 
 
 def _breached(limit: str, reason: str, execution: str, detail: str = "") -> Conclusion:

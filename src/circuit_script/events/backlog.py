@@ -2,7 +2,8 @@
 
 Pure: no database and no clock of its own. A **chain** holds the waiting rows of one order key for one handler;
 only its head may run. Heads that may run stand in **groups** (tenant, handler, object, event, depth), which
-batches are cut from: what a batch causes is as deep for each of its records.
+batches are cut from: what a batch causes is as deep for each of its records. What is paused is put **aside**: only
+where it begins is remembered.
 """
 
 from __future__ import annotations
@@ -11,72 +12,31 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from uuid import UUID
 
-from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.events.aside import Aside, AsideKey
+from circuit_script.events.queued import ChainKey, GroupKey, Pace, Queued
+from circuit_script.execution.outcome import ALL_OR_NONE, HandlerSpec
 from circuit_script.tenants.entitlement import NOTICE
+from circuit_script.tenants.pauses import Pauses
 
-GroupKey = tuple[str, int, str, str, int]
-ChainKey = tuple[int, str, int]
+__all__ = ["Backlog", "Pace", "Queued"]
 
+UPDATE = "afterUpdate"
 
 FULL = 20_000
 LEAST_SHARE = 20
 MOST_UNCOUNTED = 50_000
 
 
-@dataclass(slots=True, eq=False)
-class Queued:
-    """One event for one handler, as it stands in the queue."""
-
-    id: int
-    handler: int
-    lane: int
-    attempts: int
-    ordinal: int
-    order_hash: int
-    delivery: UUID
-    not_before: datetime | None
-    held_until: datetime | None
-    tenant: str
-    object: str
-    event: str
-    record: str
-    depth: int = 0
-    recovered: bool = False
-    journal: dict[bytes, bytes] = field(default_factory=dict)
-    since: float = 0.0
-    running: bool = False
-    lost: int = 0
-    splits: int = 0
-    delayed: bool = False
-    uncounted: bool = False
-    alone: bool = False  # it runs in a child of its own, also where its handler lets several share one
-
-    @property
-    def chain(self) -> ChainKey:
-        return self.handler, self.tenant, self.order_hash
-
-    @property
-    def group(self) -> GroupKey:
-        return self.tenant, self.handler, self.object, self.event, self.depth
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """When a batch closes: at ``size`` rows, or when its oldest row has waited ``linger`` seconds."""
-
-    size: int
-    linger: float
-
-
 class Backlog:
     """Rows of the lanes that this worker owns. Times are seconds of one monotonic clock."""
 
-    def __init__(self, handlers: Mapping[int, HandlerSpec], look_ahead: int = 2000) -> None:
+    def __init__(
+        self, handlers: Mapping[int, HandlerSpec], look_ahead: int = 2000, pauses: Pauses | None = None
+    ) -> None:
         self.handlers = handlers
+        self.pauses = Pauses() if pauses is None else pauses
+        self.aside = Aside()
         self._look_ahead = look_ahead
         self._known: dict[tuple[int, int], Queued] = {}
         self._chains: dict[ChainKey, deque[Queued]] = {}
@@ -100,7 +60,7 @@ class Backlog:
         left of a retry's delay and of the time that it holds its record's later events.
         """
         key = row.id, row.handler
-        if key in self._known:
+        if key in self._known or self._put_aside(row):
             return False
         full = row.tenant in self.skipped or self._count.get(row.tenant, 0) >= self._share()
         if full and row.object != NOTICE:  # what says that the tenant's quota is used up must not wait for the next one
@@ -110,6 +70,7 @@ class Backlog:
         self._count[row.tenant] = self._count.get(row.tenant, 0) + 1
         chain = self._chains.setdefault(row.chain, deque())
         chain.append(row)
+        self._bundle(row)
         if wait > 0:
             self._delay(row, now, wait, hold)
         elif chain[0] is row:
@@ -154,7 +115,8 @@ class Backlog:
                 close = pace(spec)
                 full = len(ready) >= close.size
                 if (full or now - ready[0].since >= close.linger) and may_run(tenant, spec):
-                    return self._cut(groups, key, ready, spec.batch_size)
+                    # Nothing is left to cut when all were updates of which newer ones wait elsewhere: look again.
+                    return self._cut(groups, key, ready, spec) or self.next_batch(now, pace, may_run)
         return []
 
     def waiting_tenants(self) -> int:
@@ -199,10 +161,67 @@ class Backlog:
         row.running = False
         if not self._is_known(row):
             return
+        if self._put_aside(row):
+            self._forget(row, now)
+            return
+        self._bundle(row)
         if wait > 0:
             self._delay(row, now, wait, hold)
         else:
             self._ready(row, now)
+
+    def restore(self, row: Queued, now: float) -> None:
+        """An older update for which a newer one stood runs after all: that one has left the queue without it."""
+        row.running = False
+        if not self._is_known(row):
+            return
+        if self._put_aside(row):
+            self._forget(row, now)
+        else:
+            self._come_back(row, now)
+
+    def pauses_changed(self, now: float) -> None:
+        """Put aside what is paused now, and let be read again what is not any more."""
+        for row in sorted((each for each in self._known.values() if not each.running), key=lambda each: each.id):
+            if self._put_aside(row):
+                self._ungroup(row)
+                self._forget(row, now)
+        self.aside.bring_back(
+            (handler, tenant, order)
+            for handler, tenant, order in self.aside
+            if order is not None or not self.pauses.holds(self.handlers[handler].name, tenant)
+        )
+
+    def is_paused(self, row: Queued) -> bool:
+        """Whether nothing of this row may start."""
+        return self._aside_key(row) is not None
+
+    def _aside_key(self, row: Queued) -> AsideKey | None:
+        if not (self.pauses or self.aside):
+            return None
+        whole: AsideKey = (row.handler, row.tenant, None)
+        if self.aside.has(whole, row.lane, row.id) or self.pauses.holds(self.handlers[row.handler].name, row.tenant):
+            return whole
+        one: AsideKey = (row.handler, row.tenant, row.order_hash)
+        held = self.aside.has(one, row.lane, row.id) or self.pauses.holds_record(row.tenant, row.record)
+        return one if held else None
+
+    def _put_aside(self, row: Queued) -> bool:
+        key = self._aside_key(row)
+        if key is None:
+            return False
+        self.aside.put(key, row.lane, min((each.id for each in row.absorbed), default=row.id))
+        return True
+
+    def _forget(self, row: Queued, now: float) -> None:
+        for each in (*row.absorbed, row):
+            self.done(each, now)
+
+    def _bundle(self, row: Queued) -> None:
+        """Rows of a batch that is all or none come back at one moment, and run together."""
+        if row.attempts:
+            bound = row.not_before is not None and self.handlers[row.handler].batch == ALL_OR_NONE
+            row.bundle = row.not_before.timestamp() if bound and row.not_before is not None else 0.0
 
     def drop(self, lanes: Iterable[int], now: float) -> None:
         """Forget what waits in lanes that are no longer ours; what runs is fenced when it settles."""
@@ -211,6 +230,7 @@ class Backlog:
             if not row.running:
                 self._ungroup(row)
             self.done(row, now)
+        self.aside.drop(gone)
         for tenant, firsts in list(self.skipped.items()):
             self.skipped[tenant] = {lane: first for lane, first in firsts.items() if lane not in gone}
             if not self.skipped[tenant]:
@@ -223,6 +243,9 @@ class Backlog:
         for firsts in self.skipped.values():
             for lane in low.keys() & firsts:
                 low[lane] = min(low[lane], firsts[lane] - 1)
+        for lane, first in self.aside.low():
+            if lane in low:
+                low[lane] = min(low[lane], first - 1)
         for row in self._known.values():
             if row.lane in low:
                 low[row.lane] = min(low[row.lane], row.id - 1)
@@ -237,16 +260,41 @@ class Backlog:
         return self._known.get((row.id, row.handler)) is row
 
     def _cut(
-        self, groups: dict[GroupKey, deque[Queued]], key: GroupKey, ready: deque[Queued], size: int
+        self, groups: dict[GroupKey, deque[Queued]], key: GroupKey, ready: deque[Queued], spec: HandlerSpec
     ) -> list[Queued]:
-        batch = [ready.popleft() for _ in range(min(size, len(ready)))]
-        for row in batch:
-            row.running = True
+        batch: list[Queued] = []
+        while ready and len(batch) < spec.batch_size:
+            row = ready.popleft()
+            if not (spec.coalesce and self._absorb(row)):
+                row.running = True
+                batch.append(row)
         if not ready:
             del groups[key]
         else:
             groups[key] = groups.pop(key)
         return batch
+
+    def _absorb(self, row: Queued) -> bool:
+        """Let the newest of the updates of this record that wait stand for it and for those between; False when it is
+        the newest itself. Another event of the record is not jumped over."""
+        chain, updates = self._chains[row.chain], [row]
+        for each in itertools.islice(chain, 1, None):
+            if (each.object, each.record) != (row.object, row.record):
+                continue
+            if each.delayed or not _may_coalesce(each):
+                break
+            updates.append(each)
+        newest, older = updates[-1], updates[:-1]
+        if not older or not _may_coalesce(row):
+            return False
+        newest.absorbed = [one for each in older for one in (*each.absorbed, each)] + newest.absorbed
+        newest.before = row.before
+        for each in older:
+            each.absorbed, each.running = [], True  # nothing of it starts by itself
+            chain.remove(each)
+        if not chain[0].running and not chain[0].delayed:
+            self._ready(chain[0], row.since)
+        return True
 
     def _ready(self, row: Queued, now: float) -> None:
         row.since = now
@@ -287,12 +335,15 @@ class Backlog:
                 row.uncounted = False
                 self._uncounted -= 1
                 self._count[row.tenant] = self._count.get(row.tenant, 0) + 1
-            chain = self._chains.setdefault(row.chain, deque())
-            if row not in chain:
-                chain.insert(1 if chain and chain[0].running else 0, row)
-                self._stand_down(chain, row)
-            if chain[0] is row:
-                self._ready(row, now)
+            self._come_back(row, now)
+
+    def _come_back(self, row: Queued, now: float) -> None:
+        chain = self._chains.setdefault(row.chain, deque())
+        if row not in chain:
+            chain.insert(1 if chain and chain[0].running else 0, row)
+            self._stand_down(chain, row)
+        if chain[0] is row:
+            self._ready(row, now)
 
     def _stand_down(self, chain: deque[Queued], row: Queued) -> None:
         """A late retry that comes back before a waiting head takes its place."""
@@ -318,3 +369,8 @@ class Backlog:
             ready.remove(row)
             if not ready:
                 del groups[row.group]
+
+
+def _may_coalesce(row: Queued) -> bool:
+    """What a person has put back on the queue runs by itself."""
+    return row.event == UPDATE and row.past is None

@@ -16,10 +16,11 @@ from circuit_script.errors import CircuitError
 from circuit_script.events.backlog import Queued
 from circuit_script.events.sources import Source
 from circuit_script.events.sources.circuit import Circuit
-from circuit_script.execution.outcome import Fields
+from circuit_script.execution.outcome import JOB, Fields
 
 LOAD = """
-SELECT d.source, d.body, d.received_at, d.vendor_id, r.data, r.before, r.written, r.seq, r.deleted, r.depth
+SELECT d.source, d.body, d.received_at, d.vendor_id, r.data, r.before, r.written, r.seq, r.deleted, r.depth,
+       r.xmin::text::bigint
 FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[])
      WITH ORDINALITY AS b (delivery, tenant, object, record, place)
 LEFT JOIN circuit.deliveries d ON d.id = b.delivery
@@ -48,7 +49,8 @@ JOURNAL = "SELECT event, handler, key, reply FROM circuit.journal WHERE event = 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One record of a batch. ``incoming`` is what the vendor sent, ``record`` that laid over what is stored; ``depth``
-    is how many executions, one causing the next, led to its event."""
+    is how many executions, one causing the next, led to its event; ``older`` are the updates that it stands for, the
+    first one first."""
 
     row: Queued
     incoming: Fields
@@ -57,6 +59,7 @@ class Item:
     meta: Fields
     echo: bool
     depth: int = 0
+    older: tuple[Item, ...] = ()
 
 
 class _Readable(Protocol):
@@ -86,9 +89,9 @@ class Loader:
                 unreadable[place] = f"its delivery cannot be read: {type(error).__name__}: {error}"
         if unreadable:
             return [], unreadable
-        if any(row.attempts or row.recovered for row in rows):
+        if any(row.attempts or row.recovered or row.past is not None for row in rows):
             await self._recall(rows)
-        untold = [place for place, each in enumerate(items) if each.old is None and each.row.event != "afterInsert"]
+        untold = [place for place, each in enumerate(items) if each.old is None and _has_past(each.row)]
         if untold:
             await self._from_ledger(items, untold)
         return items, {}
@@ -134,7 +137,7 @@ class Loader:
             [row.tenant for row in rows],
             [row.object for row in rows],
             [row.record for row in rows],
-            [row.id for row in rows],
+            [row.arrived for row in rows],
         )
         async with self._pool.connection() as connection:
             found = await (await connection.execute(EARLIER, wanted)).fetchall()
@@ -166,35 +169,61 @@ class Loader:
         seq: int | None,
         deleted: bool | None,
         written_at: int | None,
+        version: int | None,
     ) -> Item:
         if source is None or body is None or received_at is None:
             raise LookupError("it is no longer in the ledger")
+        if row.object == JOB and source != Circuit.name:
+            raise LookupError("jobs come from the platform only")
         incoming = self._sources[source].records(bytes(body))[row.ordinal]
         stored = data if data is not None and not deleted else None
-        old = _old(data if seq == row.id else stored, before, seq or 0, row)
-        changes = row.event == "afterUpdate" and (seq or 0) < row.id
+        if row.past is not None and deleted and row.event != "afterDelete":
+            raise LookupError("its record was deleted since")
+        old = _old(data if seq == row.arrived else stored, before, seq or 0, row)
+        changes = row.event == "afterUpdate" and (seq or 0) < row.arrived
         echo = changes and stored is not None and is_echo(incoming, stored, written or {})
         depth = max(row.depth, written_at or 0) if echo else row.depth
         return Item(
             row=row,
             incoming=incoming,
-            record={**(stored or {}), **incoming},
+            record=_current(row, stored or {}, incoming, seq or 0),
             old={**old, "id": row.record} if old is not None else None,
-            meta=_meta(row, source, vendor_id, received_at, depth),
+            meta={
+                **_meta(row, source, vendor_id, received_at, depth, incoming),
+                "version": 0 if stored is None else version,
+            },
             echo=echo,
             depth=depth,
         )
 
 
-def _meta(row: Queued, source: str, vendor_id: str | None, received_at: datetime, depth: int) -> Fields:
+def _current(row: Queued, stored: Fields, incoming: Fields, seq: int) -> Fields:
+    """What is stored with what arrived laid over it; of an event put back, what has changed since stays."""
+    if row.past is not None and seq >= row.arrived:
+        return {**incoming, **stored, "id": incoming["id"]}
+    return {**stored, **incoming}
+
+
+def _has_past(row: Queued) -> bool:
+    """Whether the ledger may know an earlier state of its record."""
+    return row.event != "afterInsert" and row.object != JOB
+
+
+def _meta(
+    row: Queued, source: str, vendor_id: str | None, received_at: datetime, depth: int, incoming: Fields
+) -> Fields:
+    again = (
+        {} if row.past is None else {"original": incoming, "replay": None if row.replay is None else str(row.replay)}
+    )
     return {
-        "id": row.id,
+        "id": row.arrived,
         "delivery": str(row.delivery),
         "source": source,
         "vendor_id": vendor_id,
         "received_at": received_at.timestamp(),
         "attempt": row.attempts + 1,
         "depth": depth,
+        **again,
     }
 
 
@@ -202,8 +231,8 @@ def _old(stored: Fields | None, before: Fields | None, seq: int, row: Queued) ->
     """The record as it was before this event (decided by the id of the event that the stored row shows)."""
     if row.event == "afterInsert" or stored is None:
         return None
-    if seq < row.id:
+    if seq < row.arrived:
         return stored
-    if seq == row.id:
+    if seq == row.arrived:
         return {**stored, **before} if before is not None else None
     return None

@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Mapping
 
 import psycopg
 
-from circuit_script.errors import Fenced, RequestRefused
+from circuit_script.errors import Fenced, RequestRefused, VersionConflict
+from circuit_script.events.coalesce import forget
 from circuit_script.events.commit import Committer, put_off, refusal
 from circuit_script.events.conclude import Batch
 from circuit_script.events.journal import BatchJournal
-from circuit_script.execution.outcome import Outcome
+from circuit_script.execution.outcome import Hint, Outcome
+from circuit_script.failpoints import areach
 
 
 class Checkpoints:
@@ -45,29 +47,41 @@ class Checkpoints:
             self._commit = None  # one that failed holds us by its traceback
         return None if self._fenced else outcome
 
-    async def take(self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]) -> None:
+    async def take(
+        self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None], hints: Mapping[int, Hint]
+    ) -> None:
         """Commit the records up to ``upto``; what is committed already stays as it is. Raises RequestRefused."""
         async with self._turn:
+            if self._batch.terms.together:
+                raise no_part_of_it()
             if upto < self._batch.settled:
                 return
             # A limit that is crossed meanwhile ends the request, not the commit.
-            self._commit = asyncio.create_task(self._settle(upto, errors, decided))
+            self._commit = asyncio.create_task(self._settle(upto, errors, decided, hints))
             await asyncio.shield(self._commit)
 
-    async def _settle(self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]) -> None:
+    async def _settle(
+        self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None], hints: Mapping[int, Hint]
+    ) -> None:
         batch = self._batch
-        settlement, ends = batch.checkpoint(upto, errors, decided)
+        settlement, ends = batch.checkpoint(upto, errors, decided, hints)
         batch.unit.settled = upto + 1
         try:
+            await areach("checkpoint.before")
             await self._committer.settle(settlement, away=self._stall)
+            await areach("checkpoint.committed")
         except Fenced as fenced:
             self._fenced = True
             if self._execution is not None:
                 self._execution.cancel()
             raise RequestRefused(f"checkpoint: {fenced}") from None
+        except VersionConflict as conflict:
+            batch.unit.settled = batch.settled
+            return await self._settle(upto, batch.conflicting(conflict) | dict(errors), decided, hints)
         except psycopg.Error as error:
             batch.unit.settled = batch.settled
             raise RequestRefused(f"checkpoint: {refusal(error)}") from None
+        forget(batch.rows, settlement.rows, batch.items)
         batch.waiting += put_off(batch.rows, settlement.rows)
         batch.failures += ends.values()
         batch.settled = upto + 1
@@ -76,3 +90,12 @@ class Checkpoints:
 
     def _stall(self) -> None:
         self.stalled = True
+
+
+def no_part_of_it() -> RequestRefused:
+    """Why a checkpoint is refused where a batch is all or none."""
+    return RequestRefused(
+        "checkpoint: this trigger's batches are all or none, so no part is settled before the rest.",
+        cure='Take the checkpoint out, or declare the trigger without batch="all-or-none".',
+        page="retries",
+    )

@@ -14,6 +14,7 @@ from circuit_script.db.pool import Pool
 from circuit_script.effects.settle import Settled, Settlement, Settler, is_transient
 from circuit_script.errors import Fenced
 from circuit_script.events.backlog import Queued
+from circuit_script.events.finalizers import Finalizers, finalized
 from circuit_script.events.reader import QueueReader
 from circuit_script.events.verdicts import WAITING
 
@@ -38,9 +39,13 @@ class Again:
 
 
 class Committer:
-    """Commits settlements. ``sent`` is called when one has effects for the courier."""
+    """Commits settlements. ``sent`` is called when one has effects for the courier; jobs that end get their
+    ``finalizers``."""
 
-    def __init__(self, database: Pool, settler: Settler, sent: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Pool, settler: Settler, sent: Callable[[], None], finalizers: Finalizers | None = None
+    ) -> None:
+        self._finalizers = finalizers or {}
         self._database = database
         self._settler = settler
         self._sent = sent
@@ -51,6 +56,7 @@ class Committer:
         A lost connection leaves it open whether the commit happened; then it is tried again, and who finds the rows
         gone knows that it had. Raises Fenced when it does not count, and psycopg.Error when the database refuses it.
         """
+        settlement = finalized(settlement, self._finalizers)
         delay, doubtful = 0.1, False
         while True:
             try:
@@ -75,10 +81,11 @@ class Committer:
 
     async def reread(self, rows: Sequence[Queued]) -> Again:
         """After a fence: rows that still wait run again if their lane is still ours (the backlog knows)."""
+        every = [each for row in rows for each in (row, *row.absorbed)]
         async with self._database.connection() as connection:
-            still = await QueueReader().again(connection, [row.id for row in rows])
+            still = await QueueReader().again(connection, [row.id for row in every])
         waits: Waits = {}
-        for row in rows:
+        for row in every:
             found = still.get((row.id, row.handler))
             if found is not None:
                 row.attempts, row.not_before, row.held_until = found.attempts, found.not_before, found.held_until

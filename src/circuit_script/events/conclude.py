@@ -12,9 +12,12 @@ from uuid import UUID
 from circuit_script.clock import now, uuid7
 from circuit_script.effects.settle import Arrived, Settled, Settlement
 from circuit_script.effects.unit import Send, UnitOfWork, Write
+from circuit_script.errors import VersionConflict
 from circuit_script.events.backlog import Queued
 from circuit_script.events.batch import Item
+from circuit_script.events.coalesce import brought_before, superseded
 from circuit_script.events.verdicts import (
+    NO_HINTS,
     WAITING,
     Finished,
     RecordEnd,
@@ -22,11 +25,13 @@ from circuit_script.events.verdicts import (
     Split,
     ended,
     ends_of,
+    in_step,
     judge,
     settle_row,
     status_of,
+    together,
 )
-from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work
+from circuit_script.execution.outcome import Breached, Failed, Hint, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
 
 MAX_DETAIL = 8000
@@ -41,6 +46,7 @@ class Terms:
     release: int
     epochs: Mapping[int, int]
     policy: RetryPolicy
+    together: bool = False  # all of a batch or none
 
     def settlement(
         self,
@@ -94,17 +100,29 @@ class Batch:
         """What the outcome means for the rest; indices count from its first record."""
         size = len(self.items) - self.settled
         rest = _of_the_rest(outcome, self.settled)
+        if self.terms.together:
+            return together(rest, size, [row.record for row in self.rows], self.put_off)
         # After a settled failure nothing is won by a split: what belongs to nobody is lost already.
         unattributed = self.unit.unattributed and not self.failures
         return judge(rest, size, unattributed=unattributed, trust=trust, put_off=self.put_off)
 
     def checkpoint(
-        self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]
+        self,
+        upto: int,
+        errors: Mapping[int, str],
+        decided: Mapping[int, float | None],
+        hints: Mapping[int, Hint] = NO_HINTS,
     ) -> tuple[Settlement, Mapping[int, RecordEnd]]:
         """The settlement of the records up to ``upto`` that have none yet, and who of them failed (from the first of
         them on). The execution goes on: its status is partial."""
         first, items = self.settled, self.items[self.settled : upto + 1]
-        ends = ends_of(_shifted(errors, first, len(items)), _shifted(decided, first, len(items)), self.put_off)
+        size = len(items)
+        ends = ends_of(
+            _shifted(errors, first, size),
+            _shifted(decided, first, size),
+            self.put_off,
+            _shifted(hints, first, size),
+        )
         writes, sends = self.unit.departing(upto, {place + first for place in ends})
         failures = [*self.failures, *ends.values()]
         last = upto + 1 == len(self.items)  # then the process may die: nothing is left that would run again
@@ -142,6 +160,16 @@ class Batch:
             sends=_placed(sends, [item.row for item in items], self.settled, base.place),
         )
 
+    def conflicting(self, conflict: VersionConflict) -> dict[int, str]:
+        """The places of the records of which a write was for another version than the stored one, with the reason: all
+        that have no outcome yet, where it belongs to nobody."""
+        changed = set(conflict.records)
+        asking = [each for each in self.unit.writes if each.if_version is not None]
+        owners = {each.owner for each in asking if (each.object, each.id) in changed}
+        everybody = range(self.settled, len(self.items))
+        places = everybody if None in owners else sorted(each for each in owners if each is not None)
+        return dict.fromkeys(places, conflict.reason)
+
     def lost(self, outcome: Outcome, verdict: Finished | Split) -> int:
         """How many effects that belong to nobody are lost for good, as a record did not succeed that a checkpoint has
         settled: those who run again never make them for the whole batch."""
@@ -153,7 +181,12 @@ class Batch:
         moment = now()
         head, last = self.items[0].row, self.items[-1].row
         settled = [settle_row(item.row, ends.get(n), self.terms.policy, moment) for n, item in enumerate(items)]
-        leaving = [item for row, item in zip(settled, items, strict=True) if row.status not in WAITING]
+        if self.terms.together:
+            settled = in_step(settled)
+        brought = (
+            brought_before(item) if row.status in WAITING else arrived_of(item)
+            for row, item in zip(settled, items, strict=True)
+        )
         return Settlement(
             execution=self.work.execution,
             tenant=head.tenant,
@@ -166,8 +199,8 @@ class Batch:
             started_at=datetime.fromtimestamp(self.work.started_at, UTC),
             usage={},
             epochs=self._epochs(items),
-            rows=settled,
-            arrived=[arrived_of(item) for item in leaving],
+            rows=[*settled, *superseded([item.row for item in items], moment)],
+            arrived=[each for each in brought if each is not None],
             place=(last.lane, last.order_hash),
             depth=self.work.depth,
         )
@@ -188,7 +221,7 @@ def lost_line(effects: int) -> dict[str, Any]:
 def arrived_of(item: Item) -> Arrived:
     """The state that an event brought for its record."""
     row = item.row
-    return Arrived(row.object, row.record, item.incoming, row.id, row.event == "afterDelete")
+    return Arrived(row.object, row.record, item.incoming, row.arrived, row.event == "afterDelete")
 
 
 def _of_the_rest(outcome: Outcome, settled: int) -> Outcome:
@@ -197,7 +230,12 @@ def _of_the_rest(outcome: Outcome, settled: int) -> Outcome:
         return outcome
     match outcome:
         case Succeeded(errors=errors, decided=decided):
-            return replace(outcome, errors=_shifted(errors, settled), decided=_shifted(decided, settled))
+            return replace(
+                outcome,
+                errors=_shifted(errors, settled),
+                decided=_shifted(decided, settled),
+                hints=_shifted(outcome.hints, settled),
+            )
         case Failed(suspect=suspect) | Breached(suspect=suspect):
             return replace(outcome, suspect=suspect - settled if suspect is not None and suspect >= settled else None)
 

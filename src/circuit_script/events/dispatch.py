@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -15,36 +14,28 @@ import structlog
 from circuit_script.clock import now
 from circuit_script.db.pool import Connection
 from circuit_script.errors import DatabaseUnavailable
+from circuit_script.events.aside import AsideKey
 from circuit_script.events.backlog import Backlog, Pace, Queued
-from circuit_script.events.commit import Again
+from circuit_script.events.executions import Executions, Handlers
 from circuit_script.events.lanes import Lanes
 from circuit_script.events.reader import QueueReader
 from circuit_script.events.run import Runner
-from circuit_script.events.taken import Taken
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.execution.pool import Pool
+from circuit_script.failpoints import areach
+from circuit_script.tasks import end
+from circuit_script.tenants.pauses import Pauses
 
 log = structlog.get_logger()
 
 READ_LIMIT = 1000
 REFILLS = 20
 AWAKE = 0.1
-AHEAD = 16
-AHEAD_ROWS = 64
-AHEAD_TOOK = 0.1
 TICK = 0.004
 LOADED_TICK = 0.01
 LOADED = 400  # events a second from which larger batches are worth a wait
 QUICK_LINGER = 0.002
 LONG_LINGER = 0.025
-RETIRED = "the live release has no such handler"
-
-
-class _Handlers(dict[int, HandlerSpec]):
-    """Handlers by id; one that the live release lacks can be looked up too, so that its rows are buried."""
-
-    def __missing__(self, _: int) -> HandlerSpec:
-        return HandlerSpec(name="", routes=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +49,7 @@ class DispatchOptions:
 
 
 class Dispatcher:
-    """One per worker. ``connect`` opens its own connection; ``retired`` names handlers no longer there."""
+    """One per worker. ``connect`` opens its own connection."""
 
     def __init__(
         self,
@@ -69,22 +60,24 @@ class Dispatcher:
         runner: Runner,
         handlers: Mapping[int, HandlerSpec],
         options: DispatchOptions,
+        pauses: Pauses | None = None,
     ) -> None:
         self._connect = connect
         self._lanes = lanes
-        self._pool = pool
-        self._runner = runner
-        self._handlers = _Handlers(handlers)
         self._options = options
-        self.backlog = Backlog(self._handlers, options.look_ahead)
+        self.pauses = Pauses() if pauses is None else pauses
+        known = Handlers(handlers)
+        self.backlog = Backlog(known, options.look_ahead, self.pauses)
+        self._executions = Executions(
+            backlog=self.backlog,
+            lanes=lanes,
+            pool=pool,
+            runner=runner,
+            handlers=known,
+            wake=self.wake,
+            fenced=self._hurry,
+        )
         self._reader = QueueReader()
-        self._apart: deque[list[Queued]] = deque()
-        self._running: dict[asyncio.Task[None], list[Queued]] = {}
-        self._taken = Taken()  # of this release's children
-        self._isolating = 0
-        self._rows_running = 0
-        self._took: dict[str, float] = {}
-        self._finished: set[tuple[int, int]] = set()
         self._unread: dict[int, int] = {}
         self._leaving: dict[int, int] = {}
         self._recovered_to = 0
@@ -102,6 +95,11 @@ class Dispatcher:
         """Something may have changed: a notification, a free child."""
         self._wake.set()
 
+    def look_again(self) -> None:
+        """Somebody paused something, or let it go on."""
+        self.pauses.expire()
+        self._wake.set()
+
     def switch(
         self, *, pool: Pool, runner: Runner, handlers: Mapping[int, HandlerSpec]
     ) -> frozenset[asyncio.Task[None]]:
@@ -109,14 +107,15 @@ class Dispatcher:
 
         Rows in memory whose handler is gone are retired when their turn comes.
         """
-        self._pool, self._runner, self._handlers = pool, runner, _Handlers(handlers)
-        self.backlog.handlers = self._handlers
-        self._took.clear()  # the same name may be other code
-        waiting, self._apart = self._apart, deque()
-        self._set_apart(waiting)
-        self._taken = Taken()
+        known = Handlers(handlers)
+        self.backlog.handlers = known
+        running = self._executions.switch(pool=pool, runner=runner, handlers=known)
         self._wake.set()
-        return frozenset(self._running)
+        return running
+
+    def _hurry(self) -> None:
+        """Look at the lanes before anything else."""
+        self._beat_due = 0.0
 
     def stop(self) -> None:
         """Take nothing new; ``run`` returns when what runs has settled."""
@@ -131,7 +130,7 @@ class Dispatcher:
                     await self._serve(connection)
                 return
             except (psycopg.Error, OSError, DatabaseUnavailable) as error:
-                if self._stopping and not self._running:
+                if self._stopping and not self._executions.running:
                     return  # the lease ends by itself
                 log.warning("dispatch.database", error=str(error), next="trying again")
                 self._beat_due = 0.0
@@ -141,14 +140,20 @@ class Dispatcher:
         self._asleep = False
         while not self._stopping:
             self._wake.clear()
+            await self._look_at_pauses(connection)
             await self._beat(connection)
             if self._leaving:
                 await self._give(connection)
             if self._lanes.valid and self._started:
                 await self._read(connection)
-                self._start_executions()
+                self._executions.start(self._pace)
             await self._rest(connection)
         await self._drain(connection)
+
+    async def _look_at_pauses(self, connection: Connection) -> None:
+        if await self.pauses.refresh(connection):
+            self.backlog.pauses_changed(time.monotonic())
+            self._executions.dissolve_paused()
 
     async def _beat(self, connection: Connection) -> None:
         """Every quarter of the lease: renew it, mark low water, take and give lanes."""
@@ -160,7 +165,7 @@ class Dispatcher:
         if change.lost:
             log.warning("dispatch.lanes_lost", lanes=len(change.lost))
             self.backlog.drop(change.lost, time.monotonic())
-            self._dissolve(change.lost)
+            self._executions.dissolve(change.lost)
         kept = {lane: low for lane, low in self._unread.items() if lane not in change.lost}
         self._unread = {**kept, **change.won}
         if self._unread:
@@ -189,48 +194,38 @@ class Dispatcher:
 
     async def _let_go(self, connection: Connection, owed: int) -> None:
         """Start nothing new in lanes that a worker with fewer is to have; those where nothing runs come first."""
-        busy = self._busy_lanes()
+        busy = self._executions.busy_lanes()
         ours = [lane for lane in self._lanes.held if lane not in self._leaving and lane not in self._unread]
         chosen = sorted(ours, key=lambda lane: (lane in busy, -lane))[:owed]
         await self._lanes.mark(connection, self.backlog.low_water(chosen, self._reader.cursor))
         self._leaving |= {lane: self._lanes.held[lane] for lane in chosen}
         self.backlog.drop(chosen, time.monotonic())
 
-    def _dissolve(self, lanes: Collection[int]) -> None:
-        """Parts apart whose tenant is parked, for hours maybe, keep no lane that goes: the rows of such lanes are
-        forgotten here, the others of those parts wait with their tenant."""
-        for rows in [part for part in self._apart if self.backlog.is_parked(part[0])]:
-            if any(row.lane in lanes for row in rows):
-                self._apart.remove(rows)
-                for row in rows:
-                    self.backlog.again(row, time.monotonic())
-
     async def _give(self, connection: Connection) -> None:
         """Hand over the lanes in which nothing runs any more."""
-        self._dissolve(self._leaving)
-        busy = self._busy_lanes()
+        self._executions.dissolve(self._leaving)
+        busy = self._executions.busy_lanes()
         free = {lane: epoch for lane, epoch in self._leaving.items() if lane not in busy}
         if free:
             await self._lanes.release(connection, free)
             self._leaving = {lane: epoch for lane, epoch in self._leaving.items() if lane not in free}
 
-    def _busy_lanes(self) -> set[int]:
-        running = (row.lane for rows in self._running.values() for row in rows)
-        return {*running, *(row.lane for rows in self._apart for row in rows)}
-
     async def _read(self, connection: Connection) -> None:
-        self._finished.clear()
+        self._executions.finished.clear()
         self._more = False
         rows = await self._reader.forward(connection, READ_LIMIT)
+        await areach("dispatch.read")
         self._more = len(rows) >= READ_LIMIT - 200
         self._measure(len(rows))
         self._offer(rows)
         for tenant in self.backlog.hungry()[:REFILLS]:
             await self._refill(connection, tenant)
+        for key in self.backlog.aside.returning(REFILLS):
+            await self._bring_back(connection, key)
 
     async def _refill(self, connection: Connection, tenant: str) -> None:
         """Read a tenant that was skipped; it stays skipped while there is more than fits."""
-        self._finished.clear()
+        self._executions.finished.clear()
         start = min(self.backlog.skipped[tenant].values())
         rows = await self._reader.of_tenant(connection, tenant, start, self._lanes.held, READ_LIMIT)
         skipped = self.backlog.skipped.pop(tenant)
@@ -240,10 +235,25 @@ class Dispatcher:
                 self.backlog.skip(tenant, lane, max(first, rows[-1].id))
             self._more = True
 
+    async def _bring_back(self, connection: Connection, key: AsideKey) -> None:
+        """Read what was put aside and is not paused any more; the rest of it stays aside while there is more."""
+        self._executions.finished.clear()
+        aside = self.backlog.aside
+        rows = await self._reader.of_aside(connection, key, aside.first(key), self._lanes.held, READ_LIMIT)
+        firsts = aside.take(key)
+        self._offer(rows, recovered=True)
+        if len(rows) == READ_LIMIT:
+            aside.leave(key, firsts, rows[-1].id)
+            self._more = True
+
     def _offer(self, rows: Sequence[Queued], *, recovered: bool = False) -> None:
         moment, wall = time.monotonic(), now()
         for row in rows:
-            if row.lane not in self._lanes.held or row.lane in self._leaving or (row.id, row.handler) in self._finished:
+            if (
+                row.lane not in self._lanes.held
+                or row.lane in self._leaving
+                or (row.id, row.handler) in self._executions.finished
+            ):
                 continue
             row.recovered = recovered or row.id <= self._recovered_to
             self._seen_work = moment
@@ -262,102 +272,6 @@ class Dispatcher:
         """Milliseconds when idle, longer under load: larger batches cost less per event."""
         linger = QUICK_LINGER if self._rate < LOADED else LONG_LINGER
         return Pace(spec.batch_size, linger)
-
-    def _may_run(self, tenant: str, spec: HandlerSpec) -> bool:
-        """A tenant holds at most all children but one while another waits. Small batches of quick handlers are
-        started ahead of a free child, so that they share what they read and their commits."""
-        quick = self._took.get(spec.name, AHEAD_TOOK) < AHEAD_TOOK
-        here = self._taken.total
-        if self._taken.has_seat(tenant, spec.name, spec.concurrency):
-            return True
-        ahead = quick and here < AHEAD and self._rows_running < AHEAD_ROWS
-        if not ahead and here >= self._pool.size:
-            return False
-        mine = self._taken.of(tenant)
-        return mine < max(1, self._pool.size - 1) or self.backlog.waiting_tenants() < 2
-
-    def _start_executions(self) -> None:
-        for rows in [part for part in self._apart if not self.backlog.is_parked(part[0])]:
-            spec = self._handlers[rows[0].handler]
-            full = self._isolating >= max(1, self._pool.size // 10)
-            if full or not self._pool.idle(rows[0].tenant, spec.share_child):
-                break
-            self._apart.remove(rows)
-            self._isolating += 1
-            self._begin(rows, self._work(rows), isolated=True)
-        while rows := self.backlog.next_batch(time.monotonic(), self._pace, self._may_run):
-            self._begin(rows, self._work(rows))
-
-    def _work(self, rows: list[Queued]) -> Awaitable[Again]:
-        handler, epochs = rows[0].handler, self._epochs(rows)
-        if handler in self._handlers:
-            return self._runner.run(rows, self._handlers[handler], epochs)
-        return self._runner.retire(rows, epochs, RETIRED)
-
-    def _epochs(self, rows: Sequence[Queued]) -> dict[int, int]:
-        return {row.lane: self._lanes.held[row.lane] for row in rows if row.lane in self._lanes.held}
-
-    def _begin(self, rows: list[Queued], work: Awaitable[Again], *, isolated: bool = False) -> None:
-        task = asyncio.create_task(self._follow(rows, work, isolated))
-        self._running[task] = rows
-        spec = self._handlers[rows[0].handler]
-        size = 1 if any(row.alone for row in rows) else spec.concurrency
-        task.add_done_callback(self._taken.enter(rows[0].tenant, spec.name, size))
-        self._rows_running += len(rows)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
-        self._wake.set()
-        if not task.cancelled() and task.exception() is not None:
-            log.error("dispatch.bug", exc_info=task.exception())
-
-    async def _follow(self, rows: list[Queued], work: Awaitable[Again], isolated: bool) -> None:
-        """Wait for one execution and put its rows where they now belong."""
-        began = time.monotonic()
-        try:
-            again = await work
-        except (psycopg.Error, OSError) as error:
-            log.warning("dispatch.load", error=str(error), next="the batch runs again")
-            again = Again(waits={(row.id, row.handler): (1.0, 300.0) for row in rows})
-        except Exception:
-            log.exception("dispatch.bug", rows=len(rows), next="the batch runs again in 5 s")
-            again = Again(waits={(row.id, row.handler): (5.0, 300.0) for row in rows})
-        finally:
-            self._isolating -= isolated
-            self._rows_running -= len(rows)
-        moment = time.monotonic()
-        if again.parked is not None:
-            self.backlog.park(rows[0].tenant, moment, again.parked)
-            if isolated:
-                self._set_apart([rows])
-                return
-        elif (spec := self._handlers.get(rows[0].handler)) is not None:
-            before = self._took.get(spec.name, moment - began)
-            self._took[spec.name] = max(moment - began, before + (moment - began - before) * 0.1)
-        parts = [[rows[place] for place in part] for part in again.parts]
-        kept = {id(row) for part in parts for row in part}
-        self._set_apart(part for part in parts if part)
-        for row in rows:
-            key = row.id, row.handler
-            if id(row) in kept:
-                continue
-            if key in again.waits:
-                wait, hold = again.waits[key]
-                self.backlog.again(row, moment, wait, hold)
-            else:
-                self._finished.add(key)
-                self.backlog.done(row, moment)
-        if again.fenced:
-            self._beat_due = 0.0
-
-    def _set_apart(self, parts: Iterable[list[Queued]]) -> None:
-        """Parts of a batch that run by themselves; a release that came meanwhile may want them smaller."""
-        for rows in parts:
-            for row in rows:
-                row.alone = True
-            size = self._handlers[rows[0].handler].batch_size
-            self._apart.extend(rows[start : start + size] for start in range(0, len(rows), size))
 
     async def _rest(self, connection: Connection) -> None:
         """Wait for a reason to look again; say so to the gateways before a long sleep."""
@@ -389,11 +303,9 @@ class Dispatcher:
     async def _drain(self, connection: Connection) -> None:
         """Let what runs settle, keeping the lease, then give the lanes to others."""
         deadline = time.monotonic() + self._options.drain
-        while self._running and time.monotonic() < deadline:
-            await asyncio.wait(set(self._running), timeout=self._options.lease / 4)
+        while self._executions.running and time.monotonic() < deadline:
+            await asyncio.wait(set(self._executions.running), timeout=self._options.lease / 4)
             await self._lanes.renew(connection)
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await end(list(self._executions.running))
         await self._mark(connection)
         await self._lanes.leave(connection)

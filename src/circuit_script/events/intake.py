@@ -11,19 +11,20 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from uuid import UUID
 
 import msgspec
 
-from circuit_script.clock import uuid7
+from circuit_script.clock import uuid7, wall
 from circuit_script.errors import IntakeRefused
 from circuit_script.events.bell import Bell
 from circuit_script.events.ledger import Ledger, LedgerAway, LedgerRow, TakenIn, Unstorable
 from circuit_script.events.refusals import Refusals
 from circuit_script.events.sources import Parsed, Reason, Source
+from circuit_script.failpoints import areach, reach
+from circuit_script.tasks import end
 from circuit_script.tenants import TenantMap
 
 MAX_GROUP = 500  # deliveries
@@ -105,11 +106,7 @@ class Intake:
         self._arrived.set()
         committing, *others = self._tasks
         await committing
-        for task in others:
-            task.cancel()
-        for task in others:
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(others)
         await self.refusals.flush()
         await self._ledger.close()
 
@@ -120,7 +117,7 @@ class Intake:
         try:
             if self._closing or len(self._waiting) >= self._max_waiting:
                 raise _later(source, Reason.OVERLOADED, "Too much is waiting; send again.")
-            source.verify(headers, body, time.time(), path_account)
+            source.verify(headers, body, wall(), path_account)
             parsed = source.parse(headers, body, path_account)
             if time.monotonic() < self._away_until:
                 raise _away(source)
@@ -194,7 +191,9 @@ class Intake:
     async def _settle(self, group: list[_Waiting]) -> None:
         try:
             rows = [_row(each) for each in group]
+            await areach("intake.before")
             taken = await self._ledger.take_in(rows)
+            await areach("intake.committed")
         except (Unstorable, ValueError) as error:  # ValueError: text that cannot be encoded
             await self._settle_apart(group, error)
         except LedgerAway as error:
@@ -205,6 +204,7 @@ class Intake:
             self._send_away(group)
         else:
             self._answer(group, rows, taken)
+            reach("intake.answered")
 
     async def _settle_apart(self, group: list[_Waiting], error: Exception) -> None:
         """One poisoned delivery must not keep the others out: halve until it stands alone."""

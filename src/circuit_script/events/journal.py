@@ -11,9 +11,12 @@ KEEP = """
 INSERT INTO circuit.journal (event, handler, key, tenant, reply) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
+# Kept while the event waits, or its dead letter does: whoever retries that pays nothing twice.
 SWEEP = """
 DELETE FROM circuit.journal j WHERE at < now() - interval '1 hour'
 AND NOT EXISTS (SELECT 1 FROM circuit.queue q WHERE q.id = j.event AND q.handler = j.handler)
+AND NOT EXISTS (
+    SELECT 1 FROM circuit.dead_letters d WHERE d.event_id = j.event AND d.handler = j.handler AND d.status = 'open')
 """
 
 

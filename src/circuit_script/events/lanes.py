@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from circuit_script.clock import agree
 from circuit_script.db.pool import Connection
 from circuit_script.db.server_lock import is_alive
+from circuit_script.failpoints import areach
 
 LANES = 64
 
@@ -19,6 +21,7 @@ BEAT = """
 INSERT INTO circuit.workers AS w (id, host, pid, expires_at)
 VALUES (%s, %s, %s, now() + make_interval(secs => %s))
 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at
+RETURNING clock_timestamp()
 """
 BURY = "DELETE FROM circuit.workers WHERE expires_at < now() - interval '1 hour'"
 HELD = "SELECT lane, epoch, low_water FROM circuit.lanes WHERE owner = %s"
@@ -76,9 +79,11 @@ class Lanes:
         return time.monotonic() - self._beaten < self._lease * 0.8
 
     async def renew(self, connection: Connection) -> None:
-        """Only renew the lease, in the middle of long work."""
+        """Only renew the lease, in the middle of long work; and hear what time it is."""
         started = time.monotonic()
-        await connection.execute(BEAT, [self.worker, self._host, os.getpid(), self._lease])
+        told = await connection.execute(BEAT, [self.worker, self._host, os.getpid(), self._lease])
+        if row := await told.fetchone():
+            agree(row[0], started)
         self._beaten = started
 
     async def beat(self, connection: Connection) -> Change:
@@ -86,6 +91,7 @@ class Lanes:
 
         Won are also lanes that an earlier beat took without hearing of it, because its connection broke.
         """
+        await areach("lanes.beat")
         await self.renew(connection)
         await connection.execute(BURY)
         if self._first:
@@ -96,6 +102,7 @@ class Lanes:
         mine = await (await connection.execute(HELD, [self.worker])).fetchall()
         if len(mine) < share:
             mine += await (await connection.execute(ACQUIRE, [share - len(mine), self.worker])).fetchall()
+        await areach("lanes.taken")
         before, self.held = self.held, {lane: epoch for lane, epoch, _ in mine}
         lost = frozenset(lane for lane, epoch in before.items() if self.held.get(lane) != epoch)
         won = {lane: low for lane, epoch, low in mine if before.get(lane) != epoch}
@@ -110,6 +117,7 @@ class Lanes:
 
     async def release(self, connection: Connection, lanes: Mapping[int, int]) -> None:
         """Give lanes back, so that another worker takes them without waiting for the lease to end."""
+        await areach("lanes.release")
         await connection.execute(RELEASE, [list(lanes), list(lanes.values()), self.worker])
         for lane in lanes:
             self.held.pop(lane, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -16,25 +17,32 @@ import structlog
 from psycopg import sql
 
 from circuit_script.db.pool import Connection, Pool
+from circuit_script.events.chores import MAINTENANCE, due_in, failed, succeeded
 from circuit_script.events.journal import SWEEP
+from circuit_script.events.reindex import reindex
 
 log = structlog.get_logger()
 
 EVERY = 3600.0
+SOON = 600.0  # seconds after a round in which something failed
 CHUNK = 5000
+ROUND = 300.0  # seconds that one round spends on deleting from one table at most; the next one goes on
 LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('circuit.maintenance'))"
 # Whoever waits for a lock on a whole table makes others queue up behind: a long reader is not worth that.
 PATIENCE = "SET LOCAL lock_timeout = '500ms'"
 
 MISSING = """
-SELECT parent, day FROM unnest(ARRAY['deliveries', 'events', 'executions', 'outcomes', 'circuit_logs']) AS parent,
+SELECT parent, day FROM (
+    SELECT c.relname::text AS parent FROM pg_class c
+    WHERE c.relnamespace = to_regnamespace('circuit') AND c.relkind = 'p') AS p,
     LATERAL (SELECT (now() AT TIME ZONE 'UTC')::date + generate_series(-1, 7) AS day) AS days
 WHERE to_regclass('circuit.' || parent || '_' || to_char(day, 'YYYYMMDD')) IS NULL ORDER BY day, parent
 """
 MAKE = "SELECT circuit.make_partition(%s, %s)"
+LOG_LINES = True  # log lines have a retention of their own
 OLD_PARTITIONS = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
-WHERE p.relnamespace = 'circuit'::regnamespace AND p.relname IN ('deliveries', 'events', 'executions', 'outcomes')
+WHERE p.relnamespace = to_regnamespace('circuit') AND (p.relname = 'circuit_logs') = %s
 AND c.relname ~ '_[0-9]{8}$' AND right(c.relname, 8)::date < (now() AT TIME ZONE 'UTC')::date - %s::integer
 ORDER BY right(c.relname, 8), c.relname
 """
@@ -60,6 +68,15 @@ FORGET = {
     "effects": _forget(
         "effects", "status = 'delivered' AND settled_at < now() - make_interval(days => %(days)s)", "settled_at"
     ),
+    "discarded effects": _forget(
+        "effects", "status = 'discarded' AND settled_at < now() - make_interval(days => %(days)s)", "settled_at"
+    ),
+    "dead_letters": _forget(
+        "dead_letters", "status <> 'open' AND closed_at < now() - make_interval(days => %(days)s)", "id"
+    ),
+    "courier_waits": _forget("courier_waits", "until < now() - interval '1 day'", "until"),
+    "refusals": _forget("refusals", "day < now() - interval '400 days'", "day"),
+    "effect_answers": _forget("effect_answers", "at < now() - make_interval(days => %(days)s)", "at"),
     # What came before its day's partition; what the queue still refers to is kept.
     "deliveries_other": _forget("deliveries_other", f"id < {_WAITING}", "id"),
     "events_other": _forget("events_other", f"delivery < {_WAITING}", "delivery"),
@@ -68,14 +85,25 @@ FORGET = {
 }
 
 
-async def maintain(pool: Pool, retention_days: int = 30) -> None:
-    """Once an hour, by one worker of all; a failure is logged and tried again an hour later."""
+async def maintain(pool: Pool, retention_days: int = 30, log_days: int | None = None) -> None:
+    """Once an hour, by one worker of all; what failed is logged, shown by `doctor`, and tried again after minutes."""
+    await asyncio.sleep(EVERY / 60 * random.uniform(0, 1))  # a start has other things to do
     while True:
         try:
-            await once(pool, retention_days)
+            if await _due(pool):
+                await once(pool, retention_days)
+                if log_days is not None:
+                    await drop_logs(pool, log_days)
+                await reindex(pool)
         except Exception as error:  # whatever it is, tables must not grow for ever after
-            log.warning("maintenance", error=repr(error), next="trying again in an hour")
-        await asyncio.sleep(EVERY * random.uniform(0.9, 1.1))  # spreads load, guards nothing
+            log.warning("maintenance", error=repr(error), next="trying again in ten minutes")
+        await asyncio.sleep(min(EVERY, SOON) * random.uniform(0.9, 1.1))  # spreads load, guards nothing
+
+
+async def _due(pool: Pool) -> bool:
+    """Whether no worker has done it within the hour."""
+    async with pool.connection() as connection:
+        return await due_in(connection, MAINTENANCE, every=EVERY, again=min(EVERY, SOON)) <= 0
 
 
 async def prepare(pool: Pool) -> None:
@@ -83,37 +111,57 @@ async def prepare(pool: Pool) -> None:
 
     One that cannot be made now is left for later: the default partition takes its rows.
     """
+    await _prepare(pool, [])
+
+
+async def _prepare(pool: Pool, failures: list[str]) -> None:
     async with pool.connection() as connection:
         missing = await (await connection.execute(MISSING)).fetchall()
     for parent, day in missing:
-        with _tolerant(f"make {parent} of {day}"):
+        with _tolerant(f"make {parent} of {day}", failures):
             async with pool.connection() as connection, connection.transaction():
                 await connection.execute(PATIENCE)
                 await connection.execute(MAKE, [parent, day])
 
 
 async def once(pool: Pool, retention_days: int) -> list[str]:
-    """One round; returns the partitions that were dropped.
+    """One round; returns the partitions that were dropped. How it went is remembered for `doctor`.
 
     A partition with events that still wait is kept, whatever its age.
     """
-    await prepare(pool)
+    failures: list[str] = []
+    await _prepare(pool, failures)
     for table, statement in FORGET.items():
-        with _tolerant(f"forget {table}"):
+        with _tolerant(f"forget {table}", failures):
             await _repeat(pool, statement, {"days": retention_days, "chunk": CHUNK})
+    dropped = await _drop_old(pool, retention_days, not LOG_LINES, failures)
+    async with pool.connection() as connection:
+        if failures:
+            await failed(connection, MAINTENANCE, "; ".join(failures))
+        else:
+            await succeeded(connection, MAINTENANCE, dropped=len(dropped))
+    return dropped
+
+
+async def drop_logs(pool: Pool, days: int) -> list[str]:
+    """Drop the partitions of log lines older than that; their names."""
+    return await _drop_old(pool, days, LOG_LINES, [])
+
+
+async def _drop_old(pool: Pool, days: int, which: bool, failures: list[str]) -> list[str]:
     dropped: list[str] = []
     async with pool.connection() as connection:
-        old = await (await connection.execute(OLD_PARTITIONS, [retention_days])).fetchall()
+        old = await (await connection.execute(OLD_PARTITIONS, [which, days])).fetchall()
     for (name,) in old:
-        with _tolerant(f"drop {name}"):
+        with _tolerant(f"drop {name}", failures):
             if await _drop(pool, name):
                 dropped.append(name)
     return dropped
 
 
 async def _repeat(pool: Pool, statement: str, values: Mapping[str, Any]) -> None:
-    deleted = CHUNK
-    while deleted >= CHUNK:
+    deleted, ends = CHUNK, time.monotonic() + ROUND
+    while deleted >= CHUNK and time.monotonic() < ends:
         async with _turn(pool) as connection:
             if connection is None:
                 return
@@ -140,12 +188,13 @@ async def _turn(pool: Pool) -> AsyncIterator[Connection | None]:
 
 
 @contextlib.contextmanager
-def _tolerant(step: str) -> Iterator[None]:
+def _tolerant(step: str, failures: list[str]) -> Iterator[None]:
     """One step that fails, for a lock or otherwise, does not keep the others from being done."""
     try:
         yield
     except psycopg.Error as error:
-        log.warning("maintenance", step=step, error=str(error), next="trying again in an hour")
+        failures.append(f"{step}: {error}".strip())
+        log.warning("maintenance", step=step, error=str(error), next="trying again in ten minutes")
 
 
 async def _waits(connection: Connection, day: str) -> bool:

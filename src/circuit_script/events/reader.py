@@ -6,15 +6,19 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 from circuit_script.db.pool import Connection
+from circuit_script.events.aside import AsideKey
 from circuit_script.events.backlog import Queued
 
 COLUMNS = """id, handler, lane, attempts, ordinal, order_hash, delivery, not_before, held_until,
-       tenant, object, event, record, depth"""
+       tenant, object, event, record, depth, past, replay"""
 FORWARD = f"SELECT {COLUMNS} FROM circuit.queue WHERE id > %s ORDER BY id, handler LIMIT %s"
 LANES = f"""SELECT {COLUMNS} FROM circuit.queue
 WHERE id > %s AND id <= %s AND lane = ANY(%s::smallint[]) ORDER BY id, handler LIMIT %s"""
 TENANT = f"""SELECT {COLUMNS} FROM circuit.queue
 WHERE id >= %s AND id <= %s AND tenant = %s AND lane = ANY(%s::smallint[]) ORDER BY id, handler LIMIT %s"""
+ASIDE = f"""SELECT {COLUMNS} FROM circuit.queue
+WHERE id >= %s AND id <= %s AND handler = %s AND tenant = %s AND lane = ANY(%s::smallint[])
+AND (%s::bigint IS NULL OR order_hash = %s) ORDER BY id LIMIT %s"""
 NEWEST = "SELECT coalesce(max(id), 0) FROM circuit.queue"
 AGAIN = f"SELECT {COLUMNS} FROM circuit.queue WHERE id = ANY(%s::bigint[])"
 
@@ -54,6 +58,14 @@ class QueueReader:
         self, connection: Connection, tenant: str, first: int, lanes: Collection[int], limit: int
     ) -> list[Queued]:
         return await self._rows(connection, TENANT, [first, self.cursor, tenant, list(lanes), limit])
+
+    async def of_aside(
+        self, connection: Connection, key: AsideKey, first: int, lanes: Collection[int], limit: int
+    ) -> list[Queued]:
+        """What was put aside, from its first row on."""
+        handler, tenant, order = key
+        values = [first, self.cursor, handler, tenant, list(lanes), order, order, limit]
+        return await self._rows(connection, ASIDE, values)
 
     async def newest(self, connection: Connection) -> int:
         row = await (await connection.execute(NEWEST)).fetchone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -15,17 +15,20 @@ from circuit_script.clock import now, uuid7
 from circuit_script.db.pool import Pool
 from circuit_script.effects.settle import Settlement, Settler
 from circuit_script.effects.unit import UnitOfWork
-from circuit_script.errors import DatabaseUnavailable, Fenced
+from circuit_script.errors import DatabaseUnavailable, Fenced, VersionConflict
+from circuit_script.events import coalesce
 from circuit_script.events.backlog import Queued
 from circuit_script.events.batch import Item, Loader
 from circuit_script.events.checkpoint import Checkpoints
 from circuit_script.events.commit import Again, Committer, put_off, refusal, waits_of
 from circuit_script.events.conclude import Batch, Terms, arrived_of, lost_line
+from circuit_script.events.finalizers import Finalizers
 from circuit_script.events.journal import BatchJournal
-from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, settle_row
+from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, in_step, settle_row, too_old
 from circuit_script.execution.broker import BrokerParts, ExecutionBroker
-from circuit_script.execution.outcome import Breached, Failed, HandlerSpec, Outcome, Succeeded, Work
+from circuit_script.execution.outcome import ALL_OR_NONE, Breached, Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.execution.pool import Pool as Children
+from circuit_script.failpoints import areach
 from circuit_script.governor import Usage
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.tenants.entitlement import FREE, NOTICE, UNLIMITED, Quotas, Refused, Ticket
@@ -52,6 +55,7 @@ class RunnerParts:
     sent: Callable[[], None]
     governor: CircuitGovernor = field(default_factory=CircuitGovernor)
     quotas: Quotas = UNLIMITED
+    finalizers: Finalizers = field(default_factory=dict)
 
 
 class Runner:
@@ -61,7 +65,7 @@ class Runner:
         self._parts = parts
         self._release = release
         self._policy = policy
-        self._committer = Committer(parts.database, parts.settler, parts.sent)
+        self._committer = Committer(parts.database, parts.settler, parts.sent, parts.finalizers)
 
     async def run(self, rows: list[Queued], spec: HandlerSpec, epochs: Mapping[int, int]) -> Again:
         """Execute ``rows`` as one batch of ``spec`` and settle them, unless their tenant's quota is used up.
@@ -78,7 +82,9 @@ class Runner:
             ticket = found
         executed = False
         try:
-            loaded = await self._parts.loader.load(rows)
+            several = any(row.absorbed or row.before is not None for row in rows)
+            loaded = await (coalesce.load(self._parts.loader, rows) if several else self._parts.loader.load(rows))
+            await areach("run.before")
             executed = True
             again, executed = await self._run(rows, loaded, spec, epochs, ticket)
         finally:
@@ -127,13 +133,14 @@ class Runner:
     async def _set_apart(
         self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]
     ) -> tuple[Sequence[int], Again | None]:
-        """Settle what is not to run: echoes, and what stands too deep in a chain. The places of the others; or what is
-        left to do, when they cannot run together."""
+        """Settle what is not to run: echoes, what stands too deep in a chain, and what is too old. The places of the
+        others; or what is left to do, when they cannot run together."""
         ceiling = spec.limits.depth
         echoes = [] if spec.echoes else [place for place, item in enumerate(items) if item.echo]
         deep = [place for place, item in enumerate(items) if item.depth >= ceiling and (spec.echoes or not item.echo)]
         alive: Sequence[int] = range(len(items))
-        for places, settle in ((echoes, self._settle_echoes), (deep, self._settle_deep)):
+        old = self._old(items, spec, {*echoes, *deep})
+        for places, settle in ((echoes, self._settle_echoes), (deep, self._settle_deep), (old, self._settle_old)):
             if not places:
                 continue
             again = await settle([items[place] for place in places], spec, epochs)
@@ -147,6 +154,15 @@ class Runner:
         if len(depths) > 1:  # echoes: how deep they are was not known when the batch was cut
             return alive, Again(parts=[[place for place in alive if items[place].depth == each] for each in depths])
         return alive, None
+
+    @staticmethod
+    def _old(items: Sequence[Item], spec: HandlerSpec, others: Container[int]) -> list[int]:
+        """The places of those that are too old."""
+        if spec.max_age is None:
+            return []
+        moment = now()
+        old = [place for place, item in enumerate(items) if too_old(item.row, spec.max_age, moment) is not None]
+        return [place for place in old if place not in others]
 
     async def retire(self, rows: list[Queued], epochs: Mapping[int, int], reason: str) -> Again:
         """Bury rows whose handler this release does not have; but while another release is live, they wait for it."""
@@ -168,7 +184,17 @@ class Runner:
     async def _settle_echoes(self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]) -> Again:
         rows = [item.row for item in items]
         settled = [replace(settle_row(row, None, self._policy, now()), status="echo") for row in rows]
+        settled += coalesce.superseded(rows, now())
         settlement = self._terms(epochs).settlement(rows, "echo", settled)
+        return await self._commit(replace(settlement, arrived=[arrived_of(item) for item in items]), rows)
+
+    async def _settle_old(self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]) -> Again:
+        """Events that are too old for their trigger are cancelled; what they brought of their records is kept."""
+        rows, moment = [item.row for item in items], now()
+        ends = [RecordEnd(too_old(row, spec.max_age, moment) or "it is too old", cancelled=True) for row in rows]
+        settled = [settle_row(row, end, self._policy, moment) for row, end in zip(rows, ends, strict=True)]
+        settled += coalesce.superseded(rows, moment)
+        settlement = self._terms(epochs).settlement(rows, "cancelled", settled, reason=ends[0].reason)
         return await self._commit(replace(settlement, arrived=[arrived_of(item) for item in items]), rows)
 
     async def _settle_deep(self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]) -> Again:
@@ -187,13 +213,14 @@ class Runner:
         rows = [item.row for item in items]
         work = _work(items, spec)
         unit = UnitOfWork(work.object, [row.record for row in rows], [_contact(item) for item in items])
-        batch = Batch(work, items, unit, self._terms(epochs))
+        batch = Batch(work, items, unit, self._terms(epochs, spec))
         journal = BatchJournal(rows, self._parts.database)
         checkpoints = Checkpoints(batch, journal, self._committer)
         broker = self._broker(work, unit, journal, checkpoints)
         batch.usage, batch.put_off = broker.usage, broker.put_off
         try:
             outcome = await checkpoints.watch(self._parts.children.run(work, broker))
+            await areach("run.handled")
         finally:
             broker.close()
         if outcome is None:
@@ -237,33 +264,45 @@ class Runner:
         if lost := batch.lost(outcome, verdict):
             work = batch.work
             self._parts.log_line(work.execution, work.handler, work.tenant, lost_line(lost))
-        again = await self._commit(batch.concluded(outcome, verdict), rows)
+        try:
+            again = await self._commit(batch.concluded(outcome, verdict), rows, batch)
+        except VersionConflict as conflict:
+            if not isinstance(outcome, Succeeded):  # what did not succeed writes nothing
+                raise
+            errors = batch.conflicting(conflict) | dict(outcome.errors)
+            return await self._conclude(batch, replace(outcome, errors=errors))
         if again.fenced or not isinstance(verdict, Split):
             return again
         return Again(parts=verdict.parts)
 
-    def _terms(self, epochs: Mapping[int, int]) -> Terms:
-        return Terms(self._release, epochs, self._policy)
+    def _terms(self, epochs: Mapping[int, int], spec: HandlerSpec | None = None) -> Terms:
+        if spec is None:
+            return Terms(self._release, epochs, self._policy)
+        return Terms(self._release, epochs, self._policy.of(spec.retries), spec.batch == ALL_OR_NONE)
 
-    async def _commit(self, settlement: Settlement, rows: Sequence[Queued]) -> Again:
-        """Commit, and learn what it says for each row."""
+    async def _commit(self, settlement: Settlement, rows: Sequence[Queued], batch: Batch | None = None) -> Again:
+        """Commit, and learn what it says for each row. ``batch`` is what was executed."""
         try:
             await self._committer.settle(settlement)
         except Fenced:
             return await self._committer.reread(rows)
         except psycopg.Error as error:
-            return await self._poisoned(settlement, rows, error)
+            return await self._poisoned(settlement, rows, error, batch)
+        coalesce.forget(rows, settlement.rows, batch.items if batch is not None else ())
         return Again(waits=waits_of(put_off(rows, settlement.rows)))
 
-    async def _poisoned(self, settlement: Settlement, rows: Sequence[Queued], error: psycopg.Error) -> Again:
+    async def _poisoned(
+        self, settlement: Settlement, rows: Sequence[Queued], error: psycopg.Error, batch: Batch | None
+    ) -> Again:
         """The database refuses what the execution wrote: that is the execution's failure."""
         if not (settlement.arrived or settlement.writes or settlement.sends):
             raise error
-        if len(rows) > 1:
+        terms = batch.terms if batch is not None else None
+        if len(rows) > 1 and not (terms is not None and terms.together):
             middle = len(rows) // 2
             return Again(parts=[range(middle), range(middle, len(rows))])
-        reason = refusal(error)
-        failed = [settle_row(row, RecordEnd(reason), self._policy, now()) for row in rows]
+        reason, policy = refusal(error), self._policy if terms is None else terms.policy
+        failed = in_step([settle_row(row, RecordEnd(reason), policy, now()) for row in rows])
         bare = replace(settlement, status="failed", reason=reason, rows=failed, arrived=(), writes=(), sends=())
         return await self._commit(bare, rows)
 

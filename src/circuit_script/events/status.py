@@ -19,6 +19,9 @@ from psycopg.rows import dict_row
 
 from circuit_script.clock import time_of
 from circuit_script.db.pool import Connection, Pool
+from circuit_script.effects.waits import Waiting as EffectsWaiting
+from circuit_script.effects.waits import effects_waiting
+from circuit_script.events.why import SUM
 
 Row = dict[str, Any]
 
@@ -90,16 +93,26 @@ _LATEST = f"{_RECENT} ORDER BY x.id DESC LIMIT {SHOWN}"
 _TROUBLE = (
     f"{_RECENT} WHERE x.status NOT IN ('succeeded', 'echo', 'cancelled', 'deferred') ORDER BY x.id DESC LIMIT {SHOWN}"
 )
+# What a person has to look at: letters that are open, by their cause, and effects in doubt, whose letters are left out.
+_NOT_IN_DOUBT = "(d.effect = ANY(ARRAY(SELECT e.id FROM circuit.effects e WHERE e.status = 'in_doubt'))) IS NOT TRUE"
+_OPEN = f"""
+    SELECT d.cause AS reason, count(*) AS n, (sum(count(*)) OVER ())::bigint AS of
+    FROM circuit.dead_letters d WHERE d.status = 'open' AND {_NOT_IN_DOUBT}
+    GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {SHOWN}
+"""
+_IN_DOUBT = "SELECT count(*) AS n FROM circuit.effects WHERE status = 'in_doubt'"
 _DEAD = f"""
     SELECT d.id, d.kind, d.tenant, h.name AS handler, d.record, d.attempts, left(d.reason, 500) AS reason, d.at
     FROM circuit.dead_letters d LEFT JOIN circuit.handlers h ON h.id = d.handler
-    ORDER BY d.id DESC LIMIT {SHOWN}
+    WHERE d.status = 'open' AND {_NOT_IN_DOUBT} ORDER BY d.id DESC LIMIT {SHOWN}
 """
+_UPKEEP = "SELECT chore, succeeded_at, failed_at, failure, detail FROM circuit.upkeep ORDER BY chore"
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One look at the road. Delays in milliseconds from delivery to outcome, over the last 5 minutes."""
+    """One look at the road. Delays in milliseconds from delivery to outcome, over the last 5 minutes. ``dead_letters``
+    are those that are open; effects ``in_doubt`` wait for a person's word."""
 
     at: datetime
     received: int
@@ -112,6 +125,8 @@ class Status:
     queue_age_s: float
     executions: dict[str, int]
     dead_letters: int
+    dead_reasons: list[Row]
+    in_doubt: int
     effects_pending: int
     delay_p50_ms: float | None
     delay_p95_ms: float | None
@@ -122,6 +137,9 @@ class Status:
     errors: list[Row]
     dead: list[Row]
     put_off: list[Row]
+    upkeep: list[Row]
+    waits: list[Row]
+    effects_waiting: list[EffectsWaiting]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +218,7 @@ class StatusReader:
         refusals = await _rows(connection, _REFUSED)
         (queue,) = await _rows(connection, _QUEUE)
         (delay,) = await _rows(connection, _DELAY, (_floor(time.time() - 300),))
+        dead = await _rows(connection, _OPEN)
         p50, p95 = delay["ms"] or (None, None)
         now = datetime.now(UTC)
         age = (now - time_of(queue["oldest"])).total_seconds() if queue["oldest"] else 0.0
@@ -214,7 +233,9 @@ class StatusReader:
             queue_depth=queue["depth"],
             queue_age_s=max(age, 0.0),
             executions=dict(executions),
-            dead_letters=(await _rows(connection, "SELECT count(*) AS n FROM circuit.dead_letters"))[0]["n"],
+            dead_letters=dead[0]["of"] if dead else 0,
+            dead_reasons=[{"reason": row["reason"], "n": row["n"]} for row in dead],
+            in_doubt=(await _rows(connection, _IN_DOUBT))[0]["n"],
             effects_pending=(await _rows(connection, _EFFECTS))[0]["n"],
             delay_p50_ms=p50,
             delay_p95_ms=p95,
@@ -225,6 +246,9 @@ class StatusReader:
             errors=await _rows(connection, _TROUBLE),
             dead=await _rows(connection, _DEAD),
             put_off=await _rows(connection, _PUT_OFF),
+            upkeep=await _rows(connection, _UPKEEP),
+            effects_waiting=await effects_waiting(connection),
+            waits=await _rows(connection, SUM) if queue["depth"] else [],
         )
 
 

@@ -10,40 +10,65 @@ from datetime import datetime, timedelta
 from circuit_script.clock import time_of
 from circuit_script.effects.settle import Settled
 from circuit_script.events.backlog import Queued
-from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
+from circuit_script.execution.outcome import NO_HINT, Breached, Failed, Hint, Outcome, Succeeded
+from circuit_script.execution.retries import Retries
+from circuit_script.execution.timing import duration_shown
 from circuit_script.governor import LOOP
 
 LONGEST_BACKOFF = 3600.0
+MOST_DOUBLED = 30
 LONGEST_WAIT = timedelta(days=35)  # of an event for money or a quota: longer than any month
 WAITING = frozenset({"retry", "deferred"})  # what becomes of a row that stays in the queue
+NO_HINTS: Mapping[int, Hint] = {}
 HOPELESS = frozenset({LOOP, "depth"})  # breaches after which nothing is tried again
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """``attempts`` in all; delays double from ``backoff`` seconds; ``hold`` is how long a retry holds its key."""
+    """``attempts`` in all; delays double from ``backoff`` seconds; ``hold`` is how long a retry holds its key. What
+    raises a class in ``permanent``, by name, is tried no more."""
 
     attempts: int
     backoff: float
     hold: float
+    permanent: frozenset[str] = frozenset()
 
-    def delay(self, attempt: int) -> float:
-        """Seconds before the attempt after ``attempt``, between half and all of the doubled step."""
-        step = min(LONGEST_BACKOFF, self.backoff * 2.0 ** (attempt - 1))
-        return step * random.uniform(0.5, 1.0)  # spreads load, guards nothing
+    def of(self, retries: Retries | None) -> RetryPolicy:
+        """This policy, with what a trigger says of its own."""
+        if retries is None:
+            return self
+        return RetryPolicy(
+            self.attempts if retries.attempts is None else retries.attempts,
+            self.backoff if retries.backoff is None else retries.backoff,
+            self.hold if retries.hold is None else retries.hold,
+            frozenset(retries.permanent),
+        )
+
+    def delay(self, attempt: int, least: float = 0.0) -> float:
+        """Seconds before the attempt after ``attempt``: any up to the doubled step (full jitter), and at least those
+        that a vendor asked for, spread over one ``backoff``."""
+        step = min(LONGEST_BACKOFF, self.backoff * 2.0 ** min(attempt - 1, MOST_DOUBLED))
+        delay = random.uniform(0.0, step)  # spreads load, guards nothing
+        return max(delay, least + random.uniform(0.0, min(self.backoff, least))) if least else delay
+
+    def gives_up(self, hint: Hint) -> bool:
+        """Whether a failure by such an exception is tried no more."""
+        return not self.permanent.isdisjoint(hint.kinds)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordEnd:
     """How a record ended that did not succeed. ``after`` are the seconds until its next attempt, where the author
     wants others than the policy; a ``cancelled`` one has none, nor has a ``final`` one, which is a dead letter. A
-    ``deferred`` one waits for money or a quota, which is no failure: it does not count as an attempt."""
+    ``deferred`` one waits for money or a quota, which is no failure: it does not count as an attempt. ``hint`` is what
+    its exception says."""
 
     reason: str
     after: float | None = None
     cancelled: bool = False
     final: bool = False
     deferred: bool = False
+    hint: Hint = NO_HINT
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +101,13 @@ def judge(
             return Finished("succeeded", {})
         case Succeeded(errors=errors) if unattributed and len(errors) < size:
             return Split("partial", apart(errors, size))
-        case Succeeded(errors=errors, decided=decided):
-            ends = ends_of(errors, decided, put_off)
+        case Succeeded(errors=errors, decided=decided, hints=hints):
+            ends = ends_of(errors, decided, put_off, hints)
             return Finished(status_of(ends.values(), size), ends)
         case Failed(disturbed=True) if size:
             return Split("failed", [range(size)])
-        case Failed(reason=reason) if size <= 1:
-            return Finished("failed", dict.fromkeys(range(size), RecordEnd(reason)))
+        case Failed(reason=reason, hint=hint) if size <= 1:
+            return Finished("failed", dict.fromkeys(range(size), RecordEnd(reason, hint=hint)))
         case Breached() if size <= 1:
             # Who went round in circles would do so again, and pay for it.
             end = RecordEnd(outcome.reason, final=outcome.limit in HOPELESS)
@@ -94,14 +119,23 @@ def judge(
 
 
 def ends_of(
-    errors: Mapping[int, str], decided: Mapping[int, float | None], put_off: Collection[float] = ()
+    errors: Mapping[int, str],
+    decided: Mapping[int, float | None],
+    put_off: Collection[float] = (),
+    hints: Mapping[int, Hint] = NO_HINTS,
 ) -> dict[int, RecordEnd]:
     """Errors with what was decided of them: seconds until the next attempt, None for never. ``put_off`` are the seconds
     for which the platform itself put something off in this execution: who waits exactly so long waits for that."""
     ends = {}
     for place, reason in errors.items():
         after = decided.get(place)
-        ends[place] = RecordEnd(reason, after, place in decided and after is None, deferred=after in put_off)
+        ends[place] = RecordEnd(
+            reason,
+            after,
+            place in decided and after is None,
+            deferred=after in put_off,
+            hint=hints.get(place, NO_HINT),
+        )
     return ends
 
 
@@ -126,6 +160,29 @@ def status_of(failures: Collection[RecordEnd], size: int) -> str:
     if len(failures) < size:
         return "partial"
     return "cancelled" if all(end.cancelled for end in failures) else "failed"
+
+
+def together(outcome: Outcome, size: int, records: Sequence[str], put_off: Collection[float] = ()) -> Finished | Split:
+    """What an outcome means for a batch that is all or none: as its first culprit ends, so does every record of it."""
+    match outcome:
+        case Failed(disturbed=True) if size:
+            return Split("failed", [range(size)])
+        case Failed(suspect=suspect) | Breached(suspect=suspect):
+            alone = judge(replace(outcome, suspect=None), 1, unattributed=False)
+            assert isinstance(alone, Finished)
+            status, culprit, end = alone.status, suspect, alone.failures[0]
+        case Succeeded(errors=errors) if not errors:
+            return Finished("succeeded", {})
+        case Succeeded(errors=errors, decided=decided, hints=hints):
+            ends = ends_of(errors, decided, put_off, hints)
+            # A decision stands for the whole batch only when nobody failed without one.
+            culprit = min(ends, key=lambda place: (ends[place].cancelled, ends[place].deferred, place))
+            end = ends[culprit]
+            status = status_of([end] * size, size)
+    if culprit is None:
+        return Finished(status, dict.fromkeys(range(size), end))
+    others = replace(end, reason=f"{end.reason} (record {records[culprit]} of its batch, which is all or none)")
+    return Finished(status, {place: end if place == culprit else others for place in range(size)})
 
 
 def apart(errors: Collection[int], size: int) -> list[list[int]]:
@@ -153,7 +210,8 @@ def settle_row(row: Queued, failure: RecordEnd | None, policy: RetryPolicy, now:
         case RecordEnd(deferred=True):  # it has not had its attempt, however often it comes back
             status, attempts = "deferred" if now - time_of(row.delivery) < LONGEST_WAIT else "dead", row.attempts
         case _:
-            status = "dead" if failure.final or attempts >= policy.attempts else "retry"
+            hopeless = failure.final or policy.gives_up(failure.hint)
+            status = "dead" if hopeless or attempts >= policy.attempts else "retry"
     settled = Settled(
         id=row.id,
         handler=row.handler,
@@ -169,9 +227,25 @@ def settle_row(row: Queued, failure: RecordEnd | None, policy: RetryPolicy, now:
     )
     if failure is None or status not in WAITING:
         return settled
-    delay = policy.delay(attempts) if failure.after is None else failure.after
+    delay = policy.delay(attempts, failure.hint.after) if failure.after is None else failure.after
     return replace(
         settled,
         not_before=now + timedelta(seconds=delay),
         held_until=row.held_until or now + timedelta(seconds=policy.hold),
     )
+
+
+def in_step(settled: Sequence[Settled]) -> list[Settled]:
+    """Rows of a batch that is all or none, which come back at one moment."""
+    waits = [row.not_before for row in settled if row.not_before is not None]
+    return [replace(row, not_before=max(waits)) if row.not_before is not None else row for row in settled]
+
+
+def too_old(row: Queued, max_age: float | None, moment: datetime) -> str | None:
+    """Why an event is not run any more; None for one that is young enough, or that a person has put back."""
+    if max_age is None or row.past is not None:
+        return None
+    age = (moment - time_of(row.delivery)).total_seconds()
+    if age <= max_age:
+        return None
+    return f"it is too old: {duration_shown(int(age))} since it arrived, and max_age is {duration_shown(max_age)}"

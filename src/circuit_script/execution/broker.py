@@ -10,26 +10,46 @@ from uuid import UUID
 import httpx
 import msgspec
 
-from circuit_script.connectors.connector import CRM, Fields, Query
+from circuit_script.connectors.connector import CRM, Fields, Operation, Query
 from circuit_script.errors import DatabaseUnavailable, RequestRefused
 from circuit_script.execution import model_calls, outside
 from circuit_script.execution.callouts.fetch import CalloutParts, no_quota
+from circuit_script.execution.jobs import MOST_ARGUMENTS
 from circuit_script.execution.model_calls import ModelCalls
-from circuit_script.execution.outcome import Work, bounded
+from circuit_script.execution.outcome import JOB, JOBS, Hint, Work, bounded
 from circuit_script.execution.outside import Journal, Outside
+from circuit_script.execution.versions import shown, versions_of
 from circuit_script.governor import MB, REPEATS, Meter, Usage
 from circuit_script.llm import Models
 from circuit_script.tenants.entitlement import NOTICE
 
 HELD_BYTES = 32 * MB
+MAX_KEY = 255  # characters
 
 
 class Held(Protocol):
     """Where writes and sends wait for the outcome."""
 
-    def write(self, op: str, object_: str, rows: Sequence[Any], owner: int | None) -> list[str]: ...
+    def write(
+        self,
+        op: str,
+        object_: str,
+        rows: Sequence[Any],
+        owner: int | None,
+        versions: Mapping[str, int] | None = None,
+    ) -> list[str]: ...
 
-    def send(self, connector: str, operation: str, target: str, payload: Fields, owner: int | None) -> UUID: ...
+    def send(
+        self,
+        connector: str,
+        operation: str,
+        target: str,
+        payload: Fields,
+        owner: int | None,
+        *,
+        makes_id: bool = False,
+        if_version: str | None = None,
+    ) -> UUID: ...
 
     def overlay_rows(self, object_: str, ids: Sequence[str], rows: Sequence[Fields | None]) -> list[Fields | None]: ...
 
@@ -38,23 +58,34 @@ class Held(Protocol):
     def overlay_query(self, query: Query, rows: Sequence[Fields]) -> list[Fields]: ...
 
 
+class UniqueJobs(Protocol):
+    """The id of the job of this tenant, name and key that waits or runs; None when there is none."""
+
+    async def __call__(self, tenant: str, name: str, key: str) -> str | None: ...
+
+
 class Checkpoint(Protocol):
     """Commits the records up to ``upto``, which have these errors and decisions. Raises RequestRefused."""
 
-    async def __call__(self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]) -> None: ...
+    async def __call__(
+        self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None], hints: Mapping[int, Hint]
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerParts:
-    """What the brokers of one worker share. ``knows`` says whether a connector has an address of this name; ``repeats``
-    is how often an execution may make the same call and learn nothing."""
+    """What the brokers of one worker share. ``knows`` says whether a connector has an address of this name,
+    ``declared`` what it promises of an operation; ``repeats`` is how often an execution may make the same call and
+    learn nothing."""
 
     crm: CRM
     client: httpx.AsyncClient
     knows: Callable[[str, str], bool]
+    declared: Callable[[str, str], Operation | None] = lambda connector, operation: None
     callouts: CalloutParts = field(default_factory=CalloutParts)
     repeats: int = REPEATS
     models: Models | None = None
+    unique_jobs: UniqueJobs | None = None
 
 
 class ExecutionBroker:
@@ -78,9 +109,11 @@ class ExecutionBroker:
         self._meter.usage.depth = work.depth
         self._crm = parts.crm
         self._knows = parts.knows
+        self._declared = parts.declared
         self._held = held
         self._log = log
         self._commit = checkpoint
+        self._unique_jobs = parts.unique_jobs
         self._held_bytes = 0
         self._known: set[tuple[str, str]] = {(work.object, str(row.get("id"))) for row in work.records}
         # What is done about a quota that is used up does not count against it.
@@ -162,7 +195,8 @@ class ExecutionBroker:
         self._hold(rows)
         if op in ("update", "delete"):
             await self._must_exist(op, object_, rows)
-        ids = self._held.write(op, object_, rows, self._work.owner(asked.get("record")))
+        versions = versions_of(op, asked.get("versions"))
+        ids = self._held.write(op, object_, rows, self._work.owner(asked.get("record")), versions)
         self._known.update((object_, each) for each in ids)
         return {"ids": ids}
 
@@ -193,10 +227,11 @@ class ExecutionBroker:
         if unread := self._held.unread(query.object, rows):
             written = await self._crm.get(self._work.tenant, query.object, unread)
             rows += [row for row in written if row is not None]
+        stored = list(rows)
         rows = self._held.overlay_query(query, rows)
         self._meter.spend("db_rows", len(rows))
         self._known.update((query.object, str(row["id"])) for row in rows)
-        return rows
+        return [row for row in shown(rows, stored) if row is not None] if asked.get("versions") else rows
 
     async def _get(self, asked: dict[str, Any]) -> list[Fields | None]:
         self._meter.spend("db_queries")
@@ -205,7 +240,7 @@ class ExecutionBroker:
         rows = self._held.overlay_rows(object_, ids, stored)
         self._meter.spend("db_rows", sum(row is not None for row in rows))
         self._known.update((object_, key) for key, row in zip(ids, rows, strict=True) if row is not None)
-        return rows
+        return shown(rows, stored) if asked.get("versions") else rows
 
     async def _send(self, asked: dict[str, Any]) -> dict[str, str]:
         connector, target = str(asked["connector"]), str(asked["to"])
@@ -216,12 +251,46 @@ class ExecutionBroker:
             )
         if not isinstance(asked["payload"], dict):
             raise RequestRefused(f"a payload is a mapping, not a {type(asked['payload']).__name__}.")
+        operation, version = str(asked["operation"]), asked.get("if_version")
+        declared = self._declared(connector, operation)
+        if version is not None and not (declared and declared.if_version):
+            raise RequestRefused(f"{connector}.{operation} cannot be made to depend on a version.")
         self._meter.spend("messages")
         self._hold(asked["payload"])
         held = self._held.send(
-            connector, str(asked["operation"]), target, asked["payload"], self._work.owner(asked.get("record"))
+            connector,
+            operation,
+            target,
+            asked["payload"],
+            self._work.owner(asked.get("record")),
+            makes_id=bool(declared and declared.makes_ids),
+            if_version=None if version is None else str(version),
         )
         return {"id": str(held)}
+
+    async def _enqueue(self, asked: dict[str, Any]) -> dict[str, str]:
+        name, arguments, key = str(asked["job"]), asked["arguments"], asked["unique"]
+        if not isinstance(arguments, dict) or len(msgspec.json.encode(arguments)) > MOST_ARGUMENTS + len(arguments) * 8:
+            raise RequestRefused(f"{name}: the arguments of a job are a mapping of at most {MOST_ARGUMENTS:,} bytes.")
+        self._meter.spend("jobs")
+        if key is not None and self._unique_jobs is not None:
+            there = await self._unique_jobs(self._work.tenant, name, str(key))
+            if there is not None and not self._is_own(there):
+                return {"id": there}
+        payload = {
+            "arguments": arguments,
+            "due": None if asked["due"] is None else float(asked["due"]),
+            "unique": None if key is None else str(key)[:MAX_KEY],
+            "by": self._work.handler,
+            "execution": str(self._work.execution),
+        }
+        self._hold(payload)
+        held = self._held.send(JOBS, "enqueue", name[:MAX_KEY], payload, self._work.owner(asked.get("record")))
+        return {"id": str(held)}
+
+    def _is_own(self, job: str) -> bool:
+        """Whether it is the job that runs here: when what it enqueues is made, it has ended."""
+        return self._work.object == JOB and any(str(each.get("id")) == job for each in self._work.records)
 
     async def _checkpoint(self, asked: dict[str, Any]) -> None:
         size = len(self._work.records)
@@ -230,8 +299,12 @@ class ExecutionBroker:
             raise ValueError(f"there is no record {upto!r} in this batch")
         errors = {int(place): str(reason) for place, reason in asked["errors"]}
         decided = {int(place): bounded(after) for place, after in asked["decided"]}
+        hints = {
+            int(place): Hint(tuple(map(str, kinds)), bounded(after) or 0.0)
+            for place, kinds, after in asked.get("hints", ())
+        }
         if self._commit is not None:
-            await self._commit(upto, errors, decided)
+            await self._commit(upto, errors, decided, hints)
 
 
 # Of the class, not of the instance: one that holds its own methods waits for the garbage collector.
@@ -240,5 +313,6 @@ _VERBS: Mapping[str, Callable[[ExecutionBroker, dict[str, Any]], Any]] = {
     "query": ExecutionBroker._query,
     "get": ExecutionBroker._get,
     "send": ExecutionBroker._send,
+    "enqueue": ExecutionBroker._enqueue,
     "checkpoint": ExecutionBroker._checkpoint,
 }

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextvars import Token
+from datetime import datetime
 from functools import cached_property
 from types import TracebackType
 from typing import Any, SupportsIndex, cast, overload
@@ -14,18 +15,21 @@ from uuid import UUID
 import msgspec
 
 from circuit_script.execution.decisions import Decision, decision_of
-from circuit_script.execution.outcome import HttpRequest
+from circuit_script.execution.outcome import JOB, HttpRequest
 from circuit_script.execution.protocol import NOBODY
+from circuit_script.execution.retries import kinds_of, retry_after
 from circuit_script.execution.session import Session, active, clean, current_record
 
 MAX_REASON = 2000
 
 
 class Record(dict[str, Any]):
-    """One record: a dict of its fields. ``place`` is its position in the batch."""
+    """One record: a dict of its fields. ``place`` is its position in the batch; ``version``, of one that CircuitDB
+    read, is what ``if_version`` compares."""
 
-    __slots__ = ("place",)
+    __slots__ = ("place", "version")
     place: int
+    version: int
 
     @property
     def id(self) -> Any:
@@ -171,8 +175,27 @@ class Meters:
         return self._counted("log_bytes")
 
 
+class JobInfo(msgspec.Struct, frozen=True):
+    """A job. ``enqueued_by`` is the handler that enqueued it, "schedule", or who did so by hand; ``execution`` the one
+    of that handler. ``attempt`` is 1 for the first; ``scheduled_for`` the moment of a schedule's firing.
+
+    In a finalizer it is the job that has ended: with its ``status`` ("succeeded", "dead" or "cancelled"), the
+    ``reason`` if there is one, how many attempts it had, and its last ``execution``.
+    """
+
+    id: str
+    name: str
+    attempt: int = 1
+    enqueued_by: str = ""
+    execution: str | None = None
+    scheduled_for: datetime | None = None
+    status: str | None = None
+    reason: str | None = None
+
+
 class Context:
-    """One call of a handler: a batch of records of one object, one event name and one tenant.
+    """One call of a handler: a batch of records of one object, one event name and one tenant. Of a job, the only record
+    is the job itself.
 
     ``object`` and ``event_name`` are what the trigger names ("Contact", "afterInsert"); ``tenant`` is the customer
     whose records these are; ``started_at`` is when the execution began, in seconds since 1970; ``new_records`` are the
@@ -189,6 +212,7 @@ class Context:
         self.limits: Meters = Meters(session)
         self.errors: dict[int, str] = {}
         self.decided: dict[int, float | None] = {}
+        self.hints: dict[int, tuple[list[str], float]] = {}  # of records whose failure was an exception
         self._run = run
         self._word = word
         self._session = session
@@ -204,6 +228,25 @@ class Context:
         """The HTTP request that an endpoint answers; None in a trigger."""
         return self._run.request
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a job was enqueued with; a finalizer has its job's. Empty in a trigger and an endpoint."""
+        return cast(dict[str, Any], self._asked().get("arguments") or {})
+
+    @property
+    def job(self) -> JobInfo | None:
+        """The job that runs, or, in a finalizer, the one that has ended; None in a trigger and an endpoint."""
+        if self._run.object != JOB:
+            return None
+        record = self._asked()
+        usual = {"id": record["id"], "name": self.event_name, "attempt": self.event["attempt"]}
+        return msgspec.convert({**usual, **(record.get("job") or {})}, JobInfo)
+
+    def _asked(self) -> dict[str, Any]:
+        if self._run.object != JOB:
+            return {}
+        return list.__getitem__(self.new_records, 0)
+
     @cached_property
     def old_records(self) -> list[Record | None]:
         """The last seen state of each record before this event, None where there is none. Parallel to new_records."""
@@ -213,7 +256,8 @@ class Context:
     @cached_property
     def events(self) -> list[dict[str, Any]]:
         """What is known of each event, parallel to new_records: ``id``, ``delivery``, ``source``, ``vendor_id``,
-        ``received_at`` (seconds since 1970) and ``attempt`` (1 is the first)."""
+        ``received_at`` (seconds since 1970) and ``attempt`` (1 is the first). What was put back on the queue has
+        ``original``, what arrived then, and ``replay``, the replay's id or None."""
         return msgspec.msgpack.decode(self._run.events, type=list[dict[str, Any]])
 
     @property
@@ -250,11 +294,13 @@ class Context:
         Raises RequestRefused when the database refuses what was written.
         """
         place = self._place(upto)
-        asked = {
+        asked: dict[str, Any] = {
             "upto": place,
             "errors": [[each, reason] for each, reason in self.errors.items() if each <= place],
             "decided": [[each, after] for each, after in self.decided.items() if each <= place],
         }
+        if self.hints:
+            asked["hints"] = [[each, *hint] for each, hint in self.hints.items() if each <= place]
         await self._session.request("checkpoint", asked, object)
 
     def decide(self, decision: Decision) -> None:
@@ -272,7 +318,13 @@ class Context:
         if isinstance(reason, Decision):
             self.decided[place] = reason.after
             reason = reason.reason
+        elif isinstance(reason, Exception):
+            self.tell(place, reason)
         self.errors[place] = clean(str(reason))[:MAX_REASON]
+
+    def tell(self, place: int, error: BaseException) -> None:
+        """Keep what this exception of a record says of another attempt."""
+        self.hints.setdefault(place, (kinds_of(error), retry_after(error)))
 
     def _place(self, record: Record) -> int:
         place = getattr(record, "place", None)
@@ -323,6 +375,8 @@ class RecordScope:
         if isinstance(error, Decision):
             return self._context.add_error(record, error)
         reason = reason_of(error)
+        if self._place not in self._context.errors:
+            self._context.tell(self._place, error)
         self._context.add_error(record, reason)
         detail: Mapping[str, Any] = {"traceback": "".join(traceback.format_exception(error, limit=-8))[-4000:]}
         self._session.log({"level": "error", "message": reason, "context": detail})

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 from circuit_script.execution.context import Record
+from circuit_script.execution.outcome import VERSION
 from circuit_script.execution.session import current_record, session
 
 Row = Mapping[str, Any]
@@ -33,8 +34,9 @@ class CircuitDB:
         ``db_rows``.
         """
         asked = {"object": object, "where": dict(where or {}), "order_by": order_by, "limit": limit}
+        asked["versions"] = True
         rows = await session().request("query", asked, list[dict[str, Any]])
-        return [Record(row) for row in rows]
+        return [_record(row) for row in rows]
 
     @overload
     @staticmethod
@@ -49,10 +51,9 @@ class CircuitDB:
         Counts as one of ``db_queries``, its rows as ``db_rows``.
         """
         one = isinstance(ids, str)
-        rows = await session().request(
-            "get", {"object": object, "ids": [ids] if one else list(ids)}, list[dict[str, Any] | None]
-        )
-        records = [None if row is None else Record(row) for row in rows]
+        asked = {"object": object, "ids": [ids] if one else list(ids), "versions": True}
+        rows = await session().request("get", asked, list[dict[str, Any] | None])
+        records = [None if row is None else _record(row) for row in rows]
         return records[0] if one else records
 
     @staticmethod
@@ -61,12 +62,14 @@ class CircuitDB:
         return await _write("insert", object, rows)
 
     @staticmethod
-    async def update(object: str, rows: Rows) -> list[str]:
+    async def update(object: str, rows: Rows, *, if_version: Record | Iterable[Record] | None = None) -> list[str]:
         """Change the fields that are given, of the records named by ``id``; returns the ids.
 
-        Refused when there is no such record.
+        Refused when there is no such record. ``if_version`` are the records as they were read (by CircuitDB, or those
+        of the batch), one for each row: if somebody writes one of them before the outcome is committed, nothing that is
+        this record's leaves; it fails with VersionConflict and is tried again, with what is stored then.
         """
-        return await _write("update", object, rows)
+        return await _write("update", object, rows, None if if_version is None else _versions(if_version))
 
     @staticmethod
     async def upsert(object: str, rows: Rows) -> list[str]:
@@ -80,8 +83,31 @@ class CircuitDB:
         return await _write("delete", object, [one if isinstance(one, Mapping) else {"id": one} for one in each])
 
 
-async def _write(op: str, object_: str, rows: Rows) -> list[str]:
+def _record(row: dict[str, Any]) -> Record:
+    version = row.pop(VERSION, None)
+    record = Record(row)
+    if version is not None:
+        record.version = version
+    return record
+
+
+def _versions(records: Record | Iterable[Record]) -> dict[str, int]:
+    """By id. Raises TypeError for what was not read, and so has no version."""
+    found = {}
+    for each in [records] if isinstance(records, Record) else records:
+        version, place = getattr(each, "version", None), getattr(each, "place", None)
+        if version is None and place is not None:
+            version = session().context.events[place].get("version")
+        if version is None:
+            raise TypeError("if_version takes records as CircuitDB or the batch gave them, not copies of them.")
+        found[str(each["id"])] = version
+    return found
+
+
+async def _write(op: str, object_: str, rows: Rows, versions: dict[str, int] | None = None) -> list[str]:
     listed = [rows] if isinstance(rows, Mapping) else list(rows)
-    asked = {"op": op, "object": object_, "rows": listed, "record": current_record.get()}
+    asked: dict[str, Any] = {"op": op, "object": object_, "rows": listed, "record": current_record.get()}
+    if versions is not None:
+        asked["versions"] = versions
     reply = await session().request("dml", asked, dict[str, list[str]])
     return reply["ids"]

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from circuit_script.execution import forgotten, whereabouts
 from circuit_script.execution.context import reason_of
-from circuit_script.execution.protocol import NOBODY, Result, pack
+from circuit_script.execution.protocol import NOBODY, WHOLE, Result, pack
+from circuit_script.execution.retries import kinds_of, retry_after
 from circuit_script.execution.session import Session, clean
 from circuit_script.governor import LimitExceeded
 
@@ -42,7 +43,8 @@ def failure(error: BaseException, errors: dict[int, str], word: int) -> Result:
         detail = clean("".join(traceback.format_exception(error, limit=-10)))[-MAX_DETAIL:]
     except Exception:
         detail = ""
-    return Result(kind, errors, reason_of(error), detail, None if word == NOBODY else word)
+    hint = kinds_of(error), retry_after(error)
+    return Result(kind, errors, reason_of(error), detail, None if word == NOBODY else word, hints={WHOLE: hint})
 
 
 def _tell_line(error: LimitExceeded | MemoryError) -> None:

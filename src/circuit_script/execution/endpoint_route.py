@@ -23,8 +23,8 @@ from circuit_script.execution.answering import Message, Send, must_be
 from circuit_script.execution.context import Context, current_context
 from circuit_script.execution.decisions import decision_of
 from circuit_script.execution.endpoints import PROBLEM_TYPE, Route
-from circuit_script.execution.handlers import Place
 from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.execution.place import Place
 from circuit_script.execution.running import alarmed
 from circuit_script.execution.session import session
 

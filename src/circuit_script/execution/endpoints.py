@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from circuit_script.execution.handlers import AtCeiling, Options, Place, registry
+from circuit_script.execution.handlers import registry
 from circuit_script.execution.outcome import EndpointSpec, Way
 from circuit_script.execution.patterns import Hole, Part, pattern_of, segments_of, unnamed
+from circuit_script.execution.place import AtCeiling, Options, Place
 from circuit_script.governor import Limits
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")

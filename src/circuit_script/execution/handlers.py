@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import wraps
 from types import FunctionType
-from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
-from circuit_script.errors import AppError, ConfigError
-from circuit_script.execution.outcome import EndpointSpec, HandlerSpec
+from circuit_script.errors import AppError
+from circuit_script.execution.outcome import JOB, EndpointSpec, HandlerSpec, JobSpec
+from circuit_script.execution.place import OBJECTS, AtCeiling, BatchPolicy, Options, Place, nearest
+from circuit_script.execution.retries import Retries
 from circuit_script.governor import Limits
 
-EVENTS = ("afterInsert", "afterUpdate", "afterDelete", "afterUndelete")
-# What the sources bring of themselves; an app names others in circuit.toml.
-OBJECTS = (
-    "Appointment", "Association", "Call", "Campaign", "Contact", "Conversation", "Invoice", "LinkedInActivity",
-    "Location", "Message", "Note", "ObjectSchema", "Opportunity", "Order", "Price", "Product", "Quota", "Record",
-    "Relation", "Review", "Task", "User",
-)  # fmt: skip
-MAX_BATCH = 200
-MAX_CONCURRENCY = 100
-AT_CEILING = ("refuse", "defer", "cheaper")
-HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]+")
-AtCeiling = Literal["refuse", "defer", "cheaper"]
 MAX_DOC = 4000
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,20 +26,6 @@ R = TypeVar("R")
 
 class CircuitTrigger:
     """A class whose methods are triggers. One instance is made in each child, without arguments."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the decorators of one handler may say besides its routes."""
-
-    batch_size: int | None = None
-    limits: Limits | Mapping[str, float] | None = None
-    share_child: bool | None = None
-    echoes: bool | None = None
-    concurrency: int | None = None
-    egress: Sequence[str] | None = None
-    budget: float | None = None
-    at_ceiling: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +46,7 @@ class Registry:
 
     def add_trigger(self, function: Any, object_: str, events: Sequence[str], options: Options) -> None:
         """Take one ``@trigger``'s word. Raises AppError that names file, line and cure."""
-        function = _must_be_function(function, "@trigger")
+        function = must_be_function(function, "@trigger")
         place = Place.of(function)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             place.refuse(
@@ -84,8 +59,27 @@ class Registry:
 
     def add_endpoint(self, function: Any, endpoint: EndpointSpec, options: Options, *, said: str = "@endpoint") -> None:
         """Take one ``@endpoint``'s word; ``said`` is the decorator's name. Raises AppError with file, line and cure."""
-        function = _must_be_function(function, said)
+        function = must_be_function(function, said)
         self._add(function, Place.of(function), options, (), endpoint)
+
+    def add_job(self, function: FunctionType, job: JobSpec, options: Options) -> None:
+        """Take one job's word: its event is its name. Raises AppError with file, line and cure."""
+        place = Place.of(function)
+        if place.handler in self._declared:
+            place.refuse(
+                f"there is a handler {place.handler!r} already, or it has two decorators.",
+                "Make it one handler or two.",
+                page="duplicate-handler",
+            )
+        self._add(function, place, options, ((JOB, place.handler),), None, job)
+
+    def jobs(self) -> Mapping[str, JobSpec]:
+        """What can be enqueued, by name."""
+        return {name: each.spec.job for name, each in self._declared.items() if each.spec.job is not None}
+
+    def knows(self, function: Any) -> bool:
+        """Whether this very function is a handler."""
+        return any(each.function is function for each in self._declared.values())
 
     def _add(
         self,
@@ -94,6 +88,7 @@ class Registry:
         options: Options,
         routes: tuple[tuple[str, str], ...],
         endpoint: EndpointSpec | None,
+        job: JobSpec | None = None,
     ) -> None:
         known = self._declared.get(place.handler)
         if known is not None and known.function is not function:
@@ -103,9 +98,9 @@ class Registry:
                 page="duplicate-handler",
             )
         if known is not None:
-            if endpoint is not None or known.spec.endpoint is not None:
+            if endpoint is not None or known.spec.endpoint is not None or known.spec.job is not None:
                 place.refuse(
-                    "it has two decorators, one of them of an endpoint.",
+                    "it has two decorators, one of them of an endpoint or a job.",
                     "Make it one handler or two.",
                     page="duplicate-handler",
                 )
@@ -122,10 +117,15 @@ class Registry:
             egress=place.checked_egress(options.egress),
             budget=place.checked_budget(options.budget),
             at_ceiling=place.checked_at_ceiling(options.at_ceiling),
+            retries=place.checked_retries(options.retries),
+            max_age=place.checked_max_age(options.max_age),
+            coalesce=place.checked_coalesce(options.coalesce, routes),
+            batch=place.checked_batch(options.batch),
             file=place.file,
             line=place.line,
             doc=(inspect.getdoc(function) or "")[:MAX_DOC],
             endpoint=endpoint,
+            job=job,
         )
         self._declared[place.handler] = Declared(function, spec, options)
 
@@ -143,6 +143,8 @@ class Registry:
                 continue  # its web framework calls it; its name is a route's
             place = Place.of(declared.function)
             owner = _owner(declared.function, declared.spec.name)
+            if declared.spec.job is not None:
+                continue  # its arguments were looked at when it was declared
             if declared.spec.endpoint is None:
                 place.check_signature(declared.function, owner)
             for object_, _ in declared.spec.routes:
@@ -153,9 +155,10 @@ class Registry:
 
         Raises KeyError for an unknown name.
         """
-        function = self._declared[name].function
-        owner = _owner(function, name)
-        return function if owner is None else cast(Callable[[Any], Any], getattr(owner(), function.__name__))
+        declared = self._declared[name]
+        function, owner = declared.function, _owner(declared.function, name)
+        bound = function if owner is None else cast(Callable[..., Any], getattr(owner(), function.__name__))
+        return bound if declared.spec.job is None else lambda context: bound(context, **context.arguments)
 
 
 registry = Registry()
@@ -172,7 +175,7 @@ def said_in_full(decorator: Callable[P, R]) -> Callable[P, R]:
         except TypeError as error:
             caller = sys._getframe(1)
             unknown = next((each for each in named if each not in signature.parameters), None)
-            near = "" if unknown is None else f"{_nearest(unknown, list(signature.parameters))} "
+            near = "" if unknown is None else f"{nearest(unknown, list(signature.parameters))} "
             wrong = "it stands without its arguments" if given and isinstance(given[0], FunctionType) else str(error)
             raise AppError(
                 f"{caller.f_code.co_filename}:{caller.f_lineno}: {name}: {wrong}.",
@@ -197,6 +200,10 @@ def trigger(
     egress: Sequence[str] | None = None,
     budget: float | None = None,
     at_ceiling: AtCeiling | None = None,
+    retries: Retries | Mapping[str, Any] | None = None,
+    max_age: float | str | timedelta | None = None,
+    coalesce: bool | None = None,
+    batch: BatchPolicy | None = None,
 ) -> Callable[[F], F]:
     """Call the function or method with a Context for ``events`` ("afterInsert", …) of ``object`` ("Contact", …).
 
@@ -208,8 +215,25 @@ def trigger(
     are the only hosts that it may call (["api.example.com", "*.example.org"]); ``budget`` is what it may spend on
     models in a day, in US dollars; ``at_ceiling`` says what happens when money or a quota is used up: "refuse", "defer"
     or "cheaper".
+
+    ``retries`` is how it is tried again (Retries(attempts=5), or a mapping); an event older than ``max_age`` (seconds,
+    "6h") is not run any more. With ``coalesce`` only the newest of the waiting updates of a record runs; with
+    ``batch="all-or-none"`` nothing of a batch leaves unless every record of it succeeds.
     """
-    options = Options(batch_size, limits, share_child, echoes, concurrency, egress, budget, at_ceiling)
+    options = Options(
+        batch_size,
+        limits,
+        share_child,
+        echoes,
+        concurrency,
+        egress,
+        budget,
+        at_ceiling,
+        retries,
+        max_age,
+        coalesce,
+        batch,
+    )
 
     def declare(function: F) -> F:
         registry.add_trigger(function, object, [events] if isinstance(events, str) else events, options)
@@ -218,158 +242,17 @@ def trigger(
     return declare
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a handler stands, to name it in what is wrong with it."""
-
-    handler: str
-    file: str
-    line: int
-
-    @classmethod
-    def of(cls, function: FunctionType) -> Place:
-        name = function.__qualname__.rpartition("<locals>.")[2]
-        return cls(name, function.__code__.co_filename, function.__code__.co_firstlineno)
-
-    def refuse(self, wrong: str, cure: str, page: str = "app-error") -> NoReturn:
-        raise AppError(f"{self.file}:{self.line}: {self.handler}: {wrong}", cure=cure, page=page)
-
-    def checked_object(self, object_: Any) -> str:
-        if not isinstance(object_, str) or not object_:
-            self.refuse(f"the object is {object_!r}.", 'Write its name, like "Contact".', page="unknown-object")
-        return object_
-
-    def check_known(self, object_: str, known: Sequence[str]) -> None:
-        if object_ not in known:
-            self.refuse(
-                f"there is no object {object_!r}.",
-                f'{_nearest(object_, known)} One that your vendor has stands in circuit.toml: objects = ["{object_}"].',
-                page="unknown-object",
-            )
-
-    def check_signature(self, function: FunctionType, owner: Any) -> None:
-        """A trigger is called with one argument, its context; its class is made without any."""
-        name = function.__name__
-        bound = owner is not None and not isinstance(inspect.getattr_static(owner, name, None), staticmethod)
-        given = (None, None) if bound else (None,)
-        shown = f"{name}(self, context)" if bound else f"{name}(context)"
-        try:
-            inspect.signature(function, follow_wrapped=False).bind(*given)
-        except TypeError:
-            wrong = f"it is called with one argument, the context, but is declared as {name}{_parameters(function)}."
-            self.refuse(wrong, f"Declare it as `def {shown}` or `async def {shown}`.", page="handler-signature")
-        try:
-            if bound:
-                inspect.signature(owner).bind()
-        except TypeError:
-            wrong = f"its class {owner.__name__} cannot be made without arguments."
-            self.refuse(wrong, "Let its __init__ take nothing but self.", page="handler-signature")
-        except ValueError:
-            pass  # a class whose signature Python does not know
-
-    def checked_events(self, events: Any) -> tuple[str, ...]:
-        if not isinstance(events, (list, tuple, set, frozenset)) or not events:
-            self.refuse("it names no event.", f"Write a list of {', '.join(EVENTS)}.", page="unknown-event")
-        for event in events:
-            if event not in EVENTS:
-                self.refuse(f"there is no event {event!r}.", _nearest(str(event), EVENTS), page="unknown-event")
-        return tuple(events)
-
-    def checked_batch_size(self, size: Any) -> int:
-        if size is None:
-            return MAX_BATCH
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_BATCH:
-            self.refuse(f"batch_size is {size!r}.", f"Write a whole number from 1 to {MAX_BATCH}.", page="batch-size")
-        return size
-
-    def checked_flag(self, name: str, value: Any) -> bool:
-        if value is not None and not isinstance(value, bool):
-            self.refuse(f"{name} is {value!r}.", "Write True or False.", page="handler-signature")
-        return bool(value)
-
-    def checked_concurrency(self, concurrency: Any, function: FunctionType) -> int:
-        if concurrency is None:
-            return 1
-        whole = isinstance(concurrency, int) and not isinstance(concurrency, bool)
-        if not whole or not 1 <= concurrency <= MAX_CONCURRENCY:
-            self.refuse(f"concurrency is {concurrency!r}.", f"Write a whole number from 1 to {MAX_CONCURRENCY}.")
-        if concurrency > 1 and not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
-            self.refuse(
-                f"it is a plain `def` with concurrency={concurrency}: plain functions cannot wait side by side.",
-                "Make it an `async def` that awaits what it waits for, or leave concurrency out.",
-                page="handler-signature",
-            )
-        return int(concurrency)
-
-    def checked_egress(self, hosts: Any) -> tuple[str, ...] | None:
-        if hosts is None:
-            return None
-        cure = 'Write a list of hosts, like ["api.example.com", "*.example.org"]; [] allows none.'
-        if not isinstance(hosts, (list, tuple, set, frozenset)):
-            self.refuse(f"egress is {hosts!r}.", cure)
-        for host in hosts:
-            if not isinstance(host, str) or not HOST.fullmatch(host):
-                self.refuse(f"egress names {host!r}, which is no host.", cure)
-        return tuple(dict.fromkeys(host.lower() for host in hosts))
-
-    def checked_budget(self, dollars: Any) -> float | None:
-        number = isinstance(dollars, (int, float)) and not isinstance(dollars, bool)
-        if dollars is not None and not (number and 0 <= dollars < float("inf")):
-            self.refuse(f"budget is {dollars!r}.", "Write US dollars a day, like 5.0.")
-        return None if dollars is None else float(dollars)
-
-    def checked_at_ceiling(self, policy: Any) -> str | None:
-        if policy is not None and policy not in AT_CEILING:
-            self.refuse(f"at_ceiling is {policy!r}.", f"Write one of {', '.join(AT_CEILING)}.")
-        return None if policy is None else str(policy)
-
-    def checked_limits(self, limits: Any, default: Limits) -> Limits:
-        if limits is None:
-            return default
-        if isinstance(limits, Limits):
-            return limits
-        if not isinstance(limits, Mapping):
-            self.refuse(f"limits is {limits!r}.", 'Write them like {"wall_time": 5}.', page="unknown-limit")
-        names = [field.name for field in fields(Limits)]
-        for name in limits:
-            if name not in names:
-                self.refuse(f"there is no limit {name!r}.", _nearest(str(name), names), page="unknown-limit")
-        try:
-            return replace(default, **limits)
-        except ConfigError as error:
-            self.refuse(error.detail, "Write a positive number.", page="unknown-limit")
-
-    def merged(self, first: Options, second: Options) -> Options:
-        """The options of two decorators of one handler; each may be said once."""
-        chosen = {}
-        for field in fields(Options):
-            mine, other = getattr(first, field.name), getattr(second, field.name)
-            if mine is not None and other is not None and mine != other:
-                self.refuse(f"its decorators disagree about {field.name}.", "Say it in one of them.")
-            chosen[field.name] = other if mine is None else mine
-        return Options(**chosen)
-
-
-def _must_be_function(function: Any, said: str) -> FunctionType:
+def must_be_function(function: Any, said: str, up: int = 3) -> FunctionType:
+    """The function below a decorator. ``up`` is how many calls above this one the author's line stands."""
     if isinstance(function, FunctionType) and function.__name__ != "<lambda>":
         return function
-    caller = inspect.stack()[3]
+    caller = inspect.stack()[up]
     kind = "a lambda" if isinstance(function, FunctionType) else f"a {type(function).__name__}"
     raise AppError(
         f"{caller.filename}:{caller.lineno}: {said} stands on {kind}, not on a function.",
         cure="Put it directly above a `def` or `async def`, below @staticmethod and @classmethod.",
         page="handler-signature",
     )
-
-
-def _parameters(function: FunctionType) -> str:
-    return str(inspect.signature(function, follow_wrapped=False)).partition(" -> ")[0]
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    lower = {each.lower(): each for each in names}
-    close = get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
-    return f"Did you mean {lower[close[0]]!r}?" if close else f"There are {', '.join(names)}."
 
 
 def _owner(function: FunctionType, name: str) -> Any:

@@ -8,11 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from circuit_script.execution.retries import Retries
+from circuit_script.execution.timing import Schedule
 from circuit_script.governor import LOOPS, Limits, Usage, amount
 
 Fields = dict[str, Any]
 
+JOB = "Job"  # the object of jobs: their event is the handler's name, their record's id the job's
+JOBS = "jobs"  # the connector that takes enqueued jobs to the queue
+VERSION = "@version"  # in what a child reads: the version of the record
 LONGEST_RETRY = 30 * 86_400  # seconds that an author may put a record off
+EACH, ALL_OR_NONE = "each", "all-or-none"  # what becomes of a batch when one of its records fails
 SPREAD = 300  # seconds over which those come back who wait for the same moment
 
 
@@ -74,13 +80,44 @@ class HttpRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What makes a handler a job. ``kind`` is "queueable", "scheduled" or "finalizer".
+
+    ``takes`` are the names of its arguments, ``needs`` those without a default, ``texts`` those annotated as ``str``;
+    ``anything`` says that it takes others, too. ``finalizer`` names the handler that runs when it has ended.
+    """
+
+    kind: str
+    takes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    anything: bool = False
+    finalizer: str | None = None
+    schedule: Schedule | None = None
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What the exception of a failure says of another attempt: ``kinds`` are the names of its class and of those above
+    it, ``after`` the least seconds that a vendor asked for (Retry-After)."""
+
+    kinds: tuple[str, ...] = ()
+    after: float = 0.0
+
+
+NO_HINT = Hint()
+
+
+@dataclass(frozen=True, slots=True)
 class HandlerSpec:
     """One handler as the app declares it. ``routes`` are a trigger's (object, event) pairs; an endpoint has none.
 
     ``concurrency`` is how many executions of one tenant may share a child; ``egress`` are the hosts that it may call,
     None for those of the app; ``budget`` is what it may spend on models in a day, in US dollars, None for no bound of
     its own; ``at_ceiling`` is what happens when money or a quota is used up ("refuse", "defer", "cheaper"), None for
-    what its tenant says.
+    what its tenant says. ``retries`` is how often it is tried, None for what circuit.toml says; ``max_age`` are the
+    seconds after which an event is not run any more; with ``coalesce`` only the newest waiting update of a record runs;
+    ``batch`` is "each" (a record fails alone) or "all-or-none".
     """
 
     name: str
@@ -97,6 +134,11 @@ class HandlerSpec:
     egress: tuple[str, ...] | None = None
     budget: float | None = None
     at_ceiling: str | None = None
+    job: JobSpec | None = None
+    retries: Retries | None = None
+    max_age: float | None = None
+    coalesce: bool = False
+    batch: str = EACH
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +179,15 @@ class Succeeded:
     """The handler returned. ``errors`` maps the index of a failed record to its reason.
 
     ``decided`` says of some of them what the author wants: the seconds until the next attempt, None for never.
-    ``discard``: an endpoint answered no (a status of 400 or more), so that nothing that it wrote may leave.
+    ``hints`` are what the exceptions of others say. ``discard``: an endpoint answered no (a status of 400 or more), so
+    that nothing that it wrote may leave.
     """
 
     usage: Usage
     errors: Mapping[int, str] = field(default_factory=dict)
     decided: Mapping[int, float | None] = field(default_factory=dict)
     discard: bool = False
+    hints: Mapping[int, Hint] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +196,7 @@ class Failed:
 
     ``blameless`` says that the platform ended it, so that it does not count as an attempt; ``disturbed``, that the
     process ended which it shared with others, or that they took its time, so that it runs again, alone: nobody knows
-    yet whose fault it was.
+    yet whose fault it was. ``hint`` is what its exception says of another attempt.
     """
 
     reason: str
@@ -161,6 +205,7 @@ class Failed:
     suspect: int | None = None
     blameless: bool = False
     disturbed: bool = False
+    hint: Hint = NO_HINT
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 HERTZ = os.sysconf("SC_CLK_TCK")
@@ -104,8 +104,7 @@ def _children_by_search(pid: int) -> list[int]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """How large a process is. ``data`` is its data segment, ``resident`` its anonymous memory, ``mapped`` the files and
     shared memory in it, all in bytes; ``parent`` says whether it has children."""
 
@@ -132,7 +131,8 @@ class ProcessFiles:
 
     def extent(self) -> Extent:
         """Look now."""
-        _, resident, shared, _, _, data, _ = map(int, os.pread(self._open[0], LOOK, 0).split())
+        pages = os.pread(self._open[0], LOOK, 0).split()
+        resident, shared, data = int(pages[1]), int(pages[2]), int(pages[5])
         threads = os.fstat(self._open[1]).st_nlink - 2  # a folder for each thread
         parent = len(self._open) > 3 and bool(os.pread(self._open[3], LOOK, 0))
         return Extent(data * PAGE, (resident - shared) * PAGE, shared * PAGE, threads, parent)

@@ -108,6 +108,9 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True, tag=4):
     run: int = 0
 
 
+WHOLE = -1
+
+
 class Result(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """How the handler ended, as the child sees it.
 
@@ -115,7 +118,8 @@ class Result(msgspec.Struct, frozen=True, array_like=True, tag=5):
     MemoryError that nobody handled), "limit" (LimitExceeded) or "left" (SystemExit and its kin). ``unclean`` says that
     processes were started, so this child must not be used again.
     ``decided`` maps some of ``errors`` to the seconds until their next attempt, None for never. ``where`` is the
-    author's line that crossed a limit, said by those that share a child.
+    author's line that crossed a limit, said by those that share a child. ``hints`` are (names of classes, seconds) of
+    the exceptions of records; that of WHOLE is of what the handler raised.
     """
 
     kind: str
@@ -127,6 +131,7 @@ class Result(msgspec.Struct, frozen=True, array_like=True, tag=5):
     decided: dict[int, float | None] = {}
     run: int = 0
     where: str = ""
+    hints: dict[int, tuple[list[str], float]] = {}
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True, tag=6):

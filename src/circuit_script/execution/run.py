@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +15,9 @@ from circuit_script.errors import RequestRefused
 from circuit_script.execution.answer import Answer, Answered
 from circuit_script.execution.child_link import ChildLink
 from circuit_script.execution.fates import CLOSED, GARBAGE, HOST_ENDED, STOPPED
-from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work, bounded
+from circuit_script.execution.outcome import NO_HINT, Breached, Failed, Hint, Outcome, Succeeded, Work, bounded
 from circuit_script.execution.protocol import (
+    WHOLE,
     Chunk,
     Head,
     LogLine,
@@ -191,7 +192,8 @@ class Execution:
                     return Failed(f"{GARBAGE} (no answer)", usage)
                 return Succeeded(usage, discard=result.kind == "refused" or self._answer.status >= 400)
             case "returned" if all(0 <= place < size for place in result.errors):
-                return Succeeded(usage, result.errors, _decisions(result.decided, result.errors))
+                decided = _decisions(result.decided, result.errors)
+                return Succeeded(usage, result.errors, decided, hints=_hints(result.hints, result.errors))
             case "memory":
                 ceiling = self._work.limits.memory
                 usage.memory = max(usage.memory, ceiling)  # the kernel refused what would have been more
@@ -199,7 +201,8 @@ class Execution:
                     "memory", usage.memory, ceiling, usage, suspect, detail=result.detail, where=self._child.line
                 )
             case "raised" | "limit" | "left":
-                return Failed(result.reason, usage, result.detail, suspect)
+                hint = _hints(result.hints, (WHOLE,)).get(WHOLE, NO_HINT)
+                return Failed(result.reason, usage, result.detail, suspect, hint=hint)
             case _:
                 return Failed(GARBAGE, usage)
 
@@ -320,6 +323,13 @@ def _crossed(breach: LimitExceeded | None) -> Crossed | None:
 
 def _decisions(decided: Mapping[int, float | None], errors: Mapping[int, str]) -> dict[int, float | None]:
     return {place: bounded(after) for place, after in decided.items() if place in errors}
+
+
+def _hints(said: Mapping[int, tuple[list[str], float]], places: Collection[int]) -> dict[int, Hint]:
+    """What exceptions of these places said; a child can say anything."""
+    return {
+        place: Hint(tuple(kinds), bounded(after) or 0.0) for place, (kinds, after) in said.items() if place in places
+    }
 
 
 @lru_cache

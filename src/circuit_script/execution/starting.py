@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from circuit_script.execution import whereabouts
 from circuit_script.execution.context import reason_of
-from circuit_script.execution.handlers import Place
+from circuit_script.execution.place import Place
 from circuit_script.execution.session import clean
 
 MAX_DETAIL = 8000

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, NoReturn
 
+from msgspec import structs
+
 from circuit_script.execution import answering, forgotten, whereabouts
 from circuit_script.execution import session as sessions
 from circuit_script.execution.answering import ASGIApp
@@ -161,6 +163,7 @@ class Together:
                     result.decided,
                     session.number,
                     session.breach.where if session.breach is not None else result.where,
+                    result.hints,
                 )
             )
         )
@@ -180,19 +183,17 @@ class Together:
         """Call the handler, whatever it does."""
         errors: dict[int, str] = {}
         decided: dict[int, float | None] = {}
+        hints: dict[int, tuple[list[str], float]] = {}
         try:
             context = Context(session, word)
-            errors, decided = context.errors, context.decided
+            errors, decided, hints = context.errors, context.decided, context.hints
             refused = await self._decide(context, session)
         except BaseException as error:
             found = session.ended_by(error)
             result = failure(found, errors, word[0])
             where = whereabouts.line_of_error(found) if isinstance(found, MemoryError) else ""
-            return Result(
-                result.kind, result.errors, result.reason, result.detail, result.suspect, decided=decided, where=where
-            )
-        result = success(refused, errors, session)
-        return Result(result.kind, result.errors, result.reason, decided=decided)
+            return structs.replace(result, decided=decided, where=where, hints={**hints, **result.hints})
+        return structs.replace(success(refused, errors, session), decided=decided, hints=hints)
 
     async def _decide(self, context: Context, session: Company) -> str | None:
         """Call the handler; returns why nothing that an endpoint wrote must count, if so."""

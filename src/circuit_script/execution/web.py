@@ -17,10 +17,11 @@ from circuit_script.errors import AppError
 from circuit_script.execution import importing
 from circuit_script.execution.answering import ASGIApp
 from circuit_script.execution.endpoints import HTTPProblem, checked_auth, checked_deadline, with_deadline
-from circuit_script.execution.handlers import Options, Place, Registry
+from circuit_script.execution.handlers import Registry
 from circuit_script.execution.lifespan import WithLifespan
 from circuit_script.execution.nursery import WebApp
 from circuit_script.execution.outcome import EndpointSpec, Way
+from circuit_script.execution.place import Options, Place
 from circuit_script.execution.web_routes import (
     GOVERNED,
     SHARED,

@@ -10,6 +10,7 @@ import psycopg
 import structlog
 
 from circuit_script.governor.budget import Full, Money, Reservation, Settled
+from circuit_script.tasks import end
 
 log = structlog.get_logger()
 
@@ -50,10 +51,8 @@ class Settling:
         if not self._tasks:
             return
         _, late = await asyncio.wait(self._tasks, timeout=patience)
-        for task in late:
-            task.cancel()
+        await end(late)
         if late:
-            await asyncio.wait(late)
             log.error("llm.unsettled", calls=len(late), cure="They count at their worst case: circuit-script spend")
 
     async def _settle(self, call: UUID, how: Settled) -> None:

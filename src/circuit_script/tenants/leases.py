@@ -16,6 +16,7 @@ import structlog
 
 from circuit_script.db.pool import Connection, Pool
 from circuit_script.errors import CircuitError, DatabaseUnavailable
+from circuit_script.failpoints import areach
 from circuit_script.tenants.tiers import Tier
 
 log = structlog.get_logger()
@@ -150,6 +151,7 @@ class Leases:
         for ask in asks:
             ask.lease.sent = True
         try:
+            await areach("quotas.lease")
             rows = await self._rows(LEASE, self._values(asks, told))
         except (psycopg.DataError, psycopg.IntegrityError) as error:  # not of the database: of what one of them says
             if len(asks) > 1:

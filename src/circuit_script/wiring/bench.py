@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from circuit_script.config import Settings
 from circuit_script.execution.pool import Manifest
@@ -24,10 +25,11 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def open_bench(settings: Settings) -> AsyncIterator[Bench]:
-    """Import the app in ``settings.folder``. Raises AppError with file and line when it does not import."""
-    children = make_children(settings)
-    digest = await asyncio.to_thread(content_hash, settings.folder)
+async def open_bench(settings: Settings, folder: Path | None = None) -> AsyncIterator[Bench]:
+    """Import the app in ``folder`` (that of the settings, where none is given). Raises AppError with file and line when
+    it does not import."""
+    children = make_children(settings, folder)
+    digest = await asyncio.to_thread(content_hash, folder or settings.folder)
     try:
         yield Bench(children, await children.start(), digest)
     finally:

@@ -22,6 +22,7 @@ from circuit_script.db.pool import Pool
 from circuit_script.errors import AppError, CircuitError, DatabaseUnavailable
 from circuit_script.execution.pool import Manifest
 from circuit_script.execution.pool import Pool as Children
+from circuit_script.release_archive import keep_source
 from circuit_script.releases import Release, content_hash, make_live
 
 log = structlog.get_logger()
@@ -181,6 +182,7 @@ class Releases:
             log.warning("app.import", warning=warning)
         async with self._database.connection() as connection:
             release = await make_live(connection, imported.digest, imported.manifest.handlers)
+            await keep_source(connection, release, self._folder)
         return Live(release, imported.children, imported.manifest)
 
     async def _patiently(self, imported: _Imported) -> Live:

@@ -26,7 +26,7 @@ from circuit_script.connectors.webhook import WebhookConnector
 from circuit_script.db.pool import Pool, open_pool, unavailable
 from circuit_script.effects.settle import Settlement, Settler, is_transient
 from circuit_script.effects.unit import Send, Write
-from circuit_script.errors import TrialRefused
+from circuit_script.errors import TrialRefused, VersionConflict
 from circuit_script.execution.broker import BrokerParts
 from circuit_script.execution.callouts.breaker import Breakers
 from circuit_script.execution.callouts.transport import open_client
@@ -366,12 +366,15 @@ class Trial:
         )
         try:
             await self._settler.settle(settlement)
-        except (psycopg.Error, OSError) as error:
-            if not isinstance(error, psycopg.Error):
+        except (psycopg.Error, OSError, VersionConflict) as error:
+            if isinstance(error, OSError):
                 raise
-            if is_transient(error):
+            if isinstance(error, VersionConflict):
+                reason = error.reason
+            elif is_transient(error):
                 raise unavailable(error) from error
-            reason = f"the database refused the outcome: {error.diag.message_primary or error}"
+            else:
+                reason = f"the database refused the outcome: {error.diag.message_primary or error}"
             lost = (*batch.discarded, *batch.writes, *batch.sends)
             errors = dict.fromkeys(batch.records, reason)
             return replace(batch, status="failed", reason=reason, errors=errors, writes=(), sends=(), discarded=lost)

@@ -15,13 +15,14 @@ from circuit_script.connectors.connector import Fields
 from circuit_script.effects.settle import Arrived
 from circuit_script.effects.unit import Send, UnitOfWork, Write
 from circuit_script.errors import TrialRefused
+from circuit_script.events.checkpoint import no_part_of_it
 from circuit_script.events.conclude import lost_line
 from circuit_script.events.intake import order_hash
 from circuit_script.events.sources.source import order_key
 from circuit_script.events.verdicts import ended, ends_of
 from circuit_script.execution.answer import Answered
 from circuit_script.execution.broker import ExecutionBroker
-from circuit_script.execution.outcome import Breached, Failed, HandlerSpec, Outcome, Succeeded, Work
+from circuit_script.execution.outcome import ALL_OR_NONE, Breached, Failed, HandlerSpec, Hint, Outcome, Succeeded, Work
 from circuit_script.execution.protocol import Head
 from circuit_script.wiring.callouts import Callouts
 from circuit_script.wiring.trial_result import Left, Line, Sent, TrialBatch, Written
@@ -114,8 +115,14 @@ class Attempt:
             )
         )
 
-    async def checkpoint(self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]) -> None:
-        """Fix what becomes of the records up to ``upto``. It is stored with the rest: a trial is not cut short."""
+    async def checkpoint(
+        self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None], hints: Mapping[int, Hint]
+    ) -> None:
+        """Fix what becomes of the records up to ``upto``. It is stored with the rest: a trial is not cut short.
+
+        Raises RequestRefused where the batch is all or none."""
+        if self.spec.batch == ALL_OR_NONE:
+            raise no_part_of_it()
         for place in range(upto + 1):
             if place not in self.settled:
                 self.settled[place] = errors.get(place)
@@ -153,6 +160,10 @@ class Attempt:
                 reason, suspect = outcome.reason, outcome.suspect
                 failed |= {place: reason for place in range(size) if place not in self.settled}
                 detail = outcome.detail
+        if failed and self.spec.batch == ALL_OR_NONE:
+            first = next(iter(failed))
+            failed = dict.fromkeys(range(size), failed[first])
+            decided = dict.fromkeys(range(size), decided[first]) if first in decided else {}
         status, whole = ended(outcome, ends_of(failed, decided, put_off).values(), size)
         writes, sends = self.unit.surviving(failed, whole=whole)
         if settled_failed and isinstance(outcome, Succeeded) and self.unit.unattributed:

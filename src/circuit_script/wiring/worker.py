@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import httpx
 import psycopg
 import structlog
 
+from circuit_script.backup import Plan, keep_copies
 from circuit_script.clock import uuid7
 from circuit_script.config import Settings
+from circuit_script.connectors.connector import Rate
 from circuit_script.connectors.local import LocalCRM
-from circuit_script.connectors.registry import make_registry
+from circuit_script.connectors.registry import declared, make_registry
 from circuit_script.connectors.webhook import WebhookConnector
+from circuit_script.db.listen import notifications
 from circuit_script.db.pool import Connection, Pool, open_connection, open_pool, prefer_indexes
 from circuit_script.effects.courier import Courier, CourierOptions
 from circuit_script.effects.settle import Settler
@@ -24,9 +28,13 @@ from circuit_script.endpoints.door import Door
 from circuit_script.endpoints.run import LogLine
 from circuit_script.errors import DatabaseUnavailable
 from circuit_script.events.batch import Loader
+from circuit_script.events.bell import CHANNEL
 from circuit_script.events.dispatch import Dispatcher, DispatchOptions
+from circuit_script.events.finalizers import finalizers_of
 from circuit_script.events.lanes import Lanes
 from circuit_script.events.maintenance import maintain, prepare
+from circuit_script.events.replay import replays
+from circuit_script.events.replay.feeder import Feeder
 from circuit_script.events.run import Runner, RunnerParts
 from circuit_script.events.sources import open_sources
 from circuit_script.events.verdicts import RetryPolicy
@@ -37,8 +45,12 @@ from circuit_script.execution.nursery import Hosting, WebApp
 from circuit_script.execution.pool import Pool as Children
 from circuit_script.governor import limits_of
 from circuit_script.governor.governor import CircuitGovernor
+from circuit_script.jobs.connector import JobsConnector
+from circuit_script.jobs.ticker import Ticker
 from circuit_script.llm import Models
+from circuit_script.tasks import end
 from circuit_script.telemetry import LogWriter
+from circuit_script.tenants import pauses
 from circuit_script.tenants.quotas import TenantGovernor
 from circuit_script.tenants.tiers import API_CALLS
 from circuit_script.wiring.endpoints import make_door
@@ -52,6 +64,8 @@ log = structlog.get_logger()
 
 POLL = 1.0
 POLL_THROUGH_POOLER = 0.1
+REPLAYS = 60.0  # seconds between looks for a replay, of which it is told at once
+REPLAYS_THROUGH_POOLER = 5.0  # where nobody tells
 SETTLING = 5.0  # seconds that a worker that stops has to settle what its model calls cost
 
 
@@ -134,10 +148,10 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
         await _run(worker, logs, settings, url, database, ready)
 
 
-def make_children(settings: Settings) -> Children:
-    """The pool of children that the settings ask for, not started."""
+def make_children(settings: Settings, folder: Path | None = None) -> Children:
+    """The pool of children that the settings ask for, not started; of the app in ``folder``, if it is another."""
     return Children(
-        app_folder=settings.folder,
+        app_folder=folder or settings.folder,
         app=settings.app,
         size=settings.worker.children,
         on_change=lambda: None,
@@ -147,6 +161,15 @@ def make_children(settings: Settings) -> Children:
         web=web_app(settings),
         hosting=hosting(settings),
     )
+
+
+def rates_of(settings: Settings) -> dict[tuple[str, str], Rate]:
+    """The rates that circuit.toml says, by connector and operation."""
+    return {
+        (connector, operation): Rate(rate.calls, rate.seconds, rate.burst, rate.of)
+        for connector, each in settings.connectors.items()
+        for operation, rate in each.rates.items()
+    }
 
 
 def hosting(settings: Settings) -> Hosting:
@@ -165,12 +188,15 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
     live = releases.live
     lanes = Lanes(uuid7(), settings.worker.lease)
     logs = LogWriter(database, live.release.id)
+    jobs = JobsConnector(database)
+    connectors = make_registry(settings.addresses, means.deliveries, jobs)
     courier = Courier(
         database=database,
-        connectors=make_registry(settings.addresses, means.deliveries),
+        connectors=connectors,
         worker=lanes.worker,
         held=lambda: lanes.held if lanes.valid else {},
-        options=CourierOptions(),
+        options=CourierOptions(rates=rates_of(settings)),
+        paused=lambda: dispatcher.pauses.connectors,
     )
     parts = RunnerParts(
         database=database,
@@ -183,7 +209,9 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
             callouts=means.rules,
             repeats=means.governor.repeats,
             models=means.models,
+            unique_jobs=jobs.holder,
             knows=lambda connector, target: connector == WebhookConnector.name and target in settings.addresses,
+            declared=partial(declared, connectors),
         ),
         log_line=logs.add,
         sent=courier.wake,
@@ -221,7 +249,9 @@ def _dispatcher(means: _Means, lanes: Lanes, parts: RunnerParts, log_of: Callabl
             if cut.tier is None:  # a tier's tenants are meant to have less
                 log.warning("limits.cut", handler=cut.handler, said=str(cut), next="the ceiling counts")
         means.names.update((id_, spec.name) for id_, spec in live.release.handlers.items())
-        return Runner(replace(parts, children=live.children, log_line=log_of(live)), live.release.id, retries)
+        finalizers = finalizers_of(live.release.handlers)
+        own = replace(parts, children=live.children, log_line=log_of(live), finalizers=finalizers)
+        return Runner(own, live.release.id, retries)
 
     dispatcher = Dispatcher(
         connect=lambda: _connection(means.url, settings.pooler),
@@ -254,9 +284,20 @@ async def _run(
     ready: Callable[[Worker], None],
 ) -> None:
     """Courier, writer, listener and maintenance live as long as the dispatcher."""
+    feeder = Feeder(database, idle=REPLAYS_THROUGH_POOLER if settings.pooler else REPLAYS)
+    wakes = {
+        CHANNEL: worker.dispatcher.wake,
+        pauses.CHANNEL: worker.dispatcher.look_again,
+        replays.CHANNEL: feeder.wake,
+    }
     beside = [
-        asyncio.create_task(maintain(database, settings.ledger.retention_days), name="maintenance"),
-        *([] if settings.pooler else [asyncio.create_task(_listen(url, worker.dispatcher.wake), name="listen")]),
+        asyncio.create_task(
+            maintain(database, settings.ledger.retention_days, settings.ledger.log_days), name="maintenance"
+        ),
+        *_copying(settings, url, database),
+        asyncio.create_task(feeder.run(), name="replays"),
+        asyncio.create_task(_ticking(database, worker), name="schedules"),
+        *([] if settings.pooler else [asyncio.create_task(_listen(url, wakes), name="listen")]),
     ]
     courier = asyncio.create_task(worker.courier.run(), name="courier")
     writer = asyncio.create_task(logs.run(), name="logs")
@@ -273,9 +314,37 @@ async def _run(
         worker.courier.stop()
         worker.quotas.stop()
         logs.stop()
-        for task in beside:
-            task.cancel()
-        await asyncio.gather(*beside, courier, writer, quotas, return_exceptions=True)
+        await end(beside)
+        await asyncio.gather(courier, writer, quotas, return_exceptions=True)
+
+
+def _copying(settings: Settings, url: str, database: Pool) -> list[asyncio.Task[None]]:
+    """Copies by plan, where circuit.toml says so."""
+    wanted = settings.backup
+    if not wanted.to:
+        return []
+    settings.state.mkdir(parents=True, exist_ok=True)
+    plan = Plan(
+        url=url,
+        to=wanted.to,
+        every=wanted.seconds,
+        keep=wanted.keep,
+        endpoint_url=wanted.endpoint_url,
+        folder=str(settings.state),
+    )
+    return [asyncio.create_task(keep_copies(database, plan), name="copies")]
+
+
+async def _ticking(database: Pool, worker: Worker) -> None:
+    """Take in what schedules fire, those of a new release at once."""
+    ticker = Ticker(database, worker.dispatcher.wake)
+
+    def switch(_live: Live) -> Collection[asyncio.Task[None]]:
+        ticker.wake()
+        return ()
+
+    worker.releases.on_switch(switch)
+    await ticker.run()
 
 
 def _missed(task: asyncio.Task[None], worker: Worker) -> None:
@@ -286,14 +355,16 @@ def _missed(task: asyncio.Task[None], worker: Worker) -> None:
         worker.stop()
 
 
-async def _listen(url: str, wake: Callable[[], None]) -> None:
-    """Wake the dispatcher when a gateway says that something arrived; polling covers what is missed."""
+async def _listen(url: str, wakes: Mapping[str, Callable[[], None]]) -> None:
+    """Wake who waits for what is said on a channel: a gateway says that something arrived, a verb that there is a
+    replay. Polling covers what is missed."""
     while True:
         try:
             async with _connection(url, False) as connection:
-                await connection.execute("LISTEN circuit_queue")
-                async for _ in connection.notifies():
-                    wake()
+                for channel in wakes:
+                    await connection.execute(f"LISTEN {channel}".encode())
+                async for notice in notifications(connection):
+                    wakes[notice.channel]()
         except (psycopg.Error, OSError, DatabaseUnavailable) as error:
             log.warning("listen", error=str(error), next="polling until it is back")
         await asyncio.sleep(1.0)

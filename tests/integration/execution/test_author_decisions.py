@@ -33,6 +33,23 @@ async def decides(context):
                     context.add_error(record, Retry(after=30))
                     raise Cancel("too late: the first one counts")
 
+class BadRow(ValueError):
+    pass
+
+class Busy(Exception):
+    class response:
+        status_code, headers = 429, {"retry-after": "7"}
+
+@trigger("Contact", "afterInsert")
+async def raises_for_good(context):
+    raise BadRow("no")
+
+@trigger("Contact", "afterInsert")
+async def tells_of_exceptions(context):
+    for record in context.new_records:
+        async with context.record(record):
+            raise Busy("later") if record["do"] == "busy" else BadRow("no")
+
 @trigger("Contact", "afterInsert")
 async def bad_retry(context):
     return Retry(after=-1)
@@ -244,3 +261,15 @@ async def test_a_handler_sees_its_limits_its_tenant_and_no_request(pool_of: Pool
     limits, here = (line["context"] for line in broker.lines)
     assert (limits["callouts"], limits["queries"], limits["messages"]) == (50, 100, 2 * 10)
     assert (here["request"], here["tenant"]) == (None, "acme")
+
+
+async def test_an_exception_tells_its_classes_and_what_a_vendor_asked_for(pool_of: PoolOf) -> None:
+    raised, _ = await outcome_of(pool_of, "raises_for_good", {"id": "1"})
+    told, _ = await outcome_of(pool_of, "tells_of_exceptions", {"id": "1", "do": "busy"}, {"id": "2", "do": ""})
+
+    assert isinstance(raised, Failed)
+    assert [kind.rpartition(".")[2] for kind in raised.hint.kinds] == ["BadRow", "ValueError", "Exception"]
+    assert isinstance(told, Succeeded)
+    assert told.hints[0].after == 7.0
+    assert told.hints[1].kinds == raised.hint.kinds
+    assert told.hints[1].after == 0.0

@@ -15,7 +15,7 @@ from standardwebhooks.webhooks import Webhook
 from circuit_script.clock import uuid7
 from circuit_script.config import Address
 from circuit_script.connectors import webhook
-from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Refused, Unknown
+from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Refused, SlowDown, Unknown
 from circuit_script.connectors.registry import make_registry
 from circuit_script.connectors.webhook import WebhookConnector, retry_after, signature
 from tests.receiver import Got, receiving, response
@@ -89,11 +89,12 @@ def test_a_secret_that_is_not_base64_signs_as_it_stands(secret: str) -> None:
         (response(410), Refused("HTTP 410: ")),
         (response(302, location="http://elsewhere"), Refused("HTTP 302: ")),
         (response(400, b"x" * 500), Refused("HTTP 400: " + "x" * 200)),
-        (response(500, b"oops"), Later("HTTP 500")),
-        (response(503, retry_after="7"), Later("HTTP 503", 7.0)),
-        (response(429, retry_after="120"), Later("HTTP 429", 120.0)),
-        (response(429, retry_after="999999"), Later("HTTP 429", 3600.0)),
-        (response(429, retry_after="Wed, 21 Oct 2026 07:28:00 GMT"), Later("HTTP 429")),
+        (response(500, b"oops"), Later("HTTP 500", down=True)),
+        (response(503, retry_after="7"), Later("HTTP 503", 7.0, down=True)),
+        (response(409), Later("HTTP 409")),
+        (response(429, retry_after="120"), SlowDown("HTTP 429", 120.0)),
+        (response(429, retry_after="999999"), SlowDown("HTTP 429", 3600.0)),
+        (response(429, retry_after="Wed, 21 Oct 2026 07:28:00 GMT"), SlowDown("HTTP 429")),
         (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nbad", Delivered()),
     ],
 )

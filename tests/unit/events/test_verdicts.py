@@ -155,7 +155,7 @@ def test_a_failure_is_tried_again_after_a_delay_and_holds_its_order_key() -> Non
 
     assert (settled.status, settled.attempts, settled.reason) == ("retry", 1, "boom")
     assert settled.not_before is not None
-    assert NOW + timedelta(seconds=5) <= settled.not_before <= NOW + timedelta(seconds=10)
+    assert NOW <= settled.not_before <= NOW + timedelta(seconds=10)
     assert settled.held_until == NOW + timedelta(seconds=300)
 
 
@@ -198,7 +198,7 @@ def test_what_was_cancelled_leaves_the_queue_for_good_at_any_attempt() -> None:
 def test_delays_double_up_to_an_hour_and_are_spread(attempt: int) -> None:
     step = min(LONGEST_BACKOFF, 10 * 2 ** (attempt - 1))
 
-    assert step / 2 <= POLICY.delay(attempt) <= step
+    assert 0 <= POLICY.delay(attempt) <= step
 
 
 def test_a_batch_whose_suspects_were_wrong_is_halved() -> None:

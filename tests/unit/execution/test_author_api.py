@@ -32,7 +32,7 @@ def test_the_side_of_the_author_imports_no_server_part_and_no_vendor(module: str
     loaded = imported_by(module)
     assert "circuit_script.execution.handlers" in loaded
     parts = {name.split(".")[1] for name in loaded if name.startswith("circuit_script.")}
-    assert parts <= {"errors", "governor", "execution", "clock"}
+    assert parts <= {"errors", "governor", "execution", "clock", "failpoints"}
     assert not {"circuit_script.execution.broker", "circuit_script.execution.pool"} & loaded
     assert not {"psycopg", "fastapi", "httpx", "pydantic", "uvloop", "structlog"} & loaded
 

@@ -14,7 +14,7 @@ from circuit_script.effects.unit import UnitOfWork, matches
 from circuit_script.errors import RequestRefused
 from circuit_script.execution.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.callouts.fetch import CalloutParts
-from circuit_script.execution.outcome import Work
+from circuit_script.execution.outcome import Hint, Work
 from circuit_script.governor import MB, LimitExceeded, Limits
 from tests.receiver import Receiver, receiving, response
 
@@ -461,14 +461,16 @@ async def test_a_checkpoint_is_handed_on_with_its_errors_and_bounded_decisions(c
     bench = Bench(client, batch=("a", "b", "c"))
     taken: list[Any] = []
 
-    async def take(upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None]) -> None:
-        taken.append((upto, errors, decided))
+    async def take(
+        upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None], hints: Mapping[int, Hint]
+    ) -> None:
+        taken.append((upto, errors, decided, hints))
 
-    asked = {"upto": 1, "errors": [[0, "busy"], [1, "no"]], "decided": [[0, -3.0], [1, None]]}
+    asked = {"upto": 1, "errors": [[0, "busy"], [1, "no"]], "decided": [[0, -3.0], [1, None]], "hints": [[0, ["E"], 5]]}
     assert await bench.broker.request("checkpoint", asked) is None, "without anybody who commits, it is taken as read"
     bench.broker._commit = take
     await bench.broker.request("checkpoint", asked)
-    assert taken == [(1, {0: "busy", 1: "no"}, {0: 0.0, 1: None})]
+    assert taken == [(1, {0: "busy", 1: "no"}, {0: 0.0, 1: None}, {0: Hint(("E",), 5.0)})]
 
 
 @pytest.mark.parametrize(

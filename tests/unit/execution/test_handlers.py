@@ -9,8 +9,9 @@ import pytest
 from circuit_script.errors import AppError
 from circuit_script.events.sources.gohighlevel import _KNOWN
 from circuit_script.events.sources.source import BY_CONTACT
-from circuit_script.execution.handlers import OBJECTS, CircuitTrigger, Options, Registry, trigger
+from circuit_script.execution.handlers import CircuitTrigger, Registry, trigger
 from circuit_script.execution.outcome import EndpointSpec
+from circuit_script.execution.place import OBJECTS, Options
 from circuit_script.governor import Limits
 
 

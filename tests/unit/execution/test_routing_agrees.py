@@ -30,7 +30,6 @@ from circuit_script.execution.outcome import EndpointSpec, Way
 from circuit_script.execution.patterns import ANYTHING, Hole, Part, pattern_of
 from circuit_script.execution.web_routes import GOVERNED, WebRoute, flask_routes, starlette_routes
 
-EXAMPLES = settings(max_examples=150, deadline=None)
 METHODS = st.lists(st.sampled_from(["GET", "POST", "DELETE"]), min_size=1, max_size=2, unique=True)
 METHOD = st.sampled_from(["GET", "POST", "DELETE", "HEAD"])
 SEGMENTS = st.sampled_from(["a", "b", "ab", "a.j", "x.j", "7", "-7", "a-b", "7-8", "a-b-c", "a\n", "\n", "é"])
@@ -85,7 +84,6 @@ def run(app: Any, method: str, path: str) -> Any:
     return json.loads(said[1]["body"]) if said[0]["status"] == 200 else None
 
 
-@EXAMPLES
 @given(
     written=st.lists(
         st.tuples(st.lists(st.sampled_from(["a", "b", "{}", "a{}", "{}.j", "{}*"]), min_size=1, max_size=4), METHODS),
@@ -148,7 +146,6 @@ class Own(BaseConverter):
 FLASK_SEGMENTS = st.sampled_from(["a", "b", "<x>", "<int:x>", "<x>.j", "<x>-<y>", "a-<x>", "<any(a,b):x>", "<path:x>"])
 
 
-@EXAMPLES
 @given(
     written=st.lists(
         st.tuples(st.lists(FLASK_SEGMENTS, min_size=1, max_size=3), st.sampled_from(["", "/"]), METHODS, st.booleans()),
@@ -183,7 +180,6 @@ def test_flasks_own_route_is_the_gateways_choice(written: Any, asked: Any) -> No
 STARLETTE_SEGMENTS = st.sampled_from(["a", "b", "{x}", "{x:int}", "{x:float}", "{x}.j", "{x}-{y}", "{x:path}"])
 
 
-@EXAMPLES
 @given(
     written=st.lists(
         st.tuples(st.lists(STARLETTE_SEGMENTS, min_size=1, max_size=3), METHODS, st.booleans()), min_size=1, max_size=7
@@ -246,7 +242,7 @@ LITERALS = st.text("/-a.", min_size=1, max_size=3)
 REPEATS = re.compile(r"(?<!\\)[+*]|\{\d+,\d*\}")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.lists(st.one_of(HOLES, LITERALS), max_size=8))
 def test_a_pattern_has_nothing_to_go_back_over_twice(parts: list[Part]) -> None:
     pattern = re.sub(

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 from genai_prices import Usage, calc_price
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from circuit_script.errors import RequestRefused
@@ -18,7 +18,6 @@ MODELS = ("gpt-4o-mini", "gpt-4.1-nano", "gpt-4o", "o3", "gpt-5", "gpt-5.6-luna"
 tokens = st.integers(0, 2_000_000)
 
 
-@settings(deadline=None)  # the first call reads the list of prices
 @given(st.sampled_from(MODELS), tokens, st.integers(0, 100_000), st.integers(0, 100))
 def test_costs_are_those_of_the_list(model: str, read: int, made: int, share: int) -> None:
     cached = read * share // 100
@@ -28,7 +27,6 @@ def test_costs_are_those_of_the_list(model: str, read: int, made: int, share: in
     assert abs(cost - listed * NANO) < 1
 
 
-@settings(deadline=None)  # the first call reads the list of prices
 @given(st.sampled_from(MODELS), tokens, tokens, tokens, tokens, tokens, tokens)
 def test_no_call_costs_more_than_its_worst_case(
     model: str, most_in: int, most_out: int, read: int, made: int, cached: int, written: int
@@ -38,7 +36,6 @@ def test_no_call_costs_more_than_its_worst_case(
     assert price.cost(read, made, cached, written) <= price.worst(most_in, most_out)
 
 
-@settings(deadline=None)  # the first call reads the list of prices
 @given(st.sampled_from(MODELS), tokens, st.integers(0, 50 * NANO))
 def test_what_is_affordable_fits(model: str, read: int, amount: int) -> None:
     price = LISTED.of("openai", OPENAI, model)

@@ -28,7 +28,8 @@ async def app(settings: Settings) -> list[Check]:
     except CircuitError as error:
         return [bad("app", error.detail, f"{error.cure} More: circuit-script explain {error.page}")]
     endpoints = sum(1 for handler in manifest.handlers if handler.endpoint is not None)
-    triggers = len(manifest.handlers) - endpoints
+    jobs = sum(1 for handler in manifest.handlers if handler.job is not None)
+    triggers = len(manifest.handlers) - endpoints - jobs
     said = f"{settings.app}: {_count(triggers, 'trigger')}, {_count(endpoints, 'endpoint')}"
     found = [good("app", said)]
     if not manifest.handlers:

@@ -10,6 +10,7 @@ import psycopg
 
 from circuit_script.cli.doctor.app import supervisor_of
 from circuit_script.cli.doctor.check import Check, bad, good, warning
+from circuit_script.cli.doctor.upkeep import upkeep
 from circuit_script.config import Settings
 from circuit_script.db.embedded import EmbeddedPostgres
 from circuit_script.db.migrate import OLDEST_SERVER, read_migrations
@@ -73,7 +74,10 @@ async def _look(connection: Connection, settings: Settings) -> AsyncIterator[Che
     rows = await (await connection.execute(_APPLIED)).fetchall()
     for check in _migrations({name for (name,) in rows}):
         yield check
-    yield _workers(await (await connection.execute(_WORKERS)).fetchall(), supervisor_of(settings))
+    workers = await (await connection.execute(_WORKERS)).fetchall()
+    yield _workers(workers, supervisor_of(settings))
+    async for check in upkeep(connection, settings, working=bool(workers)):
+        yield check
 
 
 def _roles(present: int, may_create: bool) -> Check:

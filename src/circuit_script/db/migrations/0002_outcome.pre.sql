@@ -73,12 +73,13 @@ BEGIN
 
         IF array_position(q_status, 'dead') IS NOT NULL THEN
             INSERT INTO circuit.dead_letters
-                (kind, tenant, delivery, ordinal, handler, execution, record, attempts, reason)
+                (kind, tenant, delivery, ordinal, handler, execution, record, attempts, reason, event_id, object, event)
             SELECT 'event', s.tenant, s.delivery, s.ordinal, s.handler, s.execution, s.record, s.attempts,
-                   coalesce(s.reason, '')
+                   coalesce(s.reason, ''), s.id, x.object, x.event
             FROM unnest(q_tenant, q_delivery, q_ordinal, q_handler, q_execution, q_record, q_attempts, q_reason,
-                        q_status)
-                 AS s (tenant, delivery, ordinal, handler, execution, record, attempts, reason, status)
+                        q_status, q_id)
+                 AS s (tenant, delivery, ordinal, handler, execution, record, attempts, reason, status, id)
+            LEFT JOIN unnest(x_id, x_object, x_event) AS x (id, object, event) ON x.id = s.execution
             WHERE s.status = 'dead';
         END IF;
     END IF;

@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 UNKNOWN = "unknown"
 EVENTS = frozenset({"afterInsert", "afterUpdate", "afterDelete", "afterUndelete"})
-RESERVED = frozenset({"Quota"})  # what the platform alone says
+RESERVED = frozenset({"Job", "Quota"})  # what the platform alone says
 BY_CONTACT = frozenset({"Message", "Appointment", "Note", "Task", "Opportunity"})
 
 MAX_IDENTIFIER = 255  # bytes of UTF-8: several stand together in one index row of at most 2,704

@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circuit_script.errors import CalloutRefused
-from circuit_script.execution.callouts.breaker import (
+from circuit_script.connectors.circuits import (
     FAILURES,
     LONGEST_REST,
-    MAX_HOSTS,
+    MAX_PLACES,
     MAX_TENANTS,
     PROBE,
     REST,
     WINDOW,
-    Breakers,
 )
+from circuit_script.errors import CalloutRefused
+from circuit_script.execution.callouts.breaker import Breakers
 
 
 class Clock:
@@ -114,9 +114,9 @@ def test_its_rest_has_an_end(clock: Clock) -> None:
 def test_many_hosts_and_tenants_take_bounded_memory_and_one_tenant_pushes_out_no_other(clock: Clock) -> None:
     breakers = Breakers(clock)
     fail(breakers)
-    for number in range(MAX_HOSTS * 5):
+    for number in range(MAX_PLACES * 5):
         breakers.failed("noisy", f"h{number}.example")
-    assert len(breakers) == MAX_HOSTS + 1
+    assert len(breakers) == MAX_PLACES + 1
     assert refused(breakers) is not None
     for number in range(MAX_TENANTS * 2):
         breakers.failed(f"t{number}", "h.example")

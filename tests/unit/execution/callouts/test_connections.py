@@ -12,10 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from circuit_script.connectors.circuits import FAILURES
 from circuit_script.errors import CalloutRefused, RequestRefused
 from circuit_script.execution.callouts import transport
 from circuit_script.execution.callouts.addresses import Private
-from circuit_script.execution.callouts.breaker import FAILURES, Breakers
+from circuit_script.execution.callouts.breaker import Breakers
 from circuit_script.execution.callouts.fetch import Answered, Callout, CalloutParts, Fetcher, NoAnswer, Result
 from circuit_script.execution.callouts.guard import Guard
 from circuit_script.execution.callouts.resolver import Resolver

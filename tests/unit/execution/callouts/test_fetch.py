@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from circuit_script.connectors.circuits import FAILURES
 from circuit_script.errors import CalloutRefused, RequestRefused
 from circuit_script.execution.callouts.addresses import Private
-from circuit_script.execution.callouts.breaker import FAILURES, Breakers
+from circuit_script.execution.callouts.breaker import Breakers
 from circuit_script.execution.callouts.fetch import Answered, Callout, CalloutParts, Fetcher, NoAnswer, Result
 from circuit_script.execution.callouts.guard import Guard
 from circuit_script.execution.callouts.transport import GuardedTransport, open_client

@@ -1,0 +1,1 @@
+"""What accidents and neighbours cost, and whether anything was ever lost."""

@@ -1,0 +1,65 @@
+"""What pause, resume and cancel have in common: how a person says what is meant."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import psycopg
+import typer
+
+from circuit_script.cli.app_database import looking
+from circuit_script.cli.completion import complete_handler
+from circuit_script.config import Settings
+from circuit_script.db.pool import Connection, unavailable
+from circuit_script.events.controls import Selection
+
+T = TypeVar("T")
+
+Trigger = Annotated[
+    str | None,
+    typer.Option(help="This trigger or job; the end of its name is enough.", autocompletion=complete_handler),
+]
+Tenant = Annotated[str | None, typer.Option(help="This tenant; with another option, that of this tenant only.")]
+Connector = Annotated[str | None, typer.Option(help="What goes out by this connector (webhook, …).")]
+Record = Annotated[str | None, typer.Option(help="This record, by its id.")]
+All = Annotated[bool, typer.Option("--all", help="Everything.")]
+Reason = Annotated[str, typer.Option(help="Why; it is shown wherever it waits.")]
+By = Annotated[str | None, typer.Option(help="Who does it; your login where nothing is said.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+
+
+def selected(
+    trigger: str | None, tenant: str | None, connector: str | None, record: str | None, everything: bool
+) -> Selection:
+    """The one thing that the options name. Raises BadParameter for none and for several."""
+    named = [("trigger", trigger), ("connector", connector), ("record", record)]
+    said = [(kind, value) for kind, value in named if value is not None]
+    if len(said) > 1 or (everything and (said or tenant)):
+        raise typer.BadParameter("say one of --trigger, --connector, --record, --tenant and --all")
+    match said:
+        case [("trigger", str(value))]:
+            return Selection("trigger", value, tenant)
+        case [("connector", str(value))]:
+            return Selection("connector", value, tenant)
+        case [("record", str(value))]:
+            return Selection("record", value, tenant)
+    if tenant is not None:
+        return Selection("tenant", tenant)
+    if everything:
+        return Selection("everything")
+    raise typer.BadParameter("say what: --trigger, --tenant, --connector, --record or --all")
+
+
+def do(settings: Settings, verb: str, what: Callable[[Connection], Awaitable[T]]) -> T:
+    """Do it with the app's database. Raises DatabaseUnavailable."""
+
+    async def reach() -> T:
+        try:
+            async with looking(settings, verb) as connection:
+                return await what(connection)
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+
+    return asyncio.run(reach())

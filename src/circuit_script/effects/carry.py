@@ -1,0 +1,116 @@
+"""Carrying one bulk to its vendor: what is in doubt is looked up first, what is refused as a whole goes in halves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from circuit_script.connectors.connector import (
+    Connector,
+    Delivered,
+    Delivery,
+    InDoubt,
+    Later,
+    LooksUp,
+    Operation,
+    Refused,
+    Unknown,
+)
+from circuit_script.db.pool import Pool
+from circuit_script.effects.due import Due
+from circuit_script.effects.results import mark
+from circuit_script.failpoints import areach
+
+log = structlog.get_logger()
+
+UNHEARD = "a request for it left, and the worker ended before it heard what came of it"
+UNFOUND = "it cannot be found out whether it was done"
+
+Results = dict[UUID, Delivery]
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """Carries bulks of one operation. ``begins`` is called before each request, with whether it is a further one of its
+    bulk, and ``heard`` after it; it goes on while ``goes_on``."""
+
+    connector: Connector
+    operation: str
+    spec: Operation
+    database: Pool
+    worker: UUID
+    begins: Callable[[bool], None]
+    heard: Callable[[Collection[Delivery]], None]
+    goes_on: Callable[[], bool]
+
+    async def carry(self, due: Sequence[Due]) -> Results:
+        """What became of each; one that never left is not there. Raises psycopg.Error before anything has left."""
+        results: Results = {}
+        if self.spec.in_doubt is not InDoubt.REPEAT:
+            results |= await self._settle_doubts([each for each in due if each.doubtful])
+            due = [each for each in due if each.effect.id not in results]
+            async with self.database.connection() as connection:
+                leaving = await mark(connection, due, self.worker)
+            due = [each for each in due if each.effect.id in leaving]
+        if due:
+            self.begins(False)
+            results |= await self._deliver(due)
+        return results
+
+    async def _settle_doubts(self, due: Sequence[Due]) -> Results:
+        """What can be found out of effects that have left before, without those that were not done."""
+        if not due:
+            return {}
+        self.begins(False)
+        found = await asyncio.gather(*map(self._look_up, due))
+        return {each.effect.id: one for each, one in zip(due, found, strict=True) if one is not None}
+
+    async def _look_up(self, due: Due) -> Delivery | None:
+        if self.spec.in_doubt is not InDoubt.LOOK_UP or not isinstance(self.connector, LooksUp):
+            return Unknown(UNHEARD)
+        try:
+            async with asyncio.timeout(self.spec.timeout):
+                found = await self.connector.look_up(due.effect)
+        except Exception as error:  # a connector's fault leaves it as it is
+            return Unknown(f"{UNFOUND}: {type(error).__name__}: {error}")
+        match found:
+            case Delivered():
+                return found
+            case Later():
+                return None
+            case None:
+                return Unknown(UNFOUND)
+
+    async def _deliver(self, due: Sequence[Due]) -> Results:
+        result = await self._request(due)
+        self.heard(result if isinstance(result, list) else [result])
+        if isinstance(result, list):
+            return dict(zip((each.effect.id for each in due), result, strict=True))
+        if not isinstance(result, Refused) or len(due) == 1:
+            return dict.fromkeys((each.effect.id for each in due), result)
+        results: Results = {}
+        middle = len(due) // 2
+        for half in (due[:middle], due[middle:]):
+            if self.goes_on():
+                self.begins(True)
+                results |= await self._deliver(half)
+        return results
+
+    async def _request(self, due: Sequence[Due]) -> list[Delivery] | Delivery:
+        try:
+            async with asyncio.timeout(self.spec.timeout):
+                await areach("courier.before")
+                answer = await self.connector.deliver(self.operation, [each.effect for each in due])
+                await areach("courier.sent")
+            if not isinstance(answer, Sequence):
+                return answer
+            if len(answer) != len(due):
+                raise ValueError(f"{len(answer)} results for {len(due)} effects")
+            return list(answer)
+        except Exception as error:  # a connector's fault settles its effects; the courier goes on
+            log.warning("courier.connector", connector=self.connector.name, error=repr(error))
+            return Unknown(f"{type(error).__name__}: {error}")

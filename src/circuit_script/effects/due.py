@@ -1,0 +1,126 @@
+"""Which effects may leave: the courier's reads.
+
+First the groups in which something waits, then of each the oldest effects that are due, so that what may not leave now
+costs nothing, however much of it there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from circuit_script.connectors.connector import Effect
+from circuit_script.db.pool import Connection
+
+# A lap over the groups, so many at a time: one probe of the index for each, which finds what is due first. Those that a
+# vendor asked to leave alone are left alone by every worker.
+GROUPS = """
+WITH RECURSIVE waiting AS (
+    (SELECT e.tenant, e.connector, e.operation, e.target, e.next_at, 1 AS nth FROM circuit.effects e
+     WHERE e.status = 'pending' AND e.needs IS NULL
+     AND (e.tenant, e.connector, e.operation, e.target) > (%s::text, %s::text, %s::text, %s::text)
+     ORDER BY e.tenant, e.connector, e.operation, e.target, e.next_at LIMIT 1)
+    UNION ALL
+    SELECT n.*, w.nth + 1 FROM waiting w CROSS JOIN LATERAL (
+        SELECT e.tenant, e.connector, e.operation, e.target, e.next_at FROM circuit.effects e
+        WHERE e.status = 'pending' AND e.needs IS NULL
+        AND (e.tenant, e.connector, e.operation, e.target) > (w.tenant, w.connector, w.operation, w.target)
+        ORDER BY e.tenant, e.connector, e.operation, e.target, e.next_at LIMIT 1) n
+    WHERE w.nth < %s
+)
+SELECT w.tenant, w.connector, w.operation, w.target, w.next_at <= now() AND NOT EXISTS (
+    SELECT 1 FROM circuit.courier_waits a WHERE a.tenant = w.tenant AND a.connector = w.connector
+    AND a.target = w.target AND a.kind = 'asked' AND a.until > now())
+FROM waiting w
+"""
+
+# Of each group at most so many: the oldest effect of each order key, if it is due and not on its way; later ones wait
+# behind it. Tenants take turns. Payloads are read last, of those that leave.
+DUE = """
+WITH first AS (
+    SELECT h.id, row_number() OVER (PARTITION BY g.tenant ORDER BY h.next_at, h.id) AS turn
+    FROM unnest(%(tenants)s::text[], %(connectors)s::text[], %(operations)s::text[], %(targets)s::text[],
+                %(most)s::int[]) AS g (tenant, connector, operation, target, most)
+    CROSS JOIN LATERAL (
+        SELECT e.id, e.next_at FROM circuit.effects e
+        WHERE e.status = 'pending' AND e.needs IS NULL AND e.tenant = g.tenant AND e.connector = g.connector
+        AND e.operation = g.operation AND e.target = g.target
+        AND e.next_at <= now() AND e.lane = ANY(%(lanes)s::smallint[]) AND e.id <> ALL(%(flying)s::uuid[])
+        AND NOT EXISTS (
+            SELECT 1 FROM circuit.effects p WHERE p.status = 'pending'
+            AND p.tenant = e.tenant AND p.order_hash = e.order_hash AND p.id < e.id)
+        ORDER BY e.next_at LIMIT g.most) h
+    ORDER BY turn, h.id LIMIT %(bulk)s
+)
+SELECT e.id, e.tenant, e.operation, e.target, e.record, e.payload, e.attempts, e.depth, e.if_version,
+       e.connector, e.lane, e.left_at IS NOT NULL
+FROM first JOIN circuit.effects e ON e.id = first.id ORDER BY first.turn, e.id
+"""
+
+
+class Group(NamedTuple):
+    """What leaves together: one tenant's effects of one operation to one target."""
+
+    tenant: str
+    connector: str
+    operation: str
+    target: str
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Who gets them, whatever is to be done."""
+        return self.connector, self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An effect that may leave. ``doubtful``: a request for it has left before, and nobody heard what came of it."""
+
+    effect: Effect
+    group: Group
+    lane: int
+    epoch: int
+    doubtful: bool = False
+
+
+_FIRST = Group("", "", "", "")
+
+
+class Lap:
+    """Goes round the groups in which something waits, at most ``most`` at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._after = _FIRST
+
+    async def next(self, connection: Connection) -> tuple[list[Group], bool]:
+        """Of the next groups those that may be asked for what is due; and whether the lap goes on behind them."""
+        rows = await (await connection.execute(GROUPS, [*self._after, self._most])).fetchall()
+        goes_on = len(rows) >= self._most
+        self._after = Group(*rows[-1][:4]) if goes_on else _FIRST
+        return [Group(*row[:4]) for row in rows if row[4]], goes_on
+
+
+async def read_due(
+    connection: Connection, most: Mapping[Group, int], epochs: Mapping[int, int], flying: Collection[UUID], bulk: int
+) -> list[Due]:
+    """What is due: of each group at most so many effects, of all at most ``bulk``, of the lanes ``epochs`` only."""
+    values = {
+        "tenants": [group.tenant for group in most],
+        "connectors": [group.connector for group in most],
+        "operations": [group.operation for group in most],
+        "targets": [group.target for group in most],
+        "most": list(most.values()),
+        "lanes": list(epochs),
+        "flying": list(flying),
+        "bulk": bulk,
+    }
+    rows = await (await connection.execute(DUE, values)).fetchall()
+    found = []
+    for *effect, connector, lane, doubtful in rows:
+        made = Effect(*effect)
+        group = Group(made.tenant, connector, made.operation, made.target)
+        found.append(Due(made, group, lane, epochs[lane], doubtful))
+    return found

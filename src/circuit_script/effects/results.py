@@ -1,0 +1,190 @@
+"""What becomes of effects by what their vendor said, and how it is told to the database."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from circuit_script.connectors.connector import (
+    Delivered,
+    Delivery,
+    InDoubt,
+    Later,
+    Refused,
+    SlowDown,
+    Unknown,
+)
+from circuit_script.db.pool import Connection
+from circuit_script.effects.due import Due, Group
+
+LONGEST_PAUSE = 300.0  # seconds, where a vendor asks for one and does not say how long
+
+SETTLE = """
+WITH told AS (
+    SELECT t.* FROM unnest(%s::uuid[], %s::text[], %s::smallint[], %s::float8[], %s::text[], %s::text[], %s::boolean[],
+                           %s::smallint[], %s::bigint[])
+        AS t (id, status, attempts, wait, reason, vendor_id, doubtful, lane, epoch)
+    JOIN circuit.lanes l ON l.lane = t.lane AND l.epoch = t.epoch AND l.owner = %s
+), settled AS (
+    UPDATE circuit.effects e
+    SET status = told.status, attempts = told.attempts, next_at = now() + make_interval(secs => told.wait),
+        reason = told.reason, vendor_id = told.vendor_id, left_at = CASE WHEN told.doubtful THEN e.left_at END,
+        settled_at = CASE WHEN told.status = 'pending' THEN NULL ELSE now() END
+    FROM told WHERE e.id = told.id AND e.status = 'pending'
+    RETURNING e.id, e.tenant, e.order_hash, e.execution, e.record, e.attempts, e.status, e.next_at, e.reason
+), postponed AS (  -- those behind it cannot leave before it, and need not be looked at again and again
+    UPDATE circuit.effects e SET next_at = s.next_at
+    FROM settled s WHERE s.status = 'pending' AND e.status = 'pending'
+    AND e.tenant = s.tenant AND e.order_hash = s.order_hash AND e.id > s.id AND e.next_at < s.next_at
+)
+INSERT INTO circuit.dead_letters (kind, tenant, effect, execution, record, attempts, reason)
+SELECT 'effect', s.tenant, s.id, s.execution, s.record, s.attempts, coalesce(s.reason, '')
+FROM settled s WHERE s.status = 'dead'
+"""
+RESOLVE = "SELECT circuit.resolve(%s::uuid[])"
+
+# Before what must not be repeated blindly: only those that are returned may leave.
+MARK = """
+UPDATE circuit.effects e SET left_at = now()
+FROM unnest(%s::uuid[], %s::smallint[], %s::bigint[]) AS t (id, lane, epoch)
+JOIN circuit.lanes l ON l.lane = t.lane AND l.epoch = t.epoch AND l.owner = %s
+WHERE e.id = t.id AND e.status = 'pending' RETURNING e.id
+"""
+
+# A vendor's wish counts for every worker.
+ASKED = """
+INSERT INTO circuit.courier_waits AS w (tenant, connector, target, kind, worker, until, reason)
+SELECT a.tenant, a.connector, a.target, 'asked', '00000000-0000-0000-0000-000000000000',
+       now() + make_interval(secs => max(a.seconds)), min(a.reason)
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::float8[], %s::text[])
+    AS a (tenant, connector, target, seconds, reason)
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+ON CONFLICT (tenant, connector, target, kind, operation, worker) DO UPDATE
+SET until = greatest(w.until, excluded.until), reason = excluded.reason
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How results of one operation are judged. ``attempts`` in all; delays double from ``backoff`` seconds;
+    ``can_look``: what is in doubt can be looked up; ``counts``: what fails has used up an attempt."""
+
+    in_doubt: InDoubt
+    attempts: int
+    backoff: float
+    can_look: bool = False
+    makes_ids: bool = False
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A vendor's wish to be left alone, for so many seconds."""
+
+    group: Group
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What becomes of one effect; ``wait`` are the seconds until its next attempt."""
+
+    due: Due
+    status: str
+    attempts: int
+    wait: float = 0.0
+    reason: str | None = None
+    vendor_id: str | None = None
+    doubtful: bool = False
+    resolves: bool = False
+    asked: Asked | None = None
+
+
+def judge(due: Due, result: Delivery, rule: Rule) -> Told:
+    """What a result means for its effect."""
+    before = due.effect.attempts
+    attempts = before + 1
+    if not rule.counts and isinstance(result, Later | Unknown):
+        attempts = before
+    match result:
+        case Delivered(vendor_id=made):
+            return Told(due, "delivered", attempts, vendor_id=made, resolves=rule.makes_ids)
+        case Refused(reason=reason):
+            return Told(due, "dead", attempts, reason=reason, resolves=rule.makes_ids)
+        case SlowDown(reason=reason, after=after):
+            seconds = min(LONGEST_PAUSE, rule.backoff) * random.uniform(0.5, 1.0) if after is None else after
+            # It is not the effect's fault: it stays as it is, and its target waits.
+            return Told(due, "pending", before, reason=reason, asked=Asked(due.group, seconds, reason))
+        case Unknown(reason=reason) if rule.in_doubt is not InDoubt.REPEAT and (
+            not rule.can_look or attempts >= rule.attempts
+        ):
+            return Told(due, "in_doubt", attempts, reason=reason)
+        case Unknown(reason=reason) | Later(reason=reason) if attempts >= rule.attempts:
+            return Told(due, "dead", attempts, reason=reason, resolves=rule.makes_ids)
+        case Unknown(reason=reason):
+            looks = rule.in_doubt is InDoubt.LOOK_UP
+            return Told(due, "pending", attempts, delay(rule, attempts), reason, doubtful=looks)
+        case Later(reason=reason, after=asked):
+            return Told(due, "pending", attempts, max(asked or 0.0, delay(rule, attempts)), reason)
+
+
+def delay(rule: Rule, attempts: int) -> float:
+    """Seconds before the next attempt, between half and all of the doubled step, an hour at most."""
+    step = min(3600.0, rule.backoff * 2.0 ** max(0, attempts - 1))
+    return step * random.uniform(0.5, 1.0)  # spreads load, guards nothing
+
+
+async def settle(connection: Connection, told: Sequence[Told], worker: UUID) -> None:
+    """Store what became of effects, where their lanes are still this worker's; what vendors asked for in any case."""
+    values = [
+        [each.due.effect.id for each in told],
+        [each.status for each in told],
+        [each.attempts for each in told],
+        [each.wait for each in told],
+        [plain(each.reason) for each in told],
+        [plain(each.vendor_id) for each in told],
+        [each.doubtful for each in told],
+        [each.due.lane for each in told],
+        [each.due.epoch for each in told],
+        worker,
+    ]
+    asked = [each.asked for each in told if each.asked is not None]
+    made = [each.due.effect.id for each in told if each.resolves]
+    if not asked and not made:
+        await connection.execute(SETTLE, values)
+        return
+    async with connection.transaction():
+        if asked:
+            await connection.execute(ASKED, _asked(asked))
+        await connection.execute(SETTLE, values)
+        if made:
+            await connection.execute(RESOLVE, [made])
+
+
+async def mark(connection: Connection, due: Sequence[Due], worker: UUID) -> set[UUID]:
+    """Say that these are about to leave; the ids of those that may."""
+    values = [
+        [each.effect.id for each in due],
+        [each.lane for each in due],
+        [each.epoch for each in due],
+        worker,
+    ]
+    return {row[0] for row in await (await connection.execute(MARK, values)).fetchall()}
+
+
+def _asked(asked: Sequence[Asked]) -> list[object]:
+    return [
+        [each.group.tenant for each in asked],
+        [each.group.connector for each in asked],
+        [each.group.target for each in asked],
+        [each.seconds for each in asked],
+        [plain(each.reason) for each in asked],
+    ]
+
+
+def plain(text: str | None) -> str | None:
+    """Text that PostgreSQL takes: reasons quote what vendors answered."""
+    return text and text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,85 @@
+"""The list of who was forgotten, and forgetting them again in data that is older than that."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from circuit_script.db.pool import Connection
+from circuit_script.erasure.find import Person
+from circuit_script.erasure.forget import Forgotten, forget
+
+_LIST = "SELECT tenant, object, salt, hash, at, by_whom, blanked ? 'done' FROM circuit.forgets ORDER BY id"
+_KNOWN = """
+SELECT DISTINCT tenant, record FROM (
+    SELECT tenant, record FROM circuit.events
+    UNION ALL SELECT tenant, order_key FROM circuit.events
+    UNION ALL SELECT tenant, id FROM circuit.records
+    UNION ALL SELECT tenant, contact FROM circuit.records WHERE contact IS NOT NULL
+    UNION ALL SELECT tenant, record FROM circuit.effects WHERE record IS NOT NULL
+    UNION ALL SELECT tenant, record FROM circuit.dead_letters WHERE record IS NOT NULL
+    UNION ALL SELECT tenant, record FROM circuit.circuit_logs WHERE record IS NOT NULL
+) AS known
+"""
+_FOUND = f"""
+SELECT f.place, k.record FROM ({_KNOWN}) AS k
+JOIN unnest(%(tenants)s::text[], %(salts)s::bytea[], %(hashes)s::bytea[]) WITH ORDINALITY
+     AS f (tenant, salt, hash, place)
+ON f.tenant IS NOT DISTINCT FROM k.tenant AND f.hash = circuit.forget_hash(f.salt, k.tenant, k.record)
+ORDER BY f.place
+"""
+_KEEP = """
+INSERT INTO circuit.forgets (tenant, object, salt, hash, at, by_whom, blanked)
+SELECT %s, %s, %s, %s, %s, %s, %s::jsonb
+WHERE NOT EXISTS (SELECT 1 FROM circuit.forgets f WHERE f.hash = %s AND f.at = %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One entry of the list. ``done`` is false while it is being blanked, or when that was cut short."""
+
+    tenant: str | None
+    object: str | None
+    salt: bytes
+    hash: bytes
+    at: datetime
+    by: str
+    done: bool
+
+
+async def remembered(connection: Connection) -> list[Remembered]:
+    """Who was forgotten in this database, in the order in which they were; none where it is too old to have a list."""
+    row = await (await connection.execute("SELECT to_regclass('circuit.forgets') IS NOT NULL")).fetchone()
+    if not row or not row[0]:
+        return []
+    rows = await (await connection.execute(_LIST)).fetchall()
+    return [Remembered(t, o, bytes(salt), bytes(hash_), at, by, done) for t, o, salt, hash_, at, by, done in rows]
+
+
+def hashes_match(entry: Remembered, tenant: str | None, record: str) -> bool:
+    """Whether the entry is of this record."""
+    text = entry.salt + record.encode() + b"\0" + (tenant or "").encode()
+    return entry.tenant == tenant and hashlib.sha256(text).digest() == entry.hash
+
+
+async def forget_again(connection: Connection, entries: Sequence[Remembered]) -> list[Forgotten]:
+    """Forget in this database, which is older, whom another list names; their entries are kept in its own list."""
+    if not entries:
+        return []
+    values = {
+        "tenants": [each.tenant for each in entries],
+        "salts": [each.salt for each in entries],
+        "hashes": [each.hash for each in entries],
+    }
+    found = await (await connection.execute(_FOUND, values)).fetchall()
+    done = []
+    for place, record in found:
+        entry = entries[place - 1]
+        done.append(await forget(connection, Person(record, entry.tenant, entry.object), entry.by, remember=False))
+    for each in entries:
+        row = [each.tenant, each.object, each.salt, each.hash, each.at, each.by, '{"done": true}', each.hash, each.at]
+        await connection.execute(_KEEP, row)
+    return done

@@ -1,0 +1,164 @@
+"""What becomes of each table when a person is forgotten: rows stay, so that counts stay true; what they say goes.
+
+Each statement takes `ids` (records), `deliveries`, `events`, `own` and `shared` (executions), one of them in chunks,
+and changes only what is not blank already: forgetting again counts nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WORD = "forgotten"
+
+# One text of an execution that handled others too is blanked where it names the record.
+_NAMES = "EXISTS (SELECT 1 FROM unnest(%(ids)s::text[]) AS i WHERE strpos({text}, i) > 0)"
+
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """One step: ``where`` finds the rows, ``do`` blanks them; ``by`` names the list that is gone through in chunks."""
+
+    table: str
+    by: str
+    where: str
+    do: str
+
+    @property
+    def count(self) -> str:
+        return f"SELECT count(*) FROM circuit.{self.table} WHERE {self.where}"
+
+    @property
+    def statement(self) -> str:
+        head = (
+            f"DELETE FROM circuit.{self.table}" if self.do == "DELETE" else f"UPDATE circuit.{self.table} SET {self.do}"
+        )
+        return f"{head} WHERE {self.where}"
+
+
+_MINE = "tenant = %(tenant)s"
+_UNSENT = "status IN ('pending', 'in_doubt')"
+_FULL = f"{_MINE} AND (payload <> '{{}}' OR {_UNSENT})"
+# What has not left does not leave.
+_EMPTY = (
+    f"payload = '{{}}', reason = '{WORD}', note = NULL, settled_at = coalesce(settled_at, now()), "
+    f"status = CASE WHEN {_UNSENT} THEN 'discarded' ELSE status END"
+)
+
+# Deliveries last: until then a second try finds by them what a first one that was cut short has left.
+STEPS = (
+    Blank(
+        "effects",
+        "ids",
+        f"{_FULL} AND record = ANY(%(ids)s)",
+        _EMPTY,
+    ),
+    Blank(
+        "effects",
+        "own",
+        f"{_FULL} AND execution = ANY(%(own)s)",
+        _EMPTY,
+    ),
+    Blank(
+        "delayed_jobs",
+        "ids",
+        f"{_MINE} AND (id = ANY(%(jobs)s) OR "
+        + _NAMES.format(text="convert_from(body, 'UTF8')").replace("i) > 0", "to_json(i)::text) > 0")
+        + ")",
+        "DELETE",
+    ),
+    Blank("journal", "events", f"{_MINE} AND event = ANY(%(events)s)", "DELETE"),
+    Blank(
+        "dead_letters",
+        "ids",
+        f"{_MINE} AND record = ANY(%(ids)s) AND (reason <> '{WORD}' OR was IS NOT NULL)",
+        f"reason = '{WORD}', why = NULL, was = NULL",
+    ),
+    Blank(
+        "effect_answers",
+        "ids",
+        f"{_MINE} AND said NOT IN ('', '{WORD}') AND effect IN (SELECT e.id FROM circuit.effects e "
+        "WHERE e.tenant = %(tenant)s AND e.record = ANY(%(ids)s))",
+        f"said = '{WORD}'",
+    ),
+    Blank("llm_calls", "ids", f"{_MINE} AND record = ANY(%(ids)s) AND reason <> '{WORD}'", f"reason = '{WORD}'"),
+    Blank(
+        "circuit_logs",
+        "ids",
+        f"{_MINE} AND record = ANY(%(ids)s) AND message <> '{WORD}'",
+        f"message = '{WORD}', context = NULL",
+    ),
+    Blank(
+        "circuit_logs",
+        "own",
+        f"{_MINE} AND execution = ANY(%(own)s) AND message <> '{WORD}'",
+        f"message = '{WORD}', context = NULL",
+    ),
+    Blank(
+        "circuit_logs",
+        "shared",
+        f"{_MINE} AND execution = ANY(%(shared)s) AND record IS NULL AND "
+        + _NAMES.format(text="message || coalesce(context::text, '')"),
+        f"message = '{WORD}', context = NULL",
+    ),
+    Blank(
+        "executions",
+        "own",
+        f"{_MINE} AND id = ANY(%(own)s) AND (detail IS NOT NULL OR reason <> '{WORD}')",
+        f"reason = CASE WHEN reason IS NOT NULL THEN '{WORD}' END, detail = NULL",
+    ),
+    Blank(
+        "executions",
+        "shared",
+        f"{_MINE} AND id = ANY(%(shared)s) AND " + _NAMES.format(text="concat(reason, detail)"),
+        f"reason = '{WORD}', detail = NULL",
+    ),
+    Blank(
+        "idempotency",
+        "own",
+        f"{_MINE} AND execution = ANY(%(own)s) AND octet_length(body) > 0",
+        "body = '', headers = '[]'",
+    ),
+    Blank(
+        "outcomes",
+        "deliveries",
+        f"{_MINE} AND delivery = ANY(%(deliveries)s) AND reason <> '{WORD}'",
+        f"reason = '{WORD}'",
+    ),
+    Blank(
+        "deliveries",
+        "deliveries",
+        "tenant IS NOT DISTINCT FROM %(tenant)s AND id = ANY(%(deliveries)s) AND octet_length(body) > 0",
+        "body = '', headers = '{}'",
+    ),
+)
+
+RECORDS = """
+UPDATE circuit.records r SET data = '{}', before = NULL, written = '{}', deleted = true, updated_at = now()
+FROM unnest(%(objects)s::text[], %(ids)s::text[]) AS f (object, id)
+WHERE r.tenant = %(tenant)s AND r.object = f.object AND r.id = f.id
+AND (r.data <> '{}' OR r.before IS NOT NULL OR NOT r.deleted)
+"""
+COUNT_RECORDS = """
+SELECT count(*) FROM circuit.records r JOIN unnest(%(objects)s::text[], %(ids)s::text[]) AS f (object, id)
+ON r.object = f.object AND r.id = f.id
+WHERE r.tenant = %(tenant)s AND (r.data <> '{}' OR r.before IS NOT NULL OR NOT r.deleted)
+"""
+LATEST = "DELETE FROM circuit.latest WHERE delivery = ANY(%(deliveries)s)"
+COUNT_LATEST = "SELECT count(*) FROM circuit.latest WHERE delivery = ANY(%(deliveries)s)"
+
+WAITING = "SELECT id, handler FROM circuit.queue WHERE tenant = %(tenant)s AND delivery = ANY(%(deliveries)s)"
+# What waits is taken off the queue, with an outcome that says so; whoever runs it now finds it settled by another.
+CANCEL = f"""
+WITH gone AS (
+    DELETE FROM circuit.queue WHERE id = %(id)s AND handler = %(handler)s
+    RETURNING delivery, ordinal, handler, tenant)
+INSERT INTO circuit.outcomes (delivery, ordinal, handler, execution, tenant, status, reason)
+SELECT delivery, ordinal, handler, %(execution)s, tenant, 'cancelled', '{WORD}' FROM gone
+"""
+# What uses an id that a vendor will not be asked for any more.
+RESOLVE = """
+SELECT circuit.resolve(array_agg(DISTINCT e.id)) FROM circuit.effects w
+CROSS JOIN LATERAL unnest(w.needs) AS n (id) JOIN circuit.effects e ON e.id = n.id
+WHERE w.status = 'pending' AND w.needs IS NOT NULL AND e.tenant = %(tenant)s AND e.status = 'discarded'
+HAVING count(*) > 0
+"""

@@ -1,0 +1,130 @@
+"""What belongs to a person: the record itself, and the messages, appointments and other records that hang on it.
+
+Some of these reads go over whole tables: forgetting is rare, and an index for it would cost every event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from circuit_script.db.pool import Connection
+
+CHUNK = 500  # rows that one transaction changes at most
+CONTACT = "Contact"
+
+OWNERS = """
+SELECT DISTINCT tenant FROM (
+    SELECT tenant FROM circuit.events WHERE record = %(record)s OR order_key = %(record)s
+    UNION ALL SELECT tenant FROM circuit.records WHERE id = %(record)s OR contact = %(record)s
+    UNION ALL SELECT tenant FROM circuit.effects WHERE record = %(record)s
+    UNION ALL SELECT tenant FROM circuit.circuit_logs WHERE record = %(record)s
+) AS found ORDER BY tenant
+"""
+
+_OF = "tenant = %(tenant)s"
+_OF_NOBODY = "tenant IS NULL AND %(tenant)s::text IS NULL"
+_OBJECT = "(%(object)s::text IS NULL OR object = %(object)s)"
+_EVENTS = "SELECT delivery, ordinal, id, object, record FROM circuit.events WHERE {of} AND {which}"
+_ITSELF = f"record = %(record)s AND {_OBJECT}"
+_HANGS_ON = "order_key = %(record)s AND record <> %(record)s"
+_RECORDS = f"SELECT object, id FROM circuit.records WHERE {{of}} AND id = %(record)s AND {_OBJECT}"
+_RECORDS_OF_CONTACT = "SELECT object, id FROM circuit.records WHERE {of} AND contact = %(record)s"
+_EXECUTIONS = """
+SELECT o.execution, bool_and(o.delivery = ANY(%(deliveries)s)) FROM circuit.outcomes o
+WHERE o.execution = ANY(ARRAY(SELECT execution FROM circuit.outcomes WHERE delivery = ANY(%(deliveries)s)))
+GROUP BY o.execution
+"""
+# Calls of endpoints have no event: their executions are known by what they wrote or logged about the record.
+_CALLS = """
+SELECT o.delivery, o.execution FROM circuit.outcomes o JOIN circuit.deliveries d ON d.id = o.delivery
+WHERE d.source = 'endpoint' AND d.tenant = %(tenant)s AND o.execution = ANY(ARRAY(
+    SELECT execution FROM circuit.effects WHERE tenant = %(tenant)s AND record = ANY(%(records)s)
+    UNION SELECT execution FROM circuit.circuit_logs WHERE tenant = %(tenant)s AND record = ANY(%(records)s)
+    UNION SELECT execution FROM circuit.llm_calls WHERE tenant = %(tenant)s AND record = ANY(%(records)s)))
+"""
+_JOBS = """
+SELECT id FROM circuit.effects
+WHERE connector = 'jobs' AND tenant = %(tenant)s AND (execution = ANY(%(own)s) OR record = ANY(%(records)s))
+"""
+_JOBS_RAN = """
+SELECT d.id, e.id FROM circuit.deliveries d JOIN circuit.events e ON e.delivery = d.id
+WHERE d.source = 'circuit' AND d.tenant = %(tenant)s AND d.vendor_id = ANY(%(jobs)s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """The record by which a person is known. ``tenant`` None is what belongs to no tenant; ``object`` None is every
+    object with that id."""
+
+    record: str
+    tenant: str | None
+    object: str | None = None
+
+
+@dataclass(slots=True)
+class Traces:
+    """Where a person is found. ``own`` executions handled nobody else, ``shared`` ones others too; ``jobs`` were
+    enqueued by the former."""
+
+    records: list[tuple[str, str]] = field(default_factory=list)
+    deliveries: list[UUID] = field(default_factory=list)
+    events: list[int] = field(default_factory=list)
+    jobs: list[UUID] = field(default_factory=list)
+    own: list[UUID] = field(default_factory=list)
+    shared: list[UUID] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[str]:
+        return sorted({id_ for _, id_ in self.records})
+
+
+async def owners(connection: Connection, record: str) -> list[str | None]:
+    """The tenants that know a record of this id; None stands for what belongs to no tenant."""
+    rows = await (await connection.execute(OWNERS, {"record": record})).fetchall()
+    return [tenant for (tenant,) in rows]
+
+
+async def find(connection: Connection, person: Person) -> Traces:
+    """Everything that is to be blanked, by its keys."""
+    of = _OF_NOBODY if person.tenant is None else _OF
+    about: dict[str, Any] = {"tenant": person.tenant, "record": person.record, "object": person.object}
+    events = await _rows(connection, _EVENTS.format(of=of, which=_ITSELF), about)
+    records = {*await _rows(connection, _RECORDS.format(of=of), about), (person.object or "", person.record)}
+    if person.object in (None, CONTACT):
+        events += await _rows(connection, _EVENTS.format(of=of, which=_HANGS_ON), about)
+        records.update(await _rows(connection, _RECORDS_OF_CONTACT.format(of=of), about))
+    records.update((object, record) for _, _, _, object, record in events)
+    traces = Traces(sorted(records), sorted({row[0] for row in events}), sorted({row[2] for row in events}))
+    calls = await _rows(connection, _CALLS, {**about, "records": traces.ids})
+    traces.deliveries += [delivery for delivery, _ in calls]
+    while await _follow(connection, about, traces):
+        pass
+    return traces
+
+
+async def _follow(connection: Connection, about: dict[str, Any], traces: Traces) -> bool:
+    """The executions of these deliveries, and the jobs that they enqueued; whether there are more deliveries now."""
+    found = await _rows(connection, _EXECUTIONS, {"deliveries": traces.deliveries})
+    traces.own = [execution for execution, alone in found if alone]
+    traces.shared = [execution for execution, alone in found if not alone]
+    jobs = await _rows(connection, _JOBS, {**about, "own": traces.own, "records": traces.ids})
+    traces.jobs = [job for (job,) in jobs]
+    known = set(traces.deliveries)
+    ran = await _rows(connection, _JOBS_RAN, {**about, "jobs": [str(job) for job in traces.jobs]})
+    more = [row for row in ran if row[0] not in known]
+    traces.deliveries += [delivery for delivery, _ in more]
+    traces.events += [event for _, event in more]
+    return bool(more)
+
+
+def chunks(some: Sequence[Any]) -> list[Sequence[Any]]:
+    """Parts of at most CHUNK; of nothing, none."""
+    return [some[start : start + CHUNK] for start in range(0, len(some), CHUNK)]
+
+
+async def _rows(connection: Connection, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(statement.encode(), values, prepare=False)).fetchall()

@@ -1,0 +1,181 @@
+"""What a person may stop: which rows of the queue and which effects it means, and how they are cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from circuit_script.clock import uuid7
+from circuit_script.db.pool import Connection
+from circuit_script.errors import ControlRefused
+from circuit_script.tenants.pauses import Kind, pause, resume, shown
+
+CHUNK = 1000  # rows of one transaction
+AGAIN = 0.05  # seconds after a deadlock with a worker
+
+HANDLERS = "SELECT id, name FROM circuit.handlers ORDER BY name"
+PAUSED = """SELECT EXISTS (SELECT 1 FROM circuit.pauses
+WHERE kind = %s AND value = %s AND tenant IS NOT DISTINCT FROM %s)"""
+NEWEST = "SELECT coalesce(max(id), 0), (SELECT release FROM circuit.live) FROM circuit.queue"
+MEANT = """(%(handler)s::smallint IS NULL OR handler = %(handler)s)
+AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s) AND (%(record)s::text IS NULL OR record = %(record)s)"""
+COUNT = f"SELECT count(*) FROM circuit.queue WHERE {MEANT}"
+TAKE = f"""
+WITH chosen AS MATERIALIZED (
+    SELECT id, handler FROM circuit.queue WHERE id >= %(after)s AND id <= %(newest)s AND {MEANT}
+    ORDER BY id, handler LIMIT {CHUNK} FOR UPDATE)
+DELETE FROM circuit.queue q USING chosen c WHERE q.id = c.id AND q.handler = c.handler
+RETURNING q.id, q.handler, q.tenant, q.object, q.event, q.delivery, q.ordinal
+"""
+EXECUTIONS = """
+INSERT INTO circuit.executions (id, tenant, release, handler, object, event, records, status, reason, started_at, usage)
+SELECT x.id, x.tenant, %s, x.handler, x.object, x.event, x.records, 'cancelled', %s, now(), '{}'
+FROM unnest(%s::uuid[], %s::text[], %s::smallint[], %s::text[], %s::text[], %s::smallint[])
+     AS x (id, tenant, handler, object, event, records)
+"""
+OUTCOMES = """
+INSERT INTO circuit.outcomes (delivery, ordinal, handler, execution, tenant, status, reason)
+SELECT o.delivery, o.ordinal, o.handler, o.execution, o.tenant, 'cancelled', %s
+FROM unnest(%s::uuid[], %s::smallint[], %s::smallint[], %s::uuid[], %s::text[])
+     AS o (delivery, ordinal, handler, execution, tenant)
+ON CONFLICT DO NOTHING  -- an event and its replay, both waiting
+"""
+# One that is on its way to its vendor, or of which nobody knows whether it got there, is not ours to take back.
+EFFECTS = """FROM circuit.effects WHERE status = 'pending' AND left_at IS NULL AND connector = %(connector)s
+AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)"""
+COUNT_EFFECTS = f"SELECT count(*) {EFFECTS}"
+DISCARD = f"""
+UPDATE circuit.effects e SET status = 'discarded', settled_at = now(), settled_by = %(by)s, note = %(reason)s
+FROM (SELECT id {EFFECTS} ORDER BY id LIMIT {CHUNK} FOR UPDATE SKIP LOCKED) AS c
+WHERE e.id = c.id RETURNING e.id
+"""
+RESOLVE = "SELECT circuit.resolve(%s::uuid[])"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is meant: ``value`` names it (empty for everything), ``tenant`` bounds it to one tenant."""
+
+    kind: Kind
+    value: str = ""
+    tenant: str | None = None
+    handler: int | None = None  # of a trigger, once it was looked up
+
+    @property
+    def shown(self) -> str:
+        return shown(self.kind, self.value, self.tenant)
+
+    def _meant(self) -> dict[str, Any]:
+        return {
+            "handler": self.handler,
+            "tenant": self.value if self.kind == "tenant" else self.tenant,
+            "record": self.value if self.kind == "record" else None,
+            "connector": self.value,
+        }
+
+
+async def found(connection: Connection, selection: Selection) -> Selection:
+    """The selection with the full name of its trigger. Raises ControlRefused where there is none, or several."""
+    if selection.kind != "trigger":
+        return selection
+    handlers = await (await connection.execute(HANDLERS)).fetchall()
+    exact = [(id_, name) for id_, name in handlers if name == selection.value]
+    meant = exact or [(id_, name) for id_, name in handlers if name.endswith(f".{selection.value}")]
+    if len(meant) == 1:
+        return replace(selection, handler=meant[0][0], value=meant[0][1])
+    if meant:
+        names = ", ".join(name for _, name in meant)
+        raise ControlRefused(f"{selection.value!r} could be {names}.", cure="Write the whole name.")
+    near = get_close_matches(selection.value, [name for _, name in handlers], n=1)
+    cure = f"Did you mean {near[0]!r}?" if near else "circuit-script limits shows the app's handlers."
+    raise ControlRefused(f"There is no trigger {selection.value!r}.", cure=cure)
+
+
+async def waiting(connection: Connection, selection: Selection) -> int:
+    """How many events of it are in the queue; of a connector, how many effects wait."""
+    statement = COUNT_EFFECTS if selection.kind == "connector" else COUNT
+    row = await (await connection.execute(statement, selection._meant())).fetchone()
+    return int(row[0]) if row else 0
+
+
+async def cancel(
+    connection: Connection, selection: Selection, *, reason: str, by: str, told: Callable[[int], None] = lambda _: None
+) -> int:
+    """Take everything of it that is in the queue now out of it, for good; how many rows that were.
+
+    Nothing of it starts meanwhile. What runs is fenced: its row is gone, so its result does not count. ``told`` gets
+    the number after each transaction. What a connector still has to deliver is discarded; what is on its way finishes.
+    """
+    words = f"cancelled by {by}" + (f": {reason}" if reason else "")
+    standing = await (
+        await connection.execute(PAUSED, [selection.kind, selection.value, selection.tenant])
+    ).fetchone() or (False,)
+    if not standing[0]:
+        await pause(
+            connection, selection.kind, selection.value, tenant=selection.tenant, reason="it is being cancelled", by=by
+        )
+    done = 0
+    try:
+        chunks = _effects if selection.kind == "connector" else _rows
+        async for size in chunks(connection, selection, words, by):
+            done += size
+            told(done)
+    finally:
+        if not standing[0]:
+            await resume(connection, selection.kind, selection.value, tenant=selection.tenant)
+    return done
+
+
+async def _rows(connection: Connection, selection: Selection, words: str, _: str) -> AsyncIterator[int]:
+    row = await (await connection.execute(NEWEST)).fetchone()
+    newest, release = row if row is not None else (0, None)
+    values = {**selection._meant(), "after": 0, "newest": newest}
+    while True:
+        try:
+            async with connection.transaction():
+                taken = await (await connection.execute(TAKE, values)).fetchall()
+                await _keep(connection, taken, release or 0, words)
+        except psycopg.errors.DeadlockDetected:
+            await asyncio.sleep(AGAIN)
+            continue
+        if taken:
+            yield len(taken)
+        if len(taken) < CHUNK:
+            return
+        values["after"] = max(each[0] for each in taken)
+
+
+async def _keep(connection: Connection, taken: Sequence[tuple[Any, ...]], release: int, words: str) -> None:
+    """Their outcome, so that they can be found and replayed."""
+    groups: dict[tuple[str, int, str, str], list[tuple[Any, ...]]] = {}
+    for each in taken:
+        _id, handler, tenant, object_, event, *_ = each
+        groups.setdefault((tenant, handler, object_, event), []).append(each)
+    ids: dict[tuple[str, int, str, str], UUID] = {key: uuid7() for key in groups}
+    heads = [(ids[key], *key, len(rows)) for key, rows in groups.items()]
+    executions = zip(*heads, strict=True) if heads else ([], [], [], [], [], [])
+    await connection.execute(EXECUTIONS, [release, words, *map(list, executions)])
+    rows = [
+        (delivery, ordinal, handler, ids[tenant, handler, object_, event], tenant)
+        for _id, handler, tenant, object_, event, delivery, ordinal in taken
+    ]
+    outcomes = zip(*rows, strict=True) if rows else ([], [], [], [], [])
+    await connection.execute(OUTCOMES, [words, *map(list, outcomes)])
+
+
+async def _effects(connection: Connection, selection: Selection, words: str, by: str) -> AsyncIterator[int]:
+    values = {**selection._meant(), "by": by, "reason": words}
+    while True:
+        async with connection.transaction():
+            gone = [row[0] for row in await (await connection.execute(DISCARD, values)).fetchall()]
+            await connection.execute(RESOLVE, [gone])
+        if gone:
+            yield len(gone)
+        if len(gone) < CHUNK:
+            return

@@ -1,0 +1,66 @@
+"""A row of the queue in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+GroupKey = tuple[str, int, str, str, int, float]
+ChainKey = tuple[int, str, int]
+
+
+@dataclass(slots=True, eq=False)
+class Queued:
+    """One event for one handler, as it stands in the queue."""
+
+    id: int
+    handler: int
+    lane: int
+    attempts: int
+    ordinal: int
+    order_hash: int
+    delivery: UUID
+    not_before: datetime | None
+    held_until: datetime | None
+    tenant: str
+    object: str
+    event: str
+    record: str
+    depth: int = 0
+    past: int | None = None  # the id with which it arrived, of what was put back on the queue
+    replay: UUID | None = None
+    recovered: bool = False
+    journal: dict[bytes, bytes] = field(default_factory=dict)
+    since: float = 0.0
+    running: bool = False
+    lost: int = 0
+    splits: int = 0
+    delayed: bool = False
+    uncounted: bool = False
+    bundle: float = 0.0  # those of a batch that is all or none, and is tried again, have the same
+    absorbed: list[Queued] = field(default_factory=list)  # older updates of the record, for which it stands
+    before: dict[str, Any] | None = None  # the record before the first of them, once they have left
+    alone: bool = False  # it runs in a child of its own, also where its handler lets several share one
+
+    @property
+    def arrived(self) -> int:
+        """The id with which its event arrived."""
+        return self.id if self.past is None else self.past
+
+    @property
+    def chain(self) -> ChainKey:
+        return self.handler, self.tenant, self.order_hash
+
+    @property
+    def group(self) -> GroupKey:
+        return self.tenant, self.handler, self.object, self.event, self.depth, self.bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When a batch closes: at ``size`` rows, or when its oldest row has waited ``linger`` seconds."""
+
+    size: int
+    linger: float

@@ -1,0 +1,125 @@
+"""Feeds replays to the queue, behind live traffic: one task in each worker, at most one at a time for each replay.
+
+It sleeps until somebody says that there is one. While one runs it looks once a second: when little waits, it puts back
+as many items as the replay's rate allows, and never leaves more of it in the queue than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from circuit_script.db.pool import Connection, Pool
+from circuit_script.errors import DatabaseUnavailable, ReplayRefused
+from circuit_script.events.requeue import Past, requeue
+
+PAUSE = 1.0  # seconds between two looks while a replay runs
+IDLE = 60.0  # seconds after which it looks by itself, should it not have been told
+BUSY = 500  # events that wait, and are none of a replay: then it waits, too
+
+RUNNING = "SELECT id FROM circuit.replays WHERE status = 'running' ORDER BY at"
+# Who is fed by another worker in this moment is left alone. What arrived below the lanes' low water is gone already.
+LOCK = """
+SELECT r.rate, r.fed_to, least(extract(epoch FROM now() - coalesce(r.fed_at, r.at)), 1)::float8,
+       (SELECT count(*) FROM circuit.queue q WHERE q.replay = r.id),
+       (SELECT count(*) FROM (
+            SELECT FROM circuit.queue q
+            WHERE q.id > (SELECT min(low_water) FROM circuit.lanes) AND q.replay IS NULL
+              AND (q.not_before IS NULL OR q.not_before <= now()) LIMIT %(busy)s) AS live),
+       r.by_whom
+FROM circuit.replays r WHERE r.id = %(id)s AND r.status = 'running' FOR UPDATE SKIP LOCKED
+"""
+NEXT = """
+SELECT i.past, i.handler, i.delivery, i.ordinal, i.tenant,
+       CASE WHEN e.id IS NULL OR d.id IS NULL THEN 'no longer in the ledger'
+            WHEN octet_length(d.body) = 0 THEN 'whom it concerns was forgotten'
+            WHEN c.deleted AND e.event <> 'afterDelete' THEN 'its record was deleted since' END
+FROM (SELECT * FROM circuit.replay_items i
+      WHERE i.replay = %s AND i.past >= %s AND i.event IS NULL AND i.skipped IS NULL
+      ORDER BY i.past, i.handler LIMIT %s) AS i
+LEFT JOIN circuit.events e ON e.delivery = i.delivery AND e.ordinal = i.ordinal
+LEFT JOIN circuit.deliveries d ON d.id = i.delivery
+LEFT JOIN circuit.records c ON c.tenant = i.tenant AND c.object = e.object AND c.id = e.record
+ORDER BY i.past, i.handler
+"""
+SKIP = """
+UPDATE circuit.replay_items i SET skipped = s.why
+FROM unnest(%s::bigint[], %s::smallint[], %s::text[]) AS s (past, handler, why)
+WHERE i.replay = %s AND i.past = s.past AND i.handler = s.handler
+"""
+MOVE = """
+UPDATE circuit.replays SET fed = fed + %s, skipped = skipped + %s, fed_to = %s, fed_at = now() WHERE id = %s
+"""
+END = "UPDATE circuit.replays SET status = 'done', ended_at = now() WHERE id = %s"
+
+log = structlog.get_logger()
+
+
+class Feeder:
+    """One per worker. Times are in seconds."""
+
+    def __init__(self, database: Pool, *, pause: float = PAUSE, idle: float = IDLE, busy: int = BUSY) -> None:
+        self._database = database
+        self._pause = pause
+        self._idle = idle
+        self._busy = busy
+        self._told = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be a replay."""
+        self._told.set()
+
+    async def run(self) -> None:
+        """Until cancelled; survives the loss of the database."""
+        while True:
+            self._told.clear()
+            try:
+                found = await self.feed()
+            except (psycopg.Error, OSError, DatabaseUnavailable, ReplayRefused) as error:
+                log.warning("replay.feed", error=str(error), next="trying again")
+                found = True
+            if found:
+                await asyncio.sleep(self._pause)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._told.wait(), self._idle)
+
+    async def feed(self) -> bool:
+        """Feed each replay that runs, once; whether there was one. Raises psycopg.Error."""
+        async with self._database.connection() as connection:
+            running = [row[0] for row in await (await connection.execute(RUNNING)).fetchall()]
+            for replay in running:
+                await self._feed_one(connection, replay)
+        return bool(running)
+
+    async def _feed_one(self, connection: Connection, replay: UUID) -> None:
+        """What is put back, and that it is, stand in one transaction: whoever goes on after a kill goes on there."""
+        async with connection.transaction():
+            row = await (await connection.execute(LOCK, {"id": replay, "busy": self._busy})).fetchone()
+            if row is None:
+                return
+            rate, fed_to, elapsed, waiting, live, by = row
+            room = min(max(1, int(rate * elapsed)), rate - waiting) if live < self._busy else 0
+            if room <= 0:
+                return
+            items = await (await connection.execute(NEXT, [replay, fed_to, room])).fetchall()
+            if not items:
+                if not waiting:
+                    await connection.execute(END, [replay])
+                    log.info("replay.done", replay=str(replay))
+                return
+            await self._put_back(connection, replay, items, by)
+
+    async def _put_back(self, connection: Connection, replay: UUID, items: Sequence[tuple[Any, ...]], by: str) -> None:
+        skipped = [(past, handler, why) for past, handler, _, _, _, why in items if why is not None]
+        if skipped:
+            await connection.execute(SKIP, [*map(list, zip(*skipped, strict=True)), replay])
+        again = [Past(delivery, n, handler, tenant) for _, handler, delivery, n, tenant, why in items if why is None]
+        await connection.execute(MOVE, [len(again), len(skipped), items[-1][0], replay])
+        await requeue(connection, again, replay=replay, by=by)

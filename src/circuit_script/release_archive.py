@@ -1,0 +1,86 @@
+"""A release's files, kept as one compressed archive, so that past events can be tried with it again.
+
+It holds what the release's content hash covers and nothing else: no circuit.toml, no .env, no folder beside the app's
+own. What is unpacked is therefore checked by the same hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+
+from circuit_script.db.pool import Connection
+from circuit_script.errors import ReplayRefused
+from circuit_script.releases import Release, content_hash, files_of
+
+LARGEST = 16 * 1024 * 1024  # bytes, compressed
+KNOWN = "SELECT FROM circuit.release_sources WHERE release = %s"
+KEEP = "INSERT INTO circuit.release_sources (release, source) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+FIND = """
+SELECT r.content_hash, s.source FROM circuit.releases r LEFT JOIN circuit.release_sources s ON s.release = r.id
+WHERE r.id = %s
+"""
+
+log = structlog.get_logger()
+
+
+def pack(folder: Path) -> bytes:
+    """The app's source and data files, as a gzipped tar. Raises OSError."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        for path in sorted(files_of(folder)):
+            with contextlib.suppress(FileNotFoundError):  # an editor's file, gone by now
+                data = path.read_bytes()
+                entry = tarfile.TarInfo("/".join(path.relative_to(folder).parts))
+                entry.size, entry.mode = len(data), 0o644
+                archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+async def keep_source(connection: Connection, release: Release, folder: Path) -> None:
+    """Keep the release's files, unless they are kept already. What cannot be kept is told in the log: the release is
+    live all the same. Raises psycopg.Error."""
+    if await (await connection.execute(KNOWN, [release.id])).fetchone() is not None:
+        return
+    why = ""
+    try:
+        source = await asyncio.to_thread(pack, folder)
+        if len(source) > LARGEST:
+            why = f"its files are {len(source):,} bytes, compressed; at most {LARGEST:,} are kept"
+        elif await asyncio.to_thread(content_hash, folder) != release.content_hash:
+            why = "its files have changed since it was imported"
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}"
+    if why:
+        log.warning("release.source", release=release.id, why=why, next="past events cannot be tried with it later")
+        return
+    await connection.execute(KEEP, [release.id, source])
+
+
+@contextlib.asynccontextmanager
+async def unpacked(connection: Connection, release: int) -> AsyncIterator[Path]:
+    """The release's files in a private folder, removed at the end. Raises ReplayRefused when they were not kept."""
+    row = await (await connection.execute(FIND, [release])).fetchone()
+    if row is None:
+        raise ReplayRefused(f"There is no release {release}.", cure="`circuit-script status` names the live one.")
+    digest, source = row
+    if source is None:
+        raise ReplayRefused(f"The files of release {release} were not kept.", cure="Replay through the live release.")
+    with tempfile.TemporaryDirectory(prefix="circuit-release-") as folder:
+        place = Path(folder)
+        await asyncio.to_thread(_unpack, bytes(source), place)
+        if await asyncio.to_thread(content_hash, place) != digest:
+            raise ReplayRefused(f"The files of release {release} are not what they were.")
+        yield place
+
+
+def _unpack(source: bytes, folder: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(source), mode="r:gz") as archive:
+        archive.extractall(folder, filter="data")

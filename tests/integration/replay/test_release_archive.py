@@ -1,0 +1,90 @@
+"""A release's files, kept and unpacked again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from circuit_script import release_archive
+from circuit_script.errors import ReplayRefused
+from circuit_script.release_archive import keep_source, pack, unpacked
+from circuit_script.releases import Release, content_hash, make_live
+from tests.road import SCORE, Road, open_road
+
+
+@pytest.fixture
+async def road(database: str) -> AsyncIterator[Road]:
+    async with open_road(database) as made:
+        yield made
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "triggers.py").write_text("WORD = 1\n")
+    (tmp_path / "prices.csv").write_text("a;b\n")
+    (tmp_path / "circuit.toml").write_text("# whose accounts are whose\n")
+    (tmp_path / ".env").write_text("KEY=secret\n")
+    (tmp_path / ".circuit").mkdir()
+    (tmp_path / ".circuit" / "state.json").write_text("{}")
+    return tmp_path
+
+
+async def live(road: Road, folder: Path) -> Release:
+    async with road.pool.connection() as connection:
+        release = await make_live(connection, content_hash(folder), [SCORE])
+        await keep_source(connection, release, folder)
+        return release
+
+
+async def test_what_is_kept_is_what_the_hash_covers_and_no_secret(road: Road, app: Path) -> None:
+    release = await live(road, app)
+    (app / "app" / "triggers.py").write_text("WORD = 2\n")
+
+    async with road.pool.connection() as connection, unpacked(connection, release.id) as folder:
+        files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        assert files == ["app/triggers.py", "prices.csv"]
+        assert (folder / "app" / "triggers.py").read_text() == "WORD = 1\n"
+        assert content_hash(folder) == release.content_hash
+    assert not folder.exists()
+
+
+async def test_the_same_release_is_kept_once(road: Road, app: Path) -> None:
+    first, second = await live(road, app), await live(road, app)
+    assert first.id == second.id
+    assert await road.rows("SELECT release FROM circuit.release_sources") == [first.id]
+
+
+async def test_what_changed_since_its_import_or_is_too_large_is_not_kept(
+    road: Road, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with road.pool.connection() as connection:
+        release = await make_live(connection, "another digest", [SCORE])
+        await keep_source(connection, release, app)
+    monkeypatch.setattr(release_archive, "LARGEST", 10)
+    other = await live(road, app)
+
+    assert await road.rows("SELECT release FROM circuit.release_sources") == []
+    async with road.pool.connection() as connection:
+        with pytest.raises(ReplayRefused, match="were not kept"):
+            async with unpacked(connection, other.id):
+                pass
+
+
+async def test_files_that_are_not_what_they_were_are_not_run(road: Road, app: Path) -> None:
+    release = await live(road, app)
+    (app / "prices.csv").write_text("c;d\n")
+    await road.run("UPDATE circuit.release_sources SET source = %s", pack(app))
+
+    async with road.pool.connection() as connection:
+        with pytest.raises(ReplayRefused, match="are not what they were"):
+            async with unpacked(connection, release.id):
+                pass
+
+
+async def test_tenants_cannot_read_the_files(road: Road, app: Path) -> None:
+    await live(road, app)
+    allowed = "SELECT has_table_privilege('circuit_tenant', 'circuit.release_sources', 'SELECT')"
+    assert await road.rows(allowed) == [False]

@@ -1,0 +1,248 @@
+"""A replay from its filter to its end: that it waits behind live traffic, and that nothing runs twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from circuit_script.errors import ReplayRefused
+from circuit_script.events.replay import replays
+from circuit_script.events.replay.choosing import State
+from circuit_script.events.replay.feeder import Feeder
+from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.outcome import Failed, Outcome, Succeeded, Work
+from circuit_script.governor import Usage
+from tests.integration.replay.conftest import Replays
+from tests.road import Road, contact, eventually, score
+
+MANY = 2000
+RATE = 500
+
+
+def replayed(work: Work) -> list[str]:
+    """The records of a batch that are in it by a replay."""
+    return [str(row["id"]) for row, event in zip(work.records, work.events, strict=True) if event.get("replay")]
+
+
+async def handled(road: Road, count: int, name: str = "c") -> None:
+    """So many contacts, handled once by a worker that is gone then."""
+    worker = await road.start()
+    for start in range(0, count, 200):
+        await road.take_in(*(contact(f"{name}{n}", n=n) for n in range(start, min(start + 200, count))))
+        await road.done()
+    await worker.stop()
+    road.workers.clear()
+
+
+@pytest.mark.every_server
+async def test_each_item_is_handled_once_more_and_its_effects_are_new(road: Road, past: Replays) -> None:
+    await handled(road, 5)
+    worker = await road.start(score)
+    past.feed()
+
+    replay = await past.over(await past.begin(record="c3"))
+    whole = await past.over(await past.begin(trigger="score"))
+
+    assert Counter(each for work in worker.children.works for each in replayed(work)) == Counter(
+        ["c3", *(f"c{n}" for n in range(5))]
+    )
+    assert {work.events[0]["replay"] for work in worker.children.works} == {str(replay.id), str(whole.id)}
+    assert (whole.chosen, whole.fed, whole.skipped, whole.waiting, whole.status) == (5, 5, 0, 0, "done")
+    assert await past.became(whole) == {"succeeded": 5}
+    assert (await road.record("c3") or {})["score"] == 1
+    executions = "SELECT count(DISTINCT execution) FROM circuit.effects WHERE status = 'delivered'"
+    assert await road.rows(executions) == [len(worker.children.works)]
+
+
+@pytest.mark.story
+async def test_what_arrives_during_a_large_replay_is_handled_before_the_rest_of_it(road: Road, past: Replays) -> None:
+    await handled(road, MANY)
+    order: list[str] = []
+    arrived = asyncio.Event()
+
+    async def note(work: Work, broker: ExecutionBroker) -> Outcome:
+        if len(order) < 300 <= len(order) + len(work.records):
+            await road.take_in(contact("live"))
+            arrived.set()
+        order.extend(str(row["id"]) for row in work.records)
+        return Succeeded(Usage())
+
+    await road.start(note)
+    past.feed()
+
+    replay = await past.over(await past.begin(trigger="score", rate=RATE))
+
+    assert arrived.is_set()
+    assert len(order) == MANY + 1
+    # What stood in the queue then was a second's share at most, and what ran in that moment.
+    assert order.index("live") < 300 + RATE + 2 * 200 + 1
+    assert replay.fed == MANY
+
+
+async def test_while_much_waits_nothing_is_put_back(road: Road, past: Replays) -> None:
+    await handled(road, 3)
+    await road.take_in(*(contact(f"live{n}") for n in range(10)))
+    replay = await past.begin(trigger="score", record="c1")
+    feeder = Feeder(road.pool, busy=10)
+    assert await feeder.feed()
+    assert (await past.look(replay)).fed == 0
+    past.feed(busy=10)
+
+    worker = await road.start()
+    await past.over(replay)
+
+    assert worker.children.handled[-1] == "c1"
+
+
+async def test_several_feeders_put_back_each_item_once_also_when_they_are_cut_short(road: Road, past: Replays) -> None:
+    await handled(road, 120)
+    worker = await road.start()
+    replay = await past.begin(trigger="score", rate=80)
+    before = -1
+    while (stands := await past.look(replay)).fed < 120:
+        for _ in range(2):
+            past.feed(pause=0.001)
+
+        async def moved(known: int = stands.fed) -> bool:
+            return (await past.look(replay)).fed > known
+
+        await eventually(moved, "more of it was put back")
+        await past.end()  # in the middle of whatever it does
+        assert stands.fed > before
+        before = stands.fed
+    past.feed()
+    await past.over(replay)
+
+    counts = Counter(each for work in worker.children.works for each in replayed(work))
+    assert len(counts) == 120
+    assert set(counts.values()) == {1}
+
+
+async def test_what_is_cancelled_leaves_the_queue(road: Road, past: Replays) -> None:
+    await handled(road, 30)
+    replay = await past.begin(trigger="score", rate=10)
+    past.feed()
+    await road.until("SELECT count(*) FROM circuit.queue", [10])
+    await road.take_in(contact("live"))
+
+    async with road.pool.connection() as connection:
+        await replays.cancel(connection, str(replay.id)[:20])
+        with pytest.raises(ReplayRefused, match="over already"):
+            await replays.cancel(connection, str(replay.id))
+    worker = await road.start()
+    await road.done()
+
+    assert worker.children.handled == ["live"]
+    assert await past.became(replay) == {"cancelled": 10, "not begun": 20}
+    assert (await past.look(replay)).status == "cancelled"
+
+
+async def test_what_is_paused_goes_on_where_it_stood(road: Road, past: Replays) -> None:
+    await handled(road, 30)
+    replay = await past.begin(trigger="score", rate=10)
+    feeder = past.feed(idle=60.0)
+    await road.until("SELECT count(*) FROM circuit.queue", [10])
+    async with road.pool.connection() as connection:
+        await replays.pause(connection, str(replay.id))
+        with pytest.raises(ReplayRefused, match="does not run"):
+            await replays.pause(connection, str(replay.id))
+        worker = await road.start()
+        await road.done()
+        assert len(worker.children.handled) == 10
+        await replays.resume(connection, str(replay.id))
+        with pytest.raises(ReplayRefused, match="is not paused"):
+            await replays.resume(connection, str(replay.id))
+    feeder.wake()
+
+    await past.over(replay)
+
+    assert sorted(worker.children.handled) == sorted(f"c{n}" for n in range(30))
+
+
+async def test_records_deleted_since_are_left_out_and_skipped(road: Road, past: Replays) -> None:
+    await handled(road, 4)
+    worker = await road.start()
+    await road.take_in(contact("c0", "afterDelete"))
+    await road.done()
+    assert await past.records(since=None, trigger="score") == ["c0", "c1", "c2", "c3"]  # its deletion is an event, too
+
+    replay = await past.begin(trigger="score")
+    await road.take_in(contact("c1", "afterDelete"))
+    await road.done()
+    before = len(worker.children.works)
+    past.feed()
+    done = await past.over(replay)
+
+    assert (done.chosen, done.fed, done.skipped) == (4, 3, 1)
+    assert await past.became(replay) == {"its record was deleted since": 1, "succeeded": 3}
+    again = sorted(each for work in worker.children.works[before:] for each in replayed(work))
+    assert again == ["c0", "c2", "c3"]
+    assert await road.record("c0") is None
+
+
+async def test_what_has_left_the_ledger_is_skipped(road: Road, past: Replays) -> None:
+    await handled(road, 2)
+    replay = await past.begin(trigger="score")
+    await road.run("DELETE FROM circuit.events WHERE record = 'c0'")
+    await road.start()
+    past.feed()
+
+    await past.over(replay)
+
+    assert await past.became(replay) == {"no longer in the ledger": 1, "succeeded": 1}
+
+
+async def test_a_worker_is_told_of_a_replay(road: Road, past: Replays) -> None:
+    await handled(road, 1)
+    listener = await road.connect()
+    try:
+        await listener.execute(f"LISTEN {replays.CHANNEL}".encode())
+        await past.begin(trigger="score")
+        async with asyncio.timeout(30):
+            async for notice in listener.notifies():
+                assert notice.channel == replays.CHANNEL
+                break
+    finally:
+        await listener.close()
+
+
+async def test_replays_are_found_by_how_their_id_begins(road: Road, past: Replays) -> None:
+    first, second = await past.begin(trigger="score"), await past.begin(record="x")
+    async with road.pool.connection() as connection:
+        assert (await replays.find(connection, str(first.id))).id == first.id
+        assert [each.id for each in await replays.latest(connection, 5)] == [second.id, first.id]
+        assert [each.filter for each in await replays.latest(connection, 1)] == [{"record": "x"}]
+        for which, said in (("0", "Several replays begin"), ("%", "No replay begins"), ("zzz", "No replay begins")):
+            with pytest.raises(ReplayRefused, match=said):
+                await replays.find(connection, which)
+
+
+async def test_old_replays_are_swept_with_their_items(road: Road, past: Replays) -> None:
+    await handled(road, 2)
+    old = await past.begin(trigger="score")
+    await road.run("UPDATE circuit.replays SET status = 'done', ended_at = now() - interval '31 days'")
+
+    await past.begin(record="x")
+
+    assert await road.rows("SELECT count(*) FROM circuit.replays WHERE id = %s", old.id) == [0]
+    assert await road.rows("SELECT count(*) FROM circuit.replay_items") == [0]
+
+
+async def test_a_dead_letter_is_closed_by_the_replay_that_takes_its_event(road: Road, past: Replays) -> None:
+    async def fail(work: Work, broker: ExecutionBroker) -> Outcome:
+        return Failed("no", Usage())
+
+    await road.take_in(contact("a"))
+    worker = await road.start(fail, attempts=1)
+    await road.done()
+    await worker.stop()
+    road.workers.clear()
+    await road.start()
+    past.feed()
+
+    await past.over(await past.begin(status=State.dead))
+
+    letters = "SELECT status, by, again IS NOT NULL FROM circuit.dead_letters"
+    assert await road.rows(letters) == [("retried", "ann", True)]

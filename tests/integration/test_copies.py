@@ -1,0 +1,232 @@
+"""Copies by plan: one worker makes them, in a bucket of a real S3 server; what is too old goes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from circuit_script.backup import back_up, file_name, open_place, restore
+from circuit_script.backup.forgets import read_forgets, write_forgets
+from circuit_script.backup.places import outdated
+from circuit_script.backup.planned import LOCK, NOT_NOW, Plan, copy_now
+from circuit_script.backup.schedule import _run as run_planned
+from circuit_script.cli.doctor.check import State
+from circuit_script.cli.doctor.upkeep import upkeep
+from circuit_script.clock import now
+from circuit_script.config import BackupSettings, Settings
+from circuit_script.db.pool import Connection, open_connection
+from circuit_script.erasure import Person, forget, remembered
+from circuit_script.errors import BackupRefused, ConfigError
+from circuit_script.events.chores import BACKUP
+from circuit_script.events.status import StatusReader
+from tests.acceptance.platform import free_port
+from tests.road import Road, contact, open_road
+from tests.servers import Server, until
+
+BUCKET = "acme-copies"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of a server that speaks S3, with one bucket."""
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **CREDENTIALS},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        url = f"http://127.0.0.1:{port}"
+        client = boto3.client("s3", endpoint_url=url)
+
+        def made() -> bool:
+            try:
+                client.create_bucket(Bucket=BUCKET)
+            except (BotoCoreError, ClientError):
+                return False
+            return True
+
+        try:
+            until(made, "the S3 server answers", 60)
+            yield url
+        finally:
+            client.close()
+            server.terminate()
+            server.wait(30)
+
+
+@pytest.fixture
+async def road(database: str) -> AsyncIterator[Road]:
+    async with open_road(database) as made:
+        await made.take_in(contact("c1", email="c1@example.com"))
+        yield made
+
+
+@pytest.fixture
+def plan(road: Road, s3: str, tmp_path: Path, request: pytest.FixtureRequest) -> Plan:
+    to = f"s3://{BUCKET}/{request.node.name}"
+    return Plan(road.url, to, every=3600, keep=3, endpoint_url=s3, folder=str(tmp_path))
+
+
+async def connect(road: Road) -> Connection:
+    return await open_connection(road.url)
+
+
+async def again(road: Road) -> None:
+    """An interval later."""
+    await road.run("UPDATE circuit.upkeep SET succeeded_at = succeeded_at - interval '1 day', failed_at = NULL")
+
+
+async def test_a_copy_in_a_bucket_is_a_backup_that_can_be_restored(
+    road: Road, plan: Plan, server: Server, tmp_path: Path
+) -> None:
+    where = await copy_now(plan)
+
+    prefix, _, name = where.rpartition("/")
+    assert prefix == plan.to
+    await open_place(plan.to, plan.endpoint_url).fetch(name, tmp_path / "fetched")
+    target = server.create_database(None)
+    try:
+        await restore(tmp_path / "fetched", server.url(target))
+        async with open_road(server.url(target)) as other:
+            assert await other.rows("SELECT record FROM circuit.events") == ["c1"]
+    finally:
+        server.drop_database(target)
+    assert [each.name for each in tmp_path.iterdir()] == ["fetched"], "nothing half made is left"
+
+
+async def test_it_is_made_when_it_is_due_and_not_before(road: Road, plan: Plan) -> None:
+    assert await copy_now(plan) != NOT_NOW
+    assert await copy_now(plan) == NOT_NOW
+    await again(road)
+    assert await copy_now(plan) != NOT_NOW
+
+
+async def test_only_one_worker_of_all_makes_it(road: Road, plan: Plan) -> None:
+    async with road.pool.connection() as other, other.transaction():
+        await other.execute(LOCK)
+        assert await copy_now(plan) == NOT_NOW
+    assert await copy_now(plan) != NOT_NOW
+
+
+async def test_old_copies_go_but_for_those_of_others_and_those_made_by_hand(road: Road, plan: Plan) -> None:
+    place = open_place(plan.to, plan.endpoint_url)
+    file = Path(plan.folder) / "some"
+    file.write_bytes(b"x")
+    (own,) = await road.rows("SELECT id::text FROM circuit.installation")
+    old = [f"circuit-{own[:8]}-2026010{n}T020000Z-planned.backup" for n in range(1, 6)]
+    foreign = [
+        f"circuit-{own[:8]}-20250101T020000Z.backup",
+        "circuit-00000000-20250101T020000Z-planned.backup",
+        "notes",
+    ]
+    for name in old + foreign:
+        await place.put(file, name)
+
+    where = await copy_now(plan)
+
+    assert await place.names() == sorted([*foreign, *old[-2:], where.rpartition("/")[2]])
+
+
+async def test_the_worker_has_it_made_by_a_process_of_its_own(road: Road, plan: Plan) -> None:
+    await run_planned(plan)
+
+    ((detail, failure),) = await road.rows("SELECT detail, failure FROM circuit.upkeep WHERE chore = 'backup'")
+    assert detail["where"].startswith(plan.to)
+    assert failure is None
+
+
+async def test_what_goes_wrong_is_shown_and_tried_again_and_what_goes_well_clears_it(road: Road, plan: Plan) -> None:
+    wrong = Plan(road.url, "s3://no-such-bucket/x", plan.every, plan.keep, plan.endpoint_url, plan.folder)
+    with pytest.raises(BackupRefused, match="Make the bucket"):
+        await copy_now(wrong)
+    assert await copy_now(wrong) == NOT_NOW, "not again and again"
+    (row,) = (await StatusReader(road.pool).read()).upkeep
+    assert (row["chore"], row["succeeded_at"]) == (BACKUP, None)
+    assert "does not exist" in row["failure"]
+    settings = Settings(backup=BackupSettings(to=plan.to))
+    async with await connect(road) as connection:
+        checks = [check async for check in upkeep(connection, settings, working=True)]
+    assert [check.state for check in checks if check.name == BACKUP] == [State.bad]
+
+    await road.run("UPDATE circuit.upkeep SET failed_at = failed_at - interval '1 hour'")
+    assert await copy_now(plan) != NOT_NOW
+
+    (row,) = (await StatusReader(road.pool).read()).upkeep
+    assert row["failure"] is None
+    assert row["detail"]["rows"] > 0
+    async with await connect(road) as connection:
+        checks = [check async for check in upkeep(connection, settings, working=True)]
+    assert [check.state for check in checks if check.name == BACKUP] == [State.good]
+
+
+async def test_a_folder_is_a_place_too(road: Road, plan: Plan, tmp_path: Path) -> None:
+    folder = tmp_path / "copies"
+    where = await copy_now(Plan(road.url, str(folder), 60, 1, "", plan.folder))
+    await again(road)
+    assert Path(where).stat().st_mode & 0o777 == 0o600
+    assert list(folder.iterdir()) == [Path(where)]
+
+
+@pytest.mark.parametrize("address", ["s3://", "s3:///prefix", "s3://bucket/x?y"])
+def test_what_is_no_address_of_a_bucket_is_refused(s3: str, address: str) -> None:
+    with pytest.raises(BackupRefused, match="s3://bucket/prefix"):
+        open_place(address, s3)
+
+
+async def test_the_list_of_forgets_outlives_the_database(road: Road, server: Server, tmp_path: Path) -> None:
+    await back_up(road.url, tmp_path / "copy")
+    async with await connect(road) as connection:
+        await forget(connection, Person("c1", "acme"), "eva")
+        write_forgets(tmp_path / "forgets.json", await remembered(connection))
+        write_forgets(tmp_path / "forgets.json", await remembered(connection))  # and again says it once
+    listed = read_forgets(tmp_path / "forgets.json")
+    assert len(listed) == 1
+    assert '"c1"' not in (tmp_path / "forgets.json").read_text()
+    target = server.create_database(None)
+    try:
+        done = await restore(tmp_path / "copy", server.url(target), also_forgotten=listed)
+        assert [each.record for each in done.forgotten] == ["c1"]
+        async with await psycopg.AsyncConnection.connect(server.url(target)) as connection_:
+            cursor = await connection_.execute("SELECT sum(octet_length(body)) FROM circuit.deliveries")
+            assert await cursor.fetchone() == (0,)
+    finally:
+        server.drop_database(target)
+
+
+def test_a_list_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "forgets.json").write_text("{")
+    with pytest.raises(BackupRefused, match="who was forgotten"):
+        read_forgets(tmp_path / "forgets.json")
+
+
+def test_names_say_whose_a_copy_is_and_of_when() -> None:
+    names = [file_name("1f0c2d3e-aaaa", now(), planned=each) for each in (True, False)]
+    assert outdated(names, "1f0c2d3e-aaaa", 0 + 1) == []
+    older = "circuit-1f0c2d3e-20200101T000000Z-planned.backup"
+    assert outdated([*names, older], "1f0c2d3e-aaaa", 1) == [older]
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("1d", 86400), ("6h", 21600), ("15m", 900)])
+def test_intervals_are_said_in_minutes_hours_or_days(said: str, seconds: float) -> None:
+    assert BackupSettings(every=said).seconds == seconds
+
+
+@pytest.mark.parametrize("wrong", [{"every": "daily"}, {"every": "0h"}, {"keep": 0}, {"endpoint_url": "minio:9000"}])
+def test_a_plan_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises((ConfigError, ValueError)):
+        BackupSettings(**wrong)

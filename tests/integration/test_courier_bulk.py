@@ -1,0 +1,126 @@
+"""Bulks: of one tenant, told apart result by result, halved where the vendor refuses all for one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Refused, Unknown
+from tests.integration.courier_vendor import Office, Vendor
+from tests.road import open_road
+
+
+@pytest.fixture
+async def office(database: str) -> AsyncIterator[Office]:
+    async with open_road(database) as road:
+        made = Office(road)
+        await made.hold()
+        yield made
+
+
+async def test_a_bulk_is_of_one_tenant_operation_and_target(office: Office) -> None:
+    for n in range(6):
+        await office.effect(n, tenant=("acme", "other")[n % 2], target=("x", "y")[n // 4])
+    vendor = Vendor(bulk=100)
+
+    async with office.delivering(vendor):
+        await office.until(*["delivered"] * 6)
+
+    assert sorted(map(sorted, vendor.calls)) == [[0, 2], [1, 3], [4], [5]]
+    assert {each.tenant for each in vendor.effects} == {"acme", "other"}
+
+
+async def test_a_bulk_is_no_larger_than_its_operation_allows_and_may_be_larger_than_the_room(office: Office) -> None:
+    for n in range(10):
+        await office.effect(n)
+    vendor = Vendor(bulk=4)
+
+    async with office.delivering(vendor, room=2):
+        await office.until(*["delivered"] * 10)
+
+    assert max(map(len, vendor.calls)) == 4
+    assert sorted(vendor.got) == list(range(10))
+
+
+async def test_a_partial_failure_fails_its_own_records_only(office: Office) -> None:
+    for n in range(5):
+        await office.effect(n)
+
+    def answer(effects: Sequence[Effect]) -> Sequence[Delivery]:
+        said: dict[int, Delivery] = {1: Refused("no such lead"), 3: Later("locked")}
+        return [said.get(each.payload["n"], Delivered()) for each in effects]
+
+    vendor = Vendor(answer, bulk=5)
+    async with office.delivering(vendor):
+        await office.until("delivered", "dead", "delivered", "dead", "delivered")
+
+    assert vendor.calls == [[0, 1, 2, 3, 4], [3], [3]]
+    letters = await office.road.rows("SELECT record, attempts, reason FROM circuit.dead_letters ORDER BY record")
+    assert letters == [("c1", 1, "no such lead"), ("c3", 3, "locked")]
+
+
+async def test_a_bulk_that_is_refused_as_a_whole_is_halved_until_the_bad_one_stands_alone(office: Office) -> None:
+    for n in range(8):
+        await office.effect(n)
+
+    def answer(effects: Sequence[Effect]) -> Sequence[Delivery] | Delivery:
+        if any(each.payload["n"] == 5 for each in effects):
+            return Refused("item invalid")
+        return [Delivered() for _ in effects]
+
+    vendor = Vendor(answer, bulk=8)
+    async with office.delivering(vendor):
+        await office.until(*["delivered"] * 5, "dead", *["delivered"] * 2)
+
+    assert vendor.calls == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3], [4, 5, 6, 7], [4, 5], [4], [5], [6, 7]]
+    assert await office.road.rows("SELECT DISTINCT attempts FROM circuit.effects") == [1]
+
+
+async def test_one_answer_for_the_whole_bulk_counts_for_each_of_it(office: Office) -> None:
+    for n in range(3):
+        await office.effect(n)
+    vendor = Vendor(lambda effects: Unknown("cut"), bulk=3, in_doubt=InDoubt.ASK_A_PERSON)
+
+    async with office.delivering(vendor):
+        await office.until(*["in_doubt"] * 3)
+
+    assert vendor.calls == [[0, 1, 2]]
+    assert await office.road.rows("SELECT count(*) FROM circuit.dead_letters") == [0]
+
+
+async def test_order_per_record_is_kept_in_bulks(office: Office) -> None:
+    for n in range(30):
+        await office.effect(n, key=n % 3)
+    vendor = Vendor(bulk=10)
+
+    async with office.delivering(vendor):
+        await office.until(*["delivered"] * 30)
+
+    for key in range(3):
+        assert [n for n in vendor.got if n % 3 == key] == list(range(key, 30, 3))
+    assert all(len({n % 3 for n in call}) == len(call) for call in vendor.calls), "no bulk has two of one record"
+
+
+async def test_stop_halves_no_further_and_what_has_not_left_is_as_it_was(office: Office) -> None:
+    for n in range(4):
+        await office.effect(n)
+    stopping = asyncio.Event()
+
+    class Strict(Vendor):
+        async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery] | Delivery:
+            self.calls.append([each.payload["n"] for each in effects])
+            await stopping.wait()
+            return Refused("all of it")
+
+    vendor = Strict(bulk=4, in_doubt=InDoubt.ASK_A_PERSON)
+    async with office.delivering(vendor) as courier:
+        while not vendor.calls:
+            await asyncio.sleep(0.01)
+        courier.stop()
+        stopping.set()
+
+    assert vendor.calls == [[0, 1, 2, 3]]
+    rows = await office.road.rows("SELECT DISTINCT status, attempts, left_at IS NULL FROM circuit.effects")
+    assert rows == [("pending", 0, True)]

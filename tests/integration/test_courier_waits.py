@@ -1,0 +1,240 @@
+"""What keeps effects waiting: rates, a vendor's 429, an open circuit, a pause. None of it costs an attempt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from circuit_script.clock import uuid7
+from circuit_script.config import Address
+from circuit_script.connectors import circuits
+from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Rate, SlowDown
+from circuit_script.connectors.registry import make_registry
+from circuit_script.effects.waits import effects_waiting
+from circuit_script.tenants.pauses import pause, resume
+from tests.integration.courier_vendor import Office, Vendor
+from tests.receiver import Got, receiving, response
+from tests.road import happens, open_road
+
+
+@pytest.fixture
+async def office(database: str) -> AsyncIterator[Office]:
+    async with open_road(database) as road:
+        made = Office(road)
+        await made.hold()
+        yield made
+
+
+async def why(office: Office) -> dict[tuple[str, str], int]:
+    """How many effects of each tenant wait, by reason."""
+    async with office.road.pool.connection() as connection:
+        return {(each.tenant, each.why): each.n for each in await effects_waiting(connection)}
+
+
+async def test_no_more_calls_leave_than_the_rate_allows_and_other_tenants_have_their_own(office: Office) -> None:
+    for n in range(10):
+        await office.effect(n)
+    await office.effect(100, tenant="quiet")
+    vendor = Vendor(bulk=2, rate=Rate(3, seconds=3600))
+
+    async with office.delivering(vendor):
+        await office.road.until("SELECT count(*) FROM circuit.effects WHERE status = 'delivered'", [7])
+        await office.road.until("SELECT kind FROM circuit.courier_waits", ["rate"])
+        assert await why(office) == {("acme", "rate"): 4}
+
+    assert len([call for call in vendor.calls if 100 not in call]) == 3
+    assert await office.road.rows("SELECT DISTINCT attempts FROM circuit.effects WHERE status = 'pending'") == [0]
+
+
+async def test_what_circuit_toml_says_replaces_what_the_connector_declares(office: Office) -> None:
+    for n in range(4):
+        await office.effect(n)
+    vendor = Vendor(rate=Rate(1, seconds=3600))
+
+    async with office.delivering(vendor, rates={("vendor", "post"): Rate(1000)}):
+        await office.until(*["delivered"] * 4)
+
+
+async def test_workers_share_a_rate_as_they_share_the_lanes(office: Office) -> None:
+    for n in range(64):
+        await office.effect(n)
+    other = uuid7()
+    await office.road.run("UPDATE circuit.lanes SET owner = %s WHERE lane >= 48", other)
+    here, there = Vendor(rate=Rate(16, seconds=3600)), Vendor(rate=Rate(16, seconds=3600))
+
+    async with office.delivering(here, lanes=range(48)), office.delivering(there, worker=other, lanes=range(48, 64)):
+        await office.road.until("SELECT count(*) FROM circuit.effects WHERE status = 'delivered'", [16])
+        await office.road.until("SELECT count(*) FROM circuit.courier_waits WHERE kind = 'rate'", [2])
+
+    assert (len(here.got), len(there.got)) == (12, 4)
+
+
+async def test_a_429_lets_every_worker_leave_that_tenants_target_alone(office: Office) -> None:
+    for n in range(2):
+        await office.effect(n, key=n * 32, connector="webhook")
+    other = uuid7()
+    await office.road.run("UPDATE circuit.lanes SET owner = %s WHERE lane >= 32", other)
+
+    async with receiving(lambda got: response(429, retry_after="600")) as receiver:
+        registry = make_registry({"alerts": Address(url=receiver.url)}, office.road.client)
+        async with office.delivering(*registry.values(), lanes=range(32)):
+            await office.road.until("SELECT reason FROM circuit.courier_waits", ["HTTP 429"])
+        async with office.delivering(*registry.values(), worker=other, lanes=range(32, 64)):
+            await office.effect(2, key=40, connector="webhook", tenant="quiet")
+            await happens(lambda: len(receiver.got) == 2, "the other tenant's effect has not come")
+
+    assert [got.body for got in receiver.got] == [b'{"n":0}', b'{"n":2}']
+    assert await office.road.rows("SELECT status, attempts FROM circuit.effects ORDER BY id") == [("pending", 0)] * 3
+    assert await why(office) == {("acme", "asked"): 2, ("quiet", "asked"): 1}
+    (until,) = await office.road.rows(
+        "SELECT extract(epoch FROM until - now())::float FROM circuit.courier_waits WHERE tenant = 'acme'"
+    )
+    assert 500 < until <= 600
+
+
+async def test_after_the_time_that_a_vendor_asked_for_all_goes_on_in_order(office: Office) -> None:
+    for n in range(6):
+        await office.effect(n, key=n % 2)
+    asked: list[int] = []
+
+    def answer(effects: Sequence[Effect]) -> list[Delivery]:
+        if len(asked) < 2:
+            asked.append(1)
+            return [SlowDown("HTTP 429", 0.05) for _ in effects]
+        return [Delivered() for _ in effects]
+
+    vendor = Vendor(answer)
+    async with office.delivering(vendor):
+        await office.until(*["delivered"] * 6)
+
+    done = list(dict.fromkeys(vendor.got))
+    assert [n for n in done if n % 2 == 0] == [0, 2, 4]
+    assert [n for n in done if n % 2] == [1, 3, 5]
+    assert await office.road.rows("SELECT DISTINCT attempts FROM circuit.effects") == [1]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Circuits rest for a moment only."""
+    monkeypatch.setattr(circuits, "REST", 0.05)
+    monkeypatch.setattr(circuits, "LONGEST_REST", 0.1)
+
+
+async def test_a_vendor_that_is_down_opens_its_circuit_and_its_effects_wait_without_an_attempt(office: Office) -> None:
+    for n in range(20):
+        await office.effect(n)
+    await office.effect(100, target="well")
+    await office.effect(200, tenant="other")
+    vendor = Vendor(
+        lambda effects: [
+            Delivered() if each.target == "well" or each.tenant == "other" else Later("HTTP 503", down=True)
+            for each in effects
+        ]
+    )
+
+    async with office.delivering(vendor, room=1, attempts=50, backoff=60.0):
+        await office.road.until("SELECT count(*) FROM circuit.courier_waits WHERE kind = 'open'", [1])
+        await office.road.until("SELECT count(*) FROM circuit.effects WHERE status = 'delivered'", [2])
+        assert await why(office) == {("acme", "open"): 20}
+        (reason,) = await office.road.rows("SELECT reason FROM circuit.courier_waits")
+
+    assert reason == "5 failures in a row: HTTP 503"
+    assert len([n for n in vendor.got if n < 100]) == 5
+    tried = "SELECT count(*) FROM circuit.effects WHERE attempts > 0 AND status = 'pending'"
+    assert await office.road.rows(tried) == [5]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_one_probe_at_a_time_finds_out_that_it_is_back_and_nothing_is_lost_or_disordered(office: Office) -> None:
+    for n in range(30):
+        await office.effect(n, key=n % 10, connector="webhook")
+    up = asyncio.Event()
+    open_now = Counter[str]()
+
+    def answer(got: Got) -> bytes:
+        open_now["requests"] += 1
+        return response(200 if up.is_set() else 503)
+
+    async with receiving(answer) as receiver:
+        registry = make_registry({"alerts": Address(url=receiver.url)}, office.road.client)
+        async with office.delivering(*registry.values(), attempts=3, backoff=0.01):
+            await office.road.until("SELECT count(*) FROM circuit.courier_waits WHERE kind = 'open'", [1])
+            seen = len(receiver.got)
+            await happens(lambda: len(receiver.got) >= seen + 8, "no probes leave")
+            up.set()
+            await office.until(*["delivered"] * 30)
+
+    bodies = [int(got.body[5:-1]) for got in receiver.got]
+    done = list(dict.fromkeys(reversed(bodies)))[::-1]  # by their last request, which was the one that succeeded
+    for key in range(10):
+        assert [n for n in done if n % 10 == key] == [key, key + 10, key + 20]
+    await office.road.until("SELECT count(*) FROM circuit.courier_waits WHERE kind = 'open' AND until > now()", [0])
+
+
+@pytest.mark.usefixtures("quick")
+async def test_probes_take_turns_so_that_one_bad_effect_does_not_keep_the_circuit_open(office: Office) -> None:
+    await office.effect(0)
+
+    def answer(effects: Sequence[Effect]) -> list[Delivery]:
+        return [Later("HTTP 500", down=True) if each.payload["n"] == 0 else Delivered() for each in effects]
+
+    vendor = Vendor(answer)
+    async with office.delivering(vendor, attempts=7, backoff=0.01):
+        await happens(lambda: len(vendor.got) > 6, "it was not probed")
+        for n in range(1, 20):
+            await office.effect(n)
+        await office.road.until("SELECT count(*) FROM circuit.effects WHERE status = 'delivered'", [19])
+
+
+async def test_what_is_paused_waits_and_goes_on_when_it_is_resumed(office: Office) -> None:
+    for tenant in ("acme", "other"):
+        await office.effect(1, tenant=tenant)
+        await office.effect(2, tenant=tenant, connector="fine")
+    vendor, fine = Vendor(), Vendor()
+    fine.name = "fine"
+    office.paused = {("vendor", "acme")}
+    async with office.road.pool.connection() as connection:
+        await pause(connection, "connector", "vendor", tenant="acme", reason="they asked", by="ann")
+
+    async with office.delivering(vendor, fine):
+        await office.until("pending", "delivered", "delivered", "delivered")
+        async with office.road.pool.connection() as connection:
+            (held,) = await effects_waiting(connection)
+            assert (held.tenant, held.why, held.reason) == ("acme", "paused", "they asked")
+            await resume(connection, "connector", "vendor", tenant="acme")
+        office.paused = set()
+        await office.until(*["delivered"] * 4)
+
+
+async def test_status_says_what_stands_behind_another_effect_and_what_waits_for_its_next_attempt(
+    office: Office,
+) -> None:
+    for n in range(3):
+        await office.effect(n, key=7)
+    vendor = Vendor(lambda effects: [Later("locked", 600.0) for _ in effects], in_doubt=InDoubt.REPEAT)
+
+    async with office.delivering(vendor):
+        await office.road.until("SELECT max(attempts) FROM circuit.effects", [1])
+
+    async with office.road.pool.connection() as connection:
+        behind, first = await effects_waiting(connection)
+    assert (behind.why, behind.n, first.why, first.n, first.reason) == ("behind", 2, "retry", 1, "locked")
+    assert first.until is not None
+
+
+async def test_many_tenants_take_turns_at_one_target(office: Office) -> None:
+    await office.road.run(
+        "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, target, "
+        "payload) SELECT gen_random_uuid(), 'tenant ' || n %% 500, gen_random_uuid(), 1, n %% 64, n, 'vendor', "
+        "'post', 'alerts', '{\"n\": 0}' FROM generate_series(1, 15000) AS n"
+    )
+    vendor = Vendor(bulk=10)
+
+    async with office.delivering(vendor):
+        await happens(lambda: len({each.tenant for each in vendor.effects}) == 500, "some tenant has had no turn")
+
+    turns = Counter(each.tenant for each in vendor.effects)
+    assert max(turns.values()) <= 30, "nobody had his third turn before everybody had the first"

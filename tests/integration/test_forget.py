@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from circuit_script.clock import uuid7
+from circuit_script.erasure import Person, forget, hashes_match, owners, remembered
+from tests.road import SCORE, Incoming, Road, contact, open_road, score, succeed
+
+ANNA = {"email": "anna@example.com"}
+BEN = {"email": "ben@example.com"}
+
+
+@pytest.fixture
+async def road(database: str) -> AsyncIterator[Road]:
+    async with open_road(database) as made:
+        await made.live(SCORE)
+        yield made
+
+
+async def run_forget(road: Road, record: str, tenant: str | None = "acme", **how: Any) -> dict[str, int]:
+    async with road.pool.connection() as connection:
+        return (await forget(connection, Person(record, tenant, how.pop("object", None)), "eva", **how)).blanked
+
+
+async def everywhere(road: Road, text: str) -> set[str]:
+    """The tables that still hold this text, whatever their columns are."""
+    names = await road.rows(
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'circuit'::regnamespace AND relkind IN ('r', 'p') "
+        "AND NOT relispartition"
+    )
+    found = set()
+    for name in names:
+        (n,) = await road.rows(
+            f"SELECT count(*) FROM circuit.{name} AS t WHERE strpos(to_jsonb(t)::text, %s) > 0 "
+            "OR strpos(to_jsonb(t)::text, encode(convert_to(%s, 'UTF8'), 'hex')) > 0",
+            text, text,
+        )  # fmt: skip
+        if n:
+            found.add(name)
+    return found
+
+
+async def leave_traces(road: Road, record: str, address: str, tenant: str = "acme") -> None:
+    """What an execution about this record leaves in each table."""
+    ((delivery, execution),) = await road.rows(
+        "SELECT o.delivery, o.execution FROM circuit.outcomes o JOIN circuit.events e USING (delivery, ordinal) "
+        "WHERE e.record = %s AND e.tenant = %s ORDER BY o.delivery LIMIT 1", record, tenant,
+    )  # fmt: skip
+    (event,) = await road.rows("SELECT id FROM circuit.events WHERE delivery = %s", delivery)
+    told = json.dumps({"to": address})
+    for owner, note in ((record, "named"), (None, "unnamed")):
+        await road.run(
+            "INSERT INTO circuit.circuit_logs (at, level, message, context, execution, handler, tenant, record) "
+            "VALUES (now(), 'info', %s, %s, %s, 'score', %s, %s)",
+            f"{note} {address}", told, execution, tenant, owner,
+        )  # fmt: skip
+    for status in ("pending", "delivered", "in_doubt"):
+        await road.run(
+            "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, "
+            "target, record, payload, status) VALUES (gen_random_uuid(), %s, %s, 1, 1, 1, 'nowhere', 'send', 'x', %s, "
+            "%s, %s)", tenant, execution, record, told, status,
+        )  # fmt: skip
+    await road.run(
+        "INSERT INTO circuit.dead_letters (kind, tenant, execution, record, attempts, reason) "
+        "VALUES ('event', %s, %s, %s, 1, %s)", tenant, execution, record, f"no {address}",
+    )  # fmt: skip
+    await road.run(
+        "INSERT INTO circuit.journal (event, handler, key, tenant, reply) "
+        "VALUES (%s, 1, '', %s, convert_to(%s, 'UTF8'))",
+        event, tenant, address,
+    )  # fmt: skip
+    await road.run(
+        "INSERT INTO circuit.idempotency (tenant, endpoint, key, caller, request, execution, until, status, headers, "
+        "body) VALUES (%s, 'chat', %s, '', '', %s, now(), 200, '[]', convert_to(%s, 'UTF8'))",
+        tenant, f"k {record}", execution, address,
+    )  # fmt: skip
+    await road.run("UPDATE circuit.outcomes SET reason = %s WHERE delivery = %s", f"about {address}", delivery)
+    await road.run("UPDATE circuit.executions SET detail = %s WHERE id = %s", f"about {address}", execution)
+
+
+async def test_nothing_of_a_person_is_left_in_any_table_and_all_of_others_is(road: Road) -> None:
+    await road.start(score, size=1)
+    await road.take_in(contact("anna", **ANNA))
+    await road.done()
+    await road.take_in(contact("ben", **BEN))
+    await road.done()
+    for record, each in (("anna", ANNA), ("ben", BEN)):
+        await leave_traces(road, record, each["email"])
+    before = await everywhere(road, "ben@example.com")
+    assert await everywhere(road, "anna@example.com") == before >= {"deliveries", "records", "circuit_logs", "effects"}
+
+    blanked = await run_forget(road, "anna")
+
+    assert await everywhere(road, "anna@example.com") == set()
+    assert await everywhere(road, "ben@example.com") == before
+    assert blanked.pop("effects") >= 3
+    assert blanked == {
+        "circuit_logs": 2, "dead_letters": 1, "deliveries": 1, "executions": 1, "idempotency": 1,
+        "journal": 1, "outcomes": 1, "records": 1,
+    }  # fmt: skip
+    assert await road.rows("SELECT count(*) FROM circuit.events") == [2], "rows stay, so that counts stay true"
+    sent = "SELECT status FROM circuit.effects WHERE record = 'anna' AND connector = 'nowhere' ORDER BY 1"
+    assert await road.rows(sent) == [
+        "delivered", "discarded", "discarded",
+    ]  # fmt: skip
+    assert await run_forget(road, "anna") == {}, "and again there is nothing left"
+
+
+async def test_messages_and_scores_of_a_contact_are_the_contacts(road: Road) -> None:
+    await road.start(succeed)
+    message = {"contactId": "anna", "body": "my number is 0800 123"}
+    await road.live(SCORE)
+    await road.take_in(
+        contact("anna", **ANNA),
+        Incoming("m1", object="Message", key="anna", fields=message),
+        Incoming("m2", object="Message", key="ben", fields={"contactId": "ben", "body": "my number is 0800 456"}),
+    )
+    await road.run(
+        "INSERT INTO circuit.records (tenant, object, id, data) VALUES ('acme', 'LeadScore', 's1', %s)",
+        json.dumps({"contactId": "anna", "reasons": ["0800 123"]}),
+    )
+    await road.done()
+
+    async with road.pool.connection() as connection:
+        done = await forget(connection, Person("anna", "acme"), "eva")
+
+    assert {"Contact anna", "LeadScore s1", "Message m1"} <= set(done.records)
+    assert await everywhere(road, "0800 123") == set()
+    assert "deliveries" in await everywhere(road, "0800 456")
+
+
+async def test_only_that_tenants_person_is_forgotten(road: Road) -> None:
+    await road.start(score)
+    await road.take_in(contact("anna", **ANNA), Incoming("anna", tenant="other", fields=ANNA))
+    await road.done()
+    async with road.pool.connection() as connection:
+        assert await owners(connection, "anna") == ["acme", "other"]
+
+    await run_forget(road, "anna", "other")
+
+    assert (await road.record("anna"))["email"] == "anna@example.com"  # type: ignore[index]  # it is there
+    left = "SELECT tenant FROM circuit.deliveries WHERE octet_length(body) > 0"
+    assert await road.rows(left) == ["acme"]
+    assert await road.rows("SELECT tenant FROM circuit.records WHERE data <> '{}'") == ["acme"]
+
+
+async def test_a_dry_run_counts_the_same_and_changes_nothing(road: Road) -> None:
+    await road.start(score)
+    await road.take_in(contact("anna", **ANNA))
+    await road.done()
+    await leave_traces(road, "anna", "anna@example.com")
+    before = await everywhere(road, "anna@example.com")
+
+    would = await run_forget(road, "anna", dry_run=True)
+
+    assert await everywhere(road, "anna@example.com") == before
+    assert await road.rows("SELECT count(*) FROM circuit.forgets") == [0]
+    assert await run_forget(road, "anna") == would
+
+
+async def test_what_waits_is_cancelled_and_its_handler_never_sees_it(road: Road) -> None:
+    await road.take_in(contact("anna", **ANNA), contact("ben", **BEN))
+
+    blanked = await run_forget(road, "anna")
+
+    assert blanked["queue"] == 1
+    assert await road.rows("SELECT status, reason FROM circuit.outcomes") == [("cancelled", "forgotten")]
+    worker = await road.start(score)
+    await road.done()
+    assert worker.children.handled == ["ben"]
+
+
+async def test_who_comes_back_is_kept_again_until_forgotten_again(road: Road) -> None:
+    await road.start(score)
+    await road.take_in(contact("anna", **ANNA))
+    await road.done()
+    await run_forget(road, "anna")
+
+    await road.take_in(contact("anna", "afterUpdate", email="new@example.com"))
+    await road.done()
+
+    assert (await road.record("anna"))["email"] == "new@example.com"  # type: ignore[index]  # it is there
+    await run_forget(road, "anna")
+    assert await everywhere(road, "new@example.com") == set()
+
+
+async def test_an_object_narrows_it_where_several_share_an_id(road: Road) -> None:
+    await road.start(succeed)
+    await road.take_in(Incoming("7", fields=ANNA), Incoming("7", object="Invoice", fields={"sum": "12 dollars"}))
+    await road.done()
+
+    await run_forget(road, "7", object="Contact")
+
+    assert "deliveries" not in await everywhere(road, "anna@example.com")
+    assert "deliveries" in await everywhere(road, "12 dollars")
+
+
+async def test_what_belongs_to_no_tenant_is_forgotten_too(road: Road) -> None:
+    await road.take_in(Incoming("anna", fields=ANNA))
+    for table in ("deliveries", "events"):
+        await road.run(f"UPDATE circuit.{table} SET tenant = NULL")
+    await road.run("DELETE FROM circuit.queue")
+    async with road.pool.connection() as connection:
+        assert await owners(connection, "anna") == [None]
+
+    await run_forget(road, "anna", None)
+
+    assert await everywhere(road, "anna@example.com") == set()
+
+
+async def test_the_list_knows_who_was_forgotten_and_names_nobody(road: Road) -> None:
+    await run_forget(road, "anna")
+
+    async with road.pool.connection() as connection:
+        (entry,) = await remembered(connection)
+    assert hashes_match(entry, "acme", "anna")
+    assert not hashes_match(entry, "acme", "ben")
+    assert not hashes_match(entry, "other", "anna")
+    assert (entry.by, entry.done) == ("eva", True)
+    assert await everywhere(road, "anna") == set()
+
+
+async def test_an_execution_that_handled_others_too_keeps_what_does_not_name_the_person(road: Road) -> None:
+    execution = uuid7()
+    await road.take_in(contact("anna", **ANNA), contact("ben", **BEN))
+    await road.run(
+        "INSERT INTO circuit.outcomes (delivery, ordinal, handler, execution, tenant, status) "
+        "SELECT delivery, ordinal, 1, %s, tenant, 'succeeded' FROM circuit.events", execution,
+    )  # fmt: skip
+    for message in ("two of them", "anna is the first", "ben is the second"):
+        await road.run(
+            "INSERT INTO circuit.circuit_logs (at, level, message, execution, handler, tenant) "
+            "VALUES (now(), 'info', %s, %s, 'score', 'acme')", message, execution,
+        )  # fmt: skip
+
+    await run_forget(road, "anna")
+
+    assert await road.rows("SELECT message FROM circuit.circuit_logs ORDER BY 1") == [
+        "ben is the second", "forgotten", "two of them",
+    ]  # fmt: skip
