@@ -198,7 +198,7 @@ class Road:
         lease = changes.get("lease", 10.0)
         lanes = Lanes(uuid7(), lease)
         addresses: Mapping[str, Address] = changes.get("addresses", {})
-        courier = self.courier(lanes, addresses)
+        courier = self.courier(lanes, addresses, lambda: dispatcher.kept)
         quotas: Quotas = changes.get("quotas", UNLIMITED)
         parts = RunnerParts(
             database=self.pool,
@@ -226,17 +226,18 @@ class Road:
             runner=Runner(parts, self.release.id, policy),
             handlers=self.release.handlers,
             options=DispatchOptions(lease=lease, drain=5.0, poll=0.05, look_ahead=changes.get("look_ahead", 2000)),
+            delivering=courier.busy_lanes,
         )
         worker = Worker(dispatcher, lanes, courier, children, asyncio.create_task(dispatcher.run()))
         self.workers.append(worker)
         return worker
 
-    def courier(self, lanes: Lanes, addresses: Mapping[str, Address]) -> Courier:
+    def courier(self, lanes: Lanes, addresses: Mapping[str, Address], held: Callable[[], Mapping[int, int]]) -> Courier:
         return Courier(
             database=self.pool,
             connectors=make_registry(addresses, self.client, JobsConnector(self.pool)),
             worker=lanes.worker,
-            held=lambda: lanes.held,
+            held=held,
             options=CourierOptions(attempts=3, backoff=0.02, poll=0.02),
         )
 

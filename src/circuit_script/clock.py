@@ -24,10 +24,12 @@ def agree(moment: datetime, asked: float) -> None:
     What one worker writes another reads: hosts whose clocks differ, or are set, must not make work wait for hours or
     overtake. How long the answer took bounds what it proves; only what it proves wrong is corrected.
     """
-    global _of_the_database
+    global _of_the_database, _last
     heard = time.monotonic()
     said, sure = moment.timestamp() - (asked + heard) / 2, (heard - asked) / 2
     if _of_the_database is None or abs(said - _of_the_database / 1e9) > sure:
+        if _of_the_database is None:
+            _last = 0  # a clock that was ahead would make the ids of all hours until then: others' come before them
         _of_the_database = int(said * 1e9)
 
 

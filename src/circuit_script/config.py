@@ -179,9 +179,11 @@ class LLMSettings(_Section):
 
 class LedgerSettings(_Section):
     """Deliveries, events and executions older than ``retention_days`` are dropped, unless something still waits; log
-    lines older than ``log_days``, None for never."""
+    lines older than ``log_days``, None for never. What calls were answered is kept for ``reply_days``, and as long as
+    their event waits or is dead."""
 
     retention_days: int = Field(default=30, ge=1)
+    reply_days: int = Field(default=1, ge=0)
     log_days: int | None = Field(default=None, ge=1)
 
 

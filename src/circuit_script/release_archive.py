@@ -21,6 +21,7 @@ from circuit_script.errors import ReplayRefused
 from circuit_script.releases import Release, content_hash, files_of
 
 LARGEST = 16 * 1024 * 1024  # bytes, compressed
+RATIO = 16  # a file that is larger by this is not even read
 KNOWN = "SELECT FROM circuit.release_sources WHERE release = %s"
 KEEP = "INSERT INTO circuit.release_sources (release, source) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 FIND = """
@@ -31,16 +32,26 @@ WHERE r.id = %s
 log = structlog.get_logger()
 
 
+class TooLarge(Exception):
+    """The files are more than is kept."""
+
+
 def pack(folder: Path) -> bytes:
-    """The app's source and data files, as a gzipped tar. Raises OSError."""
+    """The app's source and data files, as a gzipped tar. Raises OSError, and TooLarge once it is known: there may be
+    more than fits in memory."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
         for path in sorted(files_of(folder)):
             with contextlib.suppress(FileNotFoundError):  # an editor's file, gone by now
+                size = path.stat().st_size
+                if size > LARGEST * RATIO or buffer.tell() > LARGEST:
+                    raise TooLarge
                 data = path.read_bytes()
                 entry = tarfile.TarInfo("/".join(path.relative_to(folder).parts))
                 entry.size, entry.mode = len(data), 0o644
                 archive.addfile(entry, io.BytesIO(data))
+    if buffer.tell() > LARGEST:
+        raise TooLarge
     return buffer.getvalue()
 
 
@@ -52,10 +63,10 @@ async def keep_source(connection: Connection, release: Release, folder: Path) ->
     why = ""
     try:
         source = await asyncio.to_thread(pack, folder)
-        if len(source) > LARGEST:
-            why = f"its files are {len(source):,} bytes, compressed; at most {LARGEST:,} are kept"
-        elif await asyncio.to_thread(content_hash, folder) != release.content_hash:
+        if await asyncio.to_thread(content_hash, folder) != release.content_hash:
             why = "its files have changed since it was imported"
+    except TooLarge:
+        why = f"at most {LARGEST:,} bytes are kept of its files, compressed, and there are more"
     except OSError as error:
         why = f"{error.filename}: {error.strerror}"
     if why:

@@ -339,7 +339,7 @@ def completed(*words: str) -> list[str]:
 
 def test_the_shell_completes_verbs_options_and_pages() -> None:
     assert completed("") == [each.name for each in VERBS]
-    assert completed("do") == ["doctor"]
+    assert completed("doc") == ["doctor"]
     assert "--follow" in completed("logs", "--fo")
     assert completed("explain", "port-t") == ["port-taken"]
     assert completed("send", "goh") == ["gohighlevel"]

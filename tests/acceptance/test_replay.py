@@ -50,7 +50,7 @@ def replay(platform: Platform, *arguments: str, code: int = 0) -> str:
         command,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env=environment(platform.database),
         stdin=subprocess.DEVNULL,
     )
@@ -70,14 +70,14 @@ def shown(platform: Platform, which: str) -> dict[str, Any]:
 
 def ended(platform: Platform, which: str) -> None:
     status = "SELECT status FROM circuit.replays WHERE id = %s"
-    until(lambda: bool(platform.value(status, which) in ("done", "cancelled")), "the replay is over", 120)
+    until(lambda: bool(platform.value(status, which) in ("done", "cancelled")), "the replay is over", 300)
 
 
 def test_the_worker_that_feeds_is_killed_and_each_item_is_handled_once(platform: Platform) -> None:
     made = begun(platform, "--trigger", "greet", "--rate", "60")
     fed = "SELECT fed FROM circuit.replays WHERE id = %s"
     for share in (60, 180):
-        until(lambda share=share: bool(platform.value(fed, made["id"]) > share), "some of it is fed", 60)  # type: ignore[misc]
+        until(lambda share=share: bool(platform.value(fed, made["id"]) > share), "some of it is fed", 180)  # type: ignore[misc]
         platform.one("worker").kill()
     ended(platform, made["id"])
 

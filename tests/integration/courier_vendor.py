@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from circuit_script.clock import uuid7
 from circuit_script.connectors.connector import Connector, Delivered, Delivery, Effect, InDoubt, Operation
 from circuit_script.effects.courier import Courier, CourierOptions
+from circuit_script.tenants.pauses import Kind, Pauses, pause, resume
 from tests.road import Road
 
 PATIENCE = 30.0
@@ -60,7 +61,7 @@ class Office:
     def __init__(self, road: Road) -> None:
         self.road = road
         self.worker = uuid7()
-        self.paused: set[tuple[str, str | None]] = set()
+        self.pauses = Pauses()
 
     async def hold(self) -> None:
         await self.road.run("UPDATE circuit.lanes SET owner = %s, epoch = 1", self.worker)
@@ -95,7 +96,7 @@ class Office:
             worker=worker or self.worker,
             held=lambda: held,
             options=CourierOptions(**({"attempts": 3, "backoff": 0.02, "poll": 0.02} | options)),
-            paused=lambda: self.paused,
+            paused=lambda: self.pauses,
         )
         task = asyncio.create_task(courier.run())
         try:
@@ -103,6 +104,18 @@ class Office:
         finally:
             courier.stop()
             await asyncio.wait_for(task, PATIENCE)
+
+    async def pause(self, kind: Kind, value: str = "", tenant: str | None = None) -> None:
+        async with self.road.pool.connection() as connection:
+            await pause(connection, kind, value, tenant=tenant, reason="they asked", by="ann")
+            self.pauses.expire()
+            await self.pauses.refresh(connection)
+
+    async def resume(self, kind: Kind, value: str = "", tenant: str | None = None) -> None:
+        async with self.road.pool.connection() as connection:
+            await resume(connection, kind, value, tenant=tenant)
+            self.pauses.expire()
+            await self.pauses.refresh(connection)
 
     async def until(self, *states: str) -> None:
         await self.road.until("SELECT status FROM circuit.effects ORDER BY id", list(states))

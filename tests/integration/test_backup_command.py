@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,9 +13,10 @@ import typer
 
 from circuit_script.cli import backup, forget, restore
 from circuit_script.config import FILE
-from circuit_script.errors import BackupRefused, ForgetRefused
+from circuit_script.db.embedded import EmbeddedPostgres
+from circuit_script.errors import BackupRefused, ForgetRefused, NoApp
 from tests.road import Incoming, Road, contact, open_road
-from tests.servers import Server
+from tests.servers import Server, remove
 
 Say = pytest.CaptureFixture[str]
 
@@ -73,6 +75,55 @@ def test_a_restore_asks_first_and_does_what_was_answered(
             assert connection.execute("SELECT kind FROM circuit.pauses").fetchone() == ("everything",)
     finally:
         server.drop_database(name)
+
+
+async def count(url: str) -> int:
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        row = await (await connection.execute("SELECT count(*) FROM circuit.deliveries")).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_here_is_the_database_of_the_app(folder: Path, road: Road) -> None:
+    file = folder / "mine.backup"
+    backup.run(to=str(file), folder=folder)
+    with psycopg.connect(road.url, autocommit=True) as connection:
+        connection.execute("DELETE FROM circuit.deliveries WHERE tenant = 'other'")
+    with pytest.raises(BackupRefused, match="is not empty"):
+        restore.run(str(file), here=True, yes=True, folder=folder)
+    assert asyncio.run(count(road.url)) == 2
+
+    name = str(psycopg.conninfo.conninfo_to_dict(road.url)["dbname"])
+    restore.run(str(file), here=True, replace=name, yes=True, folder=folder)
+
+    assert asyncio.run(count(road.url)) == 3
+    with pytest.raises(NoApp):
+        restore.run(str(file), here=True, folder=folder / "nowhere")
+
+
+@pytest.mark.story
+def test_here_is_the_embedded_server_which_is_stopped_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / "mine.backup"
+    backup.run(to=str(file), folder=folder)
+    monkeypatch.delenv("DATABASE_URL")
+    (app := tmp_path / "other").mkdir()
+    (app / FILE).write_text("")
+    embedded = EmbeddedPostgres(app)
+    try:
+        restore.run(str(file), here=True, yes=True, folder=app)
+        assert not embedded.running()
+
+        async def look() -> int:
+            try:
+                return await count(await embedded.start())
+            finally:
+                await embedded.stop()
+
+        assert asyncio.run(look()) == 3
+    finally:
+        asyncio.run(remove(app))
 
 
 @pytest.mark.parametrize("both", [True, False])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import boto3
 import psycopg
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from circuit_script.backup import back_up, file_name, open_place, restore
+from circuit_script.backup import back_up, file_name, open_place, restore, schedule
 from circuit_script.backup.forgets import read_forgets, write_forgets
 from circuit_script.backup.places import outdated
 from circuit_script.backup.planned import LOCK, NOT_NOW, Plan, copy_now
@@ -25,7 +28,7 @@ from circuit_script.clock import now
 from circuit_script.config import BackupSettings, Settings
 from circuit_script.db.pool import Connection, open_connection
 from circuit_script.erasure import Person, forget, remembered
-from circuit_script.errors import BackupRefused, ConfigError
+from circuit_script.errors import BackupRefused, ConfigError, DatabaseUnavailable
 from circuit_script.events.chores import BACKUP
 from circuit_script.events.status import StatusReader
 from tests.acceptance.platform import free_port
@@ -77,9 +80,14 @@ async def road(database: str) -> AsyncIterator[Road]:
 
 
 @pytest.fixture
-def plan(road: Road, s3: str, tmp_path: Path, request: pytest.FixtureRequest) -> Plan:
-    to = f"s3://{BUCKET}/{request.node.name}"
-    return Plan(road.url, to, every=3600, keep=3, endpoint_url=s3, folder=str(tmp_path))
+def plan(road: Road, tmp_path: Path) -> Plan:
+    (tmp_path / "state").mkdir()
+    return Plan(road.url, str(tmp_path / "copies"), every=3600, keep=3, endpoint_url="", folder=str(tmp_path / "state"))
+
+
+@pytest.fixture
+def in_a_bucket(plan: Plan, s3: str, request: pytest.FixtureRequest) -> Plan:
+    return replace(plan, to=f"s3://{BUCKET}/{request.node.name}", endpoint_url=s3)
 
 
 async def connect(road: Road) -> Connection:
@@ -91,9 +99,11 @@ async def again(road: Road) -> None:
     await road.run("UPDATE circuit.upkeep SET succeeded_at = succeeded_at - interval '1 day', failed_at = NULL")
 
 
+@pytest.mark.story
 async def test_a_copy_in_a_bucket_is_a_backup_that_can_be_restored(
-    road: Road, plan: Plan, server: Server, tmp_path: Path
+    road: Road, in_a_bucket: Plan, server: Server, tmp_path: Path
 ) -> None:
+    plan = in_a_bucket
     where = await copy_now(plan)
 
     prefix, _, name = where.rpartition("/")
@@ -106,7 +116,7 @@ async def test_a_copy_in_a_bucket_is_a_backup_that_can_be_restored(
             assert await other.rows("SELECT record FROM circuit.events") == ["c1"]
     finally:
         server.drop_database(target)
-    assert [each.name for each in tmp_path.iterdir()] == ["fetched"], "nothing half made is left"
+    assert list(Path(plan.folder).iterdir()) == [], "nothing half made is left"
 
 
 async def test_it_is_made_when_it_is_due_and_not_before(road: Road, plan: Plan) -> None:
@@ -123,9 +133,9 @@ async def test_only_one_worker_of_all_makes_it(road: Road, plan: Plan) -> None:
     assert await copy_now(plan) != NOT_NOW
 
 
-async def test_old_copies_go_but_for_those_of_others_and_those_made_by_hand(road: Road, plan: Plan) -> None:
+async def _old_copies_go(road: Road, plan: Plan) -> None:
     place = open_place(plan.to, plan.endpoint_url)
-    file = Path(plan.folder) / "some"
+    file = Path(plan.folder).parent / "some"
     file.write_bytes(b"x")
     (own,) = await road.rows("SELECT id::text FROM circuit.installation")
     old = [f"circuit-{own[:8]}-2026010{n}T020000Z-planned.backup" for n in range(1, 6)]
@@ -142,6 +152,16 @@ async def test_old_copies_go_but_for_those_of_others_and_those_made_by_hand(road
     assert await place.names() == sorted([*foreign, *old[-2:], where.rpartition("/")[2]])
 
 
+async def test_old_copies_go_but_for_those_of_others_and_those_made_by_hand(road: Road, plan: Plan) -> None:
+    await _old_copies_go(road, plan)
+
+
+@pytest.mark.story
+async def test_old_copies_go_from_a_bucket_too(road: Road, in_a_bucket: Plan) -> None:
+    await _old_copies_go(road, in_a_bucket)
+
+
+@pytest.mark.story
 async def test_the_worker_has_it_made_by_a_process_of_its_own(road: Road, plan: Plan) -> None:
     await run_planned(plan)
 
@@ -150,7 +170,11 @@ async def test_the_worker_has_it_made_by_a_process_of_its_own(road: Road, plan: 
     assert failure is None
 
 
-async def test_what_goes_wrong_is_shown_and_tried_again_and_what_goes_well_clears_it(road: Road, plan: Plan) -> None:
+@pytest.mark.story
+async def test_what_goes_wrong_is_shown_and_tried_again_and_what_goes_well_clears_it(
+    road: Road, in_a_bucket: Plan
+) -> None:
+    plan = in_a_bucket
     wrong = Plan(road.url, "s3://no-such-bucket/x", plan.every, plan.keep, plan.endpoint_url, plan.folder)
     with pytest.raises(BackupRefused, match="Make the bucket"):
         await copy_now(wrong)
@@ -174,20 +198,85 @@ async def test_what_goes_wrong_is_shown_and_tried_again_and_what_goes_well_clear
     assert [check.state for check in checks if check.name == BACKUP] == [State.good]
 
 
-async def test_a_folder_is_a_place_too(road: Road, plan: Plan, tmp_path: Path) -> None:
-    folder = tmp_path / "copies"
-    where = await copy_now(Plan(road.url, str(folder), 60, 1, "", plan.folder))
-    await again(road)
-    assert Path(where).stat().st_mode & 0o777 == 0o600
+@pytest.mark.story
+async def test_a_copy_that_is_cut_short_leaves_nothing_and_what_was_killed_is_removed(road: Road, plan: Plan) -> None:
+    folder, state = Path(plan.to), Path(plan.folder)
+    (own,) = await road.rows("SELECT id::text FROM circuit.installation")
+    (state / "copying-by-one-that-was-killed").mkdir()
+    folder.mkdir()
+    (folder / f"circuit-{own[:8]}-20260101T020000Z-planned.backup.part").write_bytes(b"x")
+    async with road.pool.connection() as other, other.transaction():
+        await other.execute("LOCK TABLE circuit.records IN ACCESS EXCLUSIVE MODE")
+        making = asyncio.create_task(run_planned(plan))
+        await road.until("SELECT count(*) FROM pg_locks WHERE NOT granted", [1])
+        making.cancel()  # as a worker that stops does
+        with pytest.raises(asyncio.CancelledError):
+            await making
+    assert list(state.iterdir()) == []
+
+    where = await copy_now(plan)
+
     assert list(folder.iterdir()) == [Path(where)]
 
 
+def test_a_copy_is_for_its_owner_only_from_its_first_byte_and_half_of_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+
+    def stop(read: object, written: IO[bytes], length: int) -> None:
+        modes.append(os.fstat(written.fileno()).st_mode)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", stop)
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(BackupRefused, match="No space left"):
+        asyncio.run(open_place(str(tmp_path / "to")).put(tmp_path / "file", "copy"))
+    assert [mode & 0o777 for mode in modes] == [0o600]
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+@pytest.mark.story
+async def test_a_worker_goes_on_making_copies_whatever_goes_wrong(
+    road: Road, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "FIRST", 0.01)
+    monkeypatch.setattr(schedule, "LOOK", 0.01)
+    failures: list[Exception] = [DatabaseUnavailable("away"), psycopg.OperationalError("away"), OSError("no process")]
+    started = schedule._run
+
+    async def run(plan: Plan) -> None:
+        if failures:
+            raise failures.pop()
+        await started(plan)
+
+    monkeypatch.setattr(schedule, "_run", run)
+    keeping = asyncio.create_task(schedule.keep_copies(road.pool, plan))
+    try:
+        await road.until("SELECT detail ->> 'where' IS NOT NULL FROM circuit.upkeep WHERE chore = 'backup'", [True])
+        first = list(Path(plan.to).iterdir())
+        await again(road)
+        await road.until("SELECT succeeded_at > now() - interval '1 hour' FROM circuit.upkeep", [True])
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    assert len(first) == 1
+    assert len(list(Path(plan.to).iterdir())) == 2
+
+
+async def test_a_folder_is_a_place_too(road: Road, plan: Plan) -> None:
+    where = await copy_now(plan)
+    assert Path(where).stat().st_mode & 0o777 == 0o600
+    assert list(Path(plan.to).iterdir()) == [Path(where)]
+
+
 @pytest.mark.parametrize("address", ["s3://", "s3:///prefix", "s3://bucket/x?y"])
-def test_what_is_no_address_of_a_bucket_is_refused(s3: str, address: str) -> None:
+def test_what_is_no_address_of_a_bucket_is_refused(address: str) -> None:
     with pytest.raises(BackupRefused, match="s3://bucket/prefix"):
-        open_place(address, s3)
+        open_place(address, "http://127.0.0.1:9")
 
 
+@pytest.mark.story
 async def test_the_list_of_forgets_outlives_the_database(road: Road, server: Server, tmp_path: Path) -> None:
     await back_up(road.url, tmp_path / "copy")
     async with await connect(road) as connection:

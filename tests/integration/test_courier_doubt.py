@@ -157,7 +157,6 @@ async def test_a_reference_becomes_the_real_id_when_the_record_is_made(office: O
 async def test_what_uses_an_id_waits_for_it_and_says_so(office: Office) -> None:
     made = await office.effect("a", key=1, connector="crm", operation="insert", target="contacts")
     await using(office, made)
-    office.paused = set()
     crm = CRM(InDoubt.ASK_A_PERSON)
     crm.said["a"] = CUT
 
@@ -212,3 +211,24 @@ async def test_a_reference_to_what_was_never_sent_or_is_long_done_is_settled_at_
         await office.until("dead", "delivered", "delivered")
 
     await happens(lambda: crm.sent("update")[0].payload["id"] == 'v-"a"', "the id is not the real one")
+
+
+async def test_effects_whose_reference_has_no_connector_any_more_do_not_wait_for_ever(office: Office) -> None:
+    made = await office.effect("a", key=1, connector="gone", operation="insert", target="contacts")
+    await using(office, made)
+
+    async with office.delivering(CRM()):
+        await office.until("dead", "dead")
+
+
+async def test_a_result_that_cannot_be_stored_is_told_without_its_id_and_delays_nobody_elses(office: Office) -> None:
+    made = await office.effect("a", key=1, connector="crm", operation="insert", target="contacts")
+    await using(office, made)
+    await office.effect("z", key=3, connector="crm", operation="insert", target="contacts", tenant="other")
+    crm = CRM()
+    crm.said["a"] = Delivered("".join(uuid7().hex for _ in range(400)))  # no index takes a target of that length
+
+    async with office.delivering(crm):
+        await office.until("delivered", "dead", "delivered")
+
+    assert sorted(each.payload["n"] for each in crm.effects) == ["a", "z"]

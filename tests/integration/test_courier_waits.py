@@ -14,7 +14,8 @@ from circuit_script.connectors import circuits
 from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Rate, SlowDown
 from circuit_script.connectors.registry import make_registry
 from circuit_script.effects.waits import effects_waiting
-from circuit_script.tenants.pauses import pause, resume
+from circuit_script.tenants.pauses import Kind
+from circuit_script.wiring.worker import open_deliveries_client
 from tests.integration.courier_vendor import Office, Vendor
 from tests.receiver import Got, receiving, response
 from tests.road import happens, open_road
@@ -116,6 +117,20 @@ async def test_after_the_time_that_a_vendor_asked_for_all_goes_on_in_order(offic
     assert await office.road.rows("SELECT DISTINCT attempts FROM circuit.effects") == [1]
 
 
+async def test_a_wish_without_end_is_granted_for_a_day(office: Office) -> None:
+    await office.effect(0)
+    await office.effect(1, target="other")
+    answers: dict[str, Delivery] = {"alerts": Later("locked", float("inf")), "other": SlowDown("429", float("inf"))}
+    vendor = Vendor(lambda effects: [answers[each.target] for each in effects])
+
+    async with office.delivering(vendor):
+        hours = "SELECT round(extract(epoch FROM {0} - now()) / 3600)::int FROM circuit.{1}"
+        await office.road.until(hours.format("next_at", "effects") + " WHERE attempts = 1", [24])
+        await office.road.until(hours.format("until", "courier_waits"), [24])
+
+    assert sorted(vendor.got) == [0, 1]
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Circuits rest for a moment only."""
@@ -174,6 +189,20 @@ async def test_one_probe_at_a_time_finds_out_that_it_is_back_and_nothing_is_lost
     await office.road.until("SELECT count(*) FROM circuit.courier_waits WHERE kind = 'open' AND until > now()", [0])
 
 
+async def test_targets_that_hang_use_up_no_connection_of_others() -> None:
+    hanging: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: hanging.append(writer), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with open_deliveries_client() as client, server:
+        posts = [asyncio.create_task(client.post(url, timeout=None)) for _ in range(128)]
+        await happens(lambda: len(hanging) == 128, "one waits for a connection of another")
+        for each in posts:
+            each.cancel()
+        await asyncio.gather(*posts, return_exceptions=True)
+        for writer in hanging:
+            writer.close()
+
+
 @pytest.mark.usefixtures("quick")
 async def test_probes_take_turns_so_that_one_bad_effect_does_not_keep_the_circuit_open(office: Office) -> None:
     await office.effect(0)
@@ -189,24 +218,55 @@ async def test_probes_take_turns_so_that_one_bad_effect_does_not_keep_the_circui
         await office.road.until("SELECT count(*) FROM circuit.effects WHERE status = 'delivered'", [19])
 
 
-async def test_what_is_paused_waits_and_goes_on_when_it_is_resumed(office: Office) -> None:
-    for tenant in ("acme", "other"):
-        await office.effect(1, tenant=tenant)
-        await office.effect(2, tenant=tenant, connector="fine")
-    vendor, fine = Vendor(), Vendor()
-    fine.name = "fine"
-    office.paused = {("vendor", "acme")}
-    async with office.road.pool.connection() as connection:
-        await pause(connection, "connector", "vendor", tenant="acme", reason="they asked", by="ann")
+@pytest.mark.parametrize(
+    ("kind", "value", "tenant"),
+    [
+        ("connector", "vendor", "acme"),
+        ("tenant", "acme", None),
+        ("record", "c1", "acme"),
+        ("record", "c7", None),
+        ("everything", "", None),
+    ],
+)
+async def test_what_is_paused_waits_and_goes_on_when_it_is_resumed(
+    office: Office, kind: Kind, value: str, tenant: str | None
+) -> None:
+    await office.effect(7, tenant="other")
+    await office.effect(1)
+    await office.effect(2, key=7)
+    vendor = Vendor()
+    await office.pause(kind, value, tenant)
+    held = {"vendor": {1, 2}, "acme": {1, 2}, "c1": {1}, "c7": {2, 7}, "": {1, 2, 7}}[value]
+    pending = "SELECT (payload ->> 'n')::int FROM circuit.effects WHERE status = 'pending' ORDER BY 1"
 
-    async with office.delivering(vendor, fine):
-        await office.until("pending", "delivered", "delivered", "delivered")
+    async with office.delivering(vendor):
+        await office.effect(3, tenant="third", connector="jobs", operation="enqueue")  # nothing waits for this one
+        await office.road.until(pending, sorted(held))
         async with office.road.pool.connection() as connection:
-            (held,) = await effects_waiting(connection)
-            assert (held.tenant, held.why, held.reason) == ("acme", "paused", "they asked")
-            await resume(connection, "connector", "vendor", tenant="acme")
-        office.paused = set()
-        await office.until(*["delivered"] * 4)
+            found = await effects_waiting(connection)
+        assert {(each.why, each.reason) for each in found} == {("paused", "they asked")}
+        assert sum(each.n for each in found) == len(held)
+        assert not held & set(vendor.got)
+        await office.resume(kind, value, tenant)
+        await office.road.until(pending, [])
+
+    assert sorted(vendor.got) == [1, 2, 7]
+
+
+async def test_what_stands_behind_a_paused_record_waits_too_and_the_order_is_kept(office: Office) -> None:
+    first, second = await office.effect(1, key=7), await office.effect(2, key=7)
+    await office.road.run("UPDATE circuit.effects SET record = 'other' WHERE id = %s", second)
+    await office.effect(3)
+    vendor = Vendor()
+    await office.pause("record", "c7", "acme")
+
+    async with office.delivering(vendor):
+        await office.until("pending", "pending", "delivered")
+        assert await office.road.rows("SELECT status FROM circuit.effects WHERE id = %s", first) == ["pending"]
+        await office.resume("record", "c7", "acme")
+        await office.until(*["delivered"] * 3)
+
+    assert vendor.got == [3, 1, 2]
 
 
 async def test_status_says_what_stands_behind_another_effect_and_what_waits_for_its_next_attempt(

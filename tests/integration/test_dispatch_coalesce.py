@@ -49,6 +49,25 @@ async def test_only_the_newest_of_the_waiting_updates_runs_and_sees_the_state_be
     assert await road.record("c1") == {"id": "c1", "city": "Graz", "phone": "1"}
 
 
+async def test_an_older_update_that_was_cancelled_does_not_keep_the_newest_from_running(road: Road) -> None:
+    gate = asyncio.Event()
+
+    async def hold(work: Work, broker: ExecutionBroker) -> Outcome:
+        await gate.wait()
+        return Succeeded(broker.usage)
+
+    await road.take_in(contact("c1"))
+    worker = await road.start(hold)
+    await happens(lambda: worker.children.running == 1, "it runs")
+    await road.take_in(update("Oslo"), update("Bern"))
+    await happens(lambda: len(worker.dispatcher.backlog) == 3, "the updates were read")
+    await road.run("DELETE FROM circuit.queue WHERE id = (SELECT max(id) - 1 FROM circuit.queue)")
+    gate.set()
+    await road.done()
+    assert [dict(work.records[0]) for work in worker.children.works] == [{"id": "c1"}, {"id": "c1", "city": "Bern"}]
+    await happens(lambda: len(worker.dispatcher.backlog) == 0, "nothing is left in memory")
+
+
 async def test_updates_of_single_fields_are_added_up(road: Road) -> None:
     await road.take_in(contact("c1", "afterUpdate", city="Oslo"), contact("c1", "afterUpdate", phone="2"))
     worker = await road.start()

@@ -8,6 +8,7 @@ import pytest
 
 from circuit_script.clock import uuid7
 from circuit_script.erasure import Person, forget, hashes_match, owners, remembered
+from circuit_script.events.requeue import Past, requeue
 from tests.road import SCORE, Incoming, Road, contact, open_road, score, succeed
 
 ANNA = {"email": "anna@example.com"}
@@ -78,6 +79,26 @@ async def leave_traces(road: Road, record: str, address: str, tenant: str = "acm
         "body) VALUES (%s, 'chat', %s, '', '', %s, now(), 200, '[]', convert_to(%s, 'UTF8'))",
         tenant, f"k {record}", execution, address,
     )  # fmt: skip
+    await road.run(
+        "INSERT INTO circuit.replays (id, status, filter, by_whom, rate) "
+        "SELECT gen_random_uuid(), 'done', f, 'ann', 1 FROM unnest(ARRAY[%s, %s]::jsonb[]) AS f",
+        json.dumps({"record": record, "limit": 3}), json.dumps({"text": address, "tenant": tenant}),
+    )  # fmt: skip
+    job = uuid7()
+    body = json.dumps({"type": "Job.remind", "data": {"id": str(job), "arguments": {"who": record, "to": address}}})
+    await road.run(
+        "INSERT INTO circuit.delayed_jobs (id, tenant, name, body, depth, due_at, unique_key) "
+        "VALUES (%s, %s, 'remind', convert_to(%s, 'UTF8'), 1, now() + interval '1 day', %s)",
+        job, tenant, body, f"{record} {address}",
+    )  # fmt: skip
+    await road.run(
+        "INSERT INTO circuit.job_keys (tenant, name, key, job) VALUES (%s, 'remind', %s, %s)",
+        tenant, f"{record} {address}", job,
+    )  # fmt: skip
+    await road.run(
+        "INSERT INTO circuit.pauses (kind, value, tenant, reason, by_whom) VALUES ('record', %s, %s, %s, 'ann')",
+        record, tenant, f"{address} wrote",
+    )  # fmt: skip
     await road.run("UPDATE circuit.outcomes SET reason = %s WHERE delivery = %s", f"about {address}", delivery)
     await road.run("UPDATE circuit.executions SET detail = %s WHERE id = %s", f"about {address}", execution)
 
@@ -99,8 +120,8 @@ async def test_nothing_of_a_person_is_left_in_any_table_and_all_of_others_is(roa
     assert await everywhere(road, "ben@example.com") == before
     assert blanked.pop("effects") >= 3
     assert blanked == {
-        "circuit_logs": 2, "dead_letters": 1, "deliveries": 1, "executions": 1, "idempotency": 1,
-        "journal": 1, "outcomes": 1, "records": 1,
+        "circuit_logs": 2, "dead_letters": 1, "delayed_jobs": 1, "deliveries": 1, "executions": 1, "idempotency": 1,
+        "job_keys": 1, "journal": 1, "outcomes": 1, "pauses": 1, "records": 1, "replays": 2,
     }  # fmt: skip
     assert await road.rows("SELECT count(*) FROM circuit.events") == [2], "rows stay, so that counts stay true"
     sent = "SELECT status FROM circuit.effects WHERE record = 'anna' AND connector = 'nowhere' ORDER BY 1"
@@ -237,8 +258,56 @@ async def test_an_execution_that_handled_others_too_keeps_what_does_not_name_the
             "VALUES (now(), 'info', %s, %s, 'score', 'acme')", message, execution,
         )  # fmt: skip
 
+    for payload, status in (("anna", "delivered"), ("anna", "pending"), ("ben", "delivered")):
+        await road.run(
+            "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, "
+            "target, payload, status) VALUES (gen_random_uuid(), 'acme', %s, 1, 1, 1, 'nowhere', 'send', 'x', %s, %s)",
+            execution, json.dumps({"of": payload}), status,
+        )  # fmt: skip
+
     await run_forget(road, "anna")
 
+    effects = "SELECT status, payload ->> 'of' FROM circuit.effects ORDER BY 1, 2"
+    assert await road.rows(effects) == [("delivered", "ben"), ("delivered", None), ("pending", "anna")]
     assert await road.rows("SELECT message FROM circuit.circuit_logs ORDER BY 1") == [
         "ben is the second", "forgotten", "two of them",
     ]  # fmt: skip
+
+
+async def test_replies_of_what_was_put_back_are_forgotten_under_its_new_ids(road: Road) -> None:
+    deliveries = await road.take_in(contact("anna", **ANNA), contact("ben", **BEN))
+    handler = road.handler("score")
+    async with road.pool.connection() as connection:
+        made = await requeue(connection, [Past(each, 0, handler) for each in deliveries], by="ann")
+    keep = "INSERT INTO circuit.journal (event, handler, key, tenant, reply) VALUES (%s, %s, %s, 'acme', %s)"
+    for event, each in zip(made, (ANNA, BEN), strict=True):
+        await road.run(keep, event, handler, b"", each["email"].encode())
+    await road.run("DELETE FROM circuit.queue")
+
+    assert (await run_forget(road, "anna"))["journal"] == 1
+
+    assert await everywhere(road, "anna@example.com") == set()
+    assert "journal" in await everywhere(road, "ben@example.com")
+
+
+async def test_another_tenants_replays_and_keys_that_are_held_stay(road: Road) -> None:
+    job = uuid7()
+    await road.take_in(contact("anna", **ANNA))
+    for tenant, name in (("other", "a"), ("acme", "b")):
+        await road.run(
+            "INSERT INTO circuit.delayed_jobs (id, tenant, name, body, depth, due_at) "
+            "VALUES (%s, %s, 'x', '{}', 1, now() + interval '1 day')", (held := uuid7()), tenant,
+        )  # fmt: skip
+        await road.run(
+            "INSERT INTO circuit.job_keys (tenant, name, key, job) VALUES (%s, %s, 'of annabel', %s)",
+            tenant, name, held if tenant == "acme" else job,
+        )  # fmt: skip
+    await road.run(
+        "INSERT INTO circuit.replays (id, status, filter, by_whom, rate) "
+        """VALUES (gen_random_uuid(), 'done', '{"record": "anna", "tenant": "other"}', 'ann', 1)"""
+    )
+
+    await run_forget(road, "anna")
+
+    assert await road.rows("SELECT count(*) FROM circuit.job_keys") == [2]
+    assert await road.rows("SELECT filter ->> 'record' FROM circuit.replays") == ["anna"]

@@ -10,7 +10,6 @@ import pytest
 
 from circuit_script.clock import uuid7
 from circuit_script.errors import LetterRefused
-from circuit_script.events.journal import SWEEP
 from circuit_script.events.letters import (
     Fate,
     Letter,
@@ -25,6 +24,7 @@ from circuit_script.events.letters import (
     send_edited,
     story_of,
 )
+from circuit_script.events.maintenance import once
 from circuit_script.events.requeue import Past, requeue
 from circuit_script.execution.broker import ExecutionBroker
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Work
@@ -159,11 +159,11 @@ async def test_what_a_first_life_has_paid_for_is_not_paid_again(road: Road) -> N
         "INSERT INTO circuit.journal (event, handler, key, tenant, reply, at)"
         " VALUES (%s, %s, 'k', 'acme', 'r', now() - interval '2 days')", letter.event_id, handler,
     )  # fmt: skip
-    await road.run(SWEEP)
+    await once(road.pool, 30)
     async with road.pool.connection() as connection:
         (fate,) = await retry(connection, [letter.id], "ada")
     assert await road.rows("SELECT key, reply FROM circuit.journal WHERE event = %s", fate.again) == [(b"k", b"r")]
-    await road.run(SWEEP)
+    await once(road.pool, 30)
     assert await road.rows("SELECT event FROM circuit.journal") == [fate.again]
 
 

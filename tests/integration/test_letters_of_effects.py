@@ -133,6 +133,15 @@ async def test_an_edited_effect_keeps_its_key_and_its_letter_keeps_what_it_was(r
     assert story.now == "the effect is delivered"
 
 
+@pytest.mark.parametrize("value", [float("inf"), "a\0b", "\ud800"])
+async def test_an_edit_that_no_json_can_hold_is_refused_and_the_letter_stays(road: Road, value: object) -> None:
+    _, letter = await dead(road)
+    async with road.pool.connection() as connection:
+        with pytest.raises(LetterRefused):
+            await send_edited(connection, letter.id, {"id": "c1", "n": value}, "ada")
+        assert (await find_letter(connection, letter.id)).status == "open"
+
+
 async def test_a_discarded_effect_is_not_sent_again(road: Road) -> None:
     id_, letter = await dead(road)
     async with road.pool.connection() as connection:

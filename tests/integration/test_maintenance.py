@@ -234,7 +234,7 @@ async def test_no_error_ends_maintenance(road: Road, monkeypatch: pytest.MonkeyP
     errors = [RuntimeError("bug"), psycopg.OperationalError("away")]
     again = asyncio.Event()
 
-    async def failing(pool: object, retention_days: int) -> list[str]:
+    async def failing(pool: object, retention_days: int, reply_days: int) -> list[str]:
         if errors:
             raise errors.pop()
         again.set()
@@ -264,18 +264,42 @@ async def test_old_keys_of_duplicates_are_forgotten_and_young_ones_are_not(road:
     assert await road.rows("SELECT record_key FROM circuit.latest") == ["young"]
 
 
-async def test_replies_of_events_that_are_done_are_swept_after_an_hour(road: Road) -> None:
+async def test_replies_of_events_that_are_done_are_kept_as_long_as_is_said_and_for_an_hour_at_least(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "CHUNK", 1)
     await road.take_in(contact("waits"))
     ((id_, handler),) = await road.rows("SELECT id, handler FROM circuit.queue")
-    for event, age in ((id_, "2 hours"), (id_ + 1, "2 hours"), (id_ + 2, "1 minute")):
+    ages = ("4 days", "4 days", "2 days", "2 hours", "1 minute")
+    for event, age in enumerate(ages, id_):
         await road.run(
             "INSERT INTO circuit.journal (event, handler, key, tenant, reply, at) "
             "VALUES (%s, %s, '', 'acme', '', now() - %s::interval)", event, handler, age,
         )  # fmt: skip
 
-    await once(road.pool, 30)
+    left = "SELECT event - %s FROM circuit.journal ORDER BY 1"
+    for days, expected in ((3, [0, 2, 3, 4]), (1, [0, 3, 4]), (0, [0, 4])):
+        await once(road.pool, 30, days)
+        assert await road.rows(left, id_) == expected
 
-    assert await road.rows("SELECT event - %s FROM circuit.journal ORDER BY 1", id_) == [0, 2]
+
+async def test_files_of_releases_go_with_the_ledger_but_for_what_is_live(road: Road) -> None:
+    """One release a day, the latest made today; `live` is the very first."""
+    await road.run(
+        "INSERT INTO circuit.releases (content_hash, platform, manifest, created_at) "
+        "SELECT 'r' || n, '', '[]', now() - (150 - n) * interval '1 day' FROM generate_series(1, 150) AS n"
+    )
+    await road.run(
+        "UPDATE circuit.releases SET created_at = now() - interval '200 days' WHERE id = %s", road.release.id
+    )
+    await road.run("INSERT INTO circuit.release_sources (release, source) SELECT id, '' FROM circuit.releases")
+    kept = "SELECT count(*) FROM circuit.release_sources WHERE release <> %s"
+
+    await once(road.pool, 1000)
+    assert await road.rows(kept, road.release.id) == [100]
+    await once(road.pool, 30)
+    assert await road.rows(kept, road.release.id) == [31], "what was replaced thirty days ago may have run since"
+    assert await road.rows("SELECT min(release) FROM circuit.release_sources") == [road.release.id]
 
 
 async def test_only_one_worker_of_all_does_it_at_a_time(road: Road) -> None:

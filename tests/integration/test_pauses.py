@@ -206,6 +206,52 @@ async def test_the_result_of_what_runs_while_it_is_cancelled_does_not_count(road
     await happens(lambda: len(worker.dispatcher.backlog) == 0, "nothing is left in memory")
 
 
+async def test_what_is_cancelled_does_not_start_though_a_worker_has_read_it(road: Road) -> None:
+    """The second event of c1 waits in memory for the first one; the pause is over before the worker looks."""
+    gate = asyncio.Event()
+
+    async def hold(work: Work, broker: ExecutionBroker) -> Outcome:
+        await gate.wait()
+        return Succeeded(broker.usage)
+
+    await road.live(SCORE)
+    await road.take_in(contact("c1"))
+    worker = await road.start(hold)
+    await happens(lambda: worker.children.running == 1, "it runs")
+    await road.take_in(contact("c1", "afterUpdate"))
+    await happens(lambda: len(worker.dispatcher.backlog) == 2, "the second one was read")
+    worker.dispatcher.pauses.refresh = unaware  # type: ignore[method-assign]
+    assert await take_out(road, Selection("record", "c1", "acme")) == 2
+    gate.set()
+    await happens(lambda: len(worker.dispatcher.backlog) == 0, "nothing is left in memory")
+    assert len(worker.children.works) == 1
+    await road.take_in(contact("c1", "afterUpdate"))
+    await road.done()
+    assert len(worker.children.works) == 2
+
+
+async def unaware(_: object) -> bool:
+    return False
+
+
+async def test_parts_of_a_batch_that_was_paused_while_it_ran_do_not_start(road: Road) -> None:
+    gate = asyncio.Event()
+
+    async def fail(work: Work, broker: ExecutionBroker) -> Outcome:
+        await gate.wait()
+        raise RuntimeError("one of them is bad")
+
+    await road.live(SCORE)
+    worker = await road.start(fail)
+    await road.take_in(*(contact(f"c{n}") for n in range(8)))
+    await happens(lambda: worker.children.running == 1, "it runs")
+    await stop(road, "trigger", "score")
+    await noticed(worker)
+    gate.set()
+    await happens(lambda: len(worker.dispatcher.backlog) == 0, "its rows were put aside")
+    assert worker.children.batches == [[f"c{n}" for n in range(8)]]
+
+
 async def test_cancelling_what_is_paused_leaves_the_pause(road: Road) -> None:
     await stop(road, "trigger", "score")
     await road.take_in(contact("c1"))

@@ -74,6 +74,24 @@ print(abs((clock.now() - ahead).total_seconds()) < 4, abs((clock.time_of(clock.u
 """
 
 
+AHEAD = """
+import time
+from datetime import UTC, datetime, timedelta
+from circuit_script import clock
+real = time.time_ns
+time.time_ns = lambda: real() + 3_600_000_000_000
+before = clock.uuid7()
+clock.agree(datetime.now(UTC), time.monotonic())
+print(clock.time_of(before) - datetime.now(UTC) > timedelta(minutes=59))
+print(abs(clock.time_of(clock.uuid7()) - datetime.now(UTC)) < timedelta(seconds=4))
+"""
+
+
+def test_ids_of_a_host_whose_clock_was_ahead_stay_ahead_no_longer_than_until_the_database_says_so() -> None:
+    ran = subprocess.run([sys.executable, "-c", AHEAD], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.split() == ["True", "True"]
+
+
 def test_what_the_database_says_counts_whatever_happens_to_the_hosts_clock_and_a_late_answer_proves_little() -> None:
     ran = subprocess.run([sys.executable, "-c", AGREED], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.split() == ["True", "True"]

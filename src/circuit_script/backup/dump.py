@@ -1,6 +1,6 @@
 """Make a backup of a database that is at work: every table by COPY, in one snapshot.
 
-Decision 0012 says why not pg_dump.
+Decision 0009 says why not pg_dump.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ async def back_up(url: str, path: Path, told: Progress = nobody) -> Manifest:
             return await _write(connection, held, path, told)
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise unavailable(error) from error
+    except psycopg.Error as error:
+        raise BackupRefused(f"The database refused it: {error}", cure="Let this database user read it.") from error
     except OSError as error:
         raise BackupRefused(f"{path}: {error.strerror}.", cure="Choose another place for it.") from error
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from circuit_script.errors import BackupRefused
 SUFFIX = ".backup"
 BY_PLAN = "planned"
 FORGETS = "forgets.json"
-_PLANNED = re.compile(rf"circuit-([0-9a-f]{{8}})-\d{{8}}T\d{{6}}Z-{BY_PLAN}\{SUFFIX}")
+_PLANNED = re.compile(rf"circuit-([0-9a-f]{{8}})-\d{{8}}T\d{{6}}Z-{BY_PLAN}\{SUFFIX}(\.part)?")
 
 
 class Place(Protocol):
@@ -44,10 +45,7 @@ class FolderPlace:
         target = self._folder / name
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f"{name}.part")
-            shutil.copyfile(file, part)
-            part.chmod(0o600)
-            part.replace(target)
+            _copy(file, target.with_name(f"{name}.part"), target)
         except OSError as error:
             raise _not_there(self._folder, error) from error
         return str(target)
@@ -87,9 +85,22 @@ def file_name(installation: str, moment: datetime, *, planned: bool = False) -> 
 
 
 def outdated(names: list[str], installation: str, keep: int) -> list[str]:
-    """Copies that this installation made by plan, but for the latest ``keep``."""
-    own = [name for name in names if (found := _PLANNED.fullmatch(name)) and found[1] == installation[:8]]
-    return sorted(own)[:-keep]
+    """Copies that this installation made by plan, but for the latest ``keep``, and what it left half made."""
+    own = [found for name in sorted(names) if (found := _PLANNED.fullmatch(name)) and found[1] == installation[:8]]
+    return [found[0] for found in own if found[2]] + [found[0] for found in own if not found[2]][:-keep]
+
+
+def _copy(file: Path, part: Path, target: Path) -> None:
+    """Whole or not at all, and from its first byte on for its owner only."""
+    part.unlink(missing_ok=True)
+    try:
+        with file.open("rb") as read, open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as written:
+            shutil.copyfileobj(read, written, 1 << 20)
+            written.flush()
+            os.fsync(written.fileno())
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _not_there(path: Path, error: OSError) -> BackupRefused:

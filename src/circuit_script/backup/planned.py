@@ -5,7 +5,10 @@ input. So neither the worker's loop nor its memory feels it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from circuit_script.events.chores import BACKUP, due_in, failed, succeeded
 from circuit_script.execution.hardening import hide_from_children
 
 LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('circuit.backup'))"
+HALF_MADE = "copying-"  # how the names of folders begin in which a copy is made
 AGAIN = 900.0  # seconds after a failure, at most
 NOT_NOW = "not now"
 
@@ -78,7 +82,8 @@ async def _copy(plan: Plan) -> str:
 
 async def _make(plan: Plan) -> tuple[str, int, int]:
     place = open_place(plan.to, plan.endpoint_url)
-    with tempfile.TemporaryDirectory(prefix="backup-", dir=plan.folder) as folder:
+    await asyncio.to_thread(_sweep, Path(plan.folder))
+    with tempfile.TemporaryDirectory(prefix=HALF_MADE, dir=plan.folder) as folder:
         file = Path(folder) / "copy"
         manifest = await back_up(plan.url, file)
         size = file.stat().st_size
@@ -86,6 +91,12 @@ async def _make(plan: Plan) -> tuple[str, int, int]:
     for name in outdated(await place.names(), manifest.installation, plan.keep):
         await place.remove(name)
     return where, manifest.rows, size
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left there: we hold the lock, so nobody else makes a copy."""
+    for left in folder.glob(f"{HALF_MADE}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 async def _remember(connection: Connection, url: str, failure: str) -> None:
@@ -97,13 +108,24 @@ async def _remember(connection: Connection, url: str, failure: str) -> None:
             await failed(other, BACKUP, failure)
 
 
+async def _until_told(plan: Plan) -> str:
+    """``copy_now``; at SIGTERM what is half made goes."""
+    task = asyncio.current_task()
+    assert task is not None  # this is a coroutine's
+    with contextlib.suppress(NotImplementedError):  # not every system has it
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await copy_now(plan)
+
+
 def main() -> None:
     """Exit code 0 and where the copy is, or 1 and what went wrong."""
     hide_from_children()
     os.nice(10)
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
     try:
-        print(asyncio.run(copy_now(plan)))
+        print(asyncio.run(_until_told(plan)))
+    except asyncio.CancelledError:
+        raise SystemExit(1) from None
     except (CircuitError, OSError, psycopg.Error) as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None

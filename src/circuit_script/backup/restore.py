@@ -43,6 +43,10 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_n
 AND application_name NOT IN ('circuit-script doctor', 'circuit-script logs')
 UNION SELECT 'a worker on ' || host FROM circuit.workers WHERE expires_at > now() ORDER BY 1
 """
+# Who starts while rows are put in waits at one of these, and then finds what was restored: what it would take in before
+# would be gone.
+_SHUT = ("migrations", "live", "workers", "deliveries")
+_THERE = "SELECT to_regclass('circuit.' || %s) IS NOT NULL"
 _PARTITION = "SELECT circuit.make_partition(%s, to_date(%s, 'YYYYMMDD'))"
 _SEQUENCE = "SELECT setval(%s::regclass, %s)"
 # An answer that was being made when the backup was taken is made by nobody now.
@@ -89,6 +93,7 @@ async def restore(
         await _remove_aside(connection)  # of a restore that was killed at its very end
         async with connection.transaction():
             await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '30s'")
+            await _shut(connection, database)
             await _set_aside(connection)
             await build(connection, then)
             await _fill(connection, path, manifest, told)
@@ -138,12 +143,7 @@ async def _refuse_in_use(connection: Connection, replace: str | None) -> tuple[s
         )
     if not there:
         return database, False
-    busy = [name for (name,) in await (await connection.execute(_AT_WORK)).fetchall()]
-    if busy:
-        raise BackupRefused(
-            f"The platform works on the database {database!r}: {', '.join(busy)}.",
-            cure="Stop it first: what is acknowledged meanwhile would be lost.",
-        )
+    await _refuse_at_work(connection, database)
     filled = await (await connection.execute(_FILLED)).fetchone()
     if filled and filled[0] and replace is None:
         raise BackupRefused(
@@ -151,6 +151,26 @@ async def _refuse_in_use(connection: Connection, replace: str | None) -> tuple[s
             cure=f"Restore into an empty one, or say that all that is in it may go: --replace {database}.",
         )
     return database, bool(filled and filled[0])
+
+
+async def _refuse_at_work(connection: Connection, database: str) -> None:
+    busy = [name for (name,) in await (await connection.execute(_AT_WORK)).fetchall()]
+    if busy:
+        raise BackupRefused(
+            f"The platform works on the database {database!r}: {', '.join(busy)}.",
+            cure="Stop it first: what is acknowledged meanwhile would be lost.",
+        )
+
+
+async def _shut(connection: Connection, database: str) -> None:
+    """Let nobody in until the end of the transaction. Raises BackupRefused when somebody has just come in."""
+    for name in _SHUT:
+        there = await (await connection.execute(_THERE, [name])).fetchone()
+        if there and there[0]:
+            table = sql.Identifier("circuit", name)
+            await connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(table))
+            if name == "workers":
+                await _refuse_at_work(connection, database)
 
 
 def _missed(manifest: Manifest, lists: Sequence[Remembered]) -> list[Remembered]:

@@ -13,11 +13,13 @@ import structlog
 
 from circuit_script.backup.planned import NOT_NOW, Plan
 from circuit_script.db.pool import Pool
+from circuit_script.errors import CircuitError
 from circuit_script.events.chores import BACKUP, due_in
 
 log = structlog.get_logger()
 
 LOOK = 300.0  # seconds between two looks at most: another worker may have made it, or failed
+PATIENCE = 5.0  # seconds that a copy gets to remove what is half made
 FIRST = 20.0  # seconds that a start gets before the first look
 
 
@@ -32,7 +34,7 @@ async def keep_copies(pool: Pool, plan: Plan) -> None:
             if wait <= 0:
                 await _run(plan)
                 wait = LOOK
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.Error, OSError, CircuitError) as error:
             log.warning("backup", error=str(error), next="trying again in a few minutes")
         await asyncio.sleep(max(1.0, min(wait, LOOK)) * random.uniform(1.0, 1.1))
 
@@ -49,6 +51,9 @@ async def _run(plan: Plan) -> None:
     finally:
         if process.returncode is None:  # the worker stops
             with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), PATIENCE)
                 process.kill()
             await process.wait()
     where = said.decode(errors="replace").strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import keyword
 import re
 import shlex
@@ -120,18 +121,23 @@ def _plan(folder: Path, app: str, script: Path, when: str, name: str | None, arg
     jobs = package if (package / "jobs.py").exists() else package / "jobs"
     module = jobs / f"{job}.py"
     limits = {"wall_time": _seconds(timeout), **LIMITS}
-    given = ", ".join(("SCRIPT", *(repr(each) for each in shlex.split(args))))
+    given = ", ".join(("SCRIPT", *map(_quoted, shlex.split(args))))
     text = JOB.format(
         script=script.name,
         place=place.relative_to(folder),
         up=len(module.relative_to(folder).parts) - 1,
-        parts=" / ".join(f'"{each}"' for each in place.relative_to(folder).parts),
+        parts=" / ".join(map(_quoted, place.relative_to(folder).parts)),
         when=when,
         limits="{" + ", ".join(f'"{key}": {value}' for key, value in limits.items()) + "}",
         name=job,
-        call=given.replace("'", '"'),
+        call=given,
     )
     return Plan(folder, job, script, place, module, None if jobs == package else jobs / "__init__.py", text)
+
+
+def _quoted(text: str) -> str:
+    """As Python reads it, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _seconds(timeout: str) -> int:

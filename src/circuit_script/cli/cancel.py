@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from typing import Annotated
 
@@ -15,7 +14,9 @@ from circuit_script.cli.output import console, print_json
 from circuit_script.cli.selection import All, AsJson, By, Connector, Reason, Record, Tenant, Trigger, do, selected
 from circuit_script.config import load_settings
 from circuit_script.db.pool import Connection
-from circuit_script.events.controls import Selection, cancel, found, waiting
+from circuit_script.events.controls import Selection, found, waiting
+from circuit_script.jobs.cancel import cancel
+from circuit_script.jobs.outside import whoever
 
 NAME = "cancel"
 EXAMPLES = (
@@ -44,7 +45,7 @@ def run(
     replayed. Of a connector, what it has yet to deliver is discarded; what is on its way finishes.
     """
     settings = load_settings(app_folder(folder))
-    said, who = selected(trigger, tenant, connector, record, everything), by or getpass.getuser()
+    said, who = selected(trigger, tenant, connector, record, everything), by or whoever()
 
     async def look(connection: Connection) -> tuple[Selection, int]:
         meant = await found(connection, said)

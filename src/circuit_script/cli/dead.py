@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
@@ -44,6 +43,7 @@ from circuit_script.events.letters import (
     send_edited,
     story_of,
 )
+from circuit_script.jobs.outside import whoever
 
 NAME = "dead"
 EXAMPLES = (
@@ -154,7 +154,7 @@ def retry_(
     as_json: AsJson = False,
 ) -> None:
     """Put letters on the road again, each once: by their numbers, or all that a filter finds."""
-    who = by or getpass.getuser()
+    who = by or whoever()
     wanted = _wanted(trigger, tenant, record, reason, kind, since, Status.open)
 
     async def again(connection: Connection, ids: Sequence[int]) -> list[Fate]:
@@ -182,7 +182,7 @@ def discard_(
     """Close letters that nobody will try again. Who, when and why is kept."""
     if not why.strip():
         raise typer.BadParameter("say why", param_hint="--reason")
-    who = by or getpass.getuser()
+    who = by or whoever()
     wanted = _wanted(trigger, tenant, record, cause, kind, since, Status.open)
 
     async def leave(connection: Connection, ids: Sequence[int]) -> list[Fate]:
@@ -207,7 +207,7 @@ def edit(
 ) -> None:
     """Retry one with another payload: in $EDITOR, by --set, or from a file. What came stays as it came."""
     settings = load_settings(app_folder(folder))
-    who = by or getpass.getuser()
+    who = by or whoever()
 
     async def look(connection: Connection) -> tuple[Letter, Any]:
         found = await find_letter(connection, letter, tenant)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from circuit_script.connectors.connector import InDoubt, Operation
 from circuit_script.connectors.registry import make_registry
 from circuit_script.db.pool import Connection
 from circuit_script.events.letters import Decision, Doubt, Known, doubts, find_doubt, known_of, settle_doubt
+from circuit_script.jobs.outside import whoever
 
 NAME = "doubt"
 EXAMPLES = (
@@ -104,7 +104,7 @@ def settle(
     if vendor_id is not None and not done:
         raise typer.BadParameter("it goes with --done", param_hint="--vendor-id")
     (decision,) = said
-    who = by or getpass.getuser()
+    who = by or whoever()
     settings = load_settings(app_folder(folder))
 
     async def look(connection: Connection) -> tuple[Doubt, Operation | None]:

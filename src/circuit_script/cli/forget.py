@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import Connection, unavailable
 from circuit_script.erasure import Forgotten, Person, Remembered, forget, owners, remembered
 from circuit_script.errors import CircuitError, ForgetRefused
+from circuit_script.jobs.outside import whoever
 
 NAME = "forget"
 EXAMPLES = (
@@ -49,7 +49,7 @@ def run(
     if not record.strip():
         raise typer.BadParameter("--record needs an id")
     settings = load_settings(app_folder(folder))
-    who = by or getpass.getuser()
+    who = by or whoever()
     try:
         done, listed = asyncio.run(_forget(settings, record, tenant, unassigned, object, who, dry_run=dry_run, yes=yes))
     except psycopg.Error as error:

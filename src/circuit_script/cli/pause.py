@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import asdict
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from circuit_script.cli.selection import All, AsJson, By, Connector, Reason, Rec
 from circuit_script.config import load_settings
 from circuit_script.db.pool import Connection
 from circuit_script.events.controls import Selection, found, waiting
+from circuit_script.jobs.outside import whoever
 from circuit_script.tenants.pauses import Pause, pause, read_pauses
 
 NAME = "pause"
@@ -45,7 +45,7 @@ def run(
         _show(do(settings, NAME, read_pauses), as_json)
         return
     said = selected(trigger, tenant, connector, record, everything)
-    who = by or getpass.getuser()
+    who = by or whoever()
 
     async def stop(connection: Connection) -> tuple[Selection, int, int]:
         meant = await found(connection, said)

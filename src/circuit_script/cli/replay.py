@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
@@ -27,6 +26,7 @@ from circuit_script.errors import ReplayRefused
 from circuit_script.events.replay import replays
 from circuit_script.events.replay.choosing import Choice, Counted, Filter, State, live_routes
 from circuit_script.events.replay.replays import RATE, Replay
+from circuit_script.jobs.outside import whoever
 from circuit_script.tenants.accounts import TenantMap
 
 NAME = "replay"
@@ -103,7 +103,7 @@ def replay(
             "What is replayed for real runs through the live release.",
             cure=f"Add --dry-run to try release {release}, or put that release's files in place first.",
         )
-    _for_real(settings, wanted, by or getpass.getuser(), rate, yes, detach, as_json)
+    _for_real(settings, wanted, by or whoever(), rate, yes, detach, as_json)
 
 
 def _for_real(settings: Settings, wanted: Filter, by: str, rate: int, yes: bool, detach: bool, as_json: bool) -> None:

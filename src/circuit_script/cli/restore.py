@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from circuit_script.config import Settings, load_settings
 from circuit_script.db.embedded import EmbeddedPostgres
 from circuit_script.erasure import Remembered
 from circuit_script.errors import BackupRefused, NoApp
+from circuit_script.jobs.outside import whoever
 
 NAME = "restore"
 EXAMPLES = (
@@ -49,7 +49,7 @@ def run(
     if (into is None) != here:
         raise typer.BadParameter("give either --into postgresql://… or --here")
     settings = _settings(folder, needed=here)
-    by = getpass.getuser() if paused else None
+    by = whoever() if paused else None
     done = asyncio.run(_restore(settings, backup, into, replace, by, yes=yes, quiet=as_json))
     if as_json:
         forgotten = [{key: value for key, value in asdict(each).items() if key != "records"} for each in done.forgotten]

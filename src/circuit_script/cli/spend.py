@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -33,6 +32,7 @@ from circuit_script.governor.spending import (
     spent,
     unsettled,
 )
+from circuit_script.jobs.outside import whoever
 
 NAME = "spend"
 EXAMPLES = (
@@ -106,7 +106,7 @@ def settle(
     if (cost is None) != worst:
         raise typer.BadParameter("give either --cost 0.01 or --worst")
     amount = None if cost is None else _amount(cost)
-    who = by or getpass.getuser()
+    who = by or whoever()
     settings = load_settings(app_folder(folder))
     done = _do(settings, lambda connection: reconcile(connection, which, amount, who, force=force))
     if as_json:

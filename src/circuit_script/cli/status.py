@@ -134,7 +134,7 @@ def _waits(row: Mapping[str, Any]) -> tuple[str, ...]:
 WHY = {
     "behind": "another one of the record comes first",
     "reference": "an id they use is not made yet",
-    "paused": "the connector is paused",
+    "paused": "somebody paused it",
     "asked": "the vendor asked for time",
     "open": "the vendor does not answer",
     "rate": "the rate limit",

@@ -25,7 +25,7 @@ EXAMPLES = "Examples:  circuit-script why 4711  ·  circuit-script why hBk3… -
 
 
 def run(
-    subject: Annotated[str, typer.Argument(help="A record's id, an event's number, or a delivery's id.")],
+    subject: Annotated[str, typer.Argument(help="A record's or a job's id, an event's number, or a delivery's id.")],
     folder: Folder = None,
     tenant: Annotated[str | None, typer.Option(help="Of this tenant only.")] = None,
     as_json: AsJson = False,
@@ -96,6 +96,8 @@ def _rest(each: Why) -> list[str]:
 
 
 def _name(each: Why) -> str:
+    if each.kind == "delayed":
+        return f"job {each.record} (tenant {each.tenant})"
     return f"event {each.event} ({each.object} {each.name}, record {each.record}, tenant {each.tenant})"
 
 

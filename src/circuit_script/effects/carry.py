@@ -30,7 +30,7 @@ log = structlog.get_logger()
 UNHEARD = "a request for it left, and the worker ended before it heard what came of it"
 UNFOUND = "it cannot be found out whether it was done"
 
-Results = dict[UUID, Delivery]
+Results = dict[UUID, Delivery | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,17 @@ class Carrier:
     goes_on: Callable[[], bool]
 
     async def carry(self, due: Sequence[Due]) -> Results:
-        """What became of each; one that never left is not there. Raises psycopg.Error before anything has left."""
+        """What became of each; one that never left is not there, and of one that another worker has to do with there is
+        None. Raises psycopg.Error before anything has left."""
         results: Results = {}
         if self.spec.in_doubt is not InDoubt.REPEAT:
             results |= await self._settle_doubts([each for each in due if each.doubtful])
             due = [each for each in due if each.effect.id not in results]
             async with self.database.connection() as connection:
                 leaving = await mark(connection, due, self.worker)
+            results |= {each.effect.id: None for each in due if each.effect.id not in leaving}
             due = [each for each in due if each.effect.id in leaving]
-        if due:
+        if due and self.goes_on():
             self.begins(False)
             results |= await self._deliver(due)
         return results

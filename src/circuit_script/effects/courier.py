@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import psycopg
@@ -21,6 +21,7 @@ from circuit_script.effects.due import Due, Group, Lap, read_due
 from circuit_script.effects.gate import Gate, Paused, nothing_paused
 from circuit_script.effects.rates import LANES, Rates
 from circuit_script.effects.results import Rule, Told, judge, settle
+from circuit_script.effects.settle import is_transient
 from circuit_script.effects.waits import Teller
 from circuit_script.failpoints import areach
 
@@ -51,8 +52,8 @@ class CourierOptions:
 
 
 class Courier:
-    """Delivers the effects of the lanes that ``held`` returns (lane → epoch), but those of connectors that are
-    ``paused``, each for a tenant or (None) for all.
+    """Delivers the effects of the lanes that ``held`` returns (lane → epoch). What is ``paused`` stays: all of them, or
+    those of a connector, a tenant, a record.
 
     Each request is a task of its own, so that a target that hangs delays nobody else's effects. What is on its way
     stays pending in the database until its result is told, and so keeps later ones of its order key waiting.
@@ -73,6 +74,7 @@ class Courier:
         self._worker = worker
         self._held = held
         self._options = options
+        self._paused = paused
         rates = Rates(options.rates, lambda: len(held()) / LANES, time.monotonic)
         self._gate = Gate(rates=rates, paused=paused, room=options.room, clock=time.monotonic)
         self._lap = Lap(GROUPS)
@@ -93,6 +95,10 @@ class Courier:
         self._stopping = True
         self._wake.set()
 
+    def busy_lanes(self) -> set[int]:
+        """The lanes of which something is on its way, or has come back and is not told yet."""
+        return {each.lane for each in self._flying.values()}
+
     async def run(self) -> None:
         try:
             clock = asyncio.get_running_loop().time
@@ -112,6 +118,7 @@ class Courier:
         finally:
             for request in self._requests:
                 request.cancel()
+            self._flying.clear()  # what is not told now never is: nobody need wait for it
 
     async def _safely(self, step: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -126,6 +133,7 @@ class Courier:
         due, more = await self._due()
         if self._stopping:
             return False
+        due = self._ours(due)  # reading took its time
         groups: dict[Group, list[Due]] = {}
         flying = Counter(each.group.place for each in self._flying.values())
         # Where there is not room for all, those come first that have waited longest for a turn.
@@ -155,7 +163,8 @@ class Courier:
                 group: min(number, max(share, spec.bulk if (spec := specs[group]) else 1))
                 for group, number in self._gate.admit(groups, specs, flying).items()
             }
-            due = await read_due(connection, most, epochs, self._flying, MOST) if most else []
+            stopped = self._paused().records
+            due = await read_due(connection, most, epochs, self._flying, MOST, stopped) if most else []
             if not more:
                 await self._teller.tell(connection, self._gate.waits())
                 self._gate.rested()
@@ -169,7 +178,7 @@ class Courier:
         spec = self._spec(group)
         if spec is None:
             missing = Refused(f"there is no connector {group.connector!r} with operation {group.operation!r}")
-            rule = Rule(InDoubt.REPEAT, self._options.attempts, self._options.backoff)
+            rule = Rule(InDoubt.REPEAT, self._options.attempts, self._options.backoff, makes_ids=True)  # who knows
             self._flying.update((each.effect.id, each) for each in due)
             self._results += [judge(each, missing, rule) for each in due]
             self._wake.set()
@@ -184,6 +193,11 @@ class Courier:
             request = asyncio.create_task(deliver, name=f"courier to {group.connector}")
             self._expect(request, spec)
             request.add_done_callback(self._requests.pop)
+
+    def _ours(self, due: Sequence[Due]) -> list[Due]:
+        """Those whose lanes are this worker's as they were when it read them."""
+        held = self._held()
+        return [each for each in due if held.get(each.lane) == each.epoch]
 
     def _expect(self, request: asyncio.Task[None], spec: Operation) -> None:
         self._requests[request] = asyncio.get_running_loop().time() + spec.timeout + GRACE
@@ -220,9 +234,9 @@ class Courier:
             worker=self._worker,
             begins=begins,
             heard=heard,
-            goes_on=lambda: not self._stopping,
+            goes_on=lambda: not self._stopping and len(self._ours(due)) == len(due),
         )
-        results: Mapping[UUID, Delivery] = {}
+        results: Mapping[UUID, Delivery | None] = {}
         try:
             results = await carrier.carry(due)
         except Exception as error:  # nothing has left
@@ -232,7 +246,8 @@ class Courier:
                 self._gate.gave_up(group)
         for each in due:
             result = results.get(each.effect.id)
-            self._results.append(_unsent(each) if result is None else judge(each, result, rule))
+            foreign = each.effect.id in results
+            self._results.append(_unsent(each, foreign) if result is None else judge(each, result, rule))
         self._wake.set()
 
     async def _tell(self) -> bool:
@@ -241,7 +256,9 @@ class Courier:
         if told:
             try:
                 await self._settle(told)
-            except (psycopg.DataError, psycopg.IntegrityError) as error:
+            except psycopg.Error as error:
+                if is_transient(error):
+                    raise
                 log.error("courier.result", error=str(error), next="telling each by itself")
                 for each in told:
                     await self._tell_one(each)
@@ -251,10 +268,16 @@ class Courier:
         return bool(told)
 
     async def _tell_one(self, told: Told) -> None:
-        try:
-            await self._settle([told])
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
-            log.error("courier.result", effect=str(told.due.effect.id), error=str(error), next="sending it again")
+        """Without its vendor's id, if that cannot be stored: to send it again would make another, and so on."""
+        for each in (told, replace(told, vendor_id=None)):
+            try:
+                await self._settle([each])
+            except psycopg.Error as error:
+                if is_transient(error):
+                    raise
+                log.error("courier.result", effect=str(told.due.effect.id), error=str(error))
+            else:
+                return
 
     async def _settle(self, told: Sequence[Told]) -> None:
         async with self._database.connection() as connection:
@@ -262,6 +285,6 @@ class Courier:
         await areach("courier.told")
 
 
-def _unsent(due: Due) -> Told:
-    """It never left: all is as it was."""
-    return Told(due, "pending", due.effect.attempts, doubtful=due.doubtful)
+def _unsent(due: Due, foreign: bool) -> Told:
+    """It never left: all is as it was, also the mark of another worker."""
+    return Told(due, "pending", due.effect.attempts, doubtful=due.doubtful or foreign)

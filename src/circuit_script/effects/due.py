@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from circuit_script.connectors.connector import Effect
 from circuit_script.db.pool import Connection
+from circuit_script.execution.outcome import JOBS
 
 # A lap over the groups, so many at a time: one probe of the index for each, which finds what is due first. Those that a
 # vendor asked to leave alone are left alone by every worker.
@@ -37,8 +39,9 @@ FROM waiting w
 """
 
 # Of each group at most so many: the oldest effect of each order key, if it is due and not on its way; later ones wait
-# behind it. Tenants take turns. Payloads are read last, of those that leave.
-DUE = """
+# behind it. Those of paused records stay, but for jobs: these wait in our own queue. Tenants take turns. Payloads are
+# read last, of those that leave.
+DUE = f"""
 WITH first AS (
     SELECT h.id, row_number() OVER (PARTITION BY g.tenant ORDER BY h.next_at, h.id) AS turn
     FROM unnest(%(tenants)s::text[], %(connectors)s::text[], %(operations)s::text[], %(targets)s::text[],
@@ -48,6 +51,8 @@ WITH first AS (
         WHERE e.status = 'pending' AND e.needs IS NULL AND e.tenant = g.tenant AND e.connector = g.connector
         AND e.operation = g.operation AND e.target = g.target
         AND e.next_at <= now() AND e.lane = ANY(%(lanes)s::smallint[]) AND e.id <> ALL(%(flying)s::uuid[])
+        AND (e.record IS NULL OR e.connector = '{JOBS}' OR (e.record <> ALL(%(records)s::text[])
+             AND e.tenant || E'\\n' || e.record <> ALL(%(own_records)s::text[])))
         AND NOT EXISTS (
             SELECT 1 FROM circuit.effects p WHERE p.status = 'pending'
             AND p.tenant = e.tenant AND p.order_hash = e.order_hash AND p.id < e.id)
@@ -55,7 +60,7 @@ WITH first AS (
     ORDER BY turn, h.id LIMIT %(bulk)s
 )
 SELECT e.id, e.tenant, e.operation, e.target, e.record, e.payload, e.attempts, e.depth, e.if_version,
-       e.connector, e.lane, e.left_at IS NOT NULL
+       e.connector, e.lane, e.left_at
 FROM first JOIN circuit.effects e ON e.id = first.id ORDER BY first.turn, e.id
 """
 
@@ -76,13 +81,17 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An effect that may leave. ``doubtful``: a request for it has left before, and nobody heard what came of it."""
+    """An effect that may leave. ``left_at`` is when a request for it has left of which nobody heard what came."""
 
     effect: Effect
     group: Group
     lane: int
     epoch: int
-    doubtful: bool = False
+    left_at: datetime | None = None
+
+    @property
+    def doubtful(self) -> bool:
+        return self.left_at is not None
 
 
 _FIRST = Group("", "", "", "")
@@ -104,9 +113,15 @@ class Lap:
 
 
 async def read_due(
-    connection: Connection, most: Mapping[Group, int], epochs: Mapping[int, int], flying: Collection[UUID], bulk: int
+    connection: Connection,
+    most: Mapping[Group, int],
+    epochs: Mapping[int, int],
+    flying: Collection[UUID],
+    bulk: int,
+    paused: Collection[tuple[str | None, str]] = (),
 ) -> list[Due]:
-    """What is due: of each group at most so many effects, of all at most ``bulk``, of the lanes ``epochs`` only."""
+    """What is due: of each group at most so many effects, of all at most ``bulk``, of the lanes ``epochs`` only, and
+    nothing of ``paused`` records: (tenant, or None for each; id)."""
     values = {
         "tenants": [group.tenant for group in most],
         "connectors": [group.connector for group in most],
@@ -116,11 +131,13 @@ async def read_due(
         "lanes": list(epochs),
         "flying": list(flying),
         "bulk": bulk,
+        "records": [record for tenant, record in paused if tenant is None],
+        "own_records": [f"{tenant}\n{record}" for tenant, record in paused if tenant is not None],
     }
     rows = await (await connection.execute(DUE, values)).fetchall()
     found = []
-    for *effect, connector, lane, doubtful in rows:
+    for *effect, connector, lane, left_at in rows:
         made = Effect(*effect)
         group = Group(made.tenant, connector, made.operation, made.target)
-        found.append(Due(made, group, lane, epochs[lane], doubtful))
+        found.append(Due(made, group, lane, epochs[lane], left_at))
     return found

@@ -15,11 +15,14 @@ from circuit_script.connectors.circuits import Circuits
 from circuit_script.connectors.connector import Delivered, Delivery, Later, Operation, Refused, SlowDown, Unknown
 from circuit_script.effects.due import Group
 from circuit_script.effects.rates import Rates
+from circuit_script.execution.outcome import JOBS
+from circuit_script.tenants.pauses import Pauses
 
 Place = tuple[str, str]
 RATE_TOLD = 5.0  # seconds for which "its rate is used up" is told at least
 
-Paused = Callable[[], Collection[tuple[str, str | None]]]
+Paused = Callable[[], Pauses]
+_NOTHING = Pauses()
 
 
 class Wait(NamedTuple):
@@ -34,13 +37,13 @@ class Wait(NamedTuple):
     reason: str
 
 
-def nothing_paused() -> Collection[tuple[str, str | None]]:
-    return ()
+def nothing_paused() -> Pauses:
+    return _NOTHING
 
 
 class Gate:
-    """One worker's gate. ``paused`` are the connectors that somebody stopped, each for a tenant or (None) for all;
-    ``room`` is how many requests may be on their way to one target; ``clock`` only rises."""
+    """One worker's gate. ``paused`` is what somebody stopped; ``room`` is how many requests may be on their way to one
+    target; ``clock`` only rises."""
 
     def __init__(self, *, rates: Rates, paused: Paused, room: int, clock: Callable[[], float]) -> None:
         self._rates = rates
@@ -59,7 +62,7 @@ class Gate:
         sharing = Counter(group.place for group in groups)
         most = {}
         for group in groups:
-            if (group.connector, None) in paused or (group.connector, group.tenant) in paused:
+            if paused and _is_paused(paused, group):
                 continue
             spec = specs[group]
             bulk = spec.bulk if spec else 1
@@ -147,6 +150,13 @@ class Gate:
                 group.tenant, group.connector, group.target, "rate", group.operation, wait, reason
             )
         return left * spec.bulk
+
+
+def _is_paused(paused: Pauses, group: Group) -> bool:
+    """Jobs go into our own queue, and wait there."""
+    if (group.connector, None) in paused.connectors or (group.connector, group.tenant) in paused.connectors:
+        return True
+    return group.connector != JOBS and (paused.everything or group.tenant in paused.tenants)
 
 
 def _answers(result: Delivery) -> bool:

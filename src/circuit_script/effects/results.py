@@ -20,19 +20,23 @@ from circuit_script.db.pool import Connection
 from circuit_script.effects.due import Due, Group
 
 LONGEST_PAUSE = 300.0  # seconds, where a vendor asks for one and does not say how long
+LONGEST_WISH = 86_400.0  # seconds that a vendor is granted at most
 
+# Who has lost the lane changes nothing; but what it knows to be done is not in doubt any more.
 SETTLE = """
 WITH told AS (
-    SELECT t.* FROM unnest(%s::uuid[], %s::text[], %s::smallint[], %s::float8[], %s::text[], %s::text[], %s::boolean[],
-                           %s::smallint[], %s::bigint[])
+    SELECT t.*, l.lane IS NOT NULL AS ours
+    FROM unnest(%s::uuid[], %s::text[], %s::smallint[], %s::float8[], %s::text[], %s::text[], %s::boolean[],
+                %s::smallint[], %s::bigint[])
         AS t (id, status, attempts, wait, reason, vendor_id, doubtful, lane, epoch)
-    JOIN circuit.lanes l ON l.lane = t.lane AND l.epoch = t.epoch AND l.owner = %s
+    LEFT JOIN circuit.lanes l ON l.lane = t.lane AND l.epoch = t.epoch AND l.owner = %s
 ), settled AS (
     UPDATE circuit.effects e
     SET status = told.status, attempts = told.attempts, next_at = now() + make_interval(secs => told.wait),
         reason = told.reason, vendor_id = told.vendor_id, left_at = CASE WHEN told.doubtful THEN e.left_at END,
         settled_at = CASE WHEN told.status = 'pending' THEN NULL ELSE now() END
-    FROM told WHERE e.id = told.id AND e.status = 'pending'
+    FROM told WHERE e.id = told.id
+    AND (told.ours AND e.status = 'pending' OR told.status = 'delivered' AND e.status = 'in_doubt')
     RETURNING e.id, e.tenant, e.order_hash, e.execution, e.record, e.attempts, e.status, e.next_at, e.reason
 ), postponed AS (  -- those behind it cannot leave before it, and need not be looked at again and again
     UPDATE circuit.effects e SET next_at = s.next_at
@@ -45,12 +49,13 @@ FROM settled s WHERE s.status = 'dead'
 """
 RESOLVE = "SELECT circuit.resolve(%s::uuid[])"
 
-# Before what must not be repeated blindly: only those that are returned may leave.
+# Before what must not be repeated blindly: only those that are returned may leave. A mark that has come since it was
+# read is another worker's: the statement sees lanes as they were when it began, but a row that it waited for as it is.
 MARK = """
 UPDATE circuit.effects e SET left_at = now()
-FROM unnest(%s::uuid[], %s::smallint[], %s::bigint[]) AS t (id, lane, epoch)
+FROM unnest(%s::uuid[], %s::timestamptz[], %s::smallint[], %s::bigint[]) AS t (id, left_at, lane, epoch)
 JOIN circuit.lanes l ON l.lane = t.lane AND l.epoch = t.epoch AND l.owner = %s
-WHERE e.id = t.id AND e.status = 'pending' RETURNING e.id
+WHERE e.id = t.id AND e.status = 'pending' AND e.left_at IS NOT DISTINCT FROM t.left_at RETURNING e.id
 """
 
 # A vendor's wish counts for every worker.
@@ -115,7 +120,7 @@ def judge(due: Due, result: Delivery, rule: Rule) -> Told:
         case Refused(reason=reason):
             return Told(due, "dead", attempts, reason=reason, resolves=rule.makes_ids)
         case SlowDown(reason=reason, after=after):
-            seconds = min(LONGEST_PAUSE, rule.backoff) * random.uniform(0.5, 1.0) if after is None else after
+            seconds = min(LONGEST_PAUSE, rule.backoff) * random.uniform(0.5, 1.0) if after is None else _granted(after)
             # It is not the effect's fault: it stays as it is, and its target waits.
             return Told(due, "pending", before, reason=reason, asked=Asked(due.group, seconds, reason))
         case Unknown(reason=reason) if rule.in_doubt is not InDoubt.REPEAT and (
@@ -128,13 +133,18 @@ def judge(due: Due, result: Delivery, rule: Rule) -> Told:
             looks = rule.in_doubt is InDoubt.LOOK_UP
             return Told(due, "pending", attempts, delay(rule, attempts), reason, doubtful=looks)
         case Later(reason=reason, after=asked):
-            return Told(due, "pending", attempts, max(asked or 0.0, delay(rule, attempts)), reason)
+            return Told(due, "pending", attempts, max(_granted(asked), delay(rule, attempts)), reason)
 
 
 def delay(rule: Rule, attempts: int) -> float:
     """Seconds before the next attempt, between half and all of the doubled step, an hour at most."""
     step = min(3600.0, rule.backoff * 2.0 ** max(0, attempts - 1))
     return step * random.uniform(0.5, 1.0)  # spreads load, guards nothing
+
+
+def _granted(wish: float | None) -> float:
+    """The seconds that a vendor asks for; a day at most, and none for what is no number."""
+    return min(wish, LONGEST_WISH) if wish is not None and wish > 0 else 0.0
 
 
 async def settle(connection: Connection, told: Sequence[Told], worker: UUID) -> None:
@@ -168,6 +178,7 @@ async def mark(connection: Connection, due: Sequence[Due], worker: UUID) -> set[
     """Say that these are about to leave; the ids of those that may."""
     values = [
         [each.effect.id for each in due],
+        [each.left_at for each in due],
         [each.lane for each in due],
         [each.epoch for each in due],
         worker,

@@ -318,7 +318,12 @@ def _local_effect(settlement: Settlement) -> tuple[Any, ...] | None:
 
 def _order(send: Send, order_hash: int) -> int:
     """A job waits for no other effect, and none waits for it: its order is its own."""
-    return order_hash if send.connector != JOBS else int.from_bytes(send.id.bytes[8:], "big", signed=True)
+    return order_hash if send.connector != JOBS else order_of(send.id)
+
+
+def order_of(job: UUID) -> int:
+    """The order of the effect that makes a job."""
+    return int.from_bytes(job.bytes[8:], "big", signed=True)
 
 
 def _owner(settlement: Settlement, send: Send) -> str | None:

@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 from circuit_script.db.pool import Connection
 from circuit_script.effects.gate import Wait
 from circuit_script.effects.results import plain
+from circuit_script.execution.outcome import JOBS
 
 EVERY = 1.0  # seconds between two tellings, at least
 DEEPEST = 20_000  # effects that are looked at, the oldest of them
@@ -41,11 +42,11 @@ SET until = excluded.until, reason = excluded.reason
 """
 
 # Of one effect there is one reason, the first that holds: it stands behind another of its record; it uses an id that is
-# not made yet; somebody paused its connector; its vendor asked for time; the circuit is open; its rate is used up; it
+# not made yet; somebody paused it; its vendor asked for time; the circuit is open; its rate is used up; it
 # waits for its own next attempt; or it is due.
 READ = f"""
 WITH waiting AS MATERIALIZED (
-    SELECT e.id, e.tenant, e.connector, e.operation, e.target, e.next_at, e.reason, e.needs, e.order_hash
+    SELECT e.id, e.tenant, e.connector, e.operation, e.target, e.record, e.next_at, e.reason, e.needs, e.order_hash
     FROM circuit.effects e WHERE e.status = 'pending' ORDER BY e.tenant, e.order_hash, e.id LIMIT {DEEPEST}
 ), placed AS (
     SELECT w.*, row_number() OVER (PARTITION BY w.tenant, w.order_hash ORDER BY w.id) > 1 AS behind FROM waiting w
@@ -60,8 +61,10 @@ WITH waiting AS MATERIALIZED (
                 WHEN w.kind IS NOT NULL THEN w.reason WHEN p.next_at > now() THEN p.reason END AS reason
     FROM placed p
     LEFT JOIN LATERAL (
-        SELECT x.at, x.reason FROM circuit.pauses x WHERE x.kind = 'connector' AND x.value = p.connector
-        AND (x.tenant IS NULL OR x.tenant = p.tenant) ORDER BY x.at LIMIT 1) s ON true
+        SELECT x.at, x.reason FROM circuit.pauses x WHERE (x.tenant IS NULL OR x.tenant = p.tenant)
+        AND ((x.kind = 'connector' AND x.value = p.connector) OR (p.connector <> '{JOBS}' AND (
+            x.kind = 'everything' OR (x.kind = 'tenant' AND x.value = p.tenant)
+            OR (x.kind = 'record' AND x.value = p.record)))) ORDER BY x.at LIMIT 1) s ON true
     LEFT JOIN LATERAL (
         SELECT x.kind, x.until, x.reason FROM circuit.courier_waits x
         WHERE x.tenant = p.tenant AND x.connector = p.connector AND x.target = p.target

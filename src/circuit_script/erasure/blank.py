@@ -36,7 +36,7 @@ class Blank:
 
 
 _MINE = "tenant = %(tenant)s"
-_UNSENT = "status IN ('pending', 'in_doubt')"
+_UNSENT = "(status IN ('pending', 'in_doubt'))"
 _FULL = f"{_MINE} AND (payload <> '{{}}' OR {_UNSENT})"
 # What has not left does not leave.
 _EMPTY = (
@@ -58,12 +58,26 @@ STEPS = (
         f"{_FULL} AND execution = ANY(%(own)s)",
         _EMPTY,
     ),
+    # Of everybody's of a batch: what has left. What has not may be for the others.
+    Blank(
+        "effects",
+        "shared",
+        f"{_MINE} AND payload <> '{{}}' AND NOT {_UNSENT} AND record IS NULL AND execution = ANY(%(shared)s) AND "
+        + _NAMES.format(text="payload::text"),
+        _EMPTY,
+    ),
     Blank(
         "delayed_jobs",
         "ids",
-        f"{_MINE} AND (id = ANY(%(jobs)s) OR "
-        + _NAMES.format(text="convert_from(body, 'UTF8')").replace("i) > 0", "to_json(i)::text) > 0")
-        + ")",
+        f"{_MINE} AND id = ANY(%(jobs)s)",
+        "DELETE",
+    ),
+    # A key that nobody holds is of no use: it goes where the id is but a part of another's, too.
+    Blank(
+        "job_keys",
+        "ids",
+        f"{_MINE} AND (job = ANY(%(jobs)s) OR key = ANY(%(ids)s) OR "
+        f"({_NAMES.format(text='key')} AND NOT circuit.holds_key(job_keys)))",
         "DELETE",
     ),
     Blank("journal", "events", f"{_MINE} AND event = ANY(%(events)s)", "DELETE"),
@@ -72,6 +86,23 @@ STEPS = (
         "ids",
         f"{_MINE} AND record = ANY(%(ids)s) AND (reason <> '{WORD}' OR was IS NOT NULL)",
         f"reason = '{WORD}', why = NULL, was = NULL",
+    ),
+    Blank(
+        "pauses",
+        "ids",
+        f"kind = 'record' AND value = ANY(%(ids)s) AND (tenant IS NULL OR {_MINE}) AND reason NOT IN ('', '{WORD}')",
+        f"reason = '{WORD}'",
+    ),
+    # By whom or what somebody looked for events: an id, or words of the bodies that are blanked below.
+    Blank(
+        "replays",
+        "ids",
+        "(filter ->> 'tenant' IS NULL OR filter ->> 'tenant' = %(tenant)s) AND (filter ->> 'record' = ANY(%(ids)s) OR "
+        f"(filter ->> 'text' <> '{WORD}' AND (" + _NAMES.format(text="filter ->> 'text'") + " OR EXISTS ("
+        "SELECT FROM circuit.deliveries d WHERE d.id = ANY(%(deliveries)s) "
+        "AND position(convert_to(filter ->> 'text', 'UTF8') IN d.body) > 0))))",
+        "filter = (SELECT jsonb_object_agg(f.key, CASE WHEN f.key IN ('record', 'text') "
+        f"THEN to_jsonb('{WORD}'::text) ELSE f.value END) FROM jsonb_each(filter) AS f)",
     ),
     Blank(
         "effect_answers",

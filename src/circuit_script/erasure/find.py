@@ -48,10 +48,19 @@ WHERE d.source = 'endpoint' AND d.tenant = %(tenant)s AND o.execution = ANY(ARRA
 _JOBS = """
 SELECT id FROM circuit.effects
 WHERE connector = 'jobs' AND tenant = %(tenant)s AND (execution = ANY(%(own)s) OR record = ANY(%(records)s))
+UNION SELECT j.id FROM circuit.delayed_jobs j WHERE j.tenant = %(tenant)s AND EXISTS (
+    SELECT 1 FROM unnest(%(records)s::text[]) AS i WHERE strpos(convert_from(j.body, 'UTF8'), to_json(i)::text) > 0)
 """
 _JOBS_RAN = """
 SELECT d.id, e.id FROM circuit.deliveries d JOIN circuit.events e ON e.delivery = d.id
 WHERE d.source = 'circuit' AND d.tenant = %(tenant)s AND d.vendor_id = ANY(%(jobs)s)
+"""
+
+# What was put back has replies under its new ids, too.
+_AGAIN = """
+SELECT id FROM circuit.requeued WHERE past = ANY(%(events)s)
+UNION SELECT event FROM circuit.replay_items WHERE past = ANY(%(events)s) AND event IS NOT NULL
+UNION SELECT id FROM circuit.queue WHERE past = ANY(%(events)s)
 """
 
 
@@ -68,7 +77,7 @@ class Person:
 @dataclass(slots=True)
 class Traces:
     """Where a person is found. ``own`` executions handled nobody else, ``shared`` ones others too; ``jobs`` were
-    enqueued by the former."""
+    enqueued by the former, or name the person."""
 
     records: list[tuple[str, str]] = field(default_factory=list)
     deliveries: list[UUID] = field(default_factory=list)
@@ -103,6 +112,8 @@ async def find(connection: Connection, person: Person) -> Traces:
     traces.deliveries += [delivery for delivery, _ in calls]
     while await _follow(connection, about, traces):
         pass
+    again = await _rows(connection, _AGAIN, {"events": traces.events})
+    traces.events = sorted({*traces.events, *(id_ for (id_,) in again)})
     return traces
 
 

@@ -314,6 +314,9 @@ class Backlog:
             row.uncounted = True
             self._uncounted += 1
             self._uncount(row.tenant)
+        if len(self._timers) > FULL and len(self._timers) > 4 * len(self._known):  # most of those rows have left
+            self._timers = [each for each in self._timers if self._is_known(each[3])]
+            heapq.heapify(self._timers)
         heapq.heappush(self._timers, (now + wait, True, next(self._ticket), row))
         if hold < wait:
             heapq.heappush(self._timers, (now + max(0.0, hold), False, next(self._ticket), row))

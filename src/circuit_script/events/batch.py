@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from circuit_script.db.binary_arrays import texts, uuids
+from circuit_script.db.binary_arrays import bigints, smallints, texts, uuids
 from circuit_script.db.pool import Pool
 from circuit_script.effects.echoes import is_echo
 from circuit_script.errors import CircuitError
@@ -19,10 +19,11 @@ from circuit_script.events.sources.circuit import Circuit
 from circuit_script.execution.outcome import JOB, Fields
 
 LOAD = """
-SELECT d.source, d.body, d.received_at, d.vendor_id, r.data, r.before, r.written, r.seq, r.deleted, r.depth,
-       r.xmin::text::bigint
-FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[])
-     WITH ORDINALITY AS b (delivery, tenant, object, record, place)
+SELECT q.id IS NOT NULL, d.source, d.body, d.received_at, d.vendor_id, r.data, r.before, r.written, r.seq, r.deleted,
+       r.depth, r.xmin::text::bigint
+FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::smallint[])
+     WITH ORDINALITY AS b (delivery, tenant, object, record, id, handler, place)
+LEFT JOIN circuit.queue q ON q.id = b.id AND q.handler = b.handler
 LEFT JOIN circuit.deliveries d ON d.id = b.delivery
 LEFT JOIN circuit.records r ON r.tenant = b.tenant AND r.object = b.object AND r.id = b.record
 ORDER BY b.place
@@ -62,6 +63,10 @@ class Item:
     older: tuple[Item, ...] = ()
 
 
+class RowsLeft(Exception):
+    """Rows are in the queue no more: they were cancelled, or somebody else has settled them."""
+
+
 class _Readable(Protocol):
     @staticmethod
     def records(body: bytes) -> list[dict[str, Any]]: ...
@@ -69,22 +74,28 @@ class _Readable(Protocol):
 
 class Loader:
     """Reads what batches need: one statement for all batches that wait, and a second one only for records with a
-    rarer history."""
+    rarer history. ``queued`` says that rows must stand in the queue still."""
 
-    def __init__(self, pool: Pool, sources: Mapping[str, Source]) -> None:
+    def __init__(self, pool: Pool, sources: Mapping[str, Source], *, queued: bool = True) -> None:
         self._pool = pool
+        self._queued = queued
         self._sources: Mapping[str, _Readable] = {**sources, Circuit.name: Circuit()}
         self._waiting: list[tuple[Sequence[Queued], asyncio.Future[list[Found]]]] = []
         self._task: asyncio.Task[None] | None = None
 
     async def load(self, rows: Sequence[Queued]) -> tuple[list[Item], dict[int, str]]:
-        """The items, or else the places of rows that cannot be read, each with its reason."""
+        """The items, or else the places of rows that cannot be read, each with its reason.
+
+        Raises RowsLeft where one has left the queue meanwhile: what is cancelled does not start.
+        """
         found = await self._find(rows)
+        if self._queued and not all(each[0] for each in found):
+            raise RowsLeft
         items: list[Item] = []
         unreadable: dict[int, str] = {}
         for place, (row, each) in enumerate(zip(rows, found, strict=True)):
             try:
-                items.append(self._item(row, *each))
+                items.append(self._item(row, *each[1:]))
             except (LookupError, TypeError, ValueError, CircuitError) as error:
                 unreadable[place] = f"its delivery cannot be read: {type(error).__name__}: {error}"
         if unreadable:
@@ -127,6 +138,8 @@ class Loader:
             texts([row.tenant for row in rows]),
             texts([row.object for row in rows]),
             texts([row.record for row in rows]),
+            bigints([row.id for row in rows]),
+            smallints([row.handler for row in rows]),
         )
         async with self._pool.connection() as connection:
             return await (await connection.execute(LOAD, values, binary=True)).fetchall()

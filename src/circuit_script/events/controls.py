@@ -10,10 +10,15 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from circuit_script.clock import uuid7
 from circuit_script.db.pool import Connection
+from circuit_script.effects.settle import Settled, order_of
 from circuit_script.errors import ControlRefused
+from circuit_script.events.finalizers import FINALIZE as FINALIZE_JOB
+from circuit_script.events.finalizers import told_of
+from circuit_script.execution.outcome import JOB, JOBS
 from circuit_script.tenants.pauses import Kind, pause, resume, shown
 
 CHUNK = 1000  # rows of one transaction
@@ -25,13 +30,29 @@ WHERE kind = %s AND value = %s AND tenant IS NOT DISTINCT FROM %s)"""
 NEWEST = "SELECT coalesce(max(id), 0), (SELECT release FROM circuit.live) FROM circuit.queue"
 MEANT = """(%(handler)s::smallint IS NULL OR handler = %(handler)s)
 AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s) AND (%(record)s::text IS NULL OR record = %(record)s)"""
-COUNT = f"SELECT count(*) FROM circuit.queue WHERE {MEANT}"
+# A job whose moment is far has no row in the queue yet.
+COUNT = f"""
+SELECT (SELECT count(*) FROM circuit.queue WHERE {MEANT}) + (SELECT count(*) FROM circuit.delayed_jobs
+WHERE (%(name)s::text IS NULL OR name = %(name)s) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+AND (%(record)s::text IS NULL OR id::text = %(record)s))
+"""
 TAKE = f"""
 WITH chosen AS MATERIALIZED (
     SELECT id, handler FROM circuit.queue WHERE id >= %(after)s AND id <= %(newest)s AND {MEANT}
     ORDER BY id, handler LIMIT {CHUNK} FOR UPDATE)
 DELETE FROM circuit.queue q USING chosen c WHERE q.id = c.id AND q.handler = c.handler
-RETURNING q.id, q.handler, q.tenant, q.object, q.event, q.delivery, q.ordinal
+RETURNING q.id, q.handler, q.tenant, q.object, q.event, q.delivery, q.ordinal, q.lane, q.order_hash, q.record,
+          q.attempts, q.depth
+"""
+FINALIZERS = """
+SELECT h.id, m -> 'job' ->> 'finalizer' FROM circuit.live l JOIN circuit.releases r ON r.id = l.release,
+       jsonb_array_elements(r.manifest) AS m JOIN circuit.handlers h ON h.name = m ->> 'name'
+WHERE jsonb_typeof(m -> 'job') = 'object' AND m -> 'job' ->> 'finalizer' IS NOT NULL
+"""
+FINALIZE = """
+INSERT INTO circuit.effects
+    (id, tenant, execution, release, lane, order_hash, connector, operation, target, record, payload, depth)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 EXECUTIONS = """
 INSERT INTO circuit.executions (id, tenant, release, handler, object, event, records, status, reason, started_at, usage)
@@ -71,13 +92,43 @@ class Selection:
     def shown(self) -> str:
         return shown(self.kind, self.value, self.tenant)
 
-    def _meant(self) -> dict[str, Any]:
+    def meant(self) -> dict[str, Any]:
+        """The parameters of what looks for it."""
         return {
             "handler": self.handler,
+            "name": self.value if self.kind == "trigger" else None,
             "tenant": self.value if self.kind == "tenant" else self.tenant,
             "record": self.value if self.kind == "record" else None,
             "connector": self.value,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A row that was taken out of the queue."""
+
+    id: int
+    handler: int
+    tenant: str
+    object: str
+    event: str
+    delivery: UUID
+    ordinal: int
+    lane: int
+    order_hash: int
+    record: str
+    attempts: int
+    depth: int
+
+    @property
+    def kind(self) -> tuple[str, int, str, str]:
+        return self.tenant, self.handler, self.object, self.event
+
+    def ended(self, reason: str) -> Settled:
+        return Settled(
+            self.id, self.handler, self.lane, self.delivery, self.ordinal, self.tenant, self.record, "cancelled",
+            self.attempts, self.order_hash, reason,
+        )  # fmt: skip
 
 
 async def found(connection: Connection, selection: Selection) -> Selection:
@@ -98,9 +149,10 @@ async def found(connection: Connection, selection: Selection) -> Selection:
 
 
 async def waiting(connection: Connection, selection: Selection) -> int:
-    """How many events of it are in the queue; of a connector, how many effects wait."""
+    """How many events of it are in the queue, and jobs that wait for their moment; of a connector, how many effects
+    wait."""
     statement = COUNT_EFFECTS if selection.kind == "connector" else COUNT
-    row = await (await connection.execute(statement, selection._meant())).fetchone()
+    row = await (await connection.execute(statement, selection.meant())).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -135,11 +187,11 @@ async def cancel(
 async def _rows(connection: Connection, selection: Selection, words: str, _: str) -> AsyncIterator[int]:
     row = await (await connection.execute(NEWEST)).fetchone()
     newest, release = row if row is not None else (0, None)
-    values = {**selection._meant(), "after": 0, "newest": newest}
+    values = {**selection.meant(), "after": 0, "newest": newest}
     while True:
         try:
             async with connection.transaction():
-                taken = await (await connection.execute(TAKE, values)).fetchall()
+                taken = [Taken(*row) for row in await (await connection.execute(TAKE, values)).fetchall()]
                 await _keep(connection, taken, release or 0, words)
         except psycopg.errors.DeadlockDetected:
             await asyncio.sleep(AGAIN)
@@ -148,29 +200,40 @@ async def _rows(connection: Connection, selection: Selection, words: str, _: str
             yield len(taken)
         if len(taken) < CHUNK:
             return
-        values["after"] = max(each[0] for each in taken)
+        values["after"] = max(each.id for each in taken)
 
 
-async def _keep(connection: Connection, taken: Sequence[tuple[Any, ...]], release: int, words: str) -> None:
-    """Their outcome, so that they can be found and replayed."""
-    groups: dict[tuple[str, int, str, str], list[tuple[Any, ...]]] = {}
+async def _keep(connection: Connection, taken: Sequence[Taken], release: int, words: str) -> None:
+    """Their outcome, so that they can be found and replayed; and the finalizers of jobs."""
+    groups: dict[tuple[str, int, str, str], list[Taken]] = {}
     for each in taken:
-        _id, handler, tenant, object_, event, *_ = each
-        groups.setdefault((tenant, handler, object_, event), []).append(each)
+        groups.setdefault(each.kind, []).append(each)
     ids: dict[tuple[str, int, str, str], UUID] = {key: uuid7() for key in groups}
     heads = [(ids[key], *key, len(rows)) for key, rows in groups.items()]
     executions = zip(*heads, strict=True) if heads else ([], [], [], [], [], [])
     await connection.execute(EXECUTIONS, [release, words, *map(list, executions)])
-    rows = [
-        (delivery, ordinal, handler, ids[tenant, handler, object_, event], tenant)
-        for _id, handler, tenant, object_, event, delivery, ordinal in taken
-    ]
+    rows = [(each.delivery, each.ordinal, each.handler, ids[each.kind], each.tenant) for each in taken]
     outcomes = zip(*rows, strict=True) if rows else ([], [], [], [], [])
     await connection.execute(OUTCOMES, [words, *map(list, outcomes)])
+    if jobs := [each for each in taken if each.object == JOB]:
+        await _finalize(connection, [(each, ids[each.kind]) for each in jobs], release, words)
+
+
+async def _finalize(connection: Connection, jobs: Sequence[tuple[Taken, UUID]], release: int, words: str) -> None:
+    names: dict[int, str] = dict(await (await connection.execute(FINALIZERS)).fetchall())
+    sends = []
+    for job, execution in jobs:
+        if (name := names.get(job.handler)) is not None:
+            told = told_of(job.ended(words), job.event, execution, job.depth)
+            id_ = uuid7()
+            send = (id_, job.tenant, execution, release, job.lane, order_of(id_), JOBS, FINALIZE_JOB, name, job.record)
+            sends.append((*send, Jsonb(told), job.depth + 1))
+    async with connection.cursor() as cursor:
+        await cursor.executemany(FINALIZE, sends)
 
 
 async def _effects(connection: Connection, selection: Selection, words: str, by: str) -> AsyncIterator[int]:
-    values = {**selection._meant(), "by": by, "reason": words}
+    values = {**selection.meant(), "by": by, "reason": words}
     while True:
         async with connection.transaction():
             gone = [row[0] for row in await (await connection.execute(DISCARD, values)).fetchall()]

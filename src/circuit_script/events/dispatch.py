@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -31,6 +31,7 @@ log = structlog.get_logger()
 READ_LIMIT = 1000
 REFILLS = 20
 AWAKE = 0.1
+RESCUE = 600.0  # seconds between two looks for rows that were forgotten
 TICK = 0.004
 LOADED_TICK = 0.01
 LOADED = 400  # events a second from which larger batches are worth a wait
@@ -48,8 +49,13 @@ class DispatchOptions:
     look_ahead: int = 2000
 
 
+def nothing_leaves() -> Collection[int]:
+    return ()
+
+
 class Dispatcher:
-    """One per worker. ``connect`` opens its own connection."""
+    """One per worker. ``connect`` opens its own connection; ``delivering`` are the lanes of which requests are on their
+    way to vendors: whoever gives them away before the answers are told lets another send the same again."""
 
     def __init__(
         self,
@@ -61,8 +67,10 @@ class Dispatcher:
         handlers: Mapping[int, HandlerSpec],
         options: DispatchOptions,
         pauses: Pauses | None = None,
+        delivering: Callable[[], Collection[int]] = nothing_leaves,
     ) -> None:
         self._connect = connect
+        self._delivering = delivering
         self._lanes = lanes
         self._options = options
         self.pauses = Pauses() if pauses is None else pauses
@@ -85,6 +93,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._stopping = False
         self._beat_due = 0.0
+        self._rescue_due = 0.0
         self._seen_work = 0.0
         self._asleep = False
         self._more = False
@@ -94,6 +103,15 @@ class Dispatcher:
     def wake(self) -> None:
         """Something may have changed: a notification, a free child."""
         self._wake.set()
+
+    @property
+    def kept(self) -> Mapping[int, int]:
+        """The lanes (with their epochs) of which something may start: those that are valid and not to be given away."""
+        if not self._lanes.valid:
+            return {}
+        if not self._leaving:
+            return self._lanes.held
+        return {lane: epoch for lane, epoch in self._lanes.held.items() if lane not in self._leaving}
 
     def look_again(self) -> None:
         """Somebody paused something, or let it go on."""
@@ -175,6 +193,17 @@ class Dispatcher:
             await self._let_go(connection, change.owed - len(self._leaving))
         await self._give(connection)
         await self._mark(connection)
+        if moment >= self._rescue_due:
+            self._rescue_due = moment + RESCUE
+            await self._rescue(connection)
+
+    async def _rescue(self, connection: Connection) -> None:
+        """Take up rows below low water, of which nobody knows: a server that lost its latest commits gave out their ids
+        again, or a worker has forgotten them."""
+        self._executions.finished.clear()
+        rows = await self._reader.behind(connection, self._lanes.held, READ_LIMIT)
+        if found := self._offer(rows, recovered=True):
+            log.warning("dispatch.rescued", events=found, next="they run now")
 
     async def _mark(self, connection: Connection) -> None:
         """Mark low water, but of no lane that is still unread, or whose rows this worker has let go."""
@@ -191,6 +220,7 @@ class Dispatcher:
             self._offer(rows, recovered=True)
             await self._lanes.renew(connection)
         self._unread = {}
+        self._rescue_due = 0.0
 
     async def _let_go(self, connection: Connection, owed: int) -> None:
         """Start nothing new in lanes that a worker with fewer is to have; those where nothing runs come first."""
@@ -202,9 +232,9 @@ class Dispatcher:
         self.backlog.drop(chosen, time.monotonic())
 
     async def _give(self, connection: Connection) -> None:
-        """Hand over the lanes in which nothing runs any more."""
+        """Hand over the lanes in which nothing runs any more, and of which nothing is on its way to a vendor."""
         self._executions.dissolve(self._leaving)
-        busy = self._executions.busy_lanes()
+        busy = self._executions.busy_lanes() | set(self._delivering())
         free = {lane: epoch for lane, epoch in self._leaving.items() if lane not in busy}
         if free:
             await self._lanes.release(connection, free)
@@ -246,8 +276,9 @@ class Dispatcher:
             aside.leave(key, firsts, rows[-1].id)
             self._more = True
 
-    def _offer(self, rows: Sequence[Queued], *, recovered: bool = False) -> None:
-        moment, wall = time.monotonic(), now()
+    def _offer(self, rows: Sequence[Queued], *, recovered: bool = False) -> int:
+        """Hand them to the backlog; how many it took."""
+        moment, wall, taken = time.monotonic(), now(), 0
         for row in rows:
             if (
                 row.lane not in self._lanes.held
@@ -259,7 +290,8 @@ class Dispatcher:
             self._seen_work = moment
             wait = (row.not_before - wall).total_seconds() if row.not_before else 0.0
             hold = (row.held_until - wall).total_seconds() if row.held_until else 0.0
-            self.backlog.offer(row, moment, wait, hold)
+            taken += self.backlog.offer(row, moment, wait, hold)
+        return taken
 
     def _measure(self, count: int) -> None:
         moment = time.monotonic()
@@ -301,11 +333,16 @@ class Dispatcher:
             await asyncio.wait_for(self._wake.wait(), max(seconds, 0.0005))
 
     async def _drain(self, connection: Connection) -> None:
-        """Let what runs settle, keeping the lease, then give the lanes to others."""
-        deadline = time.monotonic() + self._options.drain
-        while self._executions.running and time.monotonic() < deadline:
-            await asyncio.wait(set(self._executions.running), timeout=self._options.lease / 4)
-            await self._lanes.renew(connection)
+        """Let what runs settle and what vendors answer be told, keeping the lease, then give the lanes to others."""
+        deadline, renewal = time.monotonic() + self._options.drain, 0.0
+        while (self._executions.running or self._delivering()) and time.monotonic() < deadline:
+            if self._executions.running:
+                await asyncio.wait(set(self._executions.running), timeout=self._options.lease / 4)
+            else:
+                await asyncio.sleep(LOADED_TICK)
+            if time.monotonic() >= renewal:
+                await self._lanes.renew(connection)
+                renewal = time.monotonic() + self._options.lease / 4
         await end(list(self._executions.running))
         await self._mark(connection)
         await self._lanes.leave(connection)

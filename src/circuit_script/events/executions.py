@@ -110,6 +110,7 @@ class Executions:
 
     def start(self, pace: Callable[[HandlerSpec], Pace]) -> None:
         """Start what may run now."""
+        self.dissolve_paused()  # what ran when it was paused may have come apart since
         for rows in [part for part in self._apart if not self._backlog.is_parked(part[0])]:
             spec = self._handlers[rows[0].handler]
             full = self._isolating >= max(1, self._pool.size // 10)
@@ -194,8 +195,11 @@ class Executions:
         """Older updates have left with their newest, or still wait with it; or they run by themselves, as it has left
         without them."""
         moment = time.monotonic()
-        for each in reversed(before):
-            if each not in absorbed or (again.fenced and (each.id, each.handler) not in again.waits):
+        for each in [*reversed(before)]:
+            gone = again.fenced and (each.id, each.handler) not in again.waits
+            if gone and each in absorbed:
+                absorbed.remove(each)
+            if each not in absorbed:
                 self._done(each, moment)
             elif not stays:
                 self._backlog.restore(each, moment)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
+from uuid import UUID
 
 from circuit_script.clock import uuid7
-from circuit_script.effects.settle import Settlement
+from circuit_script.effects.settle import Settled, Settlement, plain
 from circuit_script.effects.unit import Send
 from circuit_script.execution.outcome import JOB, JOBS, HandlerSpec
 
+FINALIZE = "finalize"  # the operation of the connector of jobs
 ENDED = frozenset({"succeeded", "dead", "cancelled"})
 
 Finalizers = Mapping[int, str]  # the name of its finalizer, by a job's handler
@@ -29,16 +32,22 @@ def finalized(settlement: Settlement, finalizers: Finalizers) -> Settlement:
 
 
 def _of(settlement: Settlement, name: str) -> Iterator[tuple[Send, int, int]]:
+    depth = max(0, int(settlement.usage.get("depth", settlement.depth)) - 1)
     for place, row in enumerate(settlement.rows):
         if row.status in ENDED:
-            payload = {
-                "delivery": str(row.delivery),
-                "depth": max(0, int(settlement.usage.get("depth", settlement.depth)) - 1),
-                "id": row.record,
-                "name": settlement.event,
-                "status": row.status,
-                "reason": row.reason,
-                "attempt": row.attempts,
-                "execution": str(settlement.execution),
-            }
-            yield Send(uuid7(), JOBS, "finalize", name, payload, place), row.lane, row.order_hash
+            payload = told_of(row, settlement.event, settlement.execution, depth)
+            yield Send(uuid7(), JOBS, FINALIZE, name, payload, place), row.lane, row.order_hash
+
+
+def told_of(row: Settled, job: str, execution: UUID, depth: int) -> dict[str, Any]:
+    """What a finalizer learns of its job."""
+    return {
+        "delivery": str(row.delivery),
+        "depth": depth,
+        "id": row.record,
+        "name": job,
+        "status": row.status,
+        "reason": plain(row.reason),
+        "attempt": row.attempts,
+        "execution": str(execution),
+    }

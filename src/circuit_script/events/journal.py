@@ -11,12 +11,17 @@ KEEP = """
 INSERT INTO circuit.journal (event, handler, key, tenant, reply) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
-# Kept while the event waits, or its dead letter does: whoever retries that pays nothing twice.
+# Kept while the event waits, or its dead letter does: whoever retries that pays nothing twice. And for some days, an
+# hour at least: a dry replay answers from it.
 SWEEP = """
-DELETE FROM circuit.journal j WHERE at < now() - interval '1 hour'
-AND NOT EXISTS (SELECT 1 FROM circuit.queue q WHERE q.id = j.event AND q.handler = j.handler)
-AND NOT EXISTS (
-    SELECT 1 FROM circuit.dead_letters d WHERE d.event_id = j.event AND d.handler = j.handler AND d.status = 'open')
+DELETE FROM circuit.journal WHERE ctid = ANY(ARRAY(
+    SELECT j.ctid FROM circuit.journal j
+    WHERE at < now() - greatest(make_interval(days => %(replies)s), interval '1 hour')
+    AND NOT EXISTS (SELECT 1 FROM circuit.queue q WHERE q.id = j.event AND q.handler = j.handler)
+    AND NOT EXISTS (
+        SELECT 1 FROM circuit.dead_letters d
+        WHERE d.event_id = j.event AND d.handler = j.handler AND d.status = 'open')
+    ORDER BY j.event LIMIT %(chunk)s))
 """
 
 

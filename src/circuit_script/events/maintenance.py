@@ -26,6 +26,7 @@ log = structlog.get_logger()
 EVERY = 3600.0
 SOON = 600.0  # seconds after a round in which something failed
 CHUNK = 5000
+REPLY_DAYS = 1  # for which a call's reply is kept after its event has left the queue
 ROUND = 300.0  # seconds that one round spends on deleting from one table at most; the next one goes on
 LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('circuit.maintenance'))"
 # Whoever waits for a lock on a whole table makes others queue up behind: a long reader is not worth that.
@@ -74,6 +75,15 @@ FORGET = {
     "dead_letters": _forget(
         "dead_letters", "status <> 'open' AND closed_at < now() - make_interval(days => %(days)s)", "id"
     ),
+    # Of what is live, and of the latest hundred that may have run within the ledger's time.
+    "release_sources": _forget(
+        "release_sources",
+        "release NOT IN (SELECT l.release FROM circuit.live l) AND ("
+        "EXISTS (SELECT FROM circuit.releases n WHERE n.id > circuit.release_sources.release "
+        "AND n.created_at < now() - make_interval(days => %(days)s)) "
+        "OR release NOT IN (SELECT s.release FROM circuit.release_sources s ORDER BY s.release DESC LIMIT 100))",
+        "release",
+    ),
     "courier_waits": _forget("courier_waits", "until < now() - interval '1 day'", "until"),
     "refusals": _forget("refusals", "day < now() - interval '400 days'", "day"),
     "effect_answers": _forget("effect_answers", "at < now() - make_interval(days => %(days)s)", "at"),
@@ -85,13 +95,15 @@ FORGET = {
 }
 
 
-async def maintain(pool: Pool, retention_days: int = 30, log_days: int | None = None) -> None:
+async def maintain(
+    pool: Pool, retention_days: int = 30, log_days: int | None = None, *, reply_days: int = REPLY_DAYS
+) -> None:
     """Once an hour, by one worker of all; what failed is logged, shown by `doctor`, and tried again after minutes."""
     await asyncio.sleep(EVERY / 60 * random.uniform(0, 1))  # a start has other things to do
     while True:
         try:
             if await _due(pool):
-                await once(pool, retention_days)
+                await once(pool, retention_days, reply_days)
                 if log_days is not None:
                     await drop_logs(pool, log_days)
                 await reindex(pool)
@@ -124,7 +136,7 @@ async def _prepare(pool: Pool, failures: list[str]) -> None:
                 await connection.execute(MAKE, [parent, day])
 
 
-async def once(pool: Pool, retention_days: int) -> list[str]:
+async def once(pool: Pool, retention_days: int, reply_days: int = REPLY_DAYS) -> list[str]:
     """One round; returns the partitions that were dropped. How it went is remembered for `doctor`.
 
     A partition with events that still wait is kept, whatever its age.
@@ -133,7 +145,7 @@ async def once(pool: Pool, retention_days: int) -> list[str]:
     await _prepare(pool, failures)
     for table, statement in FORGET.items():
         with _tolerant(f"forget {table}", failures):
-            await _repeat(pool, statement, {"days": retention_days, "chunk": CHUNK})
+            await _repeat(pool, statement, {"days": retention_days, "replies": reply_days, "chunk": CHUNK})
     dropped = await _drop_old(pool, retention_days, not LOG_LINES, failures)
     async with pool.connection() as connection:
         if failures:

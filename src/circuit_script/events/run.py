@@ -18,7 +18,7 @@ from circuit_script.effects.unit import UnitOfWork
 from circuit_script.errors import DatabaseUnavailable, Fenced, VersionConflict
 from circuit_script.events import coalesce
 from circuit_script.events.backlog import Queued
-from circuit_script.events.batch import Item, Loader
+from circuit_script.events.batch import Item, Loader, RowsLeft
 from circuit_script.events.checkpoint import Checkpoints
 from circuit_script.events.commit import Again, Committer, put_off, refusal, waits_of
 from circuit_script.events.conclude import Batch, Terms, arrived_of, lost_line
@@ -87,6 +87,8 @@ class Runner:
             await areach("run.before")
             executed = True
             again, executed = await self._run(rows, loaded, spec, epochs, ticket)
+        except RowsLeft:
+            return await self._committer.reread(rows)
         finally:
             if not executed:
                 self._parts.quotas.give_back(ticket)

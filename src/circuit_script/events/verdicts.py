@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from circuit_script.clock import time_of
 from circuit_script.effects.settle import Settled
 from circuit_script.events.backlog import Queued
-from circuit_script.execution.outcome import NO_HINT, Breached, Failed, Hint, Outcome, Succeeded
+from circuit_script.execution.outcome import JOB, NO_HINT, Breached, Failed, Hint, Outcome, Succeeded
 from circuit_script.execution.retries import Retries
-from circuit_script.execution.timing import duration_shown
+from circuit_script.execution.timing import HORIZON, duration_shown
 from circuit_script.governor import LOOP
 
 LONGEST_BACKOFF = 3600.0
@@ -47,13 +47,13 @@ class RetryPolicy:
     def delay(self, attempt: int, least: float = 0.0) -> float:
         """Seconds before the attempt after ``attempt``: any up to the doubled step (full jitter), and at least those
         that a vendor asked for, spread over one ``backoff``."""
-        step = min(LONGEST_BACKOFF, self.backoff * 2.0 ** min(attempt - 1, MOST_DOUBLED))
+        step = min(max(LONGEST_BACKOFF, self.backoff), self.backoff * 2.0 ** min(attempt - 1, MOST_DOUBLED))
         delay = random.uniform(0.0, step)  # spreads load, guards nothing
         return max(delay, least + random.uniform(0.0, min(self.backoff, least))) if least else delay
 
     def gives_up(self, hint: Hint) -> bool:
-        """Whether a failure by such an exception is tried no more."""
-        return not self.permanent.isdisjoint(hint.kinds)
+        """Whether a failure by such an exception is tried no more; a class may be named without its module."""
+        return any(kind in self.permanent or kind.rpartition(".")[2] in self.permanent for kind in hint.kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,10 @@ def too_old(row: Queued, max_age: float | None, moment: datetime) -> str | None:
     """Why an event is not run any more; None for one that is young enough, or that a person has put back."""
     if max_age is None or row.past is not None:
         return None
-    age = (moment - time_of(row.delivery)).total_seconds()
+    since = time_of(row.delivery)
+    if row.object == JOB and row.not_before is not None:  # it came for a later moment, at most so much earlier
+        since = max(since, min(row.not_before, since + HORIZON))
+    age = (moment - since).total_seconds()
     if age <= max_age:
         return None
     return f"it is too old: {duration_shown(int(age))} since it arrived, and max_age is {duration_shown(max_age)}"

@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 
 from circuit_script.clock import time_of
 from circuit_script.db.pool import Connection
+from circuit_script.execution.outcome import JOB
 from circuit_script.tenants.pauses import Pause, read_pauses
 
 SHOWN = 20
@@ -22,6 +23,11 @@ RECENT = 600.0  # seconds over which a trigger's rate is measured
 DEEPEST = 100_000
 
 _WAITING = f"""
+WITH meant AS MATERIALIZED (
+    SELECT * FROM circuit.queue q
+    WHERE (q.record = %(record)s OR q.id = %(event)s OR q.delivery = %(delivery)s)
+      AND (%(tenant)s::text IS NULL OR q.tenant = %(tenant)s)
+    ORDER BY q.id, q.handler LIMIT {SHOWN})
 SELECT q.id, q.handler, coalesce(h.name, '') AS trigger, q.tenant, q.object, q.event, q.record, q.attempts,
        q.not_before, q.held_until, q.waits_for, q.delivery,
        EXISTS (SELECT 1 FROM circuit.routes r WHERE r.handler = q.handler) AS routed,
@@ -29,7 +35,7 @@ SELECT q.id, q.handler, coalesce(h.name, '') AS trigger, q.tenant, q.object, q.e
        EXISTS (SELECT 1 FROM circuit.workers v WHERE v.expires_at > now()) AS worked,
        e.id AS earlier, e.record AS earlier_record, e.attempts AS earlier_attempts, e.not_before AS earlier_at,
        now() AS now
-FROM circuit.queue q
+FROM meant q
 LEFT JOIN circuit.handlers h ON h.id = q.handler
 LEFT JOIN circuit.lanes l ON l.lane = q.lane
 LEFT JOIN circuit.workers w ON w.id = l.owner
@@ -38,9 +44,12 @@ LEFT JOIN LATERAL (
     WHERE f.id < q.id AND f.handler = q.handler AND f.tenant = q.tenant AND f.order_hash = q.order_hash
       AND (f.not_before IS NULL OR f.not_before <= now() OR f.held_until IS NULL OR f.held_until > now())
     ORDER BY f.id LIMIT 1) e ON true
-WHERE (q.record = %(record)s OR q.id = %(event)s OR q.delivery = %(delivery)s)
-  AND (%(tenant)s::text IS NULL OR q.tenant = %(tenant)s)
-ORDER BY q.id, q.handler LIMIT {SHOWN}
+ORDER BY q.id, q.handler
+"""
+# A job whose moment is far is no event yet.
+_DELAYED = """
+SELECT j.id::text AS record, j.name AS trigger, j.tenant, j.made_at, j.due_at FROM circuit.delayed_jobs j
+WHERE j.id = %(delivery)s AND (%(tenant)s::text IS NULL OR j.tenant = %(tenant)s)
 """
 _PLACE = """
 SELECT count(*) FILTER (WHERE id <= %s) AS place, count(*) AS of FROM circuit.queue
@@ -99,7 +108,8 @@ class Subject:
 class Why:
     """Why one event waits for one trigger.
 
-    ``kind`` is paused, no worker, unowned, no handler, deferred, retry, behind, quota or line; ``words`` say it.
+    ``kind`` is paused, no worker, unowned, no handler, deferred, retry, behind, quota or line; ``words`` say it. It is
+    delayed for a job whose moment is to come: that is no event yet, and its number is 0.
     ``until`` is when that ends, where it is known. Who is in line has a ``place`` ``of`` so many that its tenant has
     waiting for this trigger, and ``seconds`` is how long that takes at the trigger's recent rate; None without one.
     """
@@ -150,7 +160,18 @@ async def why(
                 line["place"] if placed else None, line["of"] if placed else None, seconds,
             )
         )  # fmt: skip
+    found += [_delayed(row, pauses) for row in await _rows(connection, _DELAYED, meant)]
     return Answer(found, await _rows(connection, _ENDED, meant))
+
+
+def _delayed(row: Mapping[str, Any], pauses: Sequence[Pause]) -> Why:
+    words = "its moment has not come"
+    if (pause := _paused(pauses, row, row["record"])) is not None:
+        words += f", and then it is paused: {_said(pause)}"
+    return Why(
+        0, row["trigger"], row["tenant"], JOB, row["trigger"], row["record"], row["made_at"], 0, "delayed", words,
+        row["due_at"],
+    )  # fmt: skip
 
 
 def _held(

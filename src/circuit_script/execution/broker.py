@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 import msgspec
 
+from circuit_script.clock import now
 from circuit_script.connectors.connector import CRM, Fields, Operation, Query
 from circuit_script.errors import DatabaseUnavailable, RequestRefused
 from circuit_script.execution import model_calls, outside
@@ -18,6 +19,7 @@ from circuit_script.execution.jobs import MOST_ARGUMENTS
 from circuit_script.execution.model_calls import ModelCalls
 from circuit_script.execution.outcome import JOB, JOBS, Hint, Work, bounded
 from circuit_script.execution.outside import Journal, Outside
+from circuit_script.execution.timing import LONGEST_DELAY
 from circuit_script.execution.versions import shown, versions_of
 from circuit_script.governor import MB, REPEATS, Meter, Usage
 from circuit_script.llm import Models
@@ -25,6 +27,7 @@ from circuit_script.tenants.entitlement import NOTICE
 
 HELD_BYTES = 32 * MB
 MAX_KEY = 255  # characters
+CLOCKS_APART = 60.0  # seconds that a child's clock may be ahead of ours
 
 
 class Held(Protocol):
@@ -277,9 +280,12 @@ class ExecutionBroker:
             there = await self._unique_jobs(self._work.tenant, name, str(key))
             if there is not None and not self._is_own(there):
                 return {"id": there}
+        due = None if asked["due"] is None else float(asked["due"])
+        if due is not None and not 0 <= due <= now().timestamp() + LONGEST_DELAY + CLOCKS_APART:
+            raise RequestRefused(f"{name}: no job is made for the moment {due}.")
         payload = {
             "arguments": arguments,
-            "due": None if asked["due"] is None else float(asked["due"]),
+            "due": due,
             "unique": None if key is None else str(key)[:MAX_KEY],
             "by": self._work.handler,
             "execution": str(self._work.execution),

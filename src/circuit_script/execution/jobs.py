@@ -157,8 +157,8 @@ def asking(job: Job, delay: Any, unique: Any, arguments: dict[str, Any]) -> dict
     if spec is not None:
         check_takes(name, spec, arguments)
     check_values(name, arguments)
-    if unique is not None and not (isinstance(unique, str) and 0 < len(unique) <= LONGEST_KEY):
-        raise refused(f"unique is {unique!r}.", f"Write a text of 1 to {LONGEST_KEY} characters.")
+    if unique is not None and not (isinstance(unique, str) and 0 < len(unique) <= LONGEST_KEY and _storable(unique)):
+        raise refused(f"unique is {unique!r}.", f"Write a text of 1 to {LONGEST_KEY} characters, without NUL.")
     try:
         due = due_at(delay, now())
     except WrongTime as error:
@@ -217,6 +217,11 @@ def unknown_cure(name: str, known: Sequence[str]) -> str:
     if near:
         return f"Did you mean {near[0]!r}?"
     return f"There are {', '.join(sorted(known))}." if known else "Put @queueable() above its function."
+
+
+def _storable(text: str) -> bool:
+    """Whether the database takes it: text without NUL, and without half of a character."""
+    return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def _no_json(value: Any, where: str, depth: int = 0) -> str:

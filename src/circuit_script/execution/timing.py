@@ -26,6 +26,7 @@ LATE = timedelta(seconds=60)  # from then on a firing counts as missed
 SHORTEST_PERIOD = 1.0  # seconds
 LONGEST_PERIOD = 366 * 86_400.0
 LONGEST_DELAY = 30 * 86_400.0
+HORIZON = timedelta(seconds=60)  # a job that is due later waits outside of the queue
 LONGEST_JITTER = 86_400.0
 FIELDS = ("minute", "hour", "day of month", "month", "day of week")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}

@@ -15,8 +15,8 @@ from circuit_script.db.binary_arrays import bigints, byteas, smallints, texts, t
 from circuit_script.db.pool import Connection
 from circuit_script.events.intake import order_hash
 from circuit_script.execution.outcome import JOB
+from circuit_script.execution.timing import HORIZON, LONGEST_DELAY
 
-HORIZON = timedelta(seconds=60)  # what is due later waits outside of the queue
 ACCOUNT = "jobs"
 DEEPEST = 32_000  # the database keeps 16 bits
 
@@ -34,10 +34,17 @@ DUE = """
 SELECT id, tenant, name, body, depth, due_at, unique_key FROM circuit.delayed_jobs
 WHERE due_at <= now() + %s ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED
 """
-LOCK = "SELECT pg_advisory_xact_lock(7207418001)"  # take_in's: nobody claims a key meanwhile
-FREE = """
-DELETE FROM circuit.job_keys WHERE (tenant, name, key) IN (
-    SELECT k.tenant, k.name, k.key FROM circuit.job_keys k WHERE NOT circuit.holds_key(k) LIMIT 1000)
+# take_in's: nobody claims a key meanwhile. Who stands still with it is cut off.
+LOCK = "SELECT set_config('idle_in_transaction_session_timeout', '5000', true), pg_advisory_xact_lock(7207418001)"
+FREE = "SELECT k.tenant, k.name, k.key FROM circuit.job_keys k WHERE NOT circuit.holds_key(k) LIMIT 1000"
+FORGET = """
+DELETE FROM circuit.job_keys k USING unnest(%s::text[], %s::text[], %s::text[]) AS f (tenant, name, key)
+WHERE k.tenant = f.tenant AND k.name = f.name AND k.key = f.key AND NOT circuit.holds_key(k)
+"""
+MEANT = """
+SELECT id, tenant, name, body, depth, due_at, unique_key FROM circuit.delayed_jobs
+WHERE (%(name)s::text IS NULL OR name = %(name)s) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+AND (%(record)s::text IS NULL OR id::text = %(record)s) ORDER BY id LIMIT %(bulk)s FOR UPDATE
 """
 GONE = "DELETE FROM circuit.delayed_jobs WHERE id = ANY(%s)"
 
@@ -71,8 +78,9 @@ def body_of(id_: UUID, handler: str, arguments: Mapping[str, Any], **said: Any) 
     return msgspec.json.encode({"type": f"{JOB}.{handler}", "data": data})
 
 
-async def take_in_jobs(connection: Connection, jobs: Sequence[NewJob]) -> list[Taken]:
-    """Commit these, or add them to the transaction that is open; parallel to ``jobs``. Raises psycopg.Error.
+async def take_in_jobs(connection: Connection, jobs: Sequence[NewJob], horizon: timedelta = HORIZON) -> list[Taken]:
+    """Commit these, or add them to the transaction that is open; parallel to ``jobs``. What is due later than the
+    ``horizon`` waits outside of the queue. Raises psycopg.Error.
 
     In a transaction it comes last: until the commit, intake waits.
     """
@@ -89,7 +97,7 @@ async def take_in_jobs(connection: Connection, jobs: Sequence[NewJob]) -> list[T
         bigints(hashes),
         timestamps([job.due for job in jobs]),
         texts([job.unique for job in jobs]),
-        HORIZON,
+        horizon,
     )
     rows = await (await connection.execute(TAKE_IN, values, binary=True)).fetchall()
     if any(asleep for *_, asleep in rows):
@@ -107,16 +115,37 @@ async def take_in_delayed(connection: Connection, bulk: int = 50) -> int:
     """Take to the queue what is due within a minute, in one transaction; how many there were. Raises psycopg.Error."""
     async with connection.transaction():
         rows = await (await connection.execute(DUE, [HORIZON, bulk])).fetchall()
-        if rows:
-            jobs = [NewJob(id_, tenant, name, bytes(body), depth, due, unique) for
-                    id_, tenant, name, body, depth, due, unique in rows]  # fmt: skip
-            await connection.execute(GONE, [[job.id for job in jobs]])
-            await take_in_jobs(connection, jobs)
+        await _take_in_waiting(connection, rows, HORIZON)
     return len(rows)
+
+
+async def take_in_meant(connection: Connection, meant: Mapping[str, Any], bulk: int = 50) -> int:
+    """Take to the queue what waits of this ``name``, ``tenant`` and ``record``, however far its moment, which it keeps;
+    how many there were. Raises psycopg.Error."""
+    taken, last = 0, bulk
+    while last == bulk:
+        async with connection.transaction():
+            rows = await (await connection.execute(MEANT, {**meant, "bulk": bulk})).fetchall()
+            await _take_in_waiting(connection, rows, 2 * timedelta(seconds=LONGEST_DELAY))
+        last = len(rows)
+        taken += last
+    return taken
+
+
+async def _take_in_waiting(connection: Connection, rows: Sequence[tuple[Any, ...]], horizon: timedelta) -> None:
+    if not rows:
+        return
+    jobs = [NewJob(id_, tenant, name, bytes(body), depth, due, unique) for
+            id_, tenant, name, body, depth, due, unique in rows]  # fmt: skip
+    await connection.execute(GONE, [[job.id for job in jobs]])
+    await take_in_jobs(connection, jobs, horizon)
 
 
 async def free_keys(connection: Connection) -> int:
     """Forget the keys of jobs that have ended, at most a thousand; how many. Raises psycopg.Error."""
+    free = await (await connection.execute(FREE)).fetchall()  # of many keys; intake does not wait for that
+    if not free:
+        return 0
     async with connection.transaction():
         await connection.execute(LOCK)
-        return (await connection.execute(FREE)).rowcount
+        return (await connection.execute(FORGET, [*map(list, zip(*free, strict=True))])).rowcount

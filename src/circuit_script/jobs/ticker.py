@@ -13,10 +13,12 @@ import structlog
 
 from circuit_script.db.pool import Connection, Pool
 from circuit_script.errors import CircuitError
+from circuit_script.execution.timing import HORIZON
 from circuit_script.jobs.schedules import fire, first_of
-from circuit_script.jobs.store import HORIZON, free_keys, take_in_delayed
+from circuit_script.jobs.store import free_keys, take_in_delayed
 
 LONGEST_SLEEP = HORIZON.total_seconds() / 2  # what is delayed must be found in time, and what others have changed
+TAKEN = 1.0  # seconds before it looks again at what another ticker is about to take in
 SHORTEST_SLEEP = 0.01  # seconds: a clock that reads a moment too early does not make it spin
 PAUSE = 2.0  # seconds before it looks again at a database that is away
 BULK = 50
@@ -84,5 +86,7 @@ class Ticker:
             self._wake_dispatcher()
         if delayed == BULK:
             return 0.0
+        if first is not None and first <= moment and not fired:
+            return TAKEN
         left = LONGEST_SLEEP if first is None else (first - moment).total_seconds()
         return min(LONGEST_SLEEP, max(SHORTEST_SLEEP, left))

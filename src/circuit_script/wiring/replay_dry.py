@@ -1,7 +1,8 @@
 """A dry replay: past events run through the app again, and nothing of it is written or leaves.
 
 Each batch runs in a real child, under its limits, on the state that the records have now. Calls are answered from the
-journal of the original executions; what was not recorded is refused. The database refuses every write by itself.
+journal of the original executions; what was not recorded, or long ago, is refused. The database refuses every write by
+itself, but where a pooler stands between.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ from circuit_script.wiring.outside import make_callouts
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, attempt
 from circuit_script.wiring.trial_result import Line, Sent, TrialBatch, Written
 
-REFUSAL = "a dry replay answers from what was recorded, and of this call nothing is"
+REFUSAL = (
+    "a dry replay answers from what was recorded, and of this call nothing is; "
+    "circuit.toml says for how long replies are kept: [ledger] reply_days"
+)
 SETTLING = 1.0  # seconds; there is nothing to settle
 CHUNK = 1000  # items that are read together, and of which batches are cut
 IDS = "SELECT name, id FROM circuit.handlers WHERE name = ANY(%s)"
@@ -155,7 +159,7 @@ class DryReplay:
         self._stack.push_async_callback(models.settling.close, SETTLING)
         self._governor = CircuitGovernor.of_settings(settings)
         self._crm = LocalCRM(self._database)
-        self._loader = Loader(self._database, open_sources(settings.sources))
+        self._loader = Loader(self._database, open_sources(settings.sources), queued=False)
         self._parts = BrokerParts(
             crm=self._crm,
             client=client,

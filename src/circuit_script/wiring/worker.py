@@ -63,6 +63,7 @@ from circuit_script.wiring.tap import Tap, TappedSettler, tapped
 log = structlog.get_logger()
 
 POLL = 1.0
+KEPT = 100  # connections to vendors that are kept for the next delivery
 POLL_THROUGH_POOLER = 0.1
 REPLAYS = 60.0  # seconds between looks for a replay, of which it is told at once
 REPLAYS_THROUGH_POOLER = 5.0  # where nobody tells
@@ -134,7 +135,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
         rules = make_callouts(settings, lambda tenant: quotas.spend(tenant, API_CALLS))
         governor = CircuitGovernor.of_settings(settings)
         callouts = await stack.enter_async_context(open_client(rules.guard))
-        deliveries = await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False, cookies=no_cookies()))
+        deliveries = await stack.enter_async_context(open_deliveries_client())
         releases = Releases(
             folder=settings.folder,
             make_children=partial(make_children, settings),
@@ -146,6 +147,13 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
         means = _Means(settings, url, database, callouts, rules, models, deliveries, governor, quotas, releases, tap)
         worker, logs = _assemble(means)
         await _run(worker, logs, settings, url, database, ready)
+
+
+def open_deliveries_client() -> httpx.AsyncClient:
+    """The courier bounds what is on its way to each target. A bound for all of them together would be used up by those
+    that hang, and who is well would count as down."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=KEPT)
+    return httpx.AsyncClient(follow_redirects=False, cookies=no_cookies(), limits=limits)
 
 
 def make_children(settings: Settings, folder: Path | None = None) -> Children:
@@ -194,9 +202,9 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
         database=database,
         connectors=connectors,
         worker=lanes.worker,
-        held=lambda: lanes.held if lanes.valid else {},
+        held=lambda: dispatcher.kept,
         options=CourierOptions(rates=rates_of(settings)),
-        paused=lambda: dispatcher.pauses.connectors,
+        paused=lambda: dispatcher.pauses,
     )
     parts = RunnerParts(
         database=database,
@@ -222,7 +230,7 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
     def log_of(live: Live) -> LogLine:
         return tapped(logs.of_release(live.release.id), tap)
 
-    dispatcher = _dispatcher(means, lanes, parts, log_of)
+    dispatcher = _dispatcher(means, lanes, parts, log_of, courier)
     # A settler of its own, so that an answer waits for no batch's commit.
     door = make_door(settings, releases, replace(parts, settler=_settler(means, lanes)), log_of)
     worker = Worker(dispatcher, courier, releases, door, means.quotas, settings, means.governor, means.models)
@@ -238,7 +246,9 @@ def _settler(means: _Means, lanes: Lanes) -> Settler:
     )
 
 
-def _dispatcher(means: _Means, lanes: Lanes, parts: RunnerParts, log_of: Callable[[Live], LogLine]) -> Dispatcher:
+def _dispatcher(
+    means: _Means, lanes: Lanes, parts: RunnerParts, log_of: Callable[[Live], LogLine], courier: Courier
+) -> Dispatcher:
     """A dispatcher of what is live, which follows each reload."""
     settings, live = means.settings, means.releases.live
     retries = RetryPolicy(settings.worker.attempts, settings.worker.backoff, settings.worker.hold)
@@ -264,6 +274,7 @@ def _dispatcher(means: _Means, lanes: Lanes, parts: RunnerParts, log_of: Callabl
             drain=settings.worker.drain,
             poll=POLL_THROUGH_POOLER if settings.pooler else POLL,
         ),
+        delivering=courier.busy_lanes,
     )
 
     def switch(live: Live) -> Collection[asyncio.Task[None]]:
@@ -292,7 +303,13 @@ async def _run(
     }
     beside = [
         asyncio.create_task(
-            maintain(database, settings.ledger.retention_days, settings.ledger.log_days), name="maintenance"
+            maintain(
+                database,
+                settings.ledger.retention_days,
+                settings.ledger.log_days,
+                reply_days=settings.ledger.reply_days,
+            ),
+            name="maintenance",
         ),
         *_copying(settings, url, database),
         asyncio.create_task(feeder.run(), name="replays"),

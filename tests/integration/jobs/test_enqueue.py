@@ -139,6 +139,23 @@ async def test_the_broker_refuses_arguments_that_are_too_large(road: Road) -> No
     assert "at most 262,144 bytes" in refused[0]
 
 
+async def test_the_broker_refuses_a_moment_that_no_clock_shows(road: Road) -> None:
+    refused: list[str] = []
+
+    async def begin(work: Work, broker: ExecutionBroker) -> None:
+        for moment in (1e300, float("nan")):
+            try:
+                await ask(broker, due=moment)
+            except RequestRefused as error:
+                refused.append(error.detail)
+
+    await start(road, steps(begin=begin))
+    await road.take_in(contact("c0"))
+    await until_idle(road)
+    assert len(refused) == 2
+    assert await road.rows("SELECT count(*) FROM circuit.effects") == [0]
+
+
 def effect(name: str = "report", tenant: str = "acme", depth: int = 1, **payload: Any) -> Effect:
     return Effect(uuid7(), tenant, "enqueue", name, None, {"arguments": {}, **payload}, 0, depth)
 

@@ -15,8 +15,8 @@ from circuit_script.execution.outcome import HandlerSpec, JobSpec
 from circuit_script.execution.timing import Schedule
 from circuit_script.jobs.look import look
 from circuit_script.jobs.schedules import fire, follow
-from circuit_script.jobs.ticker import Ticker
-from tests.road import Road, open_road
+from circuit_script.jobs.ticker import TAKEN, Ticker
+from tests.road import PATIENCE, Road, contact, open_road
 
 FIRINGS = "SELECT vendor_id FROM circuit.seen WHERE source = 'circuit' ORDER BY vendor_id"
 QUEUED = "SELECT count(*) FROM circuit.queue"
@@ -81,6 +81,35 @@ async def test_a_ticker_that_is_cut_off_before_its_commit_loses_no_firing(road: 
         (fired,) = await fire(connection, moment)
         assert fired.firings == (moment,)
         assert await fire(connection, moment) == []
+    assert await road.rows(QUEUED) == [1]
+
+
+async def test_a_worker_that_freezes_before_its_commit_is_cut_off_as_intake_waits_for_it(road: Road) -> None:
+    await begin_at(road, SUNDAY, nightly(Schedule(every=3600.0)))
+    moment = SUNDAY + timedelta(hours=1)
+    frozen = await road.connect()
+    try:
+        await frozen.execute("BEGIN")
+        assert len(await fire(frozen, moment)) == 1
+        async with asyncio.timeout(PATIENCE):
+            await road.take_in(contact("c1"))  # as soon as the frozen one has lost its lock
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            await frozen.execute("COMMIT")
+    finally:
+        await frozen.close()
+    async with road.pool.connection() as connection:
+        (fired,) = await fire(connection, moment)
+        assert fired.firings == (moment,)
+        patience = await (await connection.execute("SHOW idle_in_transaction_session_timeout")).fetchone()
+    assert patience == ("0",), "of its transaction only"
+
+
+async def test_a_ticker_does_not_spin_while_another_holds_what_is_due(road: Road) -> None:
+    await begin_at(road, SUNDAY, nightly(Schedule(every=3600.0)))
+    async with await road.connect() as other, other.transaction():
+        await other.execute("SELECT 1 FROM circuit.schedules FOR UPDATE")
+        assert await Ticker(road.pool).tick() == TAKEN
+    assert await Ticker(road.pool).tick() > 0.0
     assert await road.rows(QUEUED) == [1]
 
 

@@ -60,6 +60,19 @@ async def test_what_an_execution_handled_is_found_by_it(road: Road, past: Replay
     first: UUID = worker.children.works[0].execution
     assert await past.records(execution=first) == worker.children.batches[0]
     assert (await past.chosen(execution=first))[0].last == first
+    assert await past.records(execution=UUID(int=(1 << 128) - 1)) == []
+
+
+async def test_an_execution_is_found_also_where_the_gateways_clock_was_ahead(road: Road, past: Replays) -> None:
+    (delivery,) = await road.take_in(contact("a"))
+    ahead = UUID(int=delivery.int + (600_000 << 80))
+    await road.run("UPDATE circuit.deliveries SET id = %s", ahead)
+    for table in ("events", "queue"):
+        await road.run(f"UPDATE circuit.{table} SET delivery = %s", ahead)
+    worker = await road.start()
+    await road.done()
+
+    assert await past.records(execution=worker.children.works[0].execution) == ["a"]
 
 
 async def test_text_is_found_however_json_wrote_it(road: Road, past: Replays) -> None:

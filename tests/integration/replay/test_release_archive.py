@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from circuit_script import release_archive
 from circuit_script.errors import ReplayRefused
-from circuit_script.release_archive import keep_source, pack, unpacked
+from circuit_script.release_archive import TooLarge, keep_source, pack, unpacked
 from circuit_script.releases import Release, content_hash, make_live
 from tests.road import SCORE, Road, open_road
 
@@ -71,6 +72,19 @@ async def test_what_changed_since_its_import_or_is_too_large_is_not_kept(
         with pytest.raises(ReplayRefused, match="were not kept"):
             async with unpacked(connection, other.id):
                 pass
+
+
+def test_files_that_are_far_too_large_are_not_even_read(app: Path) -> None:
+    with (app / "all.csv").open("wb") as sparse:
+        sparse.truncate(release_archive.LARGEST * release_archive.RATIO + 1)
+    (app / "all.csv").chmod(0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            pack(app)
+        assert tracemalloc.get_traced_memory()[1] < release_archive.LARGEST
+    finally:
+        tracemalloc.stop()
 
 
 async def test_files_that_are_not_what_they_were_are_not_run(road: Road, app: Path) -> None:

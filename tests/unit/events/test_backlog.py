@@ -480,3 +480,13 @@ class Model(RuleBasedStateMachine):
 
 Model.TestCase.settings = settings(stateful_step_count=40)
 test_order_fairness_and_retries_hold_in_any_sequence = Model.TestCase
+
+
+def test_timers_of_rows_that_have_left_are_dropped() -> None:
+    """A hold of days outlasts its row: what has left must not stay in memory for that long."""
+    waiting = backlog()
+    for id_ in range(30_000):
+        late = row(id_, tenant=f"t{id_ % 50}")
+        waiting.offer(late, 0.0, 10.0, 5.0)
+        waiting.done(late, 0.0)
+    assert len(waiting._timers) <= 20_002

@@ -20,6 +20,7 @@ from circuit_script.events.verdicts import (
     isolate,
     judge,
     settle_row,
+    too_old,
 )
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
 from circuit_script.governor import Usage
@@ -199,6 +200,21 @@ def test_delays_double_up_to_an_hour_and_are_spread(attempt: int) -> None:
     step = min(LONGEST_BACKOFF, 10 * 2 ** (attempt - 1))
 
     assert 0 <= POLICY.delay(attempt) <= step
+
+
+def test_a_backoff_of_more_than_an_hour_is_kept() -> None:
+    policy = RetryPolicy(attempts=3, backoff=6 * 3600.0, hold=0)
+    assert max(policy.delay(1) for _ in range(200)) > LONGEST_BACKOFF
+    assert all(policy.delay(5) <= 6 * 3600.0 for _ in range(200))
+
+
+def test_the_age_of_a_job_counts_from_the_moment_for_which_it_came() -> None:
+    arrived = NOW - timedelta(seconds=50)
+    job = replace(row(), delivery=UUID(int=int(arrived.timestamp() * 1000) << 80), object="Job")
+    assert too_old(job, 30.0, NOW) is not None
+    assert too_old(replace(job, not_before=NOW), 30.0, NOW) is None
+    later = NOW + timedelta(hours=1)
+    assert too_old(replace(job, not_before=later), 30.0, later) is not None, "it waited for something else, too"
 
 
 def test_a_batch_whose_suspects_were_wrong_is_halved() -> None:

@@ -90,6 +90,10 @@ def test_subclasses_of_a_permanent_class_are_permanent() -> None:
     own = RetryPolicy(5, 1.0, 1.0).of(Retries(permanent=(BadRow,)).named())
     assert own.gives_up(Hint(tuple(kinds_of(BadRow("x")))))
     assert not own.gives_up(Hint(tuple(kinds_of(ValueError("x")))))
+    for said in ("ValueError", "builtins.ValueError"):
+        named = RetryPolicy(5, 1.0, 1.0).of(Retries(permanent=(said,)).named())
+        assert named.gives_up(Hint(tuple(kinds_of(BadRow("x")))))
+        assert not named.gives_up(Hint(tuple(kinds_of(KeyError("x")))))
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ RETURN EXISTS (SELECT 1 FROM circuit.queue q WHERE q.id = k.event)
 
 -- Take jobs in: those that are due within `horizon` go to the queue, the others wait. Of each job one row: `kind` is
 -- queued, later, duplicate (it came before), or held (`holder` is the job that has its key). `asleep` says that a
--- dispatcher is to be woken. The lock is take_in's.
+-- dispatcher is to be woken. The lock is take_in's: intake waits for it, so a client that stands still with it is cut
+-- off.
 CREATE FUNCTION circuit.take_in_jobs(
     ids uuid[], deliveries uuid[], accounts text[], tenants text[], vendor_ids text[], names text[], bodies bytea[],
     depths smallint[], order_hashes bigint[], dues timestamptz[], unique_keys text[], horizon interval
@@ -67,6 +68,7 @@ DECLARE
     found_ uuid;
     sleeps boolean := false;
 BEGIN
+    PERFORM set_config('idle_in_transaction_session_timeout', '5000', true);
     PERFORM pg_advisory_xact_lock(7207418001);
     FOR i IN 1 .. cardinality(ids) LOOP
         IF EXISTS (SELECT 1 FROM circuit.seen s WHERE s.source = 'circuit' AND s.account = accounts[i]

@@ -6,6 +6,7 @@ effect keeps its id, and so its idempotency key, its order, and what refers to i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,13 +70,25 @@ async def send_edited(
     connection: Connection, letter: int, fields: Mapping[str, Any], by: str, *, tenant: str | None = None
 ) -> Edited:
     """Retry a letter with these fields in the place of its own. Raises LetterRefused when it is closed, when its
-    handler is gone, or when the fields are those of another record."""
+    handler is gone, when the fields are those of another record, or no JSON that can be stored."""
+    _must_be_json(fields)
     async with connection.transaction():
         (held,) = await hold(connection, [letter], tenant)
         if before := held.before:
             must_have_been_done(before)
         send = _send_event if held.kind == "event" else _send_effect
         return await send(connection, held, fields, by)
+
+
+def _must_be_json(fields: Mapping[str, Any]) -> None:
+    """Infinity would become null, and jsonb has no NUL."""
+    try:
+        json.dumps(fields, allow_nan=False)
+        encoded = msgspec.json.encode(fields)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LetterRefused(f"That is no JSON: {error}.") from None
+    if b"\\u0000" in encoded:
+        raise LetterRefused("The payload holds a NUL character (\\u0000).", cure="Take it out.")
 
 
 async def _send_event(connection: Connection, held: Held, fields: Mapping[str, Any], by: str) -> Edited:

@@ -24,14 +24,25 @@ IDLE = 60.0  # seconds after which it looks by itself, should it not have been t
 BUSY = 500  # events that wait, and are none of a replay: then it waits, too
 
 RUNNING = "SELECT id FROM circuit.replays WHERE status = 'running' ORDER BY at"
-# Who is fed by another worker in this moment is left alone. What arrived below the lanes' low water is gone already.
+# One at a time, of all replays and workers: what two of them take is put back once.
+TURN = "SELECT pg_advisory_xact_lock(hashtext('circuit.replay'))"
+# Who is held or ended in this moment is left alone. What arrived below the lanes' low water is gone already. What waits
+# because it is paused is no traffic; so as not to go through all of it each second, only what is first is looked at.
 LOCK = """
 SELECT r.rate, r.fed_to, least(extract(epoch FROM now() - coalesce(r.fed_at, r.at)), 1)::float8,
        (SELECT count(*) FROM circuit.queue q WHERE q.replay = r.id),
        (SELECT count(*) FROM (
-            SELECT FROM circuit.queue q
-            WHERE q.id > (SELECT min(low_water) FROM circuit.lanes) AND q.replay IS NULL
-              AND (q.not_before IS NULL OR q.not_before <= now()) LIMIT %(busy)s) AS live),
+            SELECT FROM (
+                SELECT q.tenant, q.record, q.handler FROM circuit.queue q
+                WHERE q.id > (SELECT min(low_water) FROM circuit.lanes) AND q.replay IS NULL
+                  AND (q.not_before IS NULL OR q.not_before <= now()) ORDER BY q.id LIMIT 10 * %(busy)s) AS q
+            LEFT JOIN circuit.handlers h ON h.id = q.handler
+            WHERE NOT EXISTS (
+                SELECT FROM circuit.pauses p
+                WHERE (p.tenant IS NULL OR p.tenant = q.tenant)
+                  AND CASE p.kind WHEN 'everything' THEN true WHEN 'tenant' THEN p.value = q.tenant
+                      WHEN 'record' THEN p.value = q.record WHEN 'trigger' THEN p.value = h.name ELSE false END)
+            LIMIT %(busy)s) AS live),
        r.by_whom
 FROM circuit.replays r WHERE r.id = %(id)s AND r.status = 'running' FOR UPDATE SKIP LOCKED
 """
@@ -39,6 +50,13 @@ NEXT = """
 SELECT i.past, i.handler, i.delivery, i.ordinal, i.tenant,
        CASE WHEN e.id IS NULL OR d.id IS NULL THEN 'no longer in the ledger'
             WHEN octet_length(d.body) = 0 THEN 'whom it concerns was forgotten'
+            WHEN EXISTS (SELECT FROM circuit.queue q WHERE q.id = i.past AND q.handler = i.handler)
+              OR EXISTS (SELECT FROM circuit.queue q WHERE q.past = i.past AND q.handler = i.handler)
+            THEN 'it waits in the queue already'
+            WHEN EXISTS (
+                SELECT FROM circuit.outcomes o JOIN circuit.replays r ON r.id = i.replay
+                WHERE o.delivery = i.delivery AND o.ordinal = i.ordinal AND o.handler = i.handler
+                  AND o.status = 'succeeded' AND o.at > r.at) THEN 'it succeeded meanwhile'
             WHEN c.deleted AND e.event <> 'afterDelete' THEN 'its record was deleted since' END
 FROM (SELECT * FROM circuit.replay_items i
       WHERE i.replay = %s AND i.past >= %s AND i.event IS NULL AND i.skipped IS NULL
@@ -47,6 +65,13 @@ LEFT JOIN circuit.events e ON e.delivery = i.delivery AND e.ordinal = i.ordinal
 LEFT JOIN circuit.deliveries d ON d.id = i.delivery
 LEFT JOIN circuit.records c ON c.tenant = i.tenant AND c.object = e.object AND c.id = e.record
 ORDER BY i.past, i.handler
+"""
+# Before anything is put back, in the order in which those who retry them lock them: intake never waits for a letter.
+HOLD_LETTERS = """
+SELECT FROM circuit.dead_letters l
+JOIN unnest(%s::uuid[], %s::smallint[], %s::smallint[]) AS w (delivery, ordinal, handler)
+  ON l.delivery = w.delivery AND l.ordinal = w.ordinal AND l.handler = w.handler
+WHERE l.kind = 'event' AND l.status = 'open' ORDER BY l.event_id NULLS LAST, l.id FOR UPDATE OF l
 """
 SKIP = """
 UPDATE circuit.replay_items i SET skipped = s.why
@@ -95,12 +120,18 @@ class Feeder:
         async with self._database.connection() as connection:
             running = [row[0] for row in await (await connection.execute(RUNNING)).fetchall()]
             for replay in running:
-                await self._feed_one(connection, replay)
+                try:
+                    await self._feed_one(connection, replay)
+                except (psycopg.DatabaseError, ReplayRefused) as error:  # the others go on
+                    if connection.closed:
+                        raise
+                    log.warning("replay.feed", replay=str(replay), error=str(error), next="trying again")
         return bool(running)
 
     async def _feed_one(self, connection: Connection, replay: UUID) -> None:
         """What is put back, and that it is, stand in one transaction: whoever goes on after a kill goes on there."""
         async with connection.transaction():
+            await connection.execute(TURN)
             row = await (await connection.execute(LOCK, {"id": replay, "busy": self._busy})).fetchone()
             if row is None:
                 return
@@ -109,12 +140,19 @@ class Feeder:
             if room <= 0:
                 return
             items = await (await connection.execute(NEXT, [replay, fed_to, room])).fetchall()
+            if await self._held_letters(connection, items):  # whom we waited for may have put some of them back
+                items = await (await connection.execute(NEXT, [replay, fed_to, room])).fetchall()
             if not items:
                 if not waiting:
                     await connection.execute(END, [replay])
                     log.info("replay.done", replay=str(replay))
                 return
             await self._put_back(connection, replay, items, by)
+
+    async def _held_letters(self, connection: Connection, items: Sequence[tuple[Any, ...]]) -> bool:
+        """Lock the dead letters of these; whether there may have been any."""
+        values = [[item[place] for item in items] for place in (2, 3, 1)]
+        return (await connection.execute(HOLD_LETTERS, values)).rowcount > 0
 
     async def _put_back(self, connection: Connection, replay: UUID, items: Sequence[tuple[Any, ...]], by: str) -> None:
         skipped = [(past, handler, why) for past, handler, _, _, _, why in items if why is not None]

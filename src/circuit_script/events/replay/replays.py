@@ -42,12 +42,16 @@ CANCEL = """
 UPDATE circuit.replays SET status = 'cancelled', ended_at = now()
 WHERE id = %s AND status NOT IN ('done', 'cancelled') RETURNING id
 """
-# A row that is being settled in this moment is left to who settles it.
+# A row that is being settled in this moment is left to who settles it. A dead letter that was closed as its event was
+# put back is open again: nothing has come of it.
 TAKE_OFF = """
 WITH gone AS (
     DELETE FROM circuit.queue q USING (
         SELECT id, handler FROM circuit.queue WHERE replay = %(id)s ORDER BY id, handler FOR UPDATE SKIP LOCKED) AS w
-    WHERE q.id = w.id AND q.handler = w.handler RETURNING q.past, q.handler)
+    WHERE q.id = w.id AND q.handler = w.handler RETURNING q.id, q.past, q.handler, q.delivery),
+opened AS (
+    UPDATE circuit.dead_letters l SET status = 'open', by = NULL, closed_at = NULL, again = NULL FROM gone g
+    WHERE l.delivery = g.delivery AND l.handler = g.handler AND l.again = g.id AND l.status = 'retried')
 UPDATE circuit.replay_items i SET skipped = 'cancelled' FROM gone g
 WHERE i.replay = %(id)s AND i.past = g.past AND i.handler = g.handler
 """
