@@ -29,7 +29,7 @@ sys.dont_write_bytecode = False
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 # Hypothesis measures no time: it would measure the machine's. `make test-slow` tries many more examples.
-settings.register_profile("usual", max_examples=40, deadline=None)
+settings.register_profile("usual", max_examples=20, deadline=None)
 settings.register_profile("thorough", max_examples=500, deadline=None)
 settings.load_profile("usual")
 
