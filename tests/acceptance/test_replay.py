@@ -13,7 +13,7 @@ from tests.acceptance.platform import COMMAND, Platform, environment, served
 from tests.acceptance.vendor import Load, contact_stream, make_vendor
 from tests.servers import Server, until
 
-pytestmark = pytest.mark.story
+pytestmark = pytest.mark.slow
 
 TRIGGERS = '''
 from circuit_script import CircuitDB, log, trigger

@@ -93,7 +93,7 @@ async def test_what_is_restored_is_what_was_there(database: str, target: str, fi
         assert not list(file.parent.glob("*.part"))
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_ids_go_on_behind_the_latest_and_partitions_are_those_of_the_days(
     road: Road, target: str, file: Path
 ) -> None:
@@ -110,7 +110,7 @@ async def test_ids_go_on_behind_the_latest_and_partitions_are_those_of_the_days(
         assert await other.rows(forced) == await road.rows(forced)
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_taken_under_load_it_is_one_moment_and_what_waited_runs_on_without_doing_anything_twice(
     road: Road, target: str, file: Path
 ) -> None:
@@ -185,7 +185,7 @@ async def test_nobody_owns_anything_after_a_restore(road: Road, target: str, fil
         assert await other.rows("SELECT id FROM circuit.installation") != mine
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_with_pause_nothing_runs_before_somebody_has_looked(road: Road, target: str, file: Path) -> None:
     await road.take_in(contact("c1"))
     await back_up(road.url, file)
@@ -198,7 +198,7 @@ async def test_with_pause_nothing_runs_before_somebody_has_looked(road: Road, ta
 
 @pytest.mark.parametrize(
     "damage",
-    ["cut", *(pytest.param(each, marks=pytest.mark.story) for each in ("flipped", "swapped", "not a backup", "empty"))],
+    ["cut", *(pytest.param(each, marks=pytest.mark.slow) for each in ("flipped", "swapped", "not a backup", "empty"))],
 )
 async def test_a_damaged_file_is_refused_before_anything_is_changed(
     road: Road, target: str, file: Path, damage: str
@@ -265,7 +265,7 @@ async def test_a_file_that_is_not_there_or_of_a_newer_version_says_what_to_do(
         await restore(file, target)
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_a_database_that_is_not_empty_goes_only_by_its_name(road: Road, server: Server, file: Path) -> None:
     await fill(road)
     await back_up(road.url, file)
@@ -322,7 +322,7 @@ async def test_a_copy_that_ends_half_way_leaves_no_file(road: Road, file: Path) 
     assert list(file.parent.iterdir()) == []
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_who_was_forgotten_after_the_copy_is_forgotten_in_it_again(
     road: Road, server: Server, file: Path
 ) -> None:

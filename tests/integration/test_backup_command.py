@@ -101,7 +101,7 @@ def test_here_is_the_database_of_the_app(folder: Path, road: Road) -> None:
         restore.run(str(file), here=True, folder=folder / "nowhere")
 
 
-@pytest.mark.story
+@pytest.mark.slow
 def test_here_is_the_embedded_server_which_is_stopped_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,7 +99,7 @@ async def again(road: Road) -> None:
     await road.run("UPDATE circuit.upkeep SET succeeded_at = succeeded_at - interval '1 day', failed_at = NULL")
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_a_copy_in_a_bucket_is_a_backup_that_can_be_restored(
     road: Road, in_a_bucket: Plan, server: Server, tmp_path: Path
 ) -> None:
@@ -156,12 +156,12 @@ async def test_old_copies_go_but_for_those_of_others_and_those_made_by_hand(road
     await _old_copies_go(road, plan)
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_old_copies_go_from_a_bucket_too(road: Road, in_a_bucket: Plan) -> None:
     await _old_copies_go(road, in_a_bucket)
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_the_worker_has_it_made_by_a_process_of_its_own(road: Road, plan: Plan) -> None:
     await run_planned(plan)
 
@@ -170,7 +170,7 @@ async def test_the_worker_has_it_made_by_a_process_of_its_own(road: Road, plan: 
     assert failure is None
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_what_goes_wrong_is_shown_and_tried_again_and_what_goes_well_clears_it(
     road: Road, in_a_bucket: Plan
 ) -> None:
@@ -198,7 +198,7 @@ async def test_what_goes_wrong_is_shown_and_tried_again_and_what_goes_well_clear
     assert [check.state for check in checks if check.name == BACKUP] == [State.good]
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_a_copy_that_is_cut_short_leaves_nothing_and_what_was_killed_is_removed(road: Road, plan: Plan) -> None:
     folder, state = Path(plan.to), Path(plan.folder)
     (own,) = await road.rows("SELECT id::text FROM circuit.installation")
@@ -236,7 +236,7 @@ def test_a_copy_is_for_its_owner_only_from_its_first_byte_and_half_of_it_is_remo
     assert list((tmp_path / "to").iterdir()) == []
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_a_worker_goes_on_making_copies_whatever_goes_wrong(
     road: Road, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +276,7 @@ def test_what_is_no_address_of_a_bucket_is_refused(address: str) -> None:
         open_place(address, "http://127.0.0.1:9")
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_the_list_of_forgets_outlives_the_database(road: Road, server: Server, tmp_path: Path) -> None:
     await back_up(road.url, tmp_path / "copy")
     async with await connect(road) as connection:

@@ -43,7 +43,7 @@ async def note(context):
     log.info("noted", city=[record.get("city") for record in context.new_records])
     await CircuitDB.insert("Note", {"text": "WORD"})
 '''
-pytestmark = pytest.mark.story
+pytestmark = pytest.mark.slow
 TABLES = """
 SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'circuit' AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1

@@ -60,7 +60,7 @@ async def test_each_item_is_handled_once_more_and_its_effects_are_new(road: Road
     assert await road.rows(executions) == [len(worker.children.works)]
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_what_arrives_during_a_large_replay_is_handled_before_the_rest_of_it(road: Road, past: Replays) -> None:
     await handled(road, MANY)
     order: list[str] = []
@@ -103,7 +103,7 @@ async def test_while_much_waits_nothing_is_put_back(road: Road, past: Replays) -
     assert worker.children.handled[-1] == "c1"
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_several_feeders_put_back_each_item_once_also_when_they_are_cut_short(road: Road, past: Replays) -> None:
     await handled(road, 120)
     worker = await road.start()
@@ -147,7 +147,7 @@ async def test_what_is_cancelled_leaves_the_queue(road: Road, past: Replays) -> 
     assert (await past.look(replay)).status == "cancelled"
 
 
-@pytest.mark.story
+@pytest.mark.slow
 async def test_what_is_paused_goes_on_where_it_stood(road: Road, past: Replays) -> None:
     await handled(road, 30)
     replay = await past.begin(trigger="score", rate=10)
