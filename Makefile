@@ -34,7 +34,7 @@ demo: .venv/ready ## the whole road on 2,000 signed webhooks (KEEP=1 leaves it u
 test: .venv/ready ## every test but tricks, stories and the slow ones, with coverage (refused under 85 %)
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run --source=circuit_script -m circuit_script.cli --version >/dev/null  # counts what nothing runs
-	@PYTHONPATH=$(CURDIR)/tests/measured $(STAGE) "tests (unit, integration, contract, acceptance)" $(BIN)/coverage run -m pytest -n 6 --dist worksteal $(PYTEST_ARGS)
+	@PYTHONPATH=$(CURDIR)/tests/measured $(STAGE) "tests (unit, integration, contract, acceptance)" $(BIN)/coverage run -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(STAGE) "coverage" $(BIN)/coverage report
 
@@ -42,7 +42,7 @@ test-evasion: .venv/ready ## hostile handlers, and a hundred tricks to get aroun
 	@$(STAGE) "evasion (tricks in standard and strict isolation)" $(BIN)/python -m pytest -n 3 -m evasion $(PYTEST_ARGS)
 
 test-stories: .venv/ready ## what a person does: the command line, dev, Flask, every command and snippet of the documentation
-	@$(STAGE) "stories (command line, dev, Flask, documentation)" $(BIN)/python -m pytest -n 6 --dist worksteal -m story $(PYTEST_ARGS)
+	@$(STAGE) "stories (command line, dev, Flask, documentation)" $(BIN)/python -m pytest -n 4 --dist worksteal -m story $(PYTEST_ARGS)
 
 test-slow: .venv/ready ## the tests that take minutes, and each property with ten times as many examples
 	@$(STAGE) "slow tests" $(BIN)/python -m pytest --hypothesis-profile thorough -m "slow or hypothesis" $(PYTEST_ARGS)
