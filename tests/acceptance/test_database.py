@@ -70,6 +70,7 @@ def test_two_ctrl_c_end_the_embedded_server_too(embedded: Platform) -> None:
     until(lambda: left_behind(embedded.folder) == [], "nothing runs any more")
 
 
+@pytest.mark.slow
 def test_a_snapshot_held_open_stalls_nothing(
     app_folder: Path, database: str, vendor: Vendor, receiver: Receiver
 ) -> None:

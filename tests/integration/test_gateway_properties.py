@@ -21,7 +21,7 @@ def calm_statuses(received):
     return [answer.status for answer in answers]
 
 
-patient = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+patient = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SOON = 0.06  # seconds: what is not answered by then waits for more
 text = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=30)
 token = st.text("abcdefghijklmnopqrstuvwxyz-ABCXYZ0123_", min_size=1, max_size=20)
