@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -45,6 +46,7 @@ from circuit_script.execution.starting import NotStarted, start
 from circuit_script.execution.together import Together
 
 TIDY = 0.1  # seconds that leftover tasks and threads have to end
+SHORT = 0.0002  # seconds in which a thread that has nothing left to do is gone
 FASTEST_FORK = 0.0002  # seconds in which nobody starts a process and waits for it
 TIDY_TURNS = 3  # of what tasks leave behind when they are cancelled
 THREAD_STACK = 1024 * 1024  # of a thread, unless the app sets one: 32 of them must fit under the ceiling of memory
@@ -134,6 +136,7 @@ class Child:
         self._inside = False  # in the author's code
         self._executor: ThreadPoolExecutor | None = None
         self._waited_for = 0
+        self._threads = 1
         self._surroundings: tuple[Any, ...] | None = None  # before the first run
         sys.stdout, sys.stderr = Printed.stream("info"), Printed.stream("warning")
         forgotten.heed()
@@ -148,6 +151,7 @@ class Child:
         """Run after run, each answered with a Result. Raises EOFError when the parent hangs up."""
         broken = broken or start(self._loop)
         self._waited_for = _waited_for()
+        self._threads = _threads()
         self._wire.send(pack(Hello(VERSION)))
         while True:
             messages = self._wire.receive()
@@ -315,12 +319,24 @@ class Child:
             for thread in threading.enumerate():
                 if thread.name.startswith(THREADS):
                     thread.join(TIDY)
+            self._wait_for_threads()
         return not left
+
+    def _wait_for_threads(self) -> None:
+        """A thread that was joined is still one of the kernel's for a moment, and the parent counts the kernel's."""
+        until = time.monotonic() + TIDY
+        while _threads() > self._threads and time.monotonic() < until:
+            time.sleep(SHORT)
 
 
 def _waited_for() -> int:
     """Grows with each process below this one that ended and was waited for."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+
+
+def _threads() -> int:
+    """How many threads the kernel counts in this process: a folder for each."""
+    return os.stat("/proc/self/task").st_nlink - 2
 
 
 async def _ends(tasks: set[asyncio.Task[Any]]) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:
