@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any, NoReturn, TypeVar, cast
 
 from msgspec import structs
@@ -52,6 +53,7 @@ TIDY_TURNS = 3  # of what tasks leave behind when they are cancelled
 THREAD_STACK = 1024 * 1024  # of a thread, unless the app sets one: 32 of them must fit under the ceiling of memory
 THREADS = ("circuit", "AnyIO worker thread")  # of pools that end when the run does
 
+_is_async = lru_cache(inspect.iscoroutinefunction)  # an app has few handlers
 T = TypeVar("T")
 Apps = Mapping[str, answering.ASGIApp]  # by the name of the handler
 
@@ -114,7 +116,7 @@ class Loop(asyncio.SelectorEventLoop):
             self.is_closed()
             or inner._ready
             or inner._signal_handlers
-            or len(inner._selector.get_map()) > 1  # its own pipe
+            or len(inner._selector._fd_to_key) > 1  # its own pipe
             or (inner._scheduled and not all(timer.cancelled() for timer in inner._scheduled))
         )
 
@@ -246,7 +248,7 @@ class Child:
             return self._wait_for(answering.answer(self._apps[session.run.handler], session), session)
         handler = self._handler(session.run.handler)
         # To call a coroutine function runs nothing yet, and an alarm costs three system calls.
-        with nullcontext() if inspect.iscoroutinefunction(handler) else alarmed(session):
+        with nullcontext() if _is_async(handler) else alarmed(session):
             self._inside = True
             answer = handler(context)
         self._inside = False

@@ -21,7 +21,7 @@ def decision_of(answer: object) -> Decision | None:
 
     Raises TypeError for what looks like one and would be lost: the class Retry, and decisions in a list.
     """
-    if isinstance(answer, Decision):
+    if answer is None or isinstance(answer, Decision):
         return answer
     if isinstance(answer, type) and issubclass(answer, Decision):
         if issubclass(answer, Cancel):

@@ -68,9 +68,10 @@ def _lost(errors: dict[int, str], session: Session) -> str | None:
 
     One that was dropped in the block of a record that failed, or where all did, may be what the failure left behind.
     """
-    if session.run.records and len(errors) >= len(session.run.records):
+    dropped = forgotten.found(session)
+    if not dropped or (session.run.records and len(errors) >= len(session.run.records)):
         return None
-    found = (each for each in forgotten.found(session) if each.ours and each.record not in errors)
+    found = (each for each in dropped if each.ours and each.record not in errors)
     return next((each.wrong for each in found), None)
 
 

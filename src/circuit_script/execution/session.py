@@ -201,6 +201,7 @@ class Session:
     def finish(self) -> None:
         """Stop listening: the execution is over."""
         self._over = True
+        self.context = None  # it holds this session: together they, and the batch, would wait for the garbage collector
         for loop in self._listening:
             if not loop.is_running():
                 loop.remove_reader(self._wire.fileno())  # a closed one has none any more
