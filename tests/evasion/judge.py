@@ -83,7 +83,9 @@ def lacking(bench: Bench, trick: Trick, mode: Mode) -> str:
 async def faults(bench: Bench, trick: Trick) -> Sequence[str]:
     """What is wrong: with its outcome, its effects, its neighbours, or with whoever runs next."""
     broker = Limited()
-    running = asyncio.create_task(bench.run(trick.name, records=THREE, broker=broker, **trick.limits))
+    # What stains its own tenant's child must not be found by the tricks that come next.
+    tenant = trick.name if trick.stains else "acme"
+    running = asyncio.create_task(bench.run(trick.name, tenant=tenant, records=THREE, broker=broker, **trick.limits))
     found = [f"a neighbour: {wrong}" for wrong in await _neighbours(bench, running)]
     if wrong := trick.wrong(await running):
         found.append(wrong)

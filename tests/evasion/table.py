@@ -106,7 +106,16 @@ BREEDING = [
         "lets_its_orphans_go",
     ),
     Trick("is_a_fork_bomb", BOTH, breaches="processes cpu_time memory wall_time", limits={"wall_time": 1}),
-    *_harmless("survives_its_parent", "hides_from_the_worker", "limits_others", "slows_others_down", modes=STRICT),
+    *_harmless(
+        "survives_its_parent",
+        "hides_from_the_worker",
+        "limits_others",
+        "slows_others_down",
+        "takes_what_the_machine_has_once",
+        "puts_descriptors_on_their_way",
+        modes=STRICT,
+    ),
+    *_harmless("is_a_fork_bomb_in_sessions", modes=STRICT),
     Trick("exits", BOTH, fails="the handler left its process with exit code 0"),
     Trick("aborts", BOTH, fails="the handler's process was killed by SIGABRT"),
     Trick("kills_itself", BOTH, fails="the handler's process was killed by SIGKILL"),
@@ -135,7 +144,7 @@ REACHING = [
     *_harmless(
         "changes_the_app", "changes_the_platform", "reads_the_homes", "opens_sockets", "opens_sockets_in_c",
         "connects_in_a_subprocess", "makes_namespaces", "sends_without_a_connection", "shares_memory_by_number",
-        "changes_what_is_said_of_files", modes=STRICT,
+        "changes_what_is_said_of_files", "watches_what_others_do_with_files", modes=STRICT,
     ),
 ]  # fmt: skip
 

@@ -19,6 +19,7 @@ from circuit_script.errors import AppError
 from circuit_script.execution import child, hardening, hooks, importing, starting, whereabouts
 from circuit_script.execution.handlers import registry
 from circuit_script.execution.isolation import confine
+from circuit_script.execution.isolation.orphans import Orphans, end, outlive
 from circuit_script.execution.isolation.slots import NoSlots
 from circuit_script.execution.loading import load
 from circuit_script.execution.nursery import (
@@ -62,8 +63,10 @@ class Zygote:
         self._woken.setblocking(False)
         self._waker.setblocking(False)
         self._children: dict[int, int] = {}  # with their slots
+        self._leaving: list[int] = []  # slots of children that have ended; somebody may be in one yet
         self._own: set[int] = set()  # what else may be below us
         self._pid = os.getpid()
+        self._orphans = Orphans(self._pid, assignment.parent, self._is_known)
 
     def serve(self) -> None:
         """Raises SystemExit when the app does not import."""
@@ -76,6 +79,7 @@ class Zygote:
         except confine.Impossible as error:
             self._say(Broken(error.what, error.cure, confine.PAGE))
             raise SystemExit(1) from None
+        undertaker = outlive(self._pid, assignment.parent)
         whereabouts.know(assignment.folder)
         try:
             apps, document = load(assignment)
@@ -102,6 +106,8 @@ class Zygote:
         try:
             self._obey(apps)
         finally:
+            with suppress(OSError):
+                end(assignment.parent, undertaker)
             os._exit(0)  # the worker hung up; an interpreter that shuts down would run the app's exit handlers
 
     def _obey(self, apps: child.Apps) -> NoReturn:
@@ -118,7 +124,8 @@ class Zygote:
                         self._woken.recv(4096)
                     self._reap()
             if time.monotonic() - swept >= SWEEP:
-                self._kill_orphans()
+                if not self._orphans.kill():
+                    self._leave()
                 swept = time.monotonic()
 
     def _on_order(self, apps: child.Apps) -> None:
@@ -128,17 +135,14 @@ class Zygote:
         order = to_zygote.decode(packet)
         sock, memory = descriptors
         try:
-            pidfd, pid = self._make_child(sock, memory, apps)
+            self._make_child(order.number, sock, memory, apps)
         except OSError as error:
             self._say(NotForked(order.number, str(error)))
-        else:
-            socket.send_fds(self._control, [encode(Forked(order.number, pid))], [pidfd])
-            os.close(pidfd)
         os.close(sock)
         os.close(memory)
 
-    def _make_child(self, sock: int, memory: int, apps: child.Apps) -> tuple[int, int]:
-        """Its descriptor and its process id. Raises OSError when there is no room for another."""
+    def _make_child(self, number: int, sock: int, memory: int, apps: child.Apps) -> None:
+        """Make one, and hand over its descriptor. Raises OSError when there is no room for another."""
         try:
             slot = self._slots.take()
         except NoSlots:
@@ -146,16 +150,24 @@ class Zygote:
         try:
             pid = self._spawn(sock, memory, slot) if self._spawns else os.fork()
         except OSError:
-            self._leave(slot)
+            self._give_back(slot)
             raise
         if pid == 0:
             self._become_child(sock, memory, slot, apps)
         self._children[pid] = slot
         try:
-            return os.pidfd_open(pid), pid
+            self._hand_over(number, pid)
         except OSError:
             os.kill(pid, signal.SIGKILL)
             raise
+
+    def _hand_over(self, number: int, pid: int) -> None:
+        """Raises OSError also when processes of our uid have too many descriptors on their way already."""
+        pidfd = os.pidfd_open(pid)
+        try:
+            socket.send_fds(self._control, [encode(Forked(number, pid))], [pidfd])
+        finally:
+            os.close(pidfd)
 
     def _spawn(self, sock: int, memory: int, slot: int) -> int:
         for descriptor in (sock, memory):
@@ -197,23 +209,24 @@ class Zygote:
                 self._own.discard(pid)
                 if pid in self._children:
                     ended[pid] = os.waitstatus_to_exitcode(status)
-        slots = [self._children.pop(pid) for pid in ended]
-        self._kill_orphans()
+        self._leaving += [self._children.pop(pid) for pid in ended]
+        alone = not self._orphans.kill()
         for pid, code in ended.items():
             self._say(Ended(pid, code))
-        for slot in slots:
-            self._leave(slot)
+        if alone:
+            self._leave()
 
-    def _leave(self, slot: int) -> None:
-        """Nobody is in this slot any more."""
+    def _leave(self) -> None:
+        """Nobody is left of any child that has ended."""
+        while self._leaving:
+            self._give_back(self._leaving.pop())
+
+    def _give_back(self, slot: int) -> None:
         if helper := self._slots.give_back(slot):
             self._own.add(helper)
 
-    def _kill_orphans(self) -> None:
-        for orphan in children_of(self._pid):
-            if orphan not in self._children and orphan not in self._own:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(orphan, signal.SIGKILL)  # its end wakes us again, for its own orphans
+    def _is_known(self, pid: int) -> bool:
+        return pid in self._children or pid in self._own
 
     def _say(self, word: FromZygote) -> None:
         self._control.send(encode(word))

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,13 @@ from app.tricks import denied, evaded, trick
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+PR_SCHED_CORE = 62
 CLONE_PARENT = 0x8000
+IDLE = 3 << 13  # the class of who gets the disk when nobody else wants it
+NUMBERS = {
+    "x86_64": {"ioprio_set": 251, "io_setup": 206, "syslog": 103},
+    "aarch64": {"ioprio_set": 30, "io_setup": 0, "syslog": 116},
+}
 
 
 @trick
@@ -37,6 +44,20 @@ def forks_twice_into_a_session(context: Any) -> None:
             for_ever()
         os._exit(0)
     os.wait()
+
+
+@trick
+def is_a_fork_bomb_in_sessions(context: Any) -> None:
+    """No process group holds it, and no process of it lives long enough to be looked for."""
+    over = time.monotonic() + 8  # where nothing stops it
+    resource.setrlimit(resource.RLIMIT_NPROC, (60, resource.getrlimit(resource.RLIMIT_NPROC)[1]))  # others shall run
+    for _ in range(4):
+        if LIBC.fork() == 0:
+            while time.monotonic() < over:
+                LIBC.setsid()
+                if LIBC.fork() > 0 and LIBC.fork() > 0:
+                    break
+            os._exit(0)
 
 
 @trick
@@ -114,6 +135,17 @@ def crashes(context: Any) -> None:
     ctypes.string_at(0)
 
 
+def _checked(result: int) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+    return result
+
+
+def called(name: str, *arguments: Any) -> int:
+    """A system call by its number. Raises OSError."""
+    return _checked(LIBC.syscall(NUMBERS[os.uname().machine][name], *arguments))
+
+
 def others() -> Iterator[int]:
     """Its zygote, its siblings, the worker, and who has started that."""
     me, zygote = os.getpid(), os.getppid()
@@ -164,6 +196,25 @@ def slows_others_down(context: Any) -> None:
     for pid in others():
         denied(lambda pid=pid: os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid)), f"{pid}")
         denied(lambda pid=pid: os.sched_setaffinity(pid, os.sched_getaffinity(pid)), f"the processors of {pid}")
+        denied(lambda pid=pid: called("ioprio_set", 1, pid, IDLE), f"the disk for {pid}")
+
+
+@trick
+def takes_what_the_machine_has_once(context: Any) -> None:
+    context_of_io = ctypes.c_ulong()
+    denied(lambda: called("io_setup", 1, ctypes.byref(context_of_io)), "asynchronous writes")
+    denied(lambda: called("syslog", 10, 0, 0), "the kernel's log")
+    denied(lambda: _checked(LIBC.prctl(PR_SCHED_CORE, 1, 0, 0, 0)), "a core that nobody else may use")
+
+
+@trick
+def puts_descriptors_on_their_way(context: Any) -> None:
+    """The kernel counts them for all processes of a uid, and the zygote must send some."""
+    one, other = socket.socketpair()
+    with one, other, open(os.devnull) as null:
+        for _ in range(4):
+            denied(lambda: socket.send_fds(one, [b"x"], [null.fileno()] * 250), "250 descriptors")
+        time.sleep(0.2)  # of its neighbours, which need new children
 
 
 @trick

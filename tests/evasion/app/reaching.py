@@ -194,6 +194,20 @@ def gains_rights(context: Any) -> None:
 
 
 @trick
+def watches_what_others_do_with_files(context: Any) -> None:
+    for library_call in ("inotify_init", "inotify_init1"):
+        denied(lambda name=library_call: _checked(getattr(LIBC, name)(0)), library_call)
+    slots = os.path.dirname(os.path.dirname(tempfile.gettempdir()))
+    denied(lambda: _checked(LIBC.inotify_add_watch(0, slots.encode(), 0xFFF)), "a watch")
+    denied(lambda: _checked(LIBC.fanotify_init(0x200, 0)), "fanotify")
+    denied(lambda: os.listdir(slots), "the folders of all")
+    for name in range(20):
+        with contextlib.suppress(FileNotFoundError):
+            denied(lambda name=name: os.listdir(f"{slots}/{name}"), f"the folder of {name}")
+            denied(lambda name=name: open(f"{slots}/{name}/x", "w").close(), f"a file of {name}")
+
+
+@trick
 def makes_namespaces(context: Any) -> None:
     for flag in (0x10000000, 0x20000, 0x40000000, 0x20000000):
         denied(lambda flag=flag: _checked(LIBC.unshare(flag)), f"namespace {flag:#x}")

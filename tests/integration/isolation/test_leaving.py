@@ -61,6 +61,6 @@ def digs(context):
     zygote = bench.pool.zygote_pid
     slots = Path(f"/proc/{zygote}/root{root.SLOTS}")
     assert isinstance(await bench.run("digs"), Failed)
-    await until(lambda: not any(os.listdir(slot) for slot in slots.iterdir()))
+    await until(lambda: not any(os.listdir(own) for slot in slots.iterdir() for own in slot.iterdir()))
     assert await code_in(bench, "1") == "1"
     assert bench.pool.zygote_pid == zygote

@@ -179,7 +179,7 @@ class Broker:
 async def main():
     hide_from_children()
     folder = pathlib.Path(sys.argv[1])
-    pool = Pool(app_folder=folder, app="app", size=2, on_change=lambda: None, hosting=Hosting("strict"))
+    pool = Pool(app_folder=folder, app="app", size=2, on_change=lambda: None, hosting=Hosting(sys.argv[2]))
     await pool.start()
     work = Work(uuid7(), "clings", "t", "Contact", "afterInsert", [{"id": "1"}], [None], [{}], Limits())
     print(await pool.run(work, Broker()))
@@ -194,7 +194,11 @@ from circuit_script import trigger
 
 @trigger("Contact", ["afterInsert"])
 def clings(context):
-    ctypes.CDLL(None).prctl(1, 0)
+    library = ctypes.CDLL(None)
+    library.prctl(1, 0)
+    if library.fork() == 0:  # Python does not hear of it
+        library.setsid()
+        library.sleep(600)
     print("here")
     while True:
         try:
@@ -204,16 +208,19 @@ def clings(context):
 """
 
 
-async def test_a_child_that_will_not_hear_of_it_dies_with_a_killed_worker(strict_of: StrictOf, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["strict", "standard"])
+async def test_what_will_not_hear_of_it_dies_with_a_killed_worker(
+    strict_of: StrictOf, tmp_path: Path, mode: str
+) -> None:
     await strict_of()  # skips where it cannot be had
     folder = tmp_path / "other"
     folder.mkdir()
     (folder / "app.py").write_text(CLINGS)
-    command = [sys.executable, "-c", WORKER, str(folder)]
+    command = [sys.executable, "-c", WORKER, str(folder), mode]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         below = [int(pid) for pid in worker.stdout.readline().split()]
-        assert len(below) >= 2
+        assert len(below) >= 3
         os.kill(worker.pid, signal.SIGKILL)
     await until(lambda: not any(map(alive, below)))
 

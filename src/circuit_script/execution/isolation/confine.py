@@ -59,15 +59,21 @@ class Confined(msgspec.Struct, frozen=True):
     slots: str = ""
 
     def child(self, slot: int) -> None:
-        """Confine this process, a new child, beside its siblings and its zygote. ``slot`` numbers its folder."""
+        """Confine this process, a new child, beside its siblings and its zygote. ``slot`` numbers its folder.
+
+        It lives in one below with a name that nobody can guess: Landlock does not keep a sibling from asking whether a
+        path exists, and how large the file is.
+        """
         if self.mode == "standard":
             landlock.scope()
             return
-        own = f"{self.slots}/{slot}"
+        own = f"{self.slots}/{slot}/{os.urandom(16).hex()}"
+        os.mkdir(own, 0o700)
         use_folder(own)
         if self.slots == root.SLOTS:
             surroundings.live_in(own)
         landlock.fence(self.read, (own, *paths.DEVICES), self.listed)
+        seccomp.install_for_child()
 
 
 def use_folder(own: str) -> None:
@@ -84,6 +90,7 @@ def zygote(mode: Mode, folder: Path, scratch: str, parent: int) -> tuple[Confine
         hides = mask.cover(paths.hidden(folder))
         hardening.drop_privileges()
         hardening.die_with_parent(parent)
+        landlock.scope_signals()
         with suppress(OSError):  # some machines let nobody filter
             seccomp.install_usual()
         return Confined("standard", hides), slots

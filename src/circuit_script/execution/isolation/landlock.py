@@ -17,7 +17,8 @@ OLDEST = 6  # the ABI that `strict` needs
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _VERSION = 1  # flag of _CREATE: tell the ABI
 _PATH_BENEATH = 1
-_SCOPES = 3  # abstract Unix sockets, signals
+_SIGNALS = 2
+_SCOPES = _SIGNALS | 1  # and abstract Unix sockets
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
@@ -44,6 +45,12 @@ def scope() -> bool:
     return True
 
 
+def scope_signals() -> None:
+    """From here on this process, and what it starts, can signal and trace nobody outside, if the kernel has ABI 6."""
+    if abi() >= OLDEST:
+        _enforce(_ruleset(0, 0, _SIGNALS))
+
+
 def fence(read: Iterable[str], write: Iterable[str], listed: Iterable[str] = ()) -> None:
     """From here on only these paths can be read and run, only those be written to, and the names in these folders be
     ``listed``; no TCP; and `scope`.
@@ -57,8 +64,8 @@ def fence(read: Iterable[str], write: Iterable[str], listed: Iterable[str] = ())
     _enforce(ruleset)
 
 
-def _ruleset(files: int, network: int) -> int:
-    words = b"".join(each.to_bytes(8, "little") for each in (files, network, _SCOPES))
+def _ruleset(files: int, network: int, scopes: int = _SCOPES) -> int:
+    words = b"".join(each.to_bytes(8, "little") for each in (files, network, scopes))
     return call("landlock_create_ruleset", _CREATE, ctypes.create_string_buffer(words, 24), 24, 0)
 
 

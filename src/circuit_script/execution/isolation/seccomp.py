@@ -40,13 +40,20 @@ _FORBIDDEN = {
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
     "file_setattr": (469, 469),
+    "inotify_init": (253, -1), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
+    "fanotify_init": (300, 262), "fanotify_mark": (301, 263),  # Landlock lets them look at anybody's files
+    "ioprio_set": (251, 30), "syslog": (103, 116), "quotactl_fd": (443, 443),
+    "io_setup": (206, 0),  # the machine has one number of these for all
 }  # fmt: skip
 # Landlock does not mediate these, and the uid may be that of other files, or of another child's. What copies a file
 # or unpacks an archive calls them in passing and fails when they do: it is told that all went well.
 _WITHOUT_EFFECT = {
     "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
     "utime": (132, -1), "utimes": (235, -1), "futimesat": (261, -1), "utimensat": (280, 88),
+    "sync": (162, 81), "syncfs": (306, 267),  # these would write what the whole machine has not yet written
 }  # fmt: skip
+# Descriptors on their way are counted for all processes of a uid, and the zygote has to send some.
+_OF_CHILDREN = {"sendmsg": (46, 211), "sendmmsg": (307, 269)}
 # FS_IOC_SETFLAGS and its kin, FS_IOC_FSSETXATTR, FS_IOC_ENABLE_VERITY: for them a file need not be open for writing.
 _CHANGES_OF_FILES = (0x40086602, 0x40046602, 0x40087602, 0x40047602, 0x401C5820, 0x40806685)
 _OF_ONESELF = {  # allowed when the process named first is oneself (0)
@@ -59,7 +66,7 @@ _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _X32 = 0x40000000
 _NAMESPACES = 0x7E020080  # every CLONE_NEW…, the one of time too
 _CLONE_PARENT = 0x8000
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SCHED_CORE = 1, 4, 36, 62
 _UNIX, _STREAM, _SEQPACKET, _TYPE = 1, 1, 5, 0xF
 
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
@@ -79,6 +86,13 @@ def known() -> bool:
 def install() -> None:
     """Filter this process and what it starts, for ever. Raises OSError. Needs no_new_privs."""
     _install(_program(os.uname().machine))
+
+
+def install_for_child() -> None:
+    """Filter a strict child beyond `install`: what its zygote must be able to do. Raises OSError."""
+    place, _ = _ARCHITECTURES[os.uname().machine]
+    denied = (each for numbers in _OF_CHILDREN.values() for each in _denied(numbers[place], errno.EPERM))
+    _install(iter([(_LOAD, 0, 0, _NUMBER), *denied, (_RETURN, 0, 0, _ALLOW)]))  # `install` saw to the architecture
 
 
 def install_usual() -> None:
@@ -130,7 +144,8 @@ def _program(machine: str) -> Iterator[Instruction]:
     yield from _when(_PRLIMIT[place], [(_LOAD, 0, 0, _argument(0)), (_EQUAL, 1, 0, 0), _no()])
     subreaper = _only(_PR_SET_CHILD_SUBREAPER, 1)
     death = _only(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    yield from _when(_PRCTL[place], [*_only(_PR_SET_DUMPABLE, 1), *death, *subreaper])
+    alone_on_a_core = [(_LOAD, 0, 0, _argument(0)), (_EQUAL, 0, 1, _PR_SCHED_CORE), _no()]
+    yield from _when(_PRCTL[place], [*_only(_PR_SET_DUMPABLE, 1), *death, *subreaper, *alone_on_a_core])
     changes = [each for number in _CHANGES_OF_FILES for each in ((_EQUAL, 0, 1, number), _no())]
     yield from _when(_IOCTL[place], [(_LOAD, 0, 0, _argument(1)), *changes])
     kinds = [(_LOAD, 0, 0, _argument(0)), (_EQUAL, 1, 0, _UNIX), _no()]

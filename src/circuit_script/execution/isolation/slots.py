@@ -69,6 +69,8 @@ class Folders:
     def give_back(self, slot: int) -> int:
         folder = f"{self._place}/{slot}"
         with suppress(OSError):
+            for own in os.listdir(folder):
+                os.rmdir(f"{folder}/{own}")
             os.rmdir(folder)
             return 0
         with suppress(OSError):  # it may take long; and what stays goes with the zygote

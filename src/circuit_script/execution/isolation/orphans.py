@@ -1,0 +1,108 @@
+"""What children leave below their zygote when they end: killed, however fast it forks, and in whatever session."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from circuit_script.execution.procfs import children_of, descendants_of
+
+PATIENCE = 3  # rounds
+
+
+class Orphans:
+    """Of the process ``zygote``, this one: what is directly below it, and not ``known``, has lost its own parent."""
+
+    def __init__(self, zygote: int, outside: int, known: Callable[[int], bool]) -> None:
+        self._zygote = zygote
+        self._outside = outside  # a process that we must not be able to signal
+        self._known = known
+        self._rounds = 0  # in a row that there were some
+
+    def kill(self) -> bool:
+        """Kill them; whether there were any. What is below one becomes ours when it has ended, of which we hear.
+
+        So it takes a round for each generation; and those that fork faster are stopped first.
+        """
+        orphans = self._found()
+        _kill(orphans)
+        self._rounds = self._rounds + 1 if orphans else 0
+        if self._rounds == PATIENCE:
+            self._rounds = 0
+            self._stop_and_kill()
+        return bool(orphans)
+
+    def _found(self) -> list[int]:
+        return [pid for pid in children_of(self._zygote) if not self._known(pid)]
+
+    def _stop_and_kill(self) -> None:
+        """All below us stop at one stroke, which a fork cannot pass by; those that belong to a child then go on.
+
+        Landlock lets the signal reach nobody else. Where it does not, nothing is done.
+        """
+        if not _bounded(self._outside):
+            return
+        with suppress(OSError):
+            os.kill(-1, signal.SIGSTOP)
+        killed: set[int] = set()
+        try:
+            while found := {each for pid in self._found() for each in (pid, *descendants_of(pid))} - killed:
+                _kill(found)
+                killed |= found
+        finally:
+            with suppress(OSError):
+                os.kill(-1, signal.SIGCONT)
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def end(outside: int, undertaker: int) -> None:
+    """Kill everybody below the zygote, this process, which is about to end. ``undertaker`` is what `outlive` made."""
+    if _bounded(outside):
+        os.kill(-1, signal.SIGKILL)
+        os.waitpid(undertaker, 0)
+
+
+def outlive(zygote: int, outside: int) -> int:
+    """Start the process that kills whatever is left when this one, the ``zygote``, has ended: however it ended.
+
+    It lies behind the same bounds of Landlock, which end its one signal; and it is none of the children, so that none
+    can signal it. Without such bounds, told by ``outside`` as in `Orphans`, it ends at once. Returns its process id.
+    Raises OSError.
+    """
+    if pid := os.fork():
+        return pid
+    try:
+        os.closerange(0, os.sysconf("SC_OPEN_MAX"))
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        os.setsid()
+        if _bounded(outside):
+            _wait_for(zygote)
+            os.kill(-1, signal.SIGKILL)
+    finally:
+        os._exit(0)
+
+
+def _wait_for(process: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended already
+        ended = select.poll()
+        ended.register(os.pidfd_open(process), select.POLLIN)
+        ended.poll()
+
+
+def _bounded(outside: int) -> bool:
+    """Whether a signal to all reaches those only that are below the zygote."""
+    try:
+        os.kill(outside, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
