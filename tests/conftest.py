@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import compileall
 import os
 import shutil
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import circuit_script
 from tests import servers
 from tests.servers import Server
 
@@ -27,6 +29,8 @@ from tests.servers import Server
 # found compiled by a process that it starts.
 sys.dont_write_bytecode = False
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+if "PYTEST_XDIST_WORKER" not in os.environ:  # so the package is compiled here, or each process that they start would
+    compileall.compile_dir(Path(circuit_script.__file__).parent, quiet=1)
 
 # Hypothesis measures no time: it would measure the machine's. `make test-slow` tries many more examples.
 settings.register_profile("usual", max_examples=20, deadline=None)

@@ -7,9 +7,12 @@ whatever was not acknowledged, so that what it says was acknowledged can be held
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -66,14 +69,23 @@ def write_app(
     ``top`` and ``more`` are lines of circuit.toml before and after the sections that every test needs.
     """
     port = free_port()
-    ran = subprocess.run([COMMAND, "init", str(folder)], capture_output=True, text=True, timeout=START)
-    assert ran.returncode == 0, ran.stderr
+    shutil.copytree(_made_by_init(), folder, dirs_exist_ok=True)
     config = CONFIG.format(top=top, port=port, worker=worker, public_key=public_key, more=more)
     (folder / "circuit.toml").write_text(config)
     (folder / "app" / "triggers.py").write_text(triggers)
     (folder / "app" / "endpoints.py").unlink()
     folder.chmod(0o755)
     return port
+
+
+@functools.cache
+def _made_by_init() -> Path:
+    """What the real command makes; once for all the tests of a process."""
+    parent = Path(tempfile.mkdtemp(prefix="cs-init-"))
+    atexit.register(shutil.rmtree, parent, ignore_errors=True)
+    ran = subprocess.run([COMMAND, "init", str(parent / "app")], capture_output=True, text=True, timeout=START)
+    assert ran.returncode == 0, ran.stderr
+    return parent / "app"
 
 
 def environment(database: str | None, *, measured: bool = True) -> dict[str, str]:
@@ -147,7 +159,7 @@ class Platform:
         found = []
         for process in family(self.process.pid):
             with contextlib.suppress(psutil.NoSuchProcess):
-                if _role_of(process) == role:
+                if role_of(process) == role:
                     found.append(process)
         return found
 
@@ -228,7 +240,7 @@ class Platform:
         queue = self.rows("SELECT lane, id, attempts, not_before, record FROM circuit.queue ORDER BY id LIMIT 10")
         lanes = self.rows("SELECT owner, count(*), min(low_water) FROM circuit.lanes GROUP BY owner")
         workers = self.rows("SELECT id, pid, expires_at - now(), asleep FROM circuit.workers")
-        processes = [(each.pid, _role_of(each), each.status()) for each in family(self.process.pid)]
+        processes = [(each.pid, role_of(each), each.status()) for each in family(self.process.pid)]
         return f"queue {queue}\nlanes {lanes}\nworkers {workers}\nprocesses {processes}"
 
 
@@ -277,7 +289,8 @@ def answers(port: int, path: str) -> int:
         connection.close()
 
 
-def _role_of(process: psutil.Process) -> str:
+def role_of(process: psutil.Process) -> str:
+    """What a process of a platform is: gateway, worker, zygote, child, supervisor, or other."""
     command = process.cmdline()
     if "circuit_script.execution.zygote" in command:
         parent = process.parent()

@@ -66,7 +66,7 @@ def folder(app_folder: Path, vendor: Vendor) -> Iterator[Path]:
 def serve(folder: Path, database: str | None = None, *arguments: str, lose: Callable[[], None] | None = None) -> Ended:
     ran = subprocess.run(
         [COMMAND, "serve", "--folder", str(folder), *arguments],
-        env=environment(database),
+        env=environment(database, measured=False),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.acceptance.platform import role_of
 from tests.faults.schedule import SUPERVISED, TWO
 
 AGAIN = 0.1  # seconds until a role that died is started again
@@ -158,7 +159,7 @@ class Fleet:
         found = []
         for process in self._family():
             with contextlib.suppress(psutil.NoSuchProcess):
-                if _role_of(process) == role:
+                if role_of(process) == role:
                     found.append(process)
         return found
 
@@ -210,14 +211,3 @@ async def _listens(port: int) -> bool:
         return False
     writer.close()
     return True
-
-
-def _role_of(process: psutil.Process) -> str:
-    command = process.cmdline()
-    if "circuit_script.execution.zygote" in command:
-        parent = process.parent()
-        below = parent is not None and "circuit_script.execution.zygote" in parent.cmdline()
-        return "child" if below else "zygote"
-    if "--role" in command:
-        return command[command.index("--role") + 1]
-    return "supervisor" if "serve" in command else "other"

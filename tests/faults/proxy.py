@@ -8,6 +8,8 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 
+from tests.loopback import listening
+
 RST = struct.pack("ii", 1, 0)  # linger for no time: closing resets
 CHUNK = 64 * 1024
 
@@ -23,19 +25,13 @@ class Proxy:
         self._gone = False
         self._delay = 0.0
         self._writers: set[asyncio.StreamWriter] = set()
-        self._serving: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[Proxy]:
-        server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
-        self.port = int(server.sockets[0].getsockname()[1])
         try:
-            yield self
+            async with listening(self._serve) as self.port:
+                yield self
         finally:
-            server.close()
-            for task in self._serving:
-                task.cancel()
-            await asyncio.gather(*self._serving, return_exceptions=True)
             self._flows.set()
             self.reset()
 
@@ -64,11 +60,6 @@ class Proxy:
     def heal(self) -> None:
         self._gone, self._delay = False, 0.0
         self._flows.set()
-
-    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

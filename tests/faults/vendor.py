@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from tests.faults.story import Seen
+from tests.loopback import listening
 
 WAYS = ("does", "says_429", "fails", "does_and_fails", "does_and_dies", "dies", "slow")
 
@@ -42,28 +43,15 @@ class Vendor:
         self.ways: Counter[str] = Counter()
         self.came = asyncio.Event()
         self._chance = random.Random(seed)
-        self._serving: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[Vendor]:
-        server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
-        self.port = int(server.sockets[0].getsockname()[1])
-        try:
+        async with listening(self._serve) as self.port:
             yield self
-        finally:
-            server.close()
-            for task in self._serving:
-                task.cancel()
-            await asyncio.gather(*self._serving, return_exceptions=True)
 
     def forget(self) -> None:
         """Before the next schedule; what was seen under which key stays known."""
         self.seen, self.doubled = [], []
-
-    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -1,7 +1,19 @@
 import pytest
 
+from circuit_script.execution import zygote_link
 from tests import servers
 from tests.gateways import running
+from tests.zygotes import Nursery
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nursery():
+    """Whoever starts a pool in a test's own process gets its zygote without the second that imports take."""
+    found = Nursery()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zygote_link, "subprocess", found)
+        yield found
+    found.close()
 
 
 @pytest.fixture(scope="module")

@@ -70,14 +70,15 @@ class Author:
 
     @property
     def zygotes(self) -> list[psutil.Process]:
-        return [each for each in psutil.Process().children() if "circuit_script.execution.zygote" in cmd(each)]
+        return [each for each in psutil.Process().children() if is_zygote(each)]
 
 
-def cmd(process: psutil.Process) -> list[str]:
+def is_zygote(process: psutil.Process) -> bool:
+    """Each leads a session of its own; who forks them for tests does not."""
     try:
-        return process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
+        return "circuit_script.execution.zygote" in process.cmdline() and os.getsid(process.pid) == process.pid
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return False
 
 
 @asynccontextmanager

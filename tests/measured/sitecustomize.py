@@ -8,7 +8,7 @@ import os
 import sys
 
 if "COVERAGE_PROCESS_CONFIG" in os.environ and "circuit_script.execution.zygote" in sys.orig_argv:
-    zygote = os.getpid()
+    zygote = os.getpid()  # tests/zygotes.py forks zygotes, and changes it in them
 
     def save() -> None:
         from coverage import Coverage

@@ -35,10 +35,14 @@ def errors() -> set[type[CircuitError]]:
 
 @cache
 def texts() -> tuple[set[tuple[str, str]], set[str]]:
-    """(file, page) wherever the source says ``page="…"``, and every string that it has."""
+    """(file, page) wherever the source says ``page="…"``, and every string where a page may be named."""
     named, strings = set(), set()
+    quoted = [f'"{name}"' for name in page_names()]
     for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        text = path.read_text("utf-8")
+        if not re.search(r"\bpage\b", text) and not any(name in text for name in quoted):
+            continue
+        for node in ast.walk(ast.parse(text)):
             match node:
                 case ast.keyword(arg="page", value=ast.Constant(value=str(page))):
                     named.add((path.name, page))
