@@ -124,3 +124,26 @@ async def test_stop_halves_no_further_and_what_has_not_left_is_as_it_was(office:
     assert vendor.calls == [[0, 1, 2, 3]]
     rows = await office.road.rows("SELECT DISTINCT status, attempts, left_at IS NULL FROM circuit.effects")
     assert rows == [("pending", 0, True)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, {"ok": True}, "ok", [None], ["ok"], [Refused(ValueError("no"))], [Later("busy", after="soon")],  # type: ignore[arg-type]
+     [Delivered(vendor_id=7)]],  # type: ignore[arg-type]
+    ids=str,
+)  # fmt: skip
+async def test_an_answer_that_says_nothing_leaves_its_effect_in_doubt_and_the_courier_goes_on(
+    office: Office, answer: object
+) -> None:
+    vendor = Vendor(lambda effects: answer if effects[0].payload["n"] == 1 else [Delivered()],  # type: ignore[arg-type]
+                    in_doubt=InDoubt.ASK_A_PERSON)  # fmt: skip
+    await office.effect(1, key=7)
+    await office.effect(2, key=7)
+    async with office.delivering(vendor):
+        await office.road.until("SELECT count(*) FROM circuit.effects WHERE status <> 'pending'", [2])
+
+    assert (vendor.got[0], vendor.got[-1]) == (1, 2)
+    said = {Refused: "dead", Later: "discarded", Delivered: "delivered"}
+    kind = type(answer[0]) if isinstance(answer, list) else None
+    first = await office.road.rows("SELECT status FROM circuit.effects ORDER BY seq LIMIT 1")
+    assert first == ["dead" if kind is Later else said.get(kind, "in_doubt")]  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
 
 import pytest
 
@@ -12,7 +13,7 @@ from circuit_script.connectors.connector import Delivery, Effect, InDoubt, Opera
 from circuit_script.effects import courier as couriers
 from circuit_script.effects.courier import Courier
 from circuit_script.effects.due import Due, Group
-from circuit_script.effects.results import mark
+from circuit_script.effects.results import Told, mark, settle
 from tests.integration.courier_vendor import PATIENCE, Office, Vendor
 from tests.road import SCORE, Road, Worker, happens, open_road
 
@@ -166,7 +167,7 @@ async def test_of_two_workers_that_mark_the_same_effect_one_may_send_it(road: Ro
 
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
-        "AND query LIKE '%%left_at = now()%%' AND pid <> pg_backend_pid()"
+        "AND query LIKE '%%SET left_at = t.mark%%' AND pid <> pg_backend_pid()"
     )
     async with road.pool.connection() as connection, connection.transaction():
         await connection.execute("SELECT 1 FROM circuit.effects FOR UPDATE")
@@ -178,3 +179,57 @@ async def test_of_two_workers_that_mark_the_same_effect_one_may_send_it(road: Ro
     got = await asyncio.gather(first, second)
 
     assert sorted(map(len, got)) == [0, 1]
+
+
+async def by_another(road: Road, told: Told, worker: UUID, meanwhile: str) -> None:
+    """The first worker tells what it heard; its statement has begun when the lane and the effect become another's."""
+    async with road.pool.connection() as telling, road.pool.connection() as other:
+        async with other.transaction():
+            await other.execute("SELECT 1 FROM circuit.effects FOR UPDATE")
+            late = asyncio.create_task(settle(telling, [told], worker))
+            await road.until(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND wait_event_type = 'Lock' AND query LIKE '%%WITH told AS%%' AND pid <> pg_backend_pid()",
+                [1],
+            )
+            await road.run("UPDATE circuit.lanes SET owner = %s, epoch = 2", uuid7())
+            await other.execute(meanwhile.encode())
+        await asyncio.wait_for(late, PATIENCE)
+
+
+@pytest.mark.parametrize("status", ["pending", "dead", "in_doubt"])
+async def test_who_loses_the_lane_while_it_tells_leaves_the_new_workers_mark(road: Road, status: str) -> None:
+    office = Office(road)
+    id_ = await office.effect(1)
+    await office.hold()
+    due = Due(Effect(id_, "acme", "post", "alerts", "c1", {"n": 1}), Group("acme", "vendor", "post", "alerts"), 1, 1)
+
+    marked = "UPDATE circuit.effects SET left_at = '2026-01-01'"
+    await by_another(road, Told(due, status, 1, reason="no answer"), office.worker, marked)
+
+    assert await road.rows("SELECT status, attempts, left_at IS NULL FROM circuit.effects") == [("pending", 0, False)]
+
+
+async def test_who_loses_the_lane_while_it_tells_does_not_undo_what_the_new_worker_told(road: Road) -> None:
+    office = Office(road)
+    id_ = await office.effect(1)
+    await office.hold()
+    due = Due(Effect(id_, "acme", "post", "alerts", "c1", {"n": 1}), Group("acme", "vendor", "post", "alerts"), 1, 1)
+
+    tried = "UPDATE circuit.effects SET attempts = 1, reason = 'busy', next_at = now() + interval '1 hour'"
+    await by_another(road, Told(due, "dead", 3, reason="no answer"), office.worker, tried)
+
+    assert await road.rows("SELECT status, attempts, reason FROM circuit.effects") == [("pending", 1, "busy")]
+
+
+async def test_what_was_done_under_a_mark_that_still_stands_is_done_whoever_has_the_lane(road: Road) -> None:
+    office, vendor = Office(road), Slow()
+    vendor.operations = {"post": Operation(InDoubt.ASK_A_PERSON)}
+    await office.hold()
+    await office.effect(1)
+
+    async with office.delivering(vendor):
+        await happens(lambda: bool(vendor.got), "it does not leave")
+        await road.run("UPDATE circuit.lanes SET owner = %s, epoch = 2", uuid7())
+        vendor.may.set()
+        await office.until("delivered")

@@ -15,7 +15,7 @@ from circuit_script.connectors.connector import Delivered, Delivery, Effect, InD
 from circuit_script.connectors.registry import make_registry
 from circuit_script.effects.waits import effects_waiting
 from circuit_script.tenants.pauses import Kind
-from circuit_script.wiring.worker import open_deliveries_client
+from circuit_script.wiring.deliveries import open_deliveries_client
 from tests.integration.courier_vendor import Office, Vendor
 from tests.receiver import Got, receiving, response
 from tests.road import happens, open_road
@@ -298,3 +298,17 @@ async def test_many_tenants_take_turns_at_one_target(office: Office) -> None:
 
     turns = Counter(each.tenant for each in vendor.effects)
     assert max(turns.values()) <= 30, "nobody had his third turn before everybody had the first"
+
+
+@pytest.mark.parametrize("after", [0.0, -1.0, float("nan")])
+async def test_a_429_that_asks_for_no_time_is_not_answered_by_the_next_request_at_once(
+    office: Office, after: float
+) -> None:
+    await office.effect(1)
+    vendor = Vendor(lambda effects: SlowDown("HTTP 429", after))
+    async with office.delivering(vendor, backoff=60.0) as courier:
+        await office.road.until("SELECT until > now() + interval '20 seconds' FROM circuit.courier_waits", [True])
+        rounds = courier._rounds
+        await happens(lambda: courier._rounds > rounds + 2, "it stands still")
+
+    assert vendor.got == [1]

@@ -241,3 +241,16 @@ def test_doubts_are_listed_shown_and_settled(desk: Desk) -> None:
     assert "is on its way again" in desk.said(doubt, "settle", safe, "--repeat", "--reason", "not in their list")
     assert "settled by" in str(desk.refused(doubt, "settle", safe, "--done"))
     assert desk.said(doubt, "list") == "No effect is in doubt.\n"
+
+
+@pytest.mark.parametrize("number", ["-5", "-12", "0", "abc", "1.5", "9" * 19, "1" * 40, "\u0663"])
+@pytest.mark.parametrize("verb", ["show", "retry", "edit"])
+def test_what_is_no_number_of_a_letter_is_told_what_one_looks_like(verb: str, number: str) -> None:
+    result = CliRunner().invoke(dead.app, [verb, number])
+
+    assert result.exit_code == 2
+    assert "is no letter's number: that looks like 12" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_an_option_that_there_is_not_is_still_told_as_one() -> None:
+    assert "No such option" in CliRunner().invoke(dead.app, ["show", "--foo"]).output

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 
 from circuit_script.clock import uuid7
 from circuit_script.erasure import Person, forget, hashes_match, owners, remembered
+from circuit_script.erasure.blank import STEPS
 from circuit_script.events.requeue import Past, requeue
 from tests.road import SCORE, Incoming, Road, contact, open_road, score, succeed
 
@@ -311,3 +315,62 @@ async def test_another_tenants_replays_and_keys_that_are_held_stay(road: Road) -
 
     assert await road.rows("SELECT count(*) FROM circuit.job_keys") == [2]
     assert await road.rows("SELECT filter ->> 'record' FROM circuit.replays") == ["anna"]
+
+
+async def test_what_names_a_persons_address_in_a_batch_with_others_is_blanked_and_nothing_else(road: Road) -> None:
+    """Log lines, outcomes, letters and jobs of an execution that handled others too, and that say no record."""
+    await road.start(score)
+    await road.take_in(contact("anna", **ANNA, phone="+49 170 1234567"), contact("ben", **BEN))
+    await road.done()
+    (shared,) = await road.rows("SELECT DISTINCT execution FROM circuit.outcomes")
+    for said in ("mailed anna@example.com", "called +49 170 1234567", "mailed ben@example.com"):
+        await road.run(
+            "INSERT INTO circuit.circuit_logs (at, level, message, execution, handler, tenant) "
+            "VALUES (now(), 'info', %s, %s, 'score', 'acme')", said, shared,
+        )  # fmt: skip
+        await road.run(
+            "INSERT INTO circuit.dead_letters (kind, tenant, execution, attempts, reason) "
+            "VALUES ('effect', 'acme', %s, 1, %s)", shared, said,
+        )  # fmt: skip
+    await road.run("UPDATE circuit.outcomes SET reason = 'no anna@example.com'")
+    await road.run("UPDATE circuit.executions SET detail = 'after anna@example.com' WHERE id = %s", shared)
+    job = uuid7()
+    await road.run(
+        "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, target, "
+        "payload, status) VALUES (%s, 'acme', %s, 1, 1, 1, 'jobs', 'enqueue', 'remind', %s, 'delivered')",
+        job, shared, json.dumps({"who": "anna", "words": "a secret of hers"}),
+    )  # fmt: skip
+    await road.take_in(Incoming(str(job), object="Job", event="remind", fields={"words": "a secret of hers"}))
+    await road.run(
+        "UPDATE circuit.deliveries SET source = 'circuit', vendor_id = %s WHERE id = "
+        "(SELECT delivery FROM circuit.events WHERE object = 'Job')", str(job),
+    )  # fmt: skip
+
+    await run_forget(road, "anna")
+
+    for word in ("anna@example.com", "1234567", "a secret of hers"):
+        assert await everywhere(road, word) == set(), word
+    left = await road.rows("SELECT message FROM circuit.circuit_logs WHERE message LIKE 'mailed%%'")
+    assert left == ["mailed ben@example.com"]
+
+
+async def test_forgetting_that_was_cut_short_still_knows_the_addresses(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await road.start(score)
+    await road.take_in(contact("anna", **ANNA), contact("ben", **BEN))
+    await road.done()
+    (shared,) = await road.rows("SELECT DISTINCT execution FROM circuit.outcomes")
+    await road.run(
+        "INSERT INTO circuit.circuit_logs (at, level, message, execution, handler, tenant) "
+        "VALUES (now(), 'info', 'mailed anna@example.com', %s, 'score', 'acme')", shared,
+    )  # fmt: skip
+    with monkeypatch.context() as cut:
+        module = sys.modules[forget.__module__]
+        cut.setattr(module, "STEPS", [replace(each, where="broken") for each in STEPS[:1]])
+        with pytest.raises(psycopg.Error):
+            await run_forget(road, "anna")
+
+    await run_forget(road, "anna")
+
+    assert await everywhere(road, "anna@example.com") == set()

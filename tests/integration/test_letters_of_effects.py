@@ -215,3 +215,36 @@ async def test_who_settled_a_doubt_is_kept_where_there_was_no_letter(road: Road)
     done = await asyncio.gather(one("ada"), one("ben"), return_exceptions=True)
     assert done.count(True) == 1
     assert await road.rows("SELECT status, kind, effect FROM circuit.dead_letters") == [("retried", "effect", id_)]
+
+
+@pytest.mark.parametrize("letter", [0, -5, 2**63, 10**40])
+async def test_a_number_that_no_letter_can_have_is_refused_and_not_asked_for(road: Road, letter: int) -> None:
+    async with road.pool.connection() as connection:
+        for doing in (
+            find_letter(connection, letter), retry(connection, [letter], "ann"),
+            discard(connection, [letter], "ann", "why"),
+        ):  # fmt: skip
+            with pytest.raises(LetterRefused, match=f"no dead letter {letter}"):
+                await doing
+
+
+async def test_what_is_no_id_of_an_effect_is_told_what_one_looks_like(road: Road) -> None:
+    async with road.pool.connection() as connection:
+        for which in ("zebra", "-x", "1" * 40, "\u0663"):
+            with pytest.raises(LetterRefused, match="looks like 01a1fda6"):
+                await find_doubt(connection, which)
+        with pytest.raises(LetterRefused) as refused:
+            await find_doubt(connection, "12")
+    assert "looks like" not in str(refused.value)
+
+
+async def test_a_long_number_is_not_taken_for_the_letter_that_it_begins_with(road: Road) -> None:
+    id_ = await in_doubt(road)
+    await road.run(
+        "INSERT INTO circuit.dead_letters (id, kind, tenant, effect, attempts, reason) OVERRIDING SYSTEM VALUE "
+        "VALUES (123456789012345678, 'effect', 'acme', %s, 1, 'no answer')", id_,
+    )  # fmt: skip
+    async with road.pool.connection() as connection:
+        assert (await find_doubt(connection, "123456789012345678")).id == id_
+        with pytest.raises(LetterRefused):
+            await find_doubt(connection, "1234567890123456789")

@@ -11,6 +11,7 @@ import pytest
 from circuit_script.clock import uuid7
 from circuit_script.events import maintenance
 from circuit_script.events.maintenance import once, prepare
+from circuit_script.events.requeue import Past, requeue
 from tests.road import SCORE, Road, contact, open_road
 
 PARENTS = ("deliveries", "events", "executions", "outcomes", "circuit_logs")
@@ -324,3 +325,49 @@ async def test_a_long_reader_makes_it_give_up_rather_than_block_intake(
         await road.take_in(contact("c1"))
 
     assert f"deliveries_{old:%Y%m%d}" in await once(road.pool, 30)
+
+
+async def test_who_puts_an_old_event_back_on_the_queue_keeps_its_partitions(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read, and not on the queue yet, when its partition is looked at: the drop waits, and looks again."""
+    old = TODAY - timedelta(days=40)
+    await make_old(road, old)
+    await road.take_in(contact("c1"))
+    delivery = UUID(int=floor(old).int + 5)
+    for table, column in (("deliveries", "id"), ("events", "delivery")):
+        await road.run(f"UPDATE circuit.{table} SET {column} = %s", delivery)
+    await road.run("DELETE FROM circuit.queue")
+    monkeypatch.setattr(maintenance, "PATIENCE", "SET LOCAL lock_timeout = '30s'")
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+        "AND (query LIKE 'LOCK TABLE%%' OR query LIKE 'DROP TABLE%%') AND pid <> pg_backend_pid()"
+    )
+    async with road.pool.connection() as connection:
+        async with connection.transaction():
+            past = [Past(delivery, 0, 1)]
+            await connection.execute("SELECT count(*) FROM circuit.events")  # as requeue reads it
+            dropping = asyncio.create_task(once(road.pool, 30))
+            await road.until(waits, [1])
+            await requeue(connection, past, by="ann")
+        dropped = await asyncio.wait_for(dropping, 60)
+
+    assert {f"deliveries_{old:%Y%m%d}", f"events_{old:%Y%m%d}"}.isdisjoint(dropped)
+    assert await road.rows("SELECT count(*) FROM circuit.deliveries WHERE id = %s", delivery) == [1]
+
+
+async def test_the_outcomes_of_an_execution_are_found_without_reading_all_of_a_day(road: Road) -> None:
+    made = f"{floor(TODAY)}"[:13].replace("-", "")
+    await road.run(
+        "INSERT INTO circuit.outcomes (delivery, ordinal, handler, execution, tenant, status) "
+        "SELECT i, 0, 1, i, 'acme', 'succeeded' FROM (SELECT ((%s || lpad(to_hex(n), 20, '0'))::uuid) AS i "
+        "FROM generate_series(1, 40000) AS n) AS ids",
+        made[:12],
+    )
+    await road.run(f"VACUUM ANALYZE circuit.outcomes_{TODAY:%Y%m%d}")
+
+    plan = await road.rows(
+        "EXPLAIN SELECT * FROM circuit.outcomes WHERE execution = %s::uuid", f"{made[:12]}{30000:020x}"
+    )
+    day = [line for line in plan if f"outcomes_{TODAY:%Y%m%d}" in line]
+    assert any("Bitmap Index Scan" in line and "_execution_idx" in line for line in day), plan

@@ -164,6 +164,20 @@ async def test_a_tenant_cannot_reach_what_has_no_row_security(filled: Connection
     assert readable <= {"handlers", "releases"}  # the same for every tenant; partitions must not be among them
 
 
+async def test_only_who_migrates_gives_a_table_its_row_security(road: Connection) -> None:
+    query = """
+        SELECT p.proname::text, has_function_privilege('circuit_road', p.oid, 'EXECUTE')
+               OR has_function_privilege('circuit_tenant', p.oid, 'EXECUTE'),
+               has_function_privilege(p.proowner, p.oid, 'EXECUTE')
+          FROM pg_proc p WHERE p.pronamespace = 'circuit'::regnamespace AND p.proname IN ('of_road', 'of_tenant')
+         ORDER BY 1
+    """
+
+    found = await (await road.execute(query)).fetchall()
+
+    assert found == [("of_road", False, True), ("of_tenant", False, True)]
+
+
 async def test_a_failed_reading_leaves_the_connection_to_the_road(filled: Connection) -> None:
     with pytest.raises(errors.DivisionByZero):
         async with tenant_reading(filled, "north"):

@@ -6,12 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from circuit_script.clock import now, uuid7
 from circuit_script.db.pool import Connection
+from circuit_script.effects.due import Group, read_due
 from circuit_script.effects.settle import Arrived, Settled, Settlement, Settler, is_transient
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import Fenced
@@ -449,3 +451,23 @@ async def test_a_deleted_record_that_a_handler_inserts_again_is_there_again(desk
     await desk.settle(desk.settlement([two], writes=[write("upsert", "c1", score=1)]))
 
     assert await desk.road.record("c1") == {"id": "c1", "name": "Ann", "score": 1}
+
+
+async def test_effects_leave_in_the_order_of_their_commits_whatever_their_ids_say(desk: Desk) -> None:
+    """Clocks are set back, and two workers make ids within one millisecond."""
+    first, second = await desk.queued(contact("c1"), contact("c1", n=2))
+    later, earlier, least = sorted((uuid7() for _ in range(3)), reverse=True)
+
+    def sends(row: Queued, *ids: UUID) -> list[tuple[Send, int, int]]:
+        return [(Send(id_, "vendor", "post", "alerts", {}, 0), row.lane, row.order_hash) for id_ in ids]
+
+    await desk.settle(desk.settlement([first], sends=sends(first, later, earlier)))
+    await desk.settle(desk.settlement([second], sends=sends(second, least)))
+
+    left, group = [], Group("acme", "vendor", "post", "alerts")
+    async with desk.road.pool.connection() as connection:
+        for _ in range(3):
+            (due,) = await read_due(connection, {group: 9}, dict.fromkeys(range(64), 1), (), 9)
+            left.append(due.effect.id)
+            await connection.execute("UPDATE circuit.effects SET status = 'delivered' WHERE id = %s", [due.effect.id])
+    assert left == [later, earlier, least]

@@ -14,7 +14,7 @@ from circuit_script.cli.output import console, print_json
 from circuit_script.cli.selection import All, AsJson, By, Connector, Reason, Record, Tenant, Trigger, do, selected
 from circuit_script.config import load_settings
 from circuit_script.db.pool import Connection
-from circuit_script.events.controls import Selection, found, waiting
+from circuit_script.events.controls import Selection, found, leaving, waiting
 from circuit_script.jobs.cancel import cancel
 from circuit_script.jobs.outside import whoever
 
@@ -42,7 +42,8 @@ def run(
     What runs is cut off from its result, which does not count.
 
     Their outcome is "cancelled", with the reason and who did it; the ledger keeps the events, so that they can be
-    replayed. Of a connector, what it has yet to deliver is discarded; what is on its way finishes.
+    replayed. Of a connector, what it has yet to deliver is discarded; what is on its way ends by its vendor's answer,
+    and is not sent again.
     """
     settings = load_settings(app_folder(folder))
     said, who = selected(trigger, tenant, connector, record, everything), by or whoever()
@@ -60,17 +61,21 @@ def run(
     ):
         raise typer.Exit(1)
 
-    async def leave(connection: Connection) -> int:
+    async def leave(connection: Connection) -> tuple[int, int]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         quiet = as_json or not sys.stderr.isatty()
         with Progress(*columns, console=console(stderr=True), disable=quiet, transient=True) as progress:
             task = progress.add_task("cancelling", total=count)
-            return await cancel(
+            done = await cancel(
                 connection, meant, reason=reason, by=who, told=lambda done: progress.update(task, completed=done)
             )
+            return done, await leaving(connection, meant) if meant.kind == "connector" else 0
 
-    done = do(settings, NAME, leave)
+    done, away = do(settings, NAME, leave)
     if as_json:
-        print_json({"kind": meant.kind, "value": meant.value, "tenant": meant.tenant, "cancelled": done})
+        about = {"kind": meant.kind, "value": meant.value, "tenant": meant.tenant}
+        print_json({**about, "cancelled": done, "on_their_way": away})
         return
     console().print(f"cancelled {done:,} {what} ({escape(meant.shown)})")
+    if away:
+        console().print(f"on their way: {away:,}; each ends by its vendor's answer, and none is sent again")

@@ -20,6 +20,7 @@ from circuit_script.cli.completion import complete_handler
 from circuit_script.cli.dead_edit import changed, edited_by_hand, with_settings
 from circuit_script.cli.dead_shown import show_letters, show_story, tell_fates
 from circuit_script.cli.folder import Folder, app_folder
+from circuit_script.cli.letter_number import Number, Numbers, OfLetters
 from circuit_script.cli.logs import moment
 from circuit_script.cli.output import console, print_json
 from circuit_script.cli.verbs import group
@@ -85,8 +86,6 @@ OfKind = Annotated[Kind | None, typer.Option(help="About events, or about effect
 Since = Annotated[str | None, typer.Option(help="That died since: 2h, 30m, 1d, or a moment like 2026-05-01T08:00.")]
 By = Annotated[str | None, typer.Option(help="Who does it; your login where nothing is said.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Letters = Annotated[list[int] | None, typer.Argument(help="Numbers of letters, as dead list shows them.")]
-Number = Annotated[int, typer.Argument(help="Its number, as dead list shows it.")]
 
 app = group(NAME, "Show dead letters, edit and retry them, or discard them.", EXAMPLES)
 
@@ -122,7 +121,7 @@ def list_(
     )
 
 
-@app.command(epilog="Example:  circuit-script dead show 12")
+@app.command(cls=OfLetters, epilog="Example:  circuit-script dead show 12")
 def show(letter: Number, folder: Folder = None, tenant: Tenant = None, as_json: AsJson = False) -> None:
     """Show all that is known of one: payload, every attempt with stack and limits, log lines, the vendor's answers."""
 
@@ -137,10 +136,12 @@ def show(letter: Number, folder: Folder = None, tenant: Tenant = None, as_json: 
 
 
 @app.command(
-    "retry", epilog="Examples:  circuit-script dead retry 12 13  ·  … dead retry --trigger score --since 2h --yes"
+    "retry",
+    cls=OfLetters,
+    epilog="Examples:  circuit-script dead retry 12 13  ·  … dead retry --trigger score --since 2h --yes",
 )
 def retry_(
-    which: Letters = None,
+    which: Numbers = None,
     folder: Folder = None,
     trigger: Trigger = None,
     tenant: Tenant = None,
@@ -163,10 +164,10 @@ def retry_(
     _each(folder, which, wanted, everything, again, word="retry", yes=yes, as_json=as_json)
 
 
-@app.command("discard", epilog='Example:  circuit-script dead discard 12 --reason "a test contact"')
+@app.command("discard", cls=OfLetters, epilog='Example:  circuit-script dead discard 12 --reason "a test contact"')
 def discard_(
     why: Annotated[str, typer.Option("--reason", help="Why nobody will try it again. It is kept.")],
-    which: Letters = None,
+    which: Numbers = None,
     folder: Folder = None,
     trigger: Trigger = None,
     tenant: Tenant = None,
@@ -192,7 +193,8 @@ def discard_(
 
 
 @app.command(
-    epilog="Examples:  circuit-script dead edit 12  ·  circuit-script dead edit 12 --set email=ada@example.com"
+    cls=OfLetters,
+    epilog="Examples:  circuit-script dead edit 12  ·  circuit-script dead edit 12 --set email=ada@example.com",
 )
 def edit(
     letter: Number,

@@ -45,6 +45,7 @@ def run(
         print_json(asdict(found))
     elif not found.waiting and not found.ended:
         console().print(f"Nothing is known of {escape(subject)}: it never came, or is older than the ledger keeps.")
+        console().print("An id is a record's or a job's, an event's number like 4711, or a delivery's.", style="dim")
     else:
         _show(subject, found)
 

@@ -13,10 +13,13 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 import httpx
 import msgspec
 
+from circuit_script.clock import wall
 from circuit_script.config import Address
 from circuit_script.connectors import depth
 from circuit_script.connectors.connector import (
@@ -100,8 +103,18 @@ async def verdict_of(answer: httpx.Response) -> Delivery:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds of a ``Retry-After`` header, at most an hour; dates and nonsense give None."""
-    return min(float(value), MAX_RETRY_AFTER) if value and value.isdecimal() and len(value) < 9 else None
+    """Seconds of a ``Retry-After`` header, said as such or as a date, at most an hour; nonsense gives None."""
+    if not value:
+        return None
+    if value.isdecimal():
+        return min(float(value), MAX_RETRY_AFTER) if len(value) < 9 else None
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if moment.tzinfo is None:  # an HTTP date is in UTC, whether it says so or not
+        moment = moment.replace(tzinfo=UTC)
+    return min(max(moment.timestamp() - wall(), 0.0), MAX_RETRY_AFTER)
 
 
 def signature(secret: str, identifier: str, stamp: int, body: bytes) -> dict[str, str]:

@@ -18,6 +18,7 @@ from circuit_script.connectors.connector import (
     LooksUp,
     Operation,
     Refused,
+    SlowDown,
     Unknown,
 )
 from circuit_script.db.pool import Pool
@@ -48,8 +49,8 @@ class Carrier:
     goes_on: Callable[[], bool]
 
     async def carry(self, due: Sequence[Due]) -> Results:
-        """What became of each; one that never left is not there, and of one that another worker has to do with there is
-        None. Raises psycopg.Error before anything has left."""
+        """What became of each; one that never left is not there, and of one that may not leave there is None: another
+        worker has to do with it, or somebody cancelled it. Raises psycopg.Error before anything has left."""
         results: Results = {}
         if self.spec.in_doubt is not InDoubt.REPEAT:
             results |= await self._settle_doubts([each for each in due if each.doubtful])
@@ -81,10 +82,10 @@ class Carrier:
             return Unknown(f"{UNFOUND}: {type(error).__name__}: {error}")
         match found:
             case Delivered():
-                return found
+                return sound(found)
             case Later():
                 return None
-            case None:
+            case _:
                 return Unknown(UNFOUND)
 
     async def _deliver(self, due: Sequence[Due]) -> Results:
@@ -109,10 +110,32 @@ class Carrier:
                 answer = await self.connector.deliver(self.operation, [each.effect for each in due])
                 await areach("courier.sent")
             if not isinstance(answer, Sequence):
-                return answer
+                return sound(answer)
             if len(answer) != len(due):
                 raise ValueError(f"{len(answer)} results for {len(due)} effects")
-            return list(answer)
+            return [sound(each) for each in answer]
         except Exception as error:  # a connector's fault settles its effects; the courier goes on
             log.warning("courier.connector", connector=self.connector.name, error=repr(error))
             return Unknown(f"{type(error).__name__}: {error}")
+
+
+def sound(answer: Delivery | object) -> Delivery:
+    """What a connector says of one effect, as it can be judged and stored; what is no answer leaves it unknown."""
+    match answer:
+        case Delivered(vendor_id=None | str()):
+            return answer
+        case Delivered(vendor_id=made):
+            return Delivered(str(made))
+        case Refused(reason=str()) | Unknown(reason=str()):
+            return answer
+        case Later(reason=str(), after=None | int() | float()) | SlowDown(reason=str(), after=None | int() | float()):
+            return answer
+        case Refused(reason=reason):
+            return Refused(str(reason))
+        case Later(reason=reason, down=down):
+            return Later(str(reason), down=bool(down))
+        case SlowDown(reason=reason):
+            return SlowDown(str(reason))
+        case Unknown(reason=reason):
+            return Unknown(str(reason))
+    return Unknown(f"the connector answered with {type(answer).__name__}, which says nothing of the effect")

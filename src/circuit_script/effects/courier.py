@@ -246,8 +246,8 @@ class Courier:
                 self._gate.gave_up(group)
         for each in due:
             result = results.get(each.effect.id)
-            foreign = each.effect.id in results
-            self._results.append(_unsent(each, foreign) if result is None else judge(each, result, rule))
+            free = each.effect.id in results  # it is known not to be done, or to be another worker's
+            self._results.append(_unsent(each, free) if result is None else judge(each, result, rule))
         self._wake.set()
 
     async def _tell(self) -> bool:
@@ -256,8 +256,8 @@ class Courier:
         if told:
             try:
                 await self._settle(told)
-            except psycopg.Error as error:
-                if is_transient(error):
+            except Exception as error:  # whatever it is: else no result would be told for ever after
+                if _is_away(error):
                     raise
                 log.error("courier.result", error=str(error), next="telling each by itself")
                 for each in told:
@@ -272,8 +272,8 @@ class Courier:
         for each in (told, replace(told, vendor_id=None)):
             try:
                 await self._settle([each])
-            except psycopg.Error as error:
-                if is_transient(error):
+            except Exception as error:  # one that cannot be told keeps no other one waiting
+                if _is_away(error):
                     raise
                 log.error("courier.result", effect=str(told.due.effect.id), error=str(error))
             else:
@@ -285,6 +285,11 @@ class Courier:
         await areach("courier.told")
 
 
-def _unsent(due: Due, foreign: bool) -> Told:
-    """It never left: all is as it was, also the mark of another worker."""
-    return Told(due, "pending", due.effect.attempts, doubtful=due.doubtful or foreign)
+def _is_away(error: Exception) -> bool:
+    """The database could not say: it is told again."""
+    return isinstance(error, psycopg.Error | OSError) and is_transient(error)
+
+
+def _unsent(due: Due, free: bool) -> Told:
+    """It did not leave: all is as it was. ``free``: nor is it in doubt any more, where nobody has marked it since."""
+    return Told(due, "pending", due.effect.attempts, doubtful=due.doubtful and not free)

@@ -22,7 +22,7 @@ WHERE id = ANY(%(ids)s::uuid[]) AND status = ANY(%(of)s) RETURNING id
 """
 _AGAIN = """
 UPDATE circuit.effects SET status = 'pending', attempts = 0, next_at = now(), settled_at = NULL, left_at = NULL,
-    settled_by = %(by)s, note = %(note)s, payload = coalesce(%(payload)s, payload)
+    cancelled = false, settled_by = %(by)s, note = %(note)s, payload = coalesce(%(payload)s, payload)
 WHERE id = ANY(%(ids)s::uuid[]) AND status = ANY(%(of)s) RETURNING id
 """
 

@@ -7,11 +7,12 @@ costs nothing, however much of it there is.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from circuit_script.clock import now
 from circuit_script.connectors.connector import Effect
 from circuit_script.db.pool import Connection
 from circuit_script.execution.outcome import JOBS
@@ -43,11 +44,11 @@ FROM waiting w
 # read last, of those that leave.
 DUE = f"""
 WITH first AS (
-    SELECT h.id, row_number() OVER (PARTITION BY g.tenant ORDER BY h.next_at, h.id) AS turn
+    SELECT h.id, h.seq, row_number() OVER (PARTITION BY g.tenant ORDER BY h.next_at, h.seq) AS turn
     FROM unnest(%(tenants)s::text[], %(connectors)s::text[], %(operations)s::text[], %(targets)s::text[],
                 %(most)s::int[]) AS g (tenant, connector, operation, target, most)
     CROSS JOIN LATERAL (
-        SELECT e.id, e.next_at FROM circuit.effects e
+        SELECT e.id, e.seq, e.next_at FROM circuit.effects e
         WHERE e.status = 'pending' AND e.needs IS NULL AND e.tenant = g.tenant AND e.connector = g.connector
         AND e.operation = g.operation AND e.target = g.target
         AND e.next_at <= now() AND e.lane = ANY(%(lanes)s::smallint[]) AND e.id <> ALL(%(flying)s::uuid[])
@@ -55,13 +56,13 @@ WITH first AS (
              AND e.tenant || E'\\n' || e.record <> ALL(%(own_records)s::text[])))
         AND NOT EXISTS (
             SELECT 1 FROM circuit.effects p WHERE p.status = 'pending'
-            AND p.tenant = e.tenant AND p.order_hash = e.order_hash AND p.id < e.id)
+            AND p.tenant = e.tenant AND p.order_hash = e.order_hash AND p.seq < e.seq)
         ORDER BY e.next_at LIMIT g.most) h
-    ORDER BY turn, h.id LIMIT %(bulk)s
+    ORDER BY turn, h.seq LIMIT %(bulk)s
 )
 SELECT e.id, e.tenant, e.operation, e.target, e.record, e.payload, e.attempts, e.depth, e.if_version,
        e.connector, e.lane, e.left_at
-FROM first JOIN circuit.effects e ON e.id = first.id ORDER BY first.turn, e.id
+FROM first JOIN circuit.effects e ON e.id = first.id ORDER BY first.turn, first.seq
 """
 
 
@@ -81,13 +82,15 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An effect that may leave. ``left_at`` is when a request for it has left of which nobody heard what came."""
+    """An effect that may leave. ``left_at`` is when a request for it has left of which nobody heard what came; ``mark``
+    is what this worker puts there when one leaves that must not be repeated blindly."""
 
     effect: Effect
     group: Group
     lane: int
     epoch: int
     left_at: datetime | None = None
+    mark: datetime = field(default_factory=now)
 
     @property
     def doubtful(self) -> bool:

@@ -21,27 +21,42 @@ from circuit_script.effects.due import Due, Group
 
 LONGEST_PAUSE = 300.0  # seconds, where a vendor asks for one and does not say how long
 LONGEST_WISH = 86_400.0  # seconds that a vendor is granted at most
+FORGOTTEN = "forgotten"  # the reason of an effect that was blanked: nothing more is kept of it
+TOO_LATE = "it was on its way when it was cancelled, and its vendor has done it"
 
-# Who has lost the lane changes nothing; but what it knows to be done is not in doubt any more.
-SETTLE = """
+# Who has lost the lane changes nothing, also while it is being lost: the statement sees lanes as they were when it
+# began, but a row that it waited for as it is, and one that another worker has marked or settled meanwhile is that
+# worker's. But what is known to be done is not in doubt any more, not discarded, and not to be sent again under this
+# worker's mark. What somebody cancelled or discarded while it was on its way ends by its answer, and nothing leaves
+# after it.
+SETTLE = f"""
 WITH told AS (
     SELECT t.*, l.lane IS NOT NULL AS ours
-    FROM unnest(%s::uuid[], %s::text[], %s::smallint[], %s::float8[], %s::text[], %s::text[], %s::boolean[],
-                %s::smallint[], %s::bigint[])
-        AS t (id, status, attempts, wait, reason, vendor_id, doubtful, lane, epoch)
+    FROM unnest(%s::uuid[], %s::text[], %s::smallint[], %s::smallint[], %s::float8[], %s::text[], %s::text[],
+                %s::boolean[], %s::timestamptz[], %s::timestamptz[], %s::smallint[], %s::bigint[])
+        AS t (id, status, before, attempts, wait, reason, vendor_id, doubtful, left_at, mark, lane, epoch)
     LEFT JOIN circuit.lanes l ON l.lane = t.lane AND l.epoch = t.epoch AND l.owner = %s
 ), settled AS (
     UPDATE circuit.effects e
-    SET status = told.status, attempts = told.attempts, next_at = now() + make_interval(secs => told.wait),
-        reason = told.reason, vendor_id = told.vendor_id, left_at = CASE WHEN told.doubtful THEN e.left_at END,
-        settled_at = CASE WHEN told.status = 'pending' THEN NULL ELSE now() END
+    SET status = CASE WHEN told.status = 'delivered' THEN 'delivered' WHEN e.status = 'discarded' THEN 'discarded'
+                      WHEN e.cancelled AND told.status = 'pending' AND NOT told.doubtful THEN 'discarded'
+                      ELSE told.status END,
+        attempts = told.attempts, next_at = now() + make_interval(secs => told.wait),
+        reason = CASE WHEN told.status = 'delivered' AND (e.cancelled OR e.status = 'discarded') THEN '{TOO_LATE}'
+                      ELSE told.reason END,
+        vendor_id = told.vendor_id, left_at = CASE WHEN told.doubtful THEN e.left_at END,
+        settled_at = CASE WHEN told.status = 'pending' AND e.status = 'pending' AND (told.doubtful OR NOT e.cancelled)
+                          THEN NULL ELSE now() END
     FROM told WHERE e.id = told.id
-    AND (told.ours AND e.status = 'pending' OR told.status = 'delivered' AND e.status = 'in_doubt')
-    RETURNING e.id, e.tenant, e.order_hash, e.execution, e.record, e.attempts, e.status, e.next_at, e.reason
+    AND (told.ours AND e.status = 'pending' AND e.attempts = told.before
+         AND (e.left_at IS NOT DISTINCT FROM told.left_at OR e.left_at = told.mark)
+         OR told.status = 'delivered' AND (e.status = 'in_doubt' OR e.status = 'pending' AND e.left_at = told.mark)
+         OR e.status = 'discarded' AND told.attempts > e.attempts AND e.reason IS DISTINCT FROM '{FORGOTTEN}')
+    RETURNING e.id, e.tenant, e.order_hash, e.seq, e.execution, e.record, e.attempts, e.status, e.next_at, e.reason
 ), postponed AS (  -- those behind it cannot leave before it, and need not be looked at again and again
     UPDATE circuit.effects e SET next_at = s.next_at
     FROM settled s WHERE s.status = 'pending' AND e.status = 'pending'
-    AND e.tenant = s.tenant AND e.order_hash = s.order_hash AND e.id > s.id AND e.next_at < s.next_at
+    AND e.tenant = s.tenant AND e.order_hash = s.order_hash AND e.seq > s.seq AND e.next_at < s.next_at
 )
 INSERT INTO circuit.dead_letters (kind, tenant, effect, execution, record, attempts, reason)
 SELECT 'effect', s.tenant, s.id, s.execution, s.record, s.attempts, coalesce(s.reason, '')
@@ -52,10 +67,12 @@ RESOLVE = "SELECT circuit.resolve(%s::uuid[])"
 # Before what must not be repeated blindly: only those that are returned may leave. A mark that has come since it was
 # read is another worker's: the statement sees lanes as they were when it began, but a row that it waited for as it is.
 MARK = """
-UPDATE circuit.effects e SET left_at = now()
-FROM unnest(%s::uuid[], %s::timestamptz[], %s::smallint[], %s::bigint[]) AS t (id, left_at, lane, epoch)
+UPDATE circuit.effects e SET left_at = t.mark
+FROM unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::smallint[], %s::bigint[])
+    AS t (id, left_at, mark, lane, epoch)
 JOIN circuit.lanes l ON l.lane = t.lane AND l.epoch = t.epoch AND l.owner = %s
-WHERE e.id = t.id AND e.status = 'pending' AND e.left_at IS NOT DISTINCT FROM t.left_at RETURNING e.id
+WHERE e.id = t.id AND e.status = 'pending' AND NOT e.cancelled AND e.left_at IS NOT DISTINCT FROM t.left_at
+RETURNING e.id
 """
 
 # A vendor's wish counts for every worker.
@@ -120,7 +137,8 @@ def judge(due: Due, result: Delivery, rule: Rule) -> Told:
         case Refused(reason=reason):
             return Told(due, "dead", attempts, reason=reason, resolves=rule.makes_ids)
         case SlowDown(reason=reason, after=after):
-            seconds = min(LONGEST_PAUSE, rule.backoff) * random.uniform(0.5, 1.0) if after is None else _granted(after)
+            # Of no time at all, too, it would hear 429 again and again.
+            seconds = _granted(after) or min(LONGEST_PAUSE, rule.backoff) * random.uniform(0.5, 1.0)
             # It is not the effect's fault: it stays as it is, and its target waits.
             return Told(due, "pending", before, reason=reason, asked=Asked(due.group, seconds, reason))
         case Unknown(reason=reason) if rule.in_doubt is not InDoubt.REPEAT and (
@@ -152,11 +170,14 @@ async def settle(connection: Connection, told: Sequence[Told], worker: UUID) -> 
     values = [
         [each.due.effect.id for each in told],
         [each.status for each in told],
+        [each.due.effect.attempts for each in told],
         [each.attempts for each in told],
         [each.wait for each in told],
         [plain(each.reason) for each in told],
         [plain(each.vendor_id) for each in told],
         [each.doubtful for each in told],
+        [each.due.left_at for each in told],
+        [each.due.mark for each in told],
         [each.due.lane for each in told],
         [each.due.epoch for each in told],
         worker,
@@ -179,6 +200,7 @@ async def mark(connection: Connection, due: Sequence[Due], worker: UUID) -> set[
     values = [
         [each.effect.id for each in due],
         [each.left_at for each in due],
+        [each.mark for each in due],
         [each.lane for each in due],
         [each.epoch for each in due],
         worker,

@@ -46,10 +46,11 @@ SET until = excluded.until, reason = excluded.reason
 # waits for its own next attempt; or it is due.
 READ = f"""
 WITH waiting AS MATERIALIZED (
-    SELECT e.id, e.tenant, e.connector, e.operation, e.target, e.record, e.next_at, e.reason, e.needs, e.order_hash
-    FROM circuit.effects e WHERE e.status = 'pending' ORDER BY e.tenant, e.order_hash, e.id LIMIT {DEEPEST}
+    SELECT e.id, e.tenant, e.connector, e.operation, e.target, e.record, e.next_at, e.reason, e.needs, e.order_hash,
+           e.seq
+    FROM circuit.effects e WHERE e.status = 'pending' ORDER BY e.tenant, e.order_hash, e.seq LIMIT {DEEPEST}
 ), placed AS (
-    SELECT w.*, row_number() OVER (PARTITION BY w.tenant, w.order_hash ORDER BY w.id) > 1 AS behind FROM waiting w
+    SELECT w.*, row_number() OVER (PARTITION BY w.tenant, w.order_hash ORDER BY w.seq) > 1 AS behind FROM waiting w
 ), told AS (
     SELECT p.tenant, p.connector, p.operation, p.target,
            CASE WHEN p.behind THEN 'behind' WHEN p.needs IS NOT NULL THEN 'reference'

@@ -1,7 +1,8 @@
 """What becomes of each table when a person is forgotten: rows stay, so that counts stay true; what they say goes.
 
-Each statement takes `ids` (records), `deliveries`, `events`, `own` and `shared` (executions), one of them in chunks,
-and changes only what is not blank already: forgetting again counts nothing.
+Each statement takes `ids` (records), `names` (these, and what else a person is known by), `deliveries`, `events`, `own`
+and `shared` (executions), one of them in chunks, and changes only what is not blank already: forgetting again counts
+nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 
 WORD = "forgotten"
 
-# One text of an execution that handled others too is blanked where it names the record.
-_NAMES = "EXISTS (SELECT 1 FROM unnest(%(ids)s::text[]) AS i WHERE strpos({text}, i) > 0)"
+# One text of an execution that handled others too is blanked where it names the record, its address or its number.
+_NAMES = "EXISTS (SELECT 1 FROM unnest(%(names)s::text[]) AS i WHERE strpos({text}, i) > 0)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,14 @@ STEPS = (
     Blank(
         "dead_letters",
         "ids",
-        f"{_MINE} AND record = ANY(%(ids)s) AND (reason <> '{WORD}' OR was IS NOT NULL)",
+        f"{_MINE} AND (record = ANY(%(ids)s) OR execution = ANY(%(own)s)) AND (reason <> '{WORD}' OR was IS NOT NULL)",
         f"reason = '{WORD}', why = NULL, was = NULL",
+    ),
+    Blank(
+        "dead_letters",
+        "shared",
+        f"{_MINE} AND execution = ANY(%(shared)s) AND " + _NAMES.format(text="reason"),
+        f"reason = '{WORD}'",
     ),
     Blank(
         "pauses",
@@ -108,10 +115,15 @@ STEPS = (
         "effect_answers",
         "ids",
         f"{_MINE} AND said NOT IN ('', '{WORD}') AND effect IN (SELECT e.id FROM circuit.effects e "
-        "WHERE e.tenant = %(tenant)s AND e.record = ANY(%(ids)s))",
+        "WHERE e.tenant = %(tenant)s AND (e.record = ANY(%(ids)s) OR e.execution = ANY(%(own)s)))",
         f"said = '{WORD}'",
     ),
-    Blank("llm_calls", "ids", f"{_MINE} AND record = ANY(%(ids)s) AND reason <> '{WORD}'", f"reason = '{WORD}'"),
+    Blank(
+        "llm_calls",
+        "ids",
+        f"{_MINE} AND (record = ANY(%(ids)s) OR execution = ANY(%(own)s)) AND reason <> '{WORD}'",
+        f"reason = '{WORD}'",
+    ),
     Blank(
         "circuit_logs",
         "ids",
@@ -153,6 +165,12 @@ STEPS = (
         "outcomes",
         "deliveries",
         f"{_MINE} AND delivery = ANY(%(deliveries)s) AND reason <> '{WORD}'",
+        f"reason = '{WORD}'",
+    ),
+    Blank(
+        "outcomes",
+        "shared",
+        f"{_MINE} AND execution = ANY(%(shared)s) AND " + _NAMES.format(text="reason"),
         f"reason = '{WORD}'",
     ),
     Blank(

@@ -47,7 +47,9 @@ WHERE d.source = 'endpoint' AND d.tenant = %(tenant)s AND o.execution = ANY(ARRA
 """
 _JOBS = """
 SELECT id FROM circuit.effects
-WHERE connector = 'jobs' AND tenant = %(tenant)s AND (execution = ANY(%(own)s) OR record = ANY(%(records)s))
+WHERE connector = 'jobs' AND tenant = %(tenant)s AND (execution = ANY(%(own)s) OR record = ANY(%(records)s)
+    OR (record IS NULL AND execution = ANY(%(shared)s) AND EXISTS (
+        SELECT 1 FROM unnest(%(records)s::text[]) AS i WHERE strpos(payload::text, to_json(i)::text) > 0)))
 UNION SELECT j.id FROM circuit.delayed_jobs j WHERE j.tenant = %(tenant)s AND EXISTS (
     SELECT 1 FROM unnest(%(records)s::text[]) AS i WHERE strpos(convert_from(j.body, 'UTF8'), to_json(i)::text) > 0)
 """
@@ -56,6 +58,13 @@ SELECT d.id, e.id FROM circuit.deliveries d JOIN circuit.events e ON e.delivery 
 WHERE d.source = 'circuit' AND d.tenant = %(tenant)s AND d.vendor_id = ANY(%(jobs)s)
 """
 
+# What a person is known by in texts that do not say the record: addresses and numbers, no names, which others may have.
+_WORDS = """
+SELECT DISTINCT f.value FROM circuit.records r JOIN unnest(%(objects)s::text[], %(ids)s::text[]) AS k (object, id)
+ON r.object = k.object AND r.id = k.id, jsonb_each_text(r.data) AS f
+WHERE r.tenant = %(tenant)s AND f.key ~* '(e.?mail|phone|mobile)' AND length(f.value) BETWEEN 6 AND 255
+AND f.value ~ '@|[0-9].*[0-9].*[0-9].*[0-9].*[0-9].*[0-9]'
+"""
 # What was put back has replies under its new ids, too.
 _AGAIN = """
 SELECT id FROM circuit.requeued WHERE past = ANY(%(events)s)
@@ -77,7 +86,7 @@ class Person:
 @dataclass(slots=True)
 class Traces:
     """Where a person is found. ``own`` executions handled nobody else, ``shared`` ones others too; ``jobs`` were
-    enqueued by the former, or name the person."""
+    enqueued by the former, or name the person; ``words`` are what the person is known by, beside the records' ids."""
 
     records: list[tuple[str, str]] = field(default_factory=list)
     deliveries: list[UUID] = field(default_factory=list)
@@ -85,10 +94,15 @@ class Traces:
     jobs: list[UUID] = field(default_factory=list)
     own: list[UUID] = field(default_factory=list)
     shared: list[UUID] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
 
     @property
     def ids(self) -> list[str]:
         return sorted({id_ for _, id_ in self.records})
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.ids, *self.words]
 
 
 async def owners(connection: Connection, record: str) -> list[str | None]:
@@ -108,6 +122,8 @@ async def find(connection: Connection, person: Person) -> Traces:
         records.update(await _rows(connection, _RECORDS_OF_CONTACT.format(of=of), about))
     records.update((object, record) for _, _, _, object, record in events)
     traces = Traces(sorted(records), sorted({row[0] for row in events}), sorted({row[2] for row in events}))
+    whose = {**about, "objects": [object for object, _ in traces.records], "ids": [id_ for _, id_ in traces.records]}
+    traces.words = sorted(word for (word,) in await _rows(connection, _WORDS, whose))
     calls = await _rows(connection, _CALLS, {**about, "records": traces.ids})
     traces.deliveries += [delivery for delivery, _ in calls]
     while await _follow(connection, about, traces):
@@ -122,7 +138,7 @@ async def _follow(connection: Connection, about: dict[str, Any], traces: Traces)
     found = await _rows(connection, _EXECUTIONS, {"deliveries": traces.deliveries})
     traces.own = [execution for execution, alone in found if alone]
     traces.shared = [execution for execution, alone in found if not alone]
-    jobs = await _rows(connection, _JOBS, {**about, "own": traces.own, "records": traces.ids})
+    jobs = await _rows(connection, _JOBS, {**about, "own": traces.own, "shared": traces.shared, "records": traces.ids})
     traces.jobs = [job for (job,) in jobs]
     known = set(traces.deliveries)
     ran = await _rows(connection, _JOBS_RAN, {**about, "jobs": [str(job) for job in traces.jobs]})

@@ -23,7 +23,7 @@ from circuit_script.erasure.blank import (
 )
 from circuit_script.erasure.find import Person, Traces, chunks, find
 
-LISTS = ("ids", "deliveries", "events", "own", "shared", "jobs")
+LISTS = ("ids", "names", "deliveries", "events", "own", "shared", "jobs")
 # One salt for all: a hash can then be looked for in one pass over a copy.
 _REMEMBER = """
 INSERT INTO circuit.forgets (tenant, object, salt, hash, by_whom)
@@ -85,14 +85,14 @@ async def _blank(connection: Connection, person: Person, traces: Traces) -> Coun
     for id_, handler in await (await connection.execute(WAITING, values, prepare=False)).fetchall():
         row = {"id": id_, "handler": handler, "execution": uuid7()}
         blanked["queue"] += await _change(connection, CANCEL, row)
-    for each in chunks(traces.records):
-        objects, ids = [object for object, _ in each], [id_ for _, id_ in each]
-        blanked["records"] += await _change(connection, RECORDS, {**values, "objects": objects, "ids": ids})
     for part in chunks(traces.deliveries):
         blanked["latest"] += await _change(connection, LATEST, {"deliveries": part})
     for step in STEPS:
         for part in chunks(values[step.by]):
             blanked[step.table] += await _change(connection, step.statement, {**values, step.by: part})
+    for each in chunks(traces.records):
+        objects, ids = [object for object, _ in each], [id_ for _, id_ in each]
+        blanked["records"] += await _change(connection, RECORDS, {**values, "objects": objects, "ids": ids})
     await connection.execute(RESOLVE.encode(), values, prepare=False)
     return blanked
 

@@ -67,14 +67,20 @@ FROM unnest(%s::uuid[], %s::smallint[], %s::smallint[], %s::uuid[], %s::text[])
      AS o (delivery, ordinal, handler, execution, tenant)
 ON CONFLICT DO NOTHING  -- an event and its replay, both waiting
 """
-# One that is on its way to its vendor, or of which nobody knows whether it got there, is not ours to take back.
-EFFECTS = """FROM circuit.effects WHERE status = 'pending' AND left_at IS NULL AND connector = %(connector)s
+# What must not be repeated blindly and is on its way to its vendor (or may have got there) is not ours to take back: it
+# ends by its answer, and nothing leaves after it. The others do not leave again; if one of them is on its way, and its
+# vendor does it, its answer will say so. Two who cancel the same wait for each other, and each row is counted once.
+EFFECTS = """FROM circuit.effects WHERE status = 'pending' AND connector = %(connector)s
 AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)"""
-COUNT_EFFECTS = f"SELECT count(*) {EFFECTS}"
+COUNT_EFFECTS = f"SELECT count(*) {EFFECTS} AND left_at IS NULL"
+COUNT_LEAVING = f"SELECT count(*) {EFFECTS} AND cancelled"
 DISCARD = f"""
-UPDATE circuit.effects e SET status = 'discarded', settled_at = now(), settled_by = %(by)s, note = %(reason)s
-FROM (SELECT id {EFFECTS} ORDER BY id LIMIT {CHUNK} FOR UPDATE SKIP LOCKED) AS c
-WHERE e.id = c.id RETURNING e.id
+WITH chosen AS MATERIALIZED (
+    SELECT id {EFFECTS} AND NOT cancelled ORDER BY id LIMIT {CHUNK} FOR UPDATE)
+UPDATE circuit.effects e
+SET status = CASE WHEN e.left_at IS NULL THEN 'discarded' ELSE e.status END, cancelled = e.left_at IS NOT NULL,
+    settled_at = CASE WHEN e.left_at IS NULL THEN now() END, settled_by = %(by)s, note = %(reason)s
+FROM chosen c WHERE e.id = c.id RETURNING e.id, e.status = 'discarded'
 """
 RESOLVE = "SELECT circuit.resolve(%s::uuid[])"
 
@@ -156,13 +162,20 @@ async def waiting(connection: Connection, selection: Selection) -> int:
     return int(row[0]) if row else 0
 
 
+async def leaving(connection: Connection, selection: Selection) -> int:
+    """How many effects of a connector were on their way when they were cancelled, and have no answer yet."""
+    row = await (await connection.execute(COUNT_LEAVING, selection.meant())).fetchone()
+    return int(row[0]) if row else 0
+
+
 async def cancel(
     connection: Connection, selection: Selection, *, reason: str, by: str, told: Callable[[int], None] = lambda _: None
 ) -> int:
     """Take everything of it that is in the queue now out of it, for good; how many rows that were.
 
     Nothing of it starts meanwhile. What runs is fenced: its row is gone, so its result does not count. ``told`` gets
-    the number after each transaction. What a connector still has to deliver is discarded; what is on its way finishes.
+    the number after each transaction. What a connector still has to deliver is discarded; what is on its way ends by
+    its vendor's answer (`leaving` counts it), and is not sent again.
     """
     words = f"cancelled by {by}" + (f": {reason}" if reason else "")
     standing = await (
@@ -235,10 +248,15 @@ async def _finalize(connection: Connection, jobs: Sequence[tuple[Taken, UUID]], 
 async def _effects(connection: Connection, selection: Selection, words: str, by: str) -> AsyncIterator[int]:
     values = {**selection.meant(), "by": by, "reason": words}
     while True:
-        async with connection.transaction():
-            gone = [row[0] for row in await (await connection.execute(DISCARD, values)).fetchall()]
-            await connection.execute(RESOLVE, [gone])
+        try:
+            async with connection.transaction():
+                found = await (await connection.execute(DISCARD, values)).fetchall()
+                gone = [id_ for id_, discarded in found if discarded]
+                await connection.execute(RESOLVE, [gone])
+        except psycopg.errors.DeadlockDetected:
+            await asyncio.sleep(AGAIN)
+            continue
         if gone:
             yield len(gone)
-        if len(gone) < CHUNK:
+        if len(found) < CHUNK:
             return

@@ -45,7 +45,7 @@ OLD_PARTITIONS = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
 WHERE p.relnamespace = to_regnamespace('circuit') AND (p.relname = 'circuit_logs') = %s
 AND c.relname ~ '_[0-9]{8}$' AND right(c.relname, 8)::date < (now() AT TIME ZONE 'UTC')::date - %s::integer
-ORDER BY right(c.relname, 8), c.relname
+ORDER BY right(c.relname, 8), c.relname DESC  -- events before their deliveries: these cannot be put back any more
 """
 
 _FLOOR = "circuit.uuid_floor(((now() AT TIME ZONE 'UTC')::date - %(days)s::integer)::timestamp AT TIME ZONE 'UTC')"
@@ -78,7 +78,9 @@ FORGET = {
     # Of what is live, and of the latest hundred that may have run within the ledger's time.
     "release_sources": _forget(
         "release_sources",
-        "release NOT IN (SELECT l.release FROM circuit.live l) AND ("
+        "release NOT IN (SELECT l.release FROM circuit.live l) "
+        "AND release NOT IN (SELECT r.release FROM circuit.replays r WHERE r.release IS NOT NULL "
+        "AND r.status NOT IN ('done', 'cancelled', 'failed')) AND ("
         "EXISTS (SELECT FROM circuit.releases n WHERE n.id > circuit.release_sources.release "
         "AND n.created_at < now() - make_interval(days => %(days)s)) "
         "OR release NOT IN (SELECT s.release FROM circuit.release_sources s ORDER BY s.release DESC LIMIT 100))",
@@ -184,10 +186,26 @@ async def _drop(pool: Pool, name: str) -> bool:
     async with _turn(pool) as connection:
         if connection is None:
             return False
-        if name.startswith(("deliveries", "events")) and await _waits(connection, name[-8:]):
-            return False
+        if name.startswith(("deliveries", "events")):
+            if await _waits(connection, name[-8:]) or await _read_by_events(connection, name):
+                return False
+            # Who is putting an old event back on the queue reads it first: once nobody reads, what waits is seen.
+            parent = sql.Identifier("circuit", name.partition("_")[0])
+            await connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(parent))
+            await connection.execute(
+                sql.SQL("LOCK TABLE circuit.{} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(name))
+            )
+            if await _waits(connection, name[-8:]):
+                return False
         await connection.execute(sql.SQL("DROP TABLE IF EXISTS circuit.{}").format(sql.Identifier(name)))
         return True
+
+
+async def _read_by_events(connection: Connection, name: str) -> bool:
+    """True for deliveries whose events are still there, and could be put back on the queue."""
+    events = name.replace("deliveries", "circuit.events")
+    row = await (await connection.execute("SELECT to_regclass(%s) IS NOT NULL", [events])).fetchone()
+    return name.startswith("deliveries") and bool(row and row[0])
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -94,7 +94,7 @@ def test_a_secret_that_is_not_base64_signs_as_it_stands(secret: str) -> None:
         (response(409), Later("HTTP 409")),
         (response(429, retry_after="120"), SlowDown("HTTP 429", 120.0)),
         (response(429, retry_after="999999"), SlowDown("HTTP 429", 3600.0)),
-        (response(429, retry_after="Wed, 21 Oct 2026 07:28:00 GMT"), SlowDown("HTTP 429")),
+        (response(429, retry_after="Wed, 21 Oct 2026 07:28:00 GMT"), SlowDown("HTTP 429", 0.0)),
         (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nbad", Delivered()),
     ],
 )
@@ -187,3 +187,13 @@ def test_the_registry_knows_webhook_and_how_to_settle_its_doubts(client: httpx.A
 
     assert registry["webhook"].operations["post"].in_doubt is InDoubt.REPEAT
     assert set(registry) == {"webhook"}
+
+
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"])
+def test_a_retry_after_may_be_a_date_of_any_form_that_http_has(form: str) -> None:
+    in_a_minute, in_a_day = (datetime.now(UTC) + timedelta(seconds=each) for each in (61, 86_400))
+
+    wait = retry_after(in_a_minute.strftime(form))
+    assert wait is not None
+    assert 0 < wait <= 61
+    assert retry_after(in_a_day.strftime(form)) == 3600.0, "an hour at most"

@@ -132,21 +132,6 @@ BEGIN
     RETURN true;
 END $$;
 
-DO $$
-DECLARE
-    part text;
-BEGIN
-    FOREACH part IN ARRAY ARRAY['api_keys', 'idempotency'] LOOP
-        EXECUTE format('ALTER TABLE circuit.%I ENABLE ROW LEVEL SECURITY', part);
-        EXECUTE format('ALTER TABLE circuit.%I FORCE ROW LEVEL SECURITY', part);
-        EXECUTE format('CREATE POLICY road ON circuit.%I TO circuit_road USING (true) WITH CHECK (true)', part);
-        EXECUTE format('CREATE POLICY tenant ON circuit.%I FOR SELECT TO circuit_tenant '
-                       'USING (tenant = circuit.current_tenant())', part);
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON circuit.%I TO circuit_road', part);
-    END LOOP;
-END $$;
-
 -- A tenant sees its rows, but no hash of a credential.
-GRANT SELECT (id, tenant, name, prefix, created_at, last_used_at, revoked_at) ON circuit.api_keys TO circuit_tenant;
-GRANT SELECT (tenant, endpoint, key, execution, until, status, headers, body, at) ON circuit.idempotency
-    TO circuit_tenant;
+SELECT circuit.of_tenant('circuit.api_keys', '(id, tenant, name, prefix, created_at, last_used_at, revoked_at)');
+SELECT circuit.of_tenant('circuit.idempotency', '(tenant, endpoint, key, execution, until, status, headers, body, at)');

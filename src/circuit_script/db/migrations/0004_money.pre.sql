@@ -181,17 +181,6 @@ BEGIN
     RETURN said;
 END $$;
 
-DO $$
-DECLARE
-    part text;
-BEGIN
-    FOREACH part IN ARRAY ARRAY['llm_calls', 'llm_corrections', 'budgets'] LOOP
-        EXECUTE format('ALTER TABLE circuit.%I ENABLE ROW LEVEL SECURITY', part);
-        EXECUTE format('ALTER TABLE circuit.%I FORCE ROW LEVEL SECURITY', part);
-        EXECUTE format('CREATE POLICY road ON circuit.%I TO circuit_road USING (true) WITH CHECK (true)', part);
-        EXECUTE format('CREATE POLICY tenant ON circuit.%I FOR SELECT TO circuit_tenant '
-                       'USING (tenant = circuit.current_tenant())', part);
-        EXECUTE format('GRANT SELECT ON circuit.%I TO circuit_tenant', part);
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON circuit.%I TO circuit_road', part);
-    END LOOP;
-END $$;
+SELECT circuit.of_tenant('circuit.llm_calls');
+SELECT circuit.of_tenant('circuit.llm_corrections');
+SELECT circuit.of_tenant('circuit.budgets');

@@ -164,17 +164,5 @@ BEGIN
     END LOOP;
 END $$;
 
-DO $$
-DECLARE
-    part text;
-BEGIN
-    FOREACH part IN ARRAY ARRAY['quota_use', 'quota_leases'] LOOP
-        EXECUTE format('ALTER TABLE circuit.%I ENABLE ROW LEVEL SECURITY', part);
-        EXECUTE format('ALTER TABLE circuit.%I FORCE ROW LEVEL SECURITY', part);
-        EXECUTE format('CREATE POLICY road ON circuit.%I TO circuit_road USING (true) WITH CHECK (true)', part);
-        EXECUTE format('CREATE POLICY tenant ON circuit.%I FOR SELECT TO circuit_tenant '
-                       'USING (tenant = circuit.current_tenant())', part);
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON circuit.%I TO circuit_road', part);
-        EXECUTE format('GRANT SELECT ON circuit.%I TO circuit_tenant', part);
-    END LOOP;
-END $$;
+SELECT circuit.of_tenant('circuit.quota_use');
+SELECT circuit.of_tenant('circuit.quota_leases');

@@ -12,10 +12,5 @@ CREATE TABLE circuit.pauses (
 );
 COMMENT ON COLUMN circuit.pauses.tenant IS 'of this tenant only; null for all of them';
 
-ALTER TABLE circuit.pauses ENABLE ROW LEVEL SECURITY;
-ALTER TABLE circuit.pauses FORCE ROW LEVEL SECURITY;
-CREATE POLICY road ON circuit.pauses TO circuit_road USING (true) WITH CHECK (true);
-CREATE POLICY tenant ON circuit.pauses FOR SELECT TO circuit_tenant
-    USING (tenant = circuit.current_tenant() OR (kind = 'tenant' AND value = circuit.current_tenant()));
-GRANT SELECT, INSERT, UPDATE, DELETE ON circuit.pauses TO circuit_road;
-GRANT SELECT ON circuit.pauses TO circuit_tenant;
+SELECT circuit.of_tenant('circuit.pauses', mine =>
+    'tenant = circuit.current_tenant() OR (kind = ''tenant'' AND value = circuit.current_tenant())');

@@ -1,13 +1,16 @@
 -- The courier: effects that use ids which others have yet to make, what vendors asked for, and who decided in a doubt.
 
 -- `needs` are effects whose vendors make ids that this one uses; `vendor_id` is the id that its own vendor made.
--- `left_at` stands while a request that must not be repeated blindly is on its way, or its result is unknown.
+-- `left_at` stands while a request that must not be repeated blindly is on its way, or its result is unknown: whoever
+-- sends one puts a moment of its own there, by which a late answer is known for whose it is. `cancelled` while it stands:
+-- the answer counts, and nothing leaves after it.
 -- `settled_by` is who decided what became of it where a person did, and `note` why.
 ALTER TABLE circuit.effects
     ADD COLUMN needs      uuid[],
     ADD COLUMN vendor_id  text,
     ADD COLUMN if_version text,
     ADD COLUMN left_at    timestamptz,
+    ADD COLUMN cancelled  boolean NOT NULL DEFAULT false,
     ADD COLUMN settled_by text,
     ADD COLUMN note       text,
     DROP CONSTRAINT effects_status_check,
@@ -123,9 +126,4 @@ BEGIN
     RETURN true;
 END $$;
 
-ALTER TABLE circuit.courier_waits ENABLE ROW LEVEL SECURITY;
-ALTER TABLE circuit.courier_waits FORCE ROW LEVEL SECURITY;
-CREATE POLICY road ON circuit.courier_waits TO circuit_road USING (true) WITH CHECK (true);
-CREATE POLICY tenant ON circuit.courier_waits FOR SELECT TO circuit_tenant USING (tenant = circuit.current_tenant());
-GRANT SELECT, INSERT, UPDATE, DELETE ON circuit.courier_waits TO circuit_road;
-GRANT SELECT ON circuit.courier_waits TO circuit_tenant;
+SELECT circuit.of_tenant('circuit.courier_waits');

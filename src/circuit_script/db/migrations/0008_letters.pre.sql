@@ -59,9 +59,4 @@ CREATE TRIGGER keep_answer AFTER UPDATE OF attempts ON circuit.effects
     FOR EACH ROW WHEN (NEW.attempts > OLD.attempts AND (NEW.status <> 'delivered' OR OLD.attempts > 0))
     EXECUTE FUNCTION circuit.keep_answer();
 
-ALTER TABLE circuit.effect_answers ENABLE ROW LEVEL SECURITY;
-ALTER TABLE circuit.effect_answers FORCE ROW LEVEL SECURITY;
-CREATE POLICY road ON circuit.effect_answers TO circuit_road USING (true) WITH CHECK (true);
-CREATE POLICY tenant ON circuit.effect_answers FOR SELECT TO circuit_tenant USING (tenant = circuit.current_tenant());
-GRANT SELECT, INSERT, UPDATE, DELETE ON circuit.effect_answers TO circuit_road;
-GRANT SELECT ON circuit.effect_answers TO circuit_tenant;
+SELECT circuit.of_tenant('circuit.effect_answers');

@@ -19,7 +19,7 @@ CREATE INDEX requeued_at ON circuit.requeued (at);
 
 CREATE TABLE circuit.replays (
     id       uuid PRIMARY KEY,
-    status   text NOT NULL CHECK (status IN ('choosing', 'running', 'paused', 'done', 'cancelled')),
+    status   text NOT NULL CHECK (status IN ('choosing', 'running', 'paused', 'done', 'cancelled', 'failed')),
     filter   jsonb NOT NULL,
     by_whom  text NOT NULL,
     at       timestamptz NOT NULL DEFAULT now(),
@@ -29,8 +29,12 @@ CREATE TABLE circuit.replays (
     fed      bigint NOT NULL DEFAULT 0,
     skipped  bigint NOT NULL DEFAULT 0,
     fed_to   bigint NOT NULL DEFAULT 0,
-    fed_at   timestamptz
+    fed_at   timestamptz,
+    release  bigint REFERENCES circuit.releases,
+    reason   text
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN circuit.replays.release IS 'the recorded release that runs its items; null for the live one';
+COMMENT ON COLUMN circuit.replays.reason IS 'why it failed; null for every other';
 COMMENT ON COLUMN circuit.replays.rate IS 'items a second at most, and how many of it stand in the queue at most';
 COMMENT ON COLUMN circuit.replays.fed_to IS 'of items before this one none is left; moved in the transaction that feeds';
 
@@ -47,12 +51,8 @@ CREATE TABLE circuit.replay_items (
     PRIMARY KEY (replay, past, handler)
 );
 
-ALTER TABLE circuit.replay_items ENABLE ROW LEVEL SECURITY;
-ALTER TABLE circuit.replay_items FORCE ROW LEVEL SECURITY;
-CREATE POLICY road ON circuit.replay_items TO circuit_road USING (true) WITH CHECK (true);
-CREATE POLICY tenant ON circuit.replay_items FOR SELECT TO circuit_tenant USING (tenant = circuit.current_tenant());
-GRANT SELECT ON circuit.replay_items TO circuit_tenant;
-GRANT SELECT, INSERT, UPDATE, DELETE ON circuit.requeued, circuit.replays, circuit.replay_items TO circuit_road;
+SELECT circuit.of_tenant('circuit.replay_items');
+GRANT SELECT, INSERT, UPDATE, DELETE ON circuit.requeued, circuit.replays TO circuit_road;
 
 -- A release's files, apart from what tenants may read of releases.
 CREATE TABLE circuit.release_sources (

@@ -144,17 +144,6 @@ BEGIN
     RETURN coalesce(sleeps, false);
 END $$;
 
-DO $$
-DECLARE
-    part text;
-BEGIN
-    FOREACH part IN ARRAY ARRAY['delayed_jobs', 'job_keys', 'schedules'] LOOP
-        EXECUTE format('ALTER TABLE circuit.%I ENABLE ROW LEVEL SECURITY', part);
-        EXECUTE format('ALTER TABLE circuit.%I FORCE ROW LEVEL SECURITY', part);
-        EXECUTE format('CREATE POLICY road ON circuit.%I TO circuit_road USING (true) WITH CHECK (true)', part);
-        EXECUTE format('CREATE POLICY tenant ON circuit.%I FOR SELECT TO circuit_tenant '
-                       'USING (tenant = circuit.current_tenant())', part);
-        EXECUTE format('GRANT SELECT ON circuit.%I TO circuit_tenant', part);
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON circuit.%I TO circuit_road', part);
-    END LOOP;
-END $$;
+SELECT circuit.of_tenant('circuit.delayed_jobs');
+SELECT circuit.of_tenant('circuit.job_keys');
+SELECT circuit.of_tenant('circuit.schedules');

@@ -35,19 +35,9 @@ CREATE FUNCTION circuit.forget_hash(salt bytea, tenant text, record text) RETURN
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN sha256(salt || convert_to(record, 'UTF8') || '\x00'::bytea || convert_to(coalesce(tenant, ''), 'UTF8'));
 
-DO $$
-DECLARE
-    part text;
-BEGIN
-    FOREACH part IN ARRAY ARRAY['upkeep', 'installation', 'forgets'] LOOP
-        EXECUTE format('ALTER TABLE circuit.%I ENABLE ROW LEVEL SECURITY', part);
-        EXECUTE format('ALTER TABLE circuit.%I FORCE ROW LEVEL SECURITY', part);
-        EXECUTE format('CREATE POLICY road ON circuit.%I TO circuit_road USING (true) WITH CHECK (true)', part);
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON circuit.%I TO circuit_road', part);
-    END LOOP;
-END $$;
-CREATE POLICY tenant ON circuit.forgets FOR SELECT TO circuit_tenant USING (tenant = circuit.current_tenant());
-GRANT SELECT ON circuit.forgets TO circuit_tenant;
+SELECT circuit.of_road('circuit.upkeep');
+SELECT circuit.of_road('circuit.installation');
+SELECT circuit.of_tenant('circuit.forgets');
 
 -- Small tables whose rows change all the time are cleaned early: a thousand dead rows are many there.
 ALTER TABLE circuit.lanes SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from circuit_script.db.pool import Connection
 from circuit_script.effects.doubt import send_again, settle_discarded
 from circuit_script.errors import LetterRefused
-from circuit_script.events.letters.letter import OPEN, missing, rows
+from circuit_script.events.letters.letter import LARGEST, OPEN, missing, rows
 from circuit_script.events.letters.payload import ERASED, FORGOTTEN, GONE, read
 from circuit_script.events.requeue import Past, requeue
 
@@ -140,6 +140,9 @@ async def discard(
 
 async def hold(connection: Connection, ids: Sequence[int], tenant: str | None = None) -> list[Held]:
     """Lock these letters until the transaction ends. Raises LetterRefused when there is none of one's number."""
+    for each in ids:
+        if not 0 < each <= LARGEST:
+            raise missing(each)
     found = [Held(**row) for row in await rows(connection, _LOCK, {"ids": list(ids), "tenant": tenant})]
     known = {each.id for each in found}
     for each in ids:

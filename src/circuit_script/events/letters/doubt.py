@@ -5,6 +5,7 @@ They keep what stands behind them waiting for nothing: an effect in doubt is not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,6 +49,9 @@ INSERT INTO circuit.dead_letters
 VALUES ('effect', %(tenant)s, %(id)s, %(execution)s, %(record)s, %(attempts)s, %(reason)s, %(letter)s, %(by)s, now(),
         %(why)s)
 """
+
+
+_ID = re.compile(r"[0-9a-fA-F-]{1,36}|[0-9]{1,18}")
 
 
 class Decision(StrEnum):
@@ -116,7 +120,12 @@ async def find_doubt(connection: Connection, which: str, tenant: str | None = No
     if len(found) > 1:
         raise LetterRefused(f"Several effects in doubt begin with {which!r}.", cure="Give more of the id.")
     if not found:
-        raise LetterRefused(f"No effect {which!r} is in doubt.", cure="circuit-script doubt list shows those that are.")
+        looks = (
+            "" if _ID.fullmatch(which) else " An effect's id looks like 01a1fda6, or longer; a letter's number like 12."
+        )
+        raise LetterRefused(
+            f"No effect {which[:80]!r} is in doubt.{looks}", cure="circuit-script doubt list shows those that are."
+        )
     doubt = Doubt(**found[0])
     if doubt.status != "in_doubt":
         raise await _settled(connection, doubt.id, doubt.status)
@@ -170,7 +179,9 @@ async def settle_doubt(
 
 async def _meant(connection: Connection, which: str) -> list[dict[str, Any]]:
     if which.isdecimal() and not which.startswith("0"):  # an id begins with its time, and so with 0
-        found = await rows(connection, _OF_LETTER, {"letter": int(which[:18])})
+        if len(which) > 18 or not which.isascii():
+            return []
+        found = await rows(connection, _OF_LETTER, {"letter": int(which)})
         return await rows(connection, _ANY, {"id": found[0]["effect"]}) if found else []
     found = await rows(connection, _MEANT, {"which": which}) if which else []
     if not found and len(which) == 36:

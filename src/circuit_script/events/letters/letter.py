@@ -18,6 +18,7 @@ from circuit_script.db.pool import Connection, tenant_reading
 from circuit_script.errors import LetterRefused
 
 OPEN = "open"
+LARGEST = 2**63 - 1  # a letter's number is a bigint
 STATUSES = ("open", "retried", "discarded")
 
 # The handler of an effect is that of its execution.
@@ -166,6 +167,8 @@ async def chosen(connection: Connection, wanted: Wanted) -> list[int]:
 
 async def find_letter(connection: Connection, letter: int, tenant: str | None = None) -> Letter:
     """Raises LetterRefused when there is none of that number that ``tenant`` may see, or when it is one in doubt."""
+    if not 0 < letter <= LARGEST:
+        raise missing(letter)
     async with reading(connection, tenant):
         found = await rows(connection, _ONE, {"id": letter})
         doubt = [] if found else await rows(connection, _IN_DOUBT, {"id": letter})

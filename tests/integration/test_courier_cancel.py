@@ -1,0 +1,160 @@
+"""Cancelling what a connector has to deliver, also while it is on its way: no lie in either direction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from circuit_script.clock import uuid7
+from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Refused, Unknown
+from circuit_script.effects.doubt import send_again
+from circuit_script.effects.results import TOO_LATE
+from circuit_script.events import controls
+from circuit_script.events.controls import Selection, cancel, leaving
+from tests.integration.courier_vendor import PATIENCE, Looking, Office, Vendor
+from tests.road import happens, open_road
+
+VENDOR = Selection("connector", "vendor")
+STATE = "SELECT status, attempts, cancelled FROM circuit.effects ORDER BY seq"
+
+
+@pytest.fixture
+async def office(database: str) -> AsyncIterator[Office]:
+    async with open_road(database) as road:
+        made = Office(road)
+        await made.hold()
+        yield made
+
+
+class Slow(Vendor):
+    """Answers when it is let."""
+
+    def __init__(self, said: Delivery, rule: InDoubt) -> None:
+        super().__init__(lambda effects: [said for _ in effects], in_doubt=rule)
+        self.may = asyncio.Event()
+
+    async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery] | Delivery:
+        answer = await super().deliver(operation, effects)
+        await self.may.wait()
+        return answer
+
+
+async def cancelled(office: Office) -> tuple[int, int]:
+    async with office.road.pool.connection() as connection:
+        gone = await cancel(connection, VENDOR, reason="wrong file", by="ada")
+        return gone, await leaving(connection, VENDOR)
+
+
+@pytest.mark.parametrize(
+    ("said", "ends"),
+    [
+        (Delivered(), ("delivered", TOO_LATE)),
+        (Later("busy"), ("discarded", "busy")),
+        (Unknown("no answer"), ("in_doubt", "no answer")),
+        (Refused("no"), ("dead", "no")),
+    ],
+    ids=["delivered", "later", "unknown", "refused"],
+)
+async def test_what_must_not_be_repeated_and_is_on_its_way_ends_by_its_answer(
+    office: Office, said: Delivery, ends: tuple[str, str]
+) -> None:
+    await office.effect(1)
+    vendor = Slow(said, InDoubt.ASK_A_PERSON)
+    async with office.delivering(vendor):
+        await happens(lambda: vendor.got == [1], "it does not leave")
+        assert await cancelled(office) == (0, 1)
+        vendor.may.set()
+        await office.road.until("SELECT status, reason FROM circuit.effects", [ends])
+
+    assert vendor.got == [1]
+    assert await office.road.rows("SELECT settled_by, note FROM circuit.effects") == [
+        ("ada", "cancelled by ada: wrong file")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "ends"),
+    [
+        (Delivered(), ("delivered", TOO_LATE)),
+        (Later("busy"), ("discarded", "busy")),
+        (Unknown("no answer"), ("discarded", "no answer")),
+    ],
+    ids=["delivered", "later", "unknown"],
+)
+async def test_what_may_be_repeated_does_not_leave_again_and_says_what_its_vendor_said(
+    office: Office, said: Delivery, ends: tuple[str, str]
+) -> None:
+    await office.effect(1)
+    vendor = Slow(said, InDoubt.REPEAT)
+    async with office.delivering(vendor):
+        await happens(lambda: vendor.got == [1], "it does not leave")
+        assert await cancelled(office) == (1, 0)
+        vendor.may.set()
+        await office.road.until("SELECT status, reason FROM circuit.effects", [ends])
+
+    assert vendor.got == [1]
+
+
+async def test_what_a_dead_worker_may_have_sent_is_looked_up_and_not_sent_after_it_was_cancelled(
+    office: Office,
+) -> None:
+    for n in (1, 2):
+        await office.effect(n)
+    await office.road.run("UPDATE circuit.effects SET left_at = now()")
+    vendor = Looking(lambda effects: [Delivered() for _ in effects], lambda n: Delivered() if n == 1 else Later("no"))
+    assert await cancelled(office) == (0, 2)
+    async with office.delivering(vendor):
+        await office.until("delivered", "discarded")
+
+    assert sorted(vendor.asked) == [1, 2]
+    assert vendor.got == []
+
+
+async def test_what_a_person_sends_again_is_not_cancelled_any_more(office: Office) -> None:
+    id_ = await office.effect(1)
+    await office.road.run("UPDATE circuit.effects SET left_at = now()")
+    await cancelled(office)
+    await office.road.run("UPDATE circuit.effects SET status = 'in_doubt'")
+    async with office.road.pool.connection() as connection:
+        assert await send_again(connection, [id_], by="ada") == [id_]
+    vendor = Vendor(in_doubt=InDoubt.ASK_A_PERSON)
+    async with office.delivering(vendor):
+        await office.until("delivered")
+
+    assert vendor.got == [1]
+
+
+async def test_of_two_who_cancel_the_same_each_row_is_counted_once(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controls, "DISCARD", controls.DISCARD.replace(f"LIMIT {controls.CHUNK}", "LIMIT 7"))
+    monkeypatch.setattr(controls, "CHUNK", 7)
+    await office.road.run(
+        "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, target, "
+        "payload, left_at) SELECT gen_random_uuid(), 'acme', %s, 1, 0, n, 'vendor', 'post', 'alerts', '{}', "
+        "CASE WHEN n %% 5 = 0 THEN now() END FROM generate_series(1, 100) n",
+        uuid7(),
+    )
+    both = await asyncio.wait_for(asyncio.gather(cancelled(office), cancelled(office)), PATIENCE)
+
+    assert sum(gone for gone, _ in both) == 80
+    assert await office.road.rows("SELECT status, count(*) FROM circuit.effects GROUP BY 1 ORDER BY 1") == [
+        ("discarded", 80), ("pending", 20),
+    ]  # fmt: skip
+    assert await office.road.rows("SELECT DISTINCT cancelled FROM circuit.effects WHERE status = 'pending'") == [True]
+
+
+async def test_what_is_marked_while_the_cancel_waits_for_it_is_not_taken_back(office: Office) -> None:
+    await office.effect(1)
+    async with office.road.pool.connection() as connection, connection.transaction():
+        await connection.execute("UPDATE circuit.effects SET left_at = now()")  # as the courier does, before it sends
+        going = asyncio.create_task(cancelled(office))
+        await office.road.until(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+            "AND query LIKE '%%AND NOT cancelled ORDER BY id%%' AND pid <> pg_backend_pid()",
+            [1],
+        )
+    assert await asyncio.wait_for(going, PATIENCE) == (0, 1)
+    assert await office.road.rows(STATE) == [("pending", 0, True)]
