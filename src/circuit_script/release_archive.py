@@ -28,6 +28,10 @@ FIND = """
 SELECT r.content_hash, s.source FROM circuit.releases r LEFT JOIN circuit.release_sources s ON s.release = r.id
 WHERE r.id = %s
 """
+THERE = """
+SELECT s.release IS NOT NULL FROM circuit.releases r LEFT JOIN circuit.release_sources s ON s.release = r.id
+WHERE r.id = %s
+"""
 
 log = structlog.get_logger()
 
@@ -75,21 +79,31 @@ async def keep_source(connection: Connection, release: Release, folder: Path) ->
     await connection.execute(KEEP, [release.id, source])
 
 
+async def check_kept(connection: Connection, release: int) -> None:
+    """Raises ReplayRefused unless there is such a release and its files were kept; psycopg.Error."""
+    row = await (await connection.execute(THERE, [release])).fetchone()
+    _checked(release, row is not None, row is not None and row[0])
+
+
 @contextlib.asynccontextmanager
 async def unpacked(connection: Connection, release: int) -> AsyncIterator[Path]:
     """The release's files in a private folder, removed at the end. Raises ReplayRefused when they were not kept."""
     row = await (await connection.execute(FIND, [release])).fetchone()
-    if row is None:
-        raise ReplayRefused(f"There is no release {release}.", cure="`circuit-script status` names the live one.")
-    digest, source = row
-    if source is None:
-        raise ReplayRefused(f"The files of release {release} were not kept.", cure="Replay through the live release.")
+    digest, source = row if row is not None else (None, None)
+    _checked(release, row is not None, source is not None)
     with tempfile.TemporaryDirectory(prefix="circuit-release-") as folder:
         place = Path(folder)
         await asyncio.to_thread(_unpack, bytes(source), place)
         if await asyncio.to_thread(content_hash, place) != digest:
             raise ReplayRefused(f"The files of release {release} are not what they were.")
         yield place
+
+
+def _checked(release: int, known: bool, kept: bool) -> None:
+    if not known:
+        raise ReplayRefused(f"There is no release {release}.", cure="`circuit-script status` names the live one.")
+    if not kept:
+        raise ReplayRefused(f"The files of release {release} were not kept.", cure="Replay through the live release.")
 
 
 def _unpack(source: bytes, folder: Path) -> None:

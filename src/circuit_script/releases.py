@@ -31,6 +31,7 @@ SELECT n.name FROM unnest(%s::text[]) AS n (name)
 WHERE NOT EXISTS (SELECT 1 FROM circuit.handlers h WHERE h.name = n.name)
 ON CONFLICT DO NOTHING
 """
+HASH = "SELECT content_hash FROM circuit.releases WHERE id = %s"
 IDS = "SELECT id, name FROM circuit.handlers WHERE name = ANY(%s)"
 LIVE = """
 INSERT INTO circuit.live (release) VALUES (%s)
@@ -104,6 +105,14 @@ async def record_release(connection: Connection, digest: str, handlers: Sequence
     """Record the release, so that executions can name it; what is live stays live."""
     async with connection.transaction():
         return await _recorded(connection, digest, handlers)
+
+
+async def known_as(connection: Connection, release: int, handlers: Sequence[HandlerSpec]) -> Release:
+    """A recorded release, whose handlers these are; those that the database has never met are left out."""
+    names = [each.name for each in handlers]
+    row = await (await connection.execute(HASH, [release])).fetchone()
+    ids = {name: id_ for id_, name in await (await connection.execute(IDS, [names])).fetchall()}
+    return Release(release, row[0] if row else "", {ids[each.name]: each for each in handlers if each.name in ids})
 
 
 async def _recorded(connection: Connection, digest: str, handlers: Sequence[HandlerSpec]) -> Release:

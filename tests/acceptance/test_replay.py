@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -18,13 +19,20 @@ pytestmark = pytest.mark.slow
 TRIGGERS = '''
 from circuit_script import CircuitDB, log, trigger
 
+WORD = "first"
+
 
 @trigger("Contact", ["afterInsert"])
 async def greet(context):
     """Notes each contact that it is called for, by what called it."""
     for record, event in zip(context.new_records, context.events):
         async with context.record(record):
-            await CircuitDB.insert("Greeting", {"who": record["id"], "replay": event.get("replay")})
+            await CircuitDB.insert("Greeting", {"who": record["id"], "replay": event.get("replay"), "word": WORD})
+'''
+MORE = '''
+@trigger("Contact", ["afterDelete"])
+async def part(context):
+    """Says goodbye."""
 '''
 MANY = 400
 AGAIN = """
@@ -94,7 +102,8 @@ def test_it_says_what_it_would_take_and_asks(platform: Platform) -> None:
     assert "3 items" in said
     assert "Add --yes" in said
     assert "Nothing says which events" in replay(platform, code=1)
-    assert "live release" in replay(platform, "--trigger", "greet", "--release", "1", code=1)
+    assert "There is no release 99" in replay(platform, "--trigger", "greet", "--release", "99", code=1)
+    assert "Say since when" in replay(platform, "--status", "unrouted", code=1)
     assert "No event fits" in replay(platform, "--record", "nobody")
 
 
@@ -122,3 +131,32 @@ def test_one_is_paused_resumed_and_cancelled(platform: Platform) -> None:
     assert "cancelled" in replay(platform, "cancel", which, "--yes")
     assert "cancelled" in replay(platform, "show", which)
     assert "over already" in replay(platform, "cancel", which, "--yes", code=1)
+
+
+def test_through_an_earlier_release_for_real_while_workers_are_killed(platform: Platform) -> None:
+    later = TRIGGERS.replace('"first"', '"second"') + MORE
+    (platform.folder / "app" / "triggers.py").write_text(later)
+    platform.signal(signal.SIGHUP)
+    live = "SELECT release FROM circuit.live"
+    until(lambda: bool(platform.value(live) > 1), "the next release is live", 120)
+    second = platform.value(live)
+
+    said = replay(platform, "--trigger", "greet", "--limit", "1", "--release", "1", code=1)
+    assert "Release 1 has no part yet" in said
+    made = begun(platform, "--trigger", "greet", "--rate", "60", "--release", "1")
+    assert made["release"] == 1
+    fed = "SELECT fed FROM circuit.replays WHERE id = %s"
+    for share in (60, 180):
+        until(lambda share=share: bool(platform.value(fed, made["id"]) > share), "some of it is fed", 180)  # type: ignore[misc]
+        platform.one("worker").kill()
+    ended(platform, made["id"])
+
+    again = dict(platform.rows(AGAIN, made["id"]))
+    assert len(again) == MANY
+    assert set(again.values()) == {1}
+    words = "SELECT DISTINCT data ->> 'word' FROM circuit.records WHERE object = 'Greeting' AND data ->> 'replay' = %s"
+    assert platform.rows(words, made["id"]) == [("first",)]
+    releases = "SELECT DISTINCT release FROM circuit.executions WHERE started_at >= %s"
+    assert platform.rows(releases, made["at"]) == [(1,)]
+    assert platform.value(live) == second
+    assert "release=1" in replay(platform, "show", made["id"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Sequence, Set
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -24,16 +24,17 @@ from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import Connection, unavailable
 from circuit_script.errors import ReplayRefused
 from circuit_script.events.replay import replays
-from circuit_script.events.replay.choosing import Choice, Counted, Filter, State, live_routes
+from circuit_script.events.replay.choosing import Choice, Counted, Filter, State, live_routes, recorded_routes
 from circuit_script.events.replay.replays import RATE, Replay
 from circuit_script.jobs.outside import whoever
+from circuit_script.release_archive import check_kept
 from circuit_script.tenants.accounts import TenantMap
 
 NAME = "replay"
 EXAMPLES = (
     "Examples:  circuit-script replay --trigger ContactTrigger --since 2h --dry-run  ·  "
-    "circuit-script replay --status failed --since 1d  ·  circuit-script replay --status unrouted --yes  ·  "
-    "circuit-script replay list"
+    "circuit-script replay --status failed --since 1d  ·  circuit-script replay --status unrouted --since 7d --yes  ·  "
+    "circuit-script replay --record c1 --release 3  ·  circuit-script replay list"
 )
 SHOWN = 40  # lines of what would be taken
 NOBODY = "No worker runs now: it begins as soon as one does."
@@ -63,11 +64,13 @@ def replay(
     until: Annotated[str | None, typer.Option(help="Arrived before then, said likewise.")] = None,
     text: Annotated[str | None, typer.Option(help="With this text in the delivery's body.")] = None,
     status: Annotated[State | None, typer.Option(help="What became of it the last time.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many to arrive.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="The first so many to arrive.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write and send nothing; show what would be done.")
     ] = False,
-    release: Annotated[int | None, typer.Option(help="With --dry-run: through this recorded release.")] = None,
+    release: Annotated[
+        int | None, typer.Option(min=1, max=2**63 - 1, help="Through this recorded release, not the live one.")
+    ] = None,
     rate: Annotated[int, typer.Option(min=1, max=5000, help="Items a second at most.")] = RATE,
     by: Annotated[str | None, typer.Option(help="Who replays; your login where nothing is said.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -93,41 +96,59 @@ def replay(
     if not wanted.bounds:
         cure = "Say which: --since 2h, --trigger NAME, --status failed, --record ID, …"
         raise ReplayRefused("Nothing says which events.", cure=cure)
+    if wanted.status is State.unrouted and wanted.since is None and not (wanted.record or wanted.execution):
+        raise ReplayRefused(
+            "With --status unrouted the whole ledger would be taken for each trigger that is new.",
+            cure="Say since when: --since 2h, --since 7d; or name a record: --record ID.",
+        )
     settings = load_settings(app_folder(folder))
     if dry_run:
         from circuit_script.cli.replay_dry import show_dry
 
         raise typer.Exit(show_dry(settings, wanted, release, as_json))
-    if release is not None:
-        raise ReplayRefused(
-            "What is replayed for real runs through the live release.",
-            cure=f"Add --dry-run to try release {release}, or put that release's files in place first.",
-        )
-    _for_real(settings, wanted, by or whoever(), rate, yes, detach, as_json)
+    asked = _Asked(wanted, release, by or whoever(), rate, yes, detach)
+    _for_real(settings, asked, as_json)
 
 
-def _for_real(settings: Settings, wanted: Filter, by: str, rate: int, yes: bool, detach: bool, as_json: bool) -> None:
-    choice, counted = _do(settings, lambda connection: _count(connection, wanted, settings))
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be replayed for real, and how."""
+
+    wanted: Filter
+    release: int | None
+    by: str
+    rate: int
+    yes: bool
+    detach: bool
+
+
+def _for_real(settings: Settings, asked: _Asked, as_json: bool) -> None:
+    choice, counted, differs = _do(settings, lambda connection: _count(connection, asked, settings))
     taken = sum(line.items for line in counted if line.left_out is None)
     if not as_json:
         _show_counted(counted)
+        for each in differs:
+            print(each)
     if not taken:
         if as_json:
             print_json({"replay": None, "counted": [asdict(line) for line in counted]})
         return
-    if not yes and not _agreed(taken):
+    if not asked.yes and not _agreed(taken):
         raise typer.Exit(1)
-    begun = _do(settings, lambda connection: _begin(connection, settings, choice, by, rate))
+    begun = _do(settings, lambda connection: _begin(connection, settings, choice, asked))
     if as_json:
         print_json({"replay": _as_json(begun), "counted": [asdict(line) for line in counted]})
         return
-    print(f"replay {begun.id}: {_items(begun.chosen)}, at most {rate} a second")
-    attached = not detach and console(stderr=True).is_terminal
+    through = "" if asked.release is None else f" through release {asked.release}"
+    print(f"replay {begun.id}: {_items(begun.chosen)}{through}, at most {asked.rate} a second")
+    attached = not asked.detach and console(stderr=True).is_terminal
     ended = _do(settings, lambda connection: follow(connection, begun)) if attached else None
     if ended is None:
         print(f"It goes on by itself: circuit-script replay show {str(begun.id)[:13]}")
-    else:
-        _show_one(ended, _do(settings, lambda connection: replays.became(connection, ended.id)))
+        return
+    _show_one(ended, _do(settings, lambda connection: replays.became(connection, ended.id)))
+    if ended.reason is not None:
+        raise typer.Exit(1)
 
 
 def _agreed(taken: int) -> bool:
@@ -138,14 +159,32 @@ def _agreed(taken: int) -> bool:
     return typer.confirm(f"Replay {_items(taken)} for real?")
 
 
-async def _count(connection: Connection, wanted: Filter, settings: Settings) -> tuple[Choice, list[Counted]]:
-    choice = Choice(wanted, await live_routes(connection), TenantMap(settings.accounts))
-    return choice, await choice.count(connection)
+async def _count(
+    connection: Connection, asked: _Asked, settings: Settings
+) -> tuple[Choice, list[Counted], Sequence[str]]:
+    """What it would take, and how its release differs from the live one."""
+    routes = await live_routes(connection)
+    differs: Sequence[str] = ()
+    if asked.release is not None:
+        await check_kept(connection, asked.release)
+        live, routes = routes, await recorded_routes(connection, asked.release)
+        differs = _differences(asked.release, {each.name for each in routes}, {each.name for each in live})
+    choice = Choice(asked.wanted, routes, TenantMap(settings.accounts))
+    return choice, await choice.count(connection), differs
 
 
-async def _begin(writing: Connection, settings: Settings, choice: Choice, by: str, rate: int) -> Replay:
+def _differences(release: int, recorded: Set[str], live: Set[str]) -> tuple[str, ...]:
+    """What is to be known of the triggers that only one of the two has."""
+    gone, new = ", ".join(sorted(recorded - live)), ", ".join(sorted(live - recorded))
+    return (
+        *([f"The live release has no {gone} any more: release {release} runs it."] if gone else []),
+        *([f"Release {release} has no {new} yet: nothing is replayed for it."] if new else []),
+    )
+
+
+async def _begin(writing: Connection, settings: Settings, choice: Choice, asked: _Asked) -> Replay:
     async with looking(settings, NAME) as reading:
-        begun = await replays.begin(reading, writing, choice, by=by, rate=rate)
+        begun = await replays.begin(reading, writing, choice, by=asked.by, rate=asked.rate, release=asked.release)
     if not await replays.has_workers(writing):
         console(stderr=True).print(NOBODY)
     return begun
@@ -255,13 +294,16 @@ def _show_one(found: Replay, became: dict[str, int]) -> None:
     out.print(
         f"by {found.by}, began {found.at:%Y-%m-%d %H:%M:%S}{ended} (UTC)  ·  {_what(found)}", style="dim", markup=False
     )
+    if found.reason is not None:
+        out.print(found.reason, style="red", markup=False, soft_wrap=True)
     rows = [(state, f"{items:,}") for state, items in became.items()]
     if rows:
         out.print(add_rows(table("items", "", right=("",)), rows))
 
 
 def _what(found: Replay) -> str:
-    return ", ".join(f"{name}={value}" for name, value in found.filter.items())
+    through = {} if found.release is None else {"release": found.release}
+    return ", ".join(f"{name}={value}" for name, value in {**found.filter, **through}.items())
 
 
 def _items(number: int) -> str:

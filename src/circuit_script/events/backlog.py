@@ -28,13 +28,23 @@ LEAST_SHARE = 20
 MOST_UNCOUNTED = 50_000
 
 
+def nothing_recorded(_: int, release: int) -> HandlerSpec:
+    return HandlerSpec(name="", routes=(), release=release)
+
+
 class Backlog:
     """Rows of the lanes that this worker owns. Times are seconds of one monotonic clock."""
 
     def __init__(
-        self, handlers: Mapping[int, HandlerSpec], look_ahead: int = 2000, pauses: Pauses | None = None
+        self,
+        handlers: Mapping[int, HandlerSpec],
+        look_ahead: int = 2000,
+        pauses: Pauses | None = None,
+        recorded: Callable[[int, int], HandlerSpec] = nothing_recorded,
     ) -> None:
+        """``recorded`` knows a handler, by its id, as a recorded release has it."""
         self.handlers = handlers
+        self._recorded = recorded
         self.pauses = Pauses() if pauses is None else pauses
         self.aside = Aside()
         self._look_ahead = look_ahead
@@ -77,6 +87,9 @@ class Backlog:
             self._ready(row, now)
         return True
 
+    def _spec(self, handler: int, release: int | None) -> HandlerSpec:
+        return self.handlers[handler] if release is None else self._recorded(handler, release)
+
     def skip(self, tenant: str, lane: int, first: int) -> None:
         """From this row on the tenant is to be read again in this lane."""
         lanes = self.skipped.setdefault(tenant, {})
@@ -111,7 +124,7 @@ class Backlog:
                 self._groups.pop(tenant, None)
                 continue
             for key, ready in list(groups.items()):
-                spec = self.handlers[key[1]]
+                spec = self._spec(key[1], key[-1])
                 close = pace(spec)
                 full = len(ready) >= close.size
                 if (full or now - ready[0].since >= close.linger) and may_run(tenant, spec):
@@ -126,7 +139,7 @@ class Backlog:
     def next_due(self, now: float, pace: Callable[[HandlerSpec], Pace]) -> float | None:
         """Seconds until the next batch closes by age or a retry is due; None when nothing waits."""
         ages = [
-            ready[0].since + pace(self.handlers[key[1]]).linger - now
+            ready[0].since + pace(self._spec(key[1], key[-1])).linger - now
             for groups in self._groups.values()
             for key, ready in itertools.islice(groups.items(), 8)
         ]
@@ -200,7 +213,8 @@ class Backlog:
         if not (self.pauses or self.aside):
             return None
         whole: AsideKey = (row.handler, row.tenant, None)
-        if self.aside.has(whole, row.lane, row.id) or self.pauses.holds(self.handlers[row.handler].name, row.tenant):
+        name = self._spec(row.handler, row.release).name
+        if self.aside.has(whole, row.lane, row.id) or self.pauses.holds(name, row.tenant):
             return whole
         one: AsideKey = (row.handler, row.tenant, row.order_hash)
         held = self.aside.has(one, row.lane, row.id) or self.pauses.holds_record(row.tenant, row.record)
@@ -220,7 +234,7 @@ class Backlog:
     def _bundle(self, row: Queued) -> None:
         """Rows of a batch that is all or none come back at one moment, and run together."""
         if row.attempts:
-            bound = row.not_before is not None and self.handlers[row.handler].batch == ALL_OR_NONE
+            bound = row.not_before is not None and self._spec(row.handler, row.release).batch == ALL_OR_NONE
             row.bundle = row.not_before.timestamp() if bound and row.not_before is not None else 0.0
 
     def drop(self, lanes: Iterable[int], now: float) -> None:

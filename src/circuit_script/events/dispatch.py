@@ -16,7 +16,8 @@ from circuit_script.db.pool import Connection
 from circuit_script.errors import DatabaseUnavailable
 from circuit_script.events.aside import AsideKey
 from circuit_script.events.backlog import Backlog, Pace, Queued
-from circuit_script.events.executions import Executions, Handlers
+from circuit_script.events.executions import Executions
+from circuit_script.events.hosts import Handlers, Host, NothingRecorded, Recorded
 from circuit_script.events.lanes import Lanes
 from circuit_script.events.reader import QueueReader
 from circuit_script.events.run import Runner
@@ -68,6 +69,7 @@ class Dispatcher:
         options: DispatchOptions,
         pauses: Pauses | None = None,
         delivering: Callable[[], Collection[int]] = nothing_leaves,
+        recorded: Recorded | None = None,
     ) -> None:
         self._connect = connect
         self._delivering = delivering
@@ -75,13 +77,12 @@ class Dispatcher:
         self._options = options
         self.pauses = Pauses() if pauses is None else pauses
         known = Handlers(handlers)
-        self.backlog = Backlog(known, options.look_ahead, self.pauses)
+        self.backlog = Backlog(known, options.look_ahead, self.pauses, lambda *of: self._executions.spec_of(*of))
         self._executions = Executions(
             backlog=self.backlog,
             lanes=lanes,
-            pool=pool,
-            runner=runner,
-            handlers=known,
+            live=Host(pool, runner, known),
+            recorded=recorded or NothingRecorded(),
             wake=self.wake,
             fenced=self._hurry,
         )
@@ -127,7 +128,7 @@ class Dispatcher:
         """
         known = Handlers(handlers)
         self.backlog.handlers = known
-        running = self._executions.switch(pool=pool, runner=runner, handlers=known)
+        running = self._executions.switch(Host(pool, runner, known))
         self._wake.set()
         return running
 

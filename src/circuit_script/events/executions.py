@@ -6,17 +6,16 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 import psycopg
 import structlog
 
 from circuit_script.events.backlog import Backlog, Pace, Queued
 from circuit_script.events.commit import Again
+from circuit_script.events.hosts import Host, Recorded
 from circuit_script.events.lanes import Lanes
-from circuit_script.events.run import Runner
-from circuit_script.events.taken import Taken
 from circuit_script.execution.outcome import HandlerSpec
-from circuit_script.execution.pool import Pool
 
 log = structlog.get_logger()
 
@@ -24,13 +23,7 @@ AHEAD = 16
 AHEAD_ROWS = 64
 AHEAD_TOOK = 0.1
 RETIRED = "the live release has no such handler"
-
-
-class Handlers(dict[int, HandlerSpec]):
-    """Handlers by id; one that the live release lacks can be looked up too, so that its rows are buried."""
-
-    def __missing__(self, _: int) -> HandlerSpec:
-        return HandlerSpec(name="", routes=())
+NOT_RECORDED = "release %d, through which it is replayed, has no such handler"
 
 
 class Executions:
@@ -44,35 +37,37 @@ class Executions:
         *,
         backlog: Backlog,
         lanes: Lanes,
-        pool: Pool,
-        runner: Runner,
-        handlers: Handlers,
+        live: Host,
+        recorded: Recorded,
         wake: Callable[[], None],
         fenced: Callable[[], None],
     ) -> None:
         self._backlog = backlog
         self._lanes = lanes
-        self._pool = pool
-        self._runner = runner
-        self._handlers = handlers
+        self._live = live
+        self._recorded = recorded
         self._wake = wake
         self._fenced = fenced
         self.running: dict[asyncio.Task[None], list[Queued]] = {}
         self.finished: set[tuple[int, int]] = set()
         self._apart: deque[list[Queued]] = deque()
-        self._taken = Taken()  # of this release's children
-        self._isolating = 0
-        self._rows_running = 0
-        self._took: dict[str, float] = {}
 
-    def switch(self, *, pool: Pool, runner: Runner, handlers: Handlers) -> frozenset[asyncio.Task[None]]:
-        """Start every execution from now on with these; the executions that still run with those before, as tasks."""
-        self._pool, self._runner, self._handlers = pool, runner, handlers
-        self._took.clear()  # the same name may be other code
+    def switch(self, live: Host) -> frozenset[asyncio.Task[None]]:
+        """Start every execution from now on there, but for those of recorded releases; the executions that still run
+        where they ran before, as tasks."""
+        self._live = live
         waiting, self._apart = self._apart, deque()
         self._set_apart(waiting)
-        self._taken = Taken()
-        return frozenset(self.running)
+        return frozenset(task for task, rows in self.running.items() if rows[0].release is None)
+
+    def spec_of(self, handler: int, release: int | None) -> HandlerSpec:
+        """The handler as its release has it. One without a name is unknown there, or as long as the release is."""
+        host = self._host(release)
+        spec = HandlerSpec(name="", routes=()) if host is None else host.handlers[handler]
+        return spec if spec.release == release else replace(spec, release=release)
+
+    def _host(self, release: int | None) -> Host | None:
+        return self._live if release is None else self._recorded.find(release)
 
     def busy_lanes(self) -> set[int]:
         """The lanes in which something runs, or is about to."""
@@ -98,46 +93,66 @@ class Executions:
     def _may_run(self, tenant: str, spec: HandlerSpec) -> bool:
         """A tenant holds at most all children but one while another waits. Small batches of quick handlers are
         started ahead of a free child, so that they share what they read and their commits."""
-        quick = self._took.get(spec.name, AHEAD_TOOK) < AHEAD_TOOK
-        here = self._taken.total
-        if self._taken.has_seat(tenant, spec.name, spec.concurrency):
+        host = self._host(spec.release)
+        if host is None:  # they wait for their release, and take no child
             return True
-        ahead = quick and here < AHEAD and self._rows_running < AHEAD_ROWS
-        if not ahead and here >= self._pool.size:
+        quick = host.took.get(spec.name, AHEAD_TOOK) < AHEAD_TOOK
+        here = host.taken.total
+        if host.taken.has_seat(tenant, spec.name, spec.concurrency):
+            return True
+        ahead = quick and here < AHEAD and host.rows < AHEAD_ROWS
+        if not ahead and here >= host.pool.size:
             return False
-        mine = self._taken.of(tenant)
-        return mine < max(1, self._pool.size - 1) or self._backlog.waiting_tenants() < 2
+        mine = host.taken.of(tenant)
+        return mine < max(1, host.pool.size - 1) or self._backlog.waiting_tenants() < 2
 
     def start(self, pace: Callable[[HandlerSpec], Pace]) -> None:
         """Start what may run now."""
         self.dissolve_paused()  # what ran when it was paused may have come apart since
+        full: set[int | None] = set()  # releases
         for rows in [part for part in self._apart if not self._backlog.is_parked(part[0])]:
-            spec = self._handlers[rows[0].handler]
-            full = self._isolating >= max(1, self._pool.size // 10)
-            if full or not self._pool.idle(rows[0].tenant, spec.share_child):
-                break
+            row = rows[0]
+            host = self._host(row.release)
+            if row.release in full or (host is not None and not self._has_room_apart(host, row)):
+                full.add(row.release)
+                continue
             self._apart.remove(rows)
-            self._isolating += 1
-            self._begin(rows, self._work(rows), isolated=True)
+            self._begin(rows, host, isolated=True)
         while rows := self._backlog.next_batch(time.monotonic(), pace, self._may_run):
-            self._begin(rows, self._work(rows))
+            self._begin(rows, self._host(rows[0].release))
 
-    def _work(self, rows: list[Queued]) -> Awaitable[Again]:
-        handler, epochs = rows[0].handler, self._epochs(rows)
-        if handler in self._handlers:
-            return self._runner.run(rows, self._handlers[handler], epochs)
-        return self._runner.retire(rows, epochs, RETIRED)
+    @staticmethod
+    def _has_room_apart(host: Host, row: Queued) -> bool:
+        share = host.handlers[row.handler].share_child
+        return host.isolating < max(1, host.pool.size // 10) and host.pool.idle(row.tenant, share)
+
+    def _work(self, rows: list[Queued], host: Host | None) -> Awaitable[Again]:
+        handler, release, epochs = rows[0].handler, rows[0].release, self._epochs(rows)
+        if host is None:
+            return self._prepared(rows, release or 0)
+        if handler in host.handlers:
+            return host.runner.run(rows, host.handlers[handler], epochs)
+        if release is not None:
+            return host.runner.bury(rows, epochs, NOT_RECORDED % release)
+        return host.runner.retire(rows, epochs, RETIRED)
+
+    async def _prepared(self, rows: list[Queued], release: int) -> Again:
+        """Have the release of these made ready; meanwhile they hold their records' later events."""
+        await self._recorded.prepare(release)
+        return await self._live.runner.reread(rows)
 
     def _epochs(self, rows: Sequence[Queued]) -> dict[int, int]:
         return {row.lane: self._lanes.held[row.lane] for row in rows if row.lane in self._lanes.held}
 
-    def _begin(self, rows: list[Queued], work: Awaitable[Again], *, isolated: bool = False) -> None:
-        task = asyncio.create_task(self._follow(rows, work, isolated))
+    def _begin(self, rows: list[Queued], host: Host | None, *, isolated: bool = False) -> None:
+        task = asyncio.create_task(self._follow(rows, host, self._work(rows, host), isolated))
         self.running[task] = rows
-        spec = self._handlers[rows[0].handler]
-        size = 1 if any(row.alone for row in rows) else spec.concurrency
-        task.add_done_callback(self._taken.enter(rows[0].tenant, spec.name, size))
-        self._rows_running += len(rows)
+        if host is not None:
+            spec = host.handlers[rows[0].handler]
+            size = 1 if any(row.alone for row in rows) else spec.concurrency
+            task.add_done_callback(host.taken.enter(rows[0].tenant, spec.name, size))
+            host.isolating += isolated
+            host.rows += len(rows)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -146,7 +161,7 @@ class Executions:
         if not task.cancelled() and task.exception() is not None:
             log.error("dispatch.bug", exc_info=task.exception())
 
-    async def _follow(self, rows: list[Queued], work: Awaitable[Again], isolated: bool) -> None:
+    async def _follow(self, rows: list[Queued], host: Host | None, work: Awaitable[Again], isolated: bool) -> None:
         """Wait for one execution and put its rows where they now belong."""
         began, older = time.monotonic(), [(row, row.absorbed) for row in rows if row.absorbed]
         try:
@@ -158,17 +173,18 @@ class Executions:
             log.exception("dispatch.bug", rows=len(rows), next="the batch runs again in 5 s")
             again = Again(waits={(row.id, row.handler): (5.0, 300.0) for row in rows})
         finally:
-            self._isolating -= isolated
-            self._rows_running -= len(rows)
+            if host is not None:
+                host.isolating -= isolated
+                host.rows -= len(rows)
         moment = time.monotonic()
         if again.parked is not None:
             self._backlog.park(rows[0].tenant, moment, again.parked)
             if isolated:
                 self._set_apart([rows])
                 return
-        elif (spec := self._handlers.get(rows[0].handler)) is not None:
-            earlier = self._took.get(spec.name, moment - began)
-            self._took[spec.name] = max(moment - began, earlier + (moment - began - earlier) * 0.1)
+        elif host is not None and (spec := host.handlers.get(rows[0].handler)) is not None:
+            earlier = host.took.get(spec.name, moment - began)
+            host.took[spec.name] = max(moment - began, earlier + (moment - began - earlier) * 0.1)
         parts = [[rows[place] for place in part] for part in again.parts]
         kept = {id(row) for part in parts for row in part}
         self._set_apart(part for part in parts if part)
@@ -209,5 +225,5 @@ class Executions:
         for rows in parts:
             for row in rows:
                 row.alone = True
-            size = self._handlers[rows[0].handler].batch_size
+            size = self.spec_of(rows[0].handler, rows[0].release).batch_size
             self._apart.extend(rows[start : start + size] for start in range(0, len(rows), size))

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-GroupKey = tuple[str, int, str, str, int, float]
+GroupKey = tuple[str, int, str, str, int, float, int | None]
 ChainKey = tuple[int, str, int]
 
 
@@ -31,6 +31,7 @@ class Queued:
     depth: int = 0
     past: int | None = None  # the id with which it arrived, of what was put back on the queue
     replay: UUID | None = None
+    release: int | None = None  # the recorded release through which it is replayed; None for the live one
     recovered: bool = False
     journal: dict[bytes, bytes] = field(default_factory=dict)
     since: float = 0.0
@@ -55,7 +56,7 @@ class Queued:
 
     @property
     def group(self) -> GroupKey:
-        return self.tenant, self.handler, self.object, self.event, self.depth, self.bundle
+        return self.tenant, self.handler, self.object, self.event, self.depth, self.bundle, self.release
 
 
 @dataclass(frozen=True, slots=True)

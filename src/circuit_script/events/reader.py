@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
@@ -26,6 +27,7 @@ WHERE id <= (SELECT max(low_water) FROM circuit.lanes) AND lane = ANY(%s::smalli
 AND id <= (SELECT l.low_water FROM circuit.lanes l WHERE l.lane = q.lane) ORDER BY id, handler LIMIT %s"""
 BRIEFLY = "SET LOCAL statement_timeout = '500ms'"  # a long snapshot elsewhere makes dead rows costly to pass
 NEWEST = "SELECT coalesce(max(id), 0) FROM circuit.queue"
+THROUGH = "SELECT id, release FROM circuit.replays WHERE id = ANY(%s)"
 AGAIN = f"SELECT {COLUMNS} FROM circuit.queue WHERE id = ANY(%s::bigint[])"
 
 
@@ -35,6 +37,7 @@ class QueueReader:
 
     def __init__(self) -> None:
         self.cursor = 0
+        self._through: dict[UUID, int | None] = {}  # the release of a replay
 
     def start_at(self, low: Mapping[int, int]) -> None:
         self.cursor = min(low.values(), default=0)
@@ -92,4 +95,16 @@ class QueueReader:
 
     async def _rows(self, connection: Connection, statement: str, values: list[Any]) -> list[Queued]:
         cursor = await connection.execute(statement, values, binary=True)
-        return [Queued(*row) for row in await cursor.fetchall()]
+        rows = [Queued(*row) for row in await cursor.fetchall()]
+        if replayed := [row for row in rows if row.replay is not None]:
+            await self._route(connection, replayed)
+        return rows
+
+    async def _route(self, connection: Connection, rows: Sequence[Queued]) -> None:
+        """Say of what is replayed through which release; of each replay it is looked up once."""
+        unknown = {row.replay for row in rows if row.replay is not None} - self._through.keys()
+        if unknown:
+            found: dict[UUID, int | None] = dict(await (await connection.execute(THROUGH, [list(unknown)])).fetchall())
+            self._through |= {replay: found.get(replay) for replay in unknown}
+        for row in rows:
+            row.release = None if row.replay is None else self._through[row.replay]

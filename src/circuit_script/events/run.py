@@ -175,6 +175,10 @@ class Runner:
         log.warning("handler.unknown", rows=len(rows), cure="Another release is live: restart this worker with it.")
         return Again(waits={(each.id, each.handler): (UNKNOWN_WAIT, 300.0) for each in rows})
 
+    async def reread(self, rows: Sequence[Queued]) -> Again:
+        """Nothing was run of these: those that still wait in the queue come again."""
+        return await self._committer.reread(rows)
+
     async def bury(self, rows: list[Queued], epochs: Mapping[int, int], reason: str) -> Again:
         """Rows that cannot be run at all become dead letters."""
         if any(row.lane not in epochs for row in rows):

@@ -117,7 +117,8 @@ class HandlerSpec:
     its own; ``at_ceiling`` is what happens when money or a quota is used up ("refuse", "defer", "cheaper"), None for
     what its tenant says. ``retries`` is how often it is tried, None for what circuit.toml says; ``max_age`` are the
     seconds after which an event is not run any more; with ``coalesce`` only the newest waiting update of a record runs;
-    ``batch`` is "each" (a record fails alone) or "all-or-none".
+    ``batch`` is "each" (a record fails alone) or "all-or-none". ``release`` is the recorded release of which a replay
+    runs it, None in the live one.
     """
 
     name: str
@@ -139,6 +140,7 @@ class HandlerSpec:
     max_age: float | None = None
     coalesce: bool = False
     batch: str = EACH
+    release: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

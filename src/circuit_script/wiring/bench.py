@@ -12,7 +12,7 @@ from circuit_script.config import Settings
 from circuit_script.execution.pool import Manifest
 from circuit_script.execution.pool import Pool as Children
 from circuit_script.releases import content_hash
-from circuit_script.wiring.worker import make_children
+from circuit_script.wiring.children import make_children
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from types import TracebackType
 from typing import Any
 
@@ -41,6 +40,7 @@ from circuit_script.wiring.models import make_closed_models, make_models, open_p
 from circuit_script.wiring.outside import make_callouts
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, TrialJournal, as_json, attempt
 from circuit_script.wiring.trial_call import Calling, collected
+from circuit_script.wiring.trial_handler import named, route_of
 from circuit_script.wiring.trial_result import TrialBatch, TrialResult
 
 Records = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -140,29 +140,14 @@ class Trial:
 
     def find(self, name: str) -> HandlerSpec:
         """The handler of this name, or whose name ends so (``score_new_leads``). Raises TrialRefused."""
-        known = {spec.name: spec for spec in self.handlers}
-        wanted = name.strip()
-        if wanted in known:
-            return known[wanted]
-        ends = [spec for spec in self.handlers if spec.name.lower().endswith(f".{wanted.lower()}")]
-        ends = ends or [spec for spec in self.handlers if spec.name.lower() == wanted.lower()]
-        if len(ends) == 1:
-            return ends[0]
-        if ends:
-            names = ", ".join(spec.name for spec in ends)
-            raise TrialRefused(f"Several handlers end in {name!r}: {names}.", cure="Give one whole name.")
-        last = {spec.name.rpartition(".")[2]: spec.name for spec in self.handlers} | {each: each for each in known}
-        near = get_close_matches(wanted, last, n=1, cutoff=0.5)
-        listed = ", ".join(known) or "none: the app declares no handler"
-        cure = f"Did you mean {last[near[0]]!r}?" if near else f"There are {listed}."
-        raise TrialRefused(f"There is no handler {name!r}.", cure=cure)
+        return named(self.handlers, name)
 
     def route(self, handler: str, object: str | None, event: str | None) -> tuple[HandlerSpec, str, str]:
         """The trigger of this name, and which of its routes is meant. Raises TrialRefused."""
         spec = self.find(handler)
         if spec.endpoint is not None:
             raise TrialRefused(f"{spec.name} is an endpoint.", cure="Call it with a request in the place of records.")
-        return spec, *_route(spec, object, event)
+        return spec, *route_of(spec, object, event)
 
     async def run(
         self,
@@ -397,17 +382,3 @@ def _listed(records: Records) -> list[Any]:
 
 def _identified(row: Fields) -> Fields:
     return {**row, "id": str(row["id"])} if row.get("id") else {**row, "id": str(uuid7())}
-
-
-def _route(spec: HandlerSpec, object_: str | None, event: str | None) -> tuple[str, str]:
-    """The route that is meant. Raises TrialRefused unless there is exactly one."""
-    fitting = [
-        route for route in spec.routes if object_ in (None, route[0]) and event in (None, route[1])
-    ]  # fmt: skip
-    if len(fitting) == 1:
-        return fitting[0]
-    routes = ", ".join(".".join(route) for route in spec.routes)
-    if not fitting:
-        wanted = ".".join(each for each in (object_, event) if each)
-        raise TrialRefused(f"{spec.name} is not called for {wanted}.", cure=f"It is called for {routes}.")
-    raise TrialRefused(f"{spec.name} is called for {routes}.", cure="Say which: give object and event.")

@@ -7,18 +7,22 @@ from uuid import UUID
 
 import pytest
 
-from circuit_script.clock import now
+from circuit_script.clock import now, uuid7
 from circuit_script.errors import ReplayRefused
-from circuit_script.events.replay.choosing import Filter, State
+from circuit_script.events.replay.choosing import AGAIN, Filter, Route, State, live_routes, recorded_routes
 from circuit_script.execution.broker import ExecutionBroker
-from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
+from circuit_script.execution.outcome import Failed, HandlerSpec, JobSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
+from circuit_script.jobs.store import NewJob, body_of, take_in_jobs
 from circuit_script.tenants.accounts import TenantMap
 from tests.integration.replay.conftest import Replays
 from tests.road import SCORE, Incoming, Road, contact
 
 GREET = HandlerSpec("Contacts.greet", (("Contact", "afterInsert"),))
 MAPPED = TenantMap({"acme": {"standard": ["shop"]}})
+
+
+MAIL = HandlerSpec("mail", (("Job", "mail"),), batch_size=1, job=JobSpec("queueable", anything=True))
 
 
 async def some_fail(work: Work, broker: ExecutionBroker) -> Outcome:
@@ -201,3 +205,48 @@ def test_a_filter_tells_what_was_asked_for() -> None:
     assert wanted.as_dict() == {"record": "a", "status": "dead", "limit": 3}
     assert wanted.bounds
     assert not Filter(limit=3).bounds
+
+
+async def enqueued(road: Road, *by: UUID | None) -> list[str]:
+    """Jobs that these executions enqueued, and nobody; their ids, when they have run."""
+    ids = [uuid7() for _ in by]
+    said = [{} if each is None else {"execution": str(each)} for each in by]
+    jobs = [NewJob(id_, "acme", "mail", body_of(id_, "mail", {}, **more)) for id_, more in zip(ids, said, strict=True)]
+    async with road.pool.connection() as connection:
+        await take_in_jobs(connection, jobs)
+    await road.done()
+    return [str(id_) for id_ in ids]
+
+
+async def test_a_job_is_left_out_where_what_enqueued_it_is_taken(road: Road, past: Replays) -> None:
+    await road.live(SCORE, MAIL)
+    worker = await road.start()
+    await road.take_in(contact("a"))
+    await road.done()
+    (of_a,) = await enqueued(road, worker.children.works[0].execution)
+    of_it, alone = await enqueued(road, worker.children.works[1].execution, None)  # by a job, and by a schedule
+    since = now() - timedelta(hours=1)
+
+    assert await past.records(since=since) == sorted(["a", alone])
+    assert {line.left_out: line.items for line in await past.counted(since=since, trigger="mail")} == {
+        None: 2,
+        AGAIN: 1,
+    }
+    assert [line.items for line in await past.counted(since=since) if line.left_out == AGAIN] == [2]
+    assert await past.records(since=since, record=of_it) == [of_it]  # asked for by itself
+    assert await past.records(trigger="mail") == sorted([of_a, alone])  # what `of_a` enqueued comes of it
+    await road.run("UPDATE circuit.deliveries SET body = '' WHERE source = 'standard'")
+    assert await past.records(since=since) == sorted([of_a, alone])  # who is forgotten enqueues nothing
+
+
+async def test_a_recorded_release_routes_as_it_did(road: Road, past: Replays) -> None:
+    first = await road.live(SCORE)
+    await road.live(GREET)
+
+    async with road.pool.connection() as connection:
+        assert {route.name for route in await live_routes(connection)} == {"Contacts.greet"}
+        ids = {spec.name: id_ for id_, spec in first.handlers.items()}
+        assert await recorded_routes(connection, first.id) == [
+            Route("Contact", event, ids["score"], "score") for event in ("afterDelete", "afterInsert", "afterUpdate")
+        ]
+        assert await recorded_routes(connection, first.id + 99) == []

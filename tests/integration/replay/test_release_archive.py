@@ -10,7 +10,7 @@ import pytest
 
 from circuit_script import release_archive
 from circuit_script.errors import ReplayRefused
-from circuit_script.release_archive import TooLarge, keep_source, pack, unpacked
+from circuit_script.release_archive import TooLarge, check_kept, keep_source, pack, unpacked
 from circuit_script.releases import Release, content_hash, make_live
 from tests.road import SCORE, Road, open_road
 
@@ -102,3 +102,14 @@ async def test_tenants_cannot_read_the_files(road: Road, app: Path) -> None:
     await live(road, app)
     allowed = "SELECT has_table_privilege('circuit_tenant', 'circuit.release_sources', 'SELECT')"
     assert await road.rows(allowed) == [False]
+
+
+async def test_who_asks_beforehand_hears_whether_a_release_can_be_unpacked(road: Road, app: Path) -> None:
+    release = await live(road, app)
+    async with road.pool.connection() as connection:
+        await check_kept(connection, release.id)
+        with pytest.raises(ReplayRefused, match="There is no release 999"):
+            await check_kept(connection, 999)
+        await connection.execute("DELETE FROM circuit.release_sources")
+        with pytest.raises(ReplayRefused, match="were not kept"):
+            await check_kept(connection, release.id)

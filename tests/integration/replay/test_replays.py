@@ -15,11 +15,11 @@ from circuit_script.events.replay import replays
 from circuit_script.events.replay.choosing import State
 from circuit_script.events.replay.feeder import Feeder
 from circuit_script.execution.broker import ExecutionBroker
-from circuit_script.execution.outcome import Failed, Outcome, Succeeded, Work
+from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
 from circuit_script.tenants.pauses import pause
 from tests.integration.replay.conftest import Replays
-from tests.road import Incoming, Road, contact, eventually, score
+from tests.road import SCORE, Incoming, Road, contact, eventually, score
 
 MANY = 2000
 RATE = 500
@@ -354,3 +354,37 @@ async def test_a_replay_that_cannot_be_fed_does_not_hold_up_the_others(
     await feeder.feed()
 
     assert ((await past.look(bad)).fed, (await past.look(good)).fed) == (0, 1)
+
+
+async def test_of_recorded_releases_the_two_that_were_asked_for_first_are_fed(road: Road, past: Replays) -> None:
+    await handled(road, 4)
+    made = [await past.begin(record=f"c{n}") for n in range(4)]
+    for replay, name in zip(made, ("one", "two", "three", None), strict=True):
+        release = None if name is None else (await road.live(SCORE, HandlerSpec(name, ()))).id
+        await road.run("UPDATE circuit.replays SET release = %s WHERE id = %s", release, replay.id)
+
+    await Feeder(road.pool).feed()
+    assert [(await past.look(replay)).fed for replay in made] == [1, 1, 0, 1]
+    async with road.pool.connection() as connection:
+        await replays.cancel(connection, str(made[0].id))
+    await Feeder(road.pool).feed()
+    assert (await past.look(made[2])).fed == 1
+
+
+async def test_a_release_that_cannot_run_ends_its_replays_and_no_other(road: Road, past: Replays) -> None:
+    await handled(road, 2)
+    mine, other = await past.begin(record="c0"), await past.begin(record="c1")
+    await road.run("UPDATE circuit.replays SET release = %s WHERE id = %s", road.release.id, mine.id)
+    await Feeder(road.pool).feed()
+
+    async with road.pool.connection() as connection:
+        await replays.fail(connection, road.release.id, "it does not import")
+
+    failed = await past.look(mine)
+    assert (failed.status, failed.reason, failed.is_over, failed.waiting) == ("failed", "it does not import", True, 0)
+    assert await past.became(mine) == {"its release cannot be run": 1}
+    assert (await past.look(other)).status == "running"
+    assert await road.rows("SELECT replay FROM circuit.queue") == [other.id]
+    async with road.pool.connection() as connection:
+        with pytest.raises(ReplayRefused, match="over already"):
+            await replays.cancel(connection, str(mine.id))

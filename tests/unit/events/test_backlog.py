@@ -490,3 +490,17 @@ def test_timers_of_rows_that_have_left_are_dropped() -> None:
         waiting.offer(late, 0.0, 10.0, 5.0)
         waiting.done(late, 0.0)
     assert len(waiting._timers) <= 20_002
+
+
+def test_what_runs_by_another_release_shares_no_batch_and_keeps_the_order_of_its_record() -> None:
+    old = HandlerSpec("each", (("Contact", "afterInsert"),), batch_size=2, release=7)
+    waiting = Backlog(SPECS, recorded=lambda handler, release: old)
+    recorded, live, other, later = (row(n, handler=1, key=key) for n, key in ((1, 1), (2, 1), (3, 3), (4, 4)))
+    recorded.release = later.release = 7
+    for each in (recorded, live, other, later):
+        waiting.offer(each, 0.0)
+
+    assert sorted([take(waiting), take(waiting)]) == [[1, 4], [3]]
+    assert take(waiting) == [], "its record is handled by the other release now"
+    waiting.done(recorded, 1.0)
+    assert take(waiting, 1.0) == [2]

@@ -27,6 +27,12 @@ ROUTES = """
 SELECT r.object, r.event, r.handler, h.name FROM circuit.routes r JOIN circuit.handlers h ON h.id = r.handler
 ORDER BY h.name, r.object, r.event
 """
+RECORDED = """
+SELECT DISTINCT t.route ->> 0 AS object, t.route ->> 1 AS event, h.id, h.name
+FROM circuit.releases r CROSS JOIN jsonb_array_elements(r.manifest) AS m
+JOIN circuit.handlers h ON h.name = m ->> 'name' CROSS JOIN jsonb_array_elements(m -> 'routes') AS t (route)
+WHERE r.id = %s ORDER BY h.name, object, event
+"""
 # What was put back and waits is known by `past`; what waits since it arrived, by its own id.
 ITEMS = """
 SELECT e.id AS past, e.delivery, e.ordinal, e.tenant, e.object, e.event, e.record, e.order_key,
@@ -39,7 +45,9 @@ SELECT e.id AS past, e.delivery, e.ordinal, e.tenant, e.object, e.event, e.recor
             THEN 'it waits in the queue already'
             WHEN octet_length(d.body) = 0 THEN 'whom it concerns was forgotten'
             WHEN latest.status = 'echo' THEN 'it is an echo of our own write'
-            WHEN c.deleted AND e.event <> 'afterDelete' THEN 'its record was deleted since' END AS left_out
+            WHEN c.deleted AND e.event <> 'afterDelete' THEN 'its record was deleted since' END AS left_out,
+       CASE WHEN e.object = 'Job' AND d.source = 'circuit' AND octet_length(d.body) > 0
+            THEN convert_from(d.body, 'UTF8')::jsonb #>> '{data,job,execution}' END AS caused_by
 FROM circuit.events e
 JOIN circuit.deliveries d ON d.id = e.delivery
 LEFT JOIN unnest(%(objects)s::text[], %(events)s::text[], %(handlers)s::smallint[]) AS r (object, event, handler)
@@ -65,11 +73,23 @@ CONDITIONS: Mapping[str, str] = {
         WHERE x.execution = %(execution)s AND x.delivery < %(beyond)s)""",
 }
 OWNED, UNOWNED = "e.tenant IS NOT NULL", "e.tenant IS NULL"
-COUNTS = """
-SELECT i.tenant, i.source, i.account, i.handler, (i.received_at AT TIME ZONE 'UTC')::date, i.left_out, count(*)
-FROM ({items}) AS i GROUP BY 1, 2, 3, 4, 5, 6
+# A job whose enqueuer is taken, too, is enqueued anew by it, as is the finalizer of a job: by itself it would be done
+# twice. Of the executions of what is taken nothing is looked up where there are no jobs.
+AGAIN = "what enqueued it runs again, and enqueues it again"
+CHOSEN = """
+WITH items AS MATERIALIZED ({items}),
+again AS (
+    SELECT DISTINCT x.execution::text AS execution FROM items p
+    JOIN circuit.outcomes x ON x.delivery = p.delivery AND x.ordinal = p.ordinal AND x.handler = p.handler
+    WHERE p.left_out IS NULL AND EXISTS (SELECT FROM items j WHERE j.caused_by IS NOT NULL))
 """
-PICKED = "SELECT * FROM ({items}) AS i WHERE i.left_out IS NULL AND i.handler IS NOT NULL {order}"
+COUNTS = f"""{CHOSEN}SELECT i.tenant, i.source, i.account, i.handler, (i.received_at AT TIME ZONE 'UTC')::date,
+       coalesce(i.left_out, CASE WHEN a.execution IS NOT NULL THEN '{AGAIN}' END), count(*)
+FROM items i LEFT JOIN again a ON a.execution = i.caused_by GROUP BY 1, 2, 3, 4, 5, 6
+"""
+PICKED = f"""{CHOSEN}SELECT i.* FROM items i LEFT JOIN again a ON a.execution = i.caused_by
+WHERE i.left_out IS NULL AND i.handler IS NOT NULL AND a.execution IS NULL {{order}}
+"""
 
 
 class State(StrEnum):
@@ -152,6 +172,11 @@ class Counted:
 async def live_routes(connection: Connection) -> list[Route]:
     """The routes of the live release. Raises psycopg.Error."""
     return [Route(*row) for row in await (await connection.execute(ROUTES)).fetchall()]
+
+
+async def recorded_routes(connection: Connection, release: int) -> list[Route]:
+    """The routes of a recorded release; none of one that is unknown. Raises psycopg.Error."""
+    return [Route(*row) for row in await (await connection.execute(RECORDED, [release])).fetchall()]
 
 
 def fitting(routes: Sequence[Route], trigger: str | None) -> list[Route]:

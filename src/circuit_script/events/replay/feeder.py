@@ -23,7 +23,15 @@ PAUSE = 1.0  # seconds between two looks while a replay runs
 IDLE = 60.0  # seconds after which it looks by itself, should it not have been told
 BUSY = 500  # events that wait, and are none of a replay: then it waits, too
 
-RUNNING = "SELECT id FROM circuit.replays WHERE status = 'running' ORDER BY at"
+# Of recorded releases so many at a time, those whose replay began first: each takes processes of its own.
+RELEASES = 2
+RUNNING = """
+SELECT r.id FROM circuit.replays r
+WHERE r.status = 'running' AND (r.release IS NULL OR r.release IN (
+    SELECT f.release FROM circuit.replays f WHERE f.status = 'running' AND f.release IS NOT NULL
+    GROUP BY f.release ORDER BY min(f.at), f.release LIMIT %s))
+ORDER BY r.at
+"""
 # One at a time, of all replays and workers: what two of them take is put back once.
 TURN = "SELECT pg_advisory_xact_lock(hashtext('circuit.replay'))"
 # Who is held or ended in this moment is left alone. What arrived below the lanes' low water is gone already. What waits
@@ -118,7 +126,7 @@ class Feeder:
     async def feed(self) -> bool:
         """Feed each replay that runs, once; whether there was one. Raises psycopg.Error."""
         async with self._database.connection() as connection:
-            running = [row[0] for row in await (await connection.execute(RUNNING)).fetchall()]
+            running = [row[0] for row in await (await connection.execute(RUNNING, [RELEASES])).fetchall()]
             for replay in running:
                 try:
                     await self._feed_one(connection, replay)

@@ -24,11 +24,13 @@ NOTIFY = f"NOTIFY {CHANNEL}"
 SWEEP = """
 WITH gone AS (
     DELETE FROM circuit.replays
-    WHERE (status IN ('done', 'cancelled') AND ended_at < now() - interval '30 days')
+    WHERE (status IN ('done', 'cancelled', 'failed') AND ended_at < now() - interval '30 days')
        OR (status = 'choosing' AND at < now() - interval '1 day') RETURNING id)
 DELETE FROM circuit.replay_items i USING gone WHERE i.replay = gone.id
 """
-BEGIN = "INSERT INTO circuit.replays (id, status, filter, by_whom, rate) VALUES (%s, 'choosing', %s, %s, %s)"
+BEGIN = """
+INSERT INTO circuit.replays (id, status, filter, by_whom, rate, release) VALUES (%s, 'choosing', %s, %s, %s, %s)
+"""
 ADD = """
 WITH added AS (
     INSERT INTO circuit.replay_items (replay, past, handler, delivery, ordinal, tenant)
@@ -40,7 +42,15 @@ RUN = "UPDATE circuit.replays SET status = 'running' WHERE id = %s AND status = 
 PAUSE = "UPDATE circuit.replays SET status = 'paused' WHERE id = %s AND status = 'running' RETURNING id"
 CANCEL = """
 UPDATE circuit.replays SET status = 'cancelled', ended_at = now()
-WHERE id = %s AND status NOT IN ('done', 'cancelled') RETURNING id
+WHERE id = %s AND status NOT IN ('done', 'cancelled', 'failed') RETURNING id
+"""
+# What waits of one that was cancelled meanwhile cannot run either.
+FAIL = """
+WITH failed AS (
+    UPDATE circuit.replays SET status = 'failed', reason = %(why)s, ended_at = now()
+    WHERE release = %(release)s AND status IN ('running', 'paused') RETURNING id)
+SELECT id FROM failed UNION
+SELECT q.replay FROM circuit.queue q JOIN circuit.replays r ON r.id = q.replay WHERE r.release = %(release)s
 """
 # A row that is being settled in this moment is left to who settles it. A dead letter that was closed as its event was
 # put back is open again: nothing has come of it.
@@ -52,13 +62,13 @@ WITH gone AS (
 opened AS (
     UPDATE circuit.dead_letters l SET status = 'open', by = NULL, closed_at = NULL, again = NULL FROM gone g
     WHERE l.delivery = g.delivery AND l.handler = g.handler AND l.again = g.id AND l.status = 'retried')
-UPDATE circuit.replay_items i SET skipped = 'cancelled' FROM gone g
+UPDATE circuit.replay_items i SET skipped = %(why)s FROM gone g
 WHERE i.replay = %(id)s AND i.past = g.past AND i.handler = g.handler
 """
 FIND = "SELECT id, status FROM circuit.replays WHERE id::text LIKE %s || '%%' ORDER BY at DESC LIMIT 2"
 LOOK = """
 SELECT r.id, r.status, r.filter, r.by_whom, r.at, r.ended_at, r.rate, r.chosen, r.fed, r.skipped,
-       (SELECT count(*) FROM circuit.queue q WHERE q.replay = r.id)
+       (SELECT count(*) FROM circuit.queue q WHERE q.replay = r.id), r.release, r.reason
 FROM circuit.replays r
 """
 ONE = f"{LOOK} WHERE r.id = %s"
@@ -84,7 +94,8 @@ GROUP BY 1
 @dataclass(frozen=True, slots=True)
 class Replay:
     """One replay. Of ``chosen`` items ``fed`` were put back on the queue, where ``waiting`` still are; ``skipped`` are
-    those that could not be put back any more. ``rate`` is in items a second."""
+    those that could not be put back any more. ``rate`` is in items a second, ``release`` the recorded one through which
+    it goes, None for the live one, and ``reason`` why it failed."""
 
     id: UUID
     status: str
@@ -97,6 +108,8 @@ class Replay:
     fed: int
     skipped: int
     waiting: int
+    release: int | None = None
+    reason: str | None = None
 
     @property
     def settled(self) -> int:
@@ -105,17 +118,25 @@ class Replay:
 
     @property
     def is_over(self) -> bool:
-        return self.status in ("done", "cancelled")
+        return self.status in ("done", "cancelled", "failed")
 
 
-async def begin(reading: Connection, writing: Connection, choice: Choice, *, by: str, rate: int = RATE) -> Replay:
-    """Choose the items and have them fed from now on, by whatever workers there are.
+async def begin(
+    reading: Connection,
+    writing: Connection,
+    choice: Choice,
+    *,
+    by: str,
+    rate: int = RATE,
+    release: int | None = None,
+) -> Replay:
+    """Choose the items and have them fed from now on, by whatever workers there are, through this recorded release.
 
     Two connections: one reads the ledger as the filter's tenant may, the other writes. Raises psycopg.Error.
     """
     id_ = uuid7()
     await writing.execute(SWEEP)
-    await writing.execute(BEGIN, [id_, Jsonb(choice.filter.as_dict()), by, rate])
+    await writing.execute(BEGIN, [id_, Jsonb(choice.filter.as_dict()), by, rate, release])
     async for chunk in choice.chunks(reading):
         values = (
             id_,
@@ -154,8 +175,17 @@ async def cancel(connection: Connection, which: str) -> Replay:
     async with connection.transaction():
         if not await _change(connection, CANCEL, id_):
             raise ReplayRefused(f"Replay {id_} is over already.")
-        await connection.execute(TAKE_OFF, {"id": id_})
+        await connection.execute(TAKE_OFF, {"id": id_, "why": "cancelled"})
     return await look(connection, id_)
+
+
+async def fail(connection: Connection, release: int, reason: str) -> None:
+    """End every replay through a release that cannot be run, and take off the queue what waits of them. Raises
+    psycopg.Error."""
+    async with connection.transaction():
+        rows = await (await connection.execute(FAIL, {"release": release, "why": reason})).fetchall()
+        for (id_,) in rows:
+            await connection.execute(TAKE_OFF, {"id": id_, "why": "its release cannot be run"})
 
 
 async def find(connection: Connection, which: str) -> Replay:

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import lru_cache
-from typing import Any
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_public_key,
-    load_pem_public_key,
-)
-from nacl.exceptions import CryptoError
-from nacl.signing import VerifyKey
 
 from circuit_script.config import SourceSettings
-from circuit_script.errors import ConfigError
 from circuit_script.events.sources.source import (
     RESERVED,
     UNKNOWN,
@@ -76,15 +58,9 @@ class GoHighLevel:
 
     def __init__(self, public_key: str, legacy_key: str | None = None, test_public_key: str = "") -> None:
         """Keys are base64 of the DER, or PEM. ``legacy_key`` None refuses deliveries signed the old way."""
-        self._keys = [_verify_key(public_key, "public_key")]
-        if test_public_key:
-            self._keys.append(_verify_key(test_public_key, "test_public_key"))
-        self._legacy_key: RSAPublicKey | None = None
-        if legacy_key is not None:
-            old = _load(legacy_key, "legacy_key")
-            if not isinstance(old, RSAPublicKey):
-                raise ConfigError("sources.gohighlevel.legacy_key is not an RSA key.", page="signing-key")
-            self._legacy_key = old
+        from circuit_script.events.sources.keys import Keys  # brings two libraries, for those who open a source only
+
+        self._keys = Keys(public_key, legacy_key, test_public_key)
 
     @classmethod
     def from_settings(cls, settings: SourceSettings) -> GoHighLevel:
@@ -94,23 +70,15 @@ class GoHighLevel:
 
     def verify(self, headers: Mapping[str, str], body: bytes, now: float, path_account: str | None = None) -> None:
         signature = headers.get(SIGNATURE)
-        legacy = headers.get(LEGACY_SIGNATURE) if self._legacy_key is not None else None
-        try:
-            if signature is not None:
-                self._verify(body, base64.b64decode(signature, validate=True))
-            elif self._legacy_key is not None and legacy is not None:
-                self._legacy_key.verify(base64.b64decode(legacy, validate=True), body, PKCS1v15(), SHA256())
-            else:
-                unauthorized(Reason.MISSING_SIGNATURE, "The header X-GHL-Signature is missing.")
-        except (InvalidSignature, CryptoError, ValueError, TypeError):
+        legacy = headers.get(LEGACY_SIGNATURE) if self._keys.knows_legacy else None
+        if signature is not None:
+            fits = self._keys.fits(body, signature)
+        elif legacy is not None:
+            fits = self._keys.fits_legacy(body, legacy)
+        else:
+            unauthorized(Reason.MISSING_SIGNATURE, "The header X-GHL-Signature is missing.")
+        if not fits:
             unauthorized(Reason.BAD_SIGNATURE, "The signature does not fit the body.")
-
-    def _verify(self, body: bytes, signature: bytes) -> None:
-        for key in self._keys[:-1]:
-            with suppress(CryptoError):
-                key.verify(body, signature)
-                return
-        self._keys[-1].verify(body, signature)
 
     def parse(self, headers: Mapping[str, str], body: bytes, path_account: str | None = None) -> Parsed:
         payload = read_object(body)
@@ -177,25 +145,3 @@ def _lift_custom_fields(record: Record) -> None:
         if not (lifted and isinstance(field["value"], list | dict)):
             kept.append(field)
     record["customFields"] = kept
-
-
-def _verify_key(text: str, setting: str) -> VerifyKey:
-    key = _load(text, setting)
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(f"sources.gohighlevel.{setting} is not an Ed25519 key.", page="signing-key")
-    # libsodium verifies in half of OpenSSL's time, and this is the largest cost of an intake (decision 0004).
-    return VerifyKey(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
-
-
-def _load(text: str, setting: str) -> Any:
-    text = text.strip().replace("\\n", "\n")  # an environment variable holds a PEM on one line
-    try:
-        if text.startswith("-----BEGIN"):
-            return load_pem_public_key(text.encode())
-        return load_der_public_key(base64.b64decode(text, validate=True))
-    except ValueError:
-        raise ConfigError(
-            f"sources.gohighlevel.{setting} is not a public key.",
-            cure="Give base64 of its DER, or PEM.",
-            page="signing-key",
-        ) from None

@@ -1,0 +1,50 @@
+"""Settings → the children that run handlers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from circuit_script.config import Settings
+from circuit_script.execution.nursery import Hosting, WebApp
+from circuit_script.execution.pool import Pool
+from circuit_script.governor import limits_of
+
+
+def make_children(settings: Settings, folder: Path | None = None) -> Pool:
+    """The pool of children that the settings ask for, not started; of the app in ``folder``, if it is another."""
+    return Pool(
+        app_folder=folder or settings.folder,
+        app=settings.app,
+        size=settings.worker.children,
+        on_change=lambda: None,
+        limits=limits_of(settings.limits),
+        objects=settings.objects,
+        express=settings.worker.endpoint_children,
+        web=_web_app(settings),
+        hosting=_hosting(settings),
+    )
+
+
+def make_recorded_children(settings: Settings, folder: Path) -> Pool:
+    """Half as many, of a recorded release that is beside the live one and answers no requests; not started."""
+    return Pool(
+        app_folder=folder,
+        app=settings.app,
+        size=max(1, settings.worker.children // 2),
+        on_change=lambda: None,
+        limits=limits_of(settings.limits),
+        objects=settings.objects,
+        express=0,
+        hosting=_hosting(settings),
+    )
+
+
+def _hosting(settings: Settings) -> Hosting:
+    """How far children are fenced in, and how they come to be."""
+    return Hosting(settings.worker.isolation, settings.worker.start)
+
+
+def _web_app(settings: Settings) -> WebApp | None:
+    """The author's own WSGI or ASGI app, if there is one."""
+    web = settings.web
+    return WebApp(web.app, web.auth, web.deadline) if web.app else None

@@ -1,0 +1,114 @@
+"""Recorded releases beside the live one: made ready when they are asked for, and closed when they are not any more."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from circuit_script.errors import AppError
+from circuit_script.events.run import Runner
+from circuit_script.execution.pool import Manifest
+from circuit_script.execution.pool import Pool as Children
+from circuit_script.release_archive import keep_source
+from circuit_script.releases import content_hash, make_live
+from circuit_script.wiring.recorded import RecordedReleases
+from tests.road import SCORE, Road, happens
+
+
+class FakeChildren:
+    """What hosting needs of a pool: that it starts and stops. ``error`` is why it does not start."""
+
+    def __init__(self, folder: Path, error: AppError | None) -> None:
+        self.folder = folder
+        self.error = error
+        self.stopped = False
+
+    async def start(self) -> Manifest:
+        if self.error is not None:
+            raise self.error
+        return Manifest((SCORE,), ())
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+class Hosting:
+    """Releases of one road, hosted with children that are none."""
+
+    def __init__(self, road: Road, keep: float) -> None:
+        self.road = road
+        self.made: list[FakeChildren] = []
+        self.error: AppError | None = None
+        self.recorded = RecordedReleases(database=road.pool, make_children=self._make, keep=keep)
+        self.recorded.serve(lambda live: cast(Runner, live), lambda: None)
+
+    def _make(self, folder: Path) -> Children:
+        self.made.append(FakeChildren(folder, self.error))
+        return cast(Children, self.made[-1])
+
+    async def release(self, folder: Path, word: str) -> int:
+        (folder / "app.py").write_text(f"WORD = {word!r}\n")
+        async with self.road.pool.connection() as connection:
+            release = await make_live(connection, content_hash(folder), [SCORE])
+            await keep_source(connection, release, folder)
+        return release.id
+
+
+async def test_one_is_ready_once_and_is_closed_with_its_files_when_it_is_not_used(road: Road, tmp_path: Path) -> None:
+    hosting = Hosting(road, keep=0.02)
+    first = await hosting.release(tmp_path, "first")
+    assert hosting.recorded.find(first) is None
+
+    await asyncio.gather(*(hosting.recorded.prepare(first) for _ in range(3)))
+    host = hosting.recorded.find(first)
+    assert host is not None
+    assert [spec.release for spec in host.handlers.values()] == [first]
+    (children,) = hosting.made
+    assert (children.folder / "app.py").read_text() == "WORD = 'first'\n"
+
+    await happens(lambda: children.stopped and not children.folder.exists(), "it is closed")
+    assert hosting.recorded.find(first) is None
+    await hosting.recorded.stop()
+
+
+async def test_one_that_runs_something_stays_and_the_longest_unused_makes_way(road: Road, tmp_path: Path) -> None:
+    hosting = Hosting(road, keep=60.0)
+    one, two, three = [await hosting.release(tmp_path, word) for word in ("one", "two", "three")]
+    hosts: list[Any] = []
+    for release in (one, two):
+        await hosting.recorded.prepare(release)
+        hosts.append(hosting.recorded.find(release))
+        hosts[-1].rows = 1
+
+    await hosting.recorded.prepare(three)
+    assert hosting.recorded.find(three) is None, "both run something"
+
+    hosts[0].rows = hosts[1].rows = 0
+    await hosting.recorded.prepare(three)
+    assert hosting.recorded.find(three) is not None
+    assert [each.stopped for each in hosting.made] == [True, False, False]
+    await hosting.recorded.stop()
+    assert all(each.stopped for each in hosting.made)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_one_that_cannot_run_is_not_hosted(road: Road, tmp_path: Path, kept: bool) -> None:
+    hosting = Hosting(road, keep=60.0)
+    first = await hosting.release(tmp_path, "first")
+    replay = "INSERT INTO circuit.replays (id, status, filter, by_whom, rate, release) "
+    await road.run(f"{replay} VALUES (gen_random_uuid(), 'running', '{{}}', 'ann', 1, %s)", first)
+    hosting.error = AppError("app.py:1: it does not import.", cure="", page="import-failed")
+    if not kept:
+        await road.run("DELETE FROM circuit.release_sources")
+
+    await hosting.recorded.prepare(first)
+
+    assert hosting.recorded.find(first) is None
+    why = "app.py:1: it does not import" if kept else f"The files of release {first} were not kept"
+    ((status, reason),) = await road.rows("SELECT status, reason FROM circuit.replays")
+    assert status == "failed"
+    assert why in reason
+    await hosting.recorded.stop()
