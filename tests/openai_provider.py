@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.loopback import listening
+
 IN, OUT = 1_000, 10_000  # nano-dollars of a token: $1 and $10 per million
 
 
@@ -50,13 +52,8 @@ class Provider:
     chunks: list[Any] = field(default_factory=list)
     billed: int = 0
     running: int = 0
-    connections: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.connections.add(task)
-        task.add_done_callback(self.connections.discard)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -199,12 +196,6 @@ def _chunk(body: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any
 @contextlib.asynccontextmanager
 async def providing(behave: Callable[[dict[str, Any]], Do] = lambda asked: Do()) -> AsyncIterator[Provider]:
     provider = Provider(behave)
-    server = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
-    provider.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    try:
+    async with listening(provider.serve) as port:
+        provider.url = f"http://127.0.0.1:{port}/v1"
         yield provider
-    finally:
-        server.close()
-        for connection in provider.connections:
-            connection.cancel()
-        await asyncio.gather(*provider.connections, return_exceptions=True)

@@ -1,27 +1,30 @@
-"""Circuit Script: governed triggers for AI agents and automations. What an author imports stands here."""
+"""Circuit Script: governed triggers for AI agents and automations. What an author imports stands here.
+
+Each name is imported when it is first asked for: most processes of the platform need few of them, or none.
+"""
 
 from typing import TYPE_CHECKING, Any
-
-from circuit_script.errors import BudgetExceeded, CalloutRefused, QuotaExceeded, RequestRefused
-from circuit_script.execution.calls import send_webhook
-from circuit_script.execution.context import Context, Record, current_context
-from circuit_script.execution.database import CircuitDB
-from circuit_script.execution.decisions import Cancel, Retry
-from circuit_script.execution.endpoints import HTTPProblem, endpoint
-from circuit_script.execution.handlers import CircuitTrigger, trigger
-from circuit_script.execution.jobs import enqueue, queueable, scheduled
-from circuit_script.execution.log import CircuitLog, log
-from circuit_script.execution.retries import Retries
-from circuit_script.execution.running import run
-from circuit_script.execution.scripts import run_script
-from circuit_script.execution.starting import on_child_start
-from circuit_script.governor import LimitExceeded, Limits
 
 if TYPE_CHECKING:
     import httpx
 
+    from circuit_script.errors import BudgetExceeded, CalloutRefused, QuotaExceeded, RequestRefused
+    from circuit_script.execution.calls import send_webhook
+    from circuit_script.execution.context import Context, current_context
+    from circuit_script.execution.database import CircuitDB
+    from circuit_script.execution.decisions import Cancel, Retry
+    from circuit_script.execution.endpoints import HTTPProblem, endpoint
     from circuit_script.execution.governed_model import GovernedModel as GovernedModel
+    from circuit_script.execution.handlers import CircuitTrigger, trigger
+    from circuit_script.execution.jobs import enqueue, queueable, scheduled
+    from circuit_script.execution.log import CircuitLog, log
     from circuit_script.execution.models import llm as llm
+    from circuit_script.execution.records import Record
+    from circuit_script.execution.retries import Retries
+    from circuit_script.execution.running import run
+    from circuit_script.execution.scripts import run_script
+    from circuit_script.execution.starting import on_child_start
+    from circuit_script.governor import LimitExceeded, Limits
 
     http: httpx.AsyncClient
 
@@ -55,24 +58,50 @@ __all__ = [
     "trigger",
 ]
 
-# What brings a library along that not every app needs, by the module that has it. `llm` and `GovernedModel` are not in
-# `__all__`, as theirs is large, and optional: who wants them names them.
-_LATE = {
+# Where each name is. `llm` and `GovernedModel` are not in `__all__`, as what they bring along is large, and optional:
+# who wants them names them.
+_HOMES = {
+    "BudgetExceeded": "circuit_script.errors",
+    "CalloutRefused": "circuit_script.errors",
+    "Cancel": "circuit_script.execution.decisions",
+    "CircuitDB": "circuit_script.execution.database",
+    "CircuitLog": "circuit_script.execution.log",
+    "CircuitTrigger": "circuit_script.execution.handlers",
+    "Context": "circuit_script.execution.context",
     "GovernedModel": "circuit_script.execution.models",
+    "HTTPProblem": "circuit_script.execution.endpoints",
+    "LimitExceeded": "circuit_script.governor",
+    "Limits": "circuit_script.governor",
+    "QuotaExceeded": "circuit_script.errors",
+    "Record": "circuit_script.execution.records",
+    "RequestRefused": "circuit_script.errors",
+    "Retries": "circuit_script.execution.retries",
+    "Retry": "circuit_script.execution.decisions",
+    "current_context": "circuit_script.execution.context",
+    "endpoint": "circuit_script.execution.endpoints",
+    "enqueue": "circuit_script.execution.jobs",
     "http": "circuit_script.execution.http_client",
     "llm": "circuit_script.execution.models",
+    "log": "circuit_script.execution.log",
+    "on_child_start": "circuit_script.execution.starting",
+    "queueable": "circuit_script.execution.jobs",
+    "run": "circuit_script.execution.running",
+    "run_script": "circuit_script.execution.scripts",
+    "scheduled": "circuit_script.execution.jobs",
+    "send_webhook": "circuit_script.execution.calls",
+    "trigger": "circuit_script.execution.handlers",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import what is first named now, and keep it."""
-    if name not in _LATE:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    found = globals()[name] = getattr(import_module(_LATE[name]), name)
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_LATE})
+    return sorted({*globals(), *_HOMES})

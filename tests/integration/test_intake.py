@@ -15,7 +15,7 @@ from circuit_script.errors import DatabaseUnavailable, IntakeRefused
 from circuit_script.events import intake as intake_module
 from circuit_script.events import ledger as ledger_module
 from circuit_script.events.bell import CHANNEL, Bell
-from circuit_script.events.intake import MAX_GROUP_BYTES, PAUSE_WHILE_AWAY, Accepted, Intake, order_hash
+from circuit_script.events.intake import MAX_GROUP_BYTES, Accepted, Intake, order_hash
 from circuit_script.events.ledger import Ledger, LedgerAway
 from circuit_script.events.sources import Parsed
 from circuit_script.events.sources.gohighlevel import GoHighLevel
@@ -413,8 +413,7 @@ async def test_an_error_of_ours_sends_everybody_away_and_the_next_is_taken(datab
             )
         assert [each.status for each in answers] == [429] * 10
         failing.clear()
-        await asyncio.sleep(PAUSE_WHILE_AWAY)
-        await take(intake, contact(id_="W10"))
+        await until_accepted(intake, contact(id_="W10"))
 
 
 async def test_a_delivery_that_cannot_be_grouped_takes_nobody_with_it_for_good(database, intake_on):
@@ -432,8 +431,7 @@ async def test_a_delivery_that_cannot_be_grouped_takes_nobody_with_it_for_good(d
                 return_exceptions=True,
             )
         assert [each.status for each in answers] == [429] * 4
-        await asyncio.sleep(PAUSE_WHILE_AWAY)
-        await take(intake, contact(id_="W3"))
+        await until_accepted(intake, contact(id_="W3"))
 
 
 async def test_an_intake_whose_task_was_cancelled_leaves_nobody_waiting(database, intake_on):

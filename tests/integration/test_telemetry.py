@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -95,16 +94,14 @@ async def test_a_locked_table_never_makes_add_wait_and_does_not_keep_the_writer_
     async with road.pool.connection() as locker, locker.transaction():
         await locker.execute("LOCK TABLE circuit.circuit_logs IN ACCESS EXCLUSIVE MODE")
         writer.add(EXECUTION, "score", "acme", {"message": "stuck"})
-        started = time.perf_counter()
         for n in range(500):
             writer.add(EXECUTION, "score", "acme", {"message": str(n)})
-        took = time.perf_counter() - started
+        assert writer.dropped == 401, "501 lines came, of which 100 wait"
 
         async def given_up() -> bool:
             return writer.dropped > 401
 
         await eventually(given_up, "lines that could not be written are given up")
-    assert took < 0.5, "500 lines without one wait"
 
     writer.add(EXECUTION, "score", "acme", {"message": "after"})
     await road.until("SELECT count(*) FROM circuit.circuit_logs WHERE message = 'after'", [1])

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import Any, NoReturn
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from circuit_script.errors import CircuitError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 EXIT_UNREAD = 141  # as a shell counts it: 128 and SIGPIPE
 PIPED_WIDTH = 200  # columns: a table in a file is not cut to a terminal that nobody has
@@ -30,15 +30,10 @@ def nobody_reads() -> NoReturn:
     raise SystemExit(EXIT_UNREAD) from None
 
 
-class Words(Console):
-    """A console that ends quietly when its reader has gone."""
-
-    def on_broken_pipe(self) -> None:
-        nobody_reads()
-
-
 def console(*, stderr: bool = False) -> Console:
     """Where words for people go."""
+    from circuit_script.cli.words import Words  # Rich is large, and who writes JSON or serves has no use for it
+
     stream = sys.stderr if stderr else sys.stdout
     return Words(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPED_WIDTH)
 
@@ -51,6 +46,8 @@ def print_json(value: Any, *, lines: bool = False) -> None:
 
 def table(*headings: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
     """An empty table. The columns named in ``right`` hold numbers."""
+    from rich.table import Table
+
     made = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
         made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
@@ -59,6 +56,8 @@ def table(*headings: str, title: str | None = None, right: Sequence[str] = ()) -
 
 def add_rows(to: Table, rows: Iterable[Sequence[object]]) -> Table:
     """Rows of plain values; what looks like markup in them is shown as it is."""
+    from rich.markup import escape
+
     for row in rows:
         to.add_row(*(escape(str(each)) for each in row))
     return to

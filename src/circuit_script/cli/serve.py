@@ -12,10 +12,10 @@ import typer
 import uvloop
 
 from circuit_script.cli.folder import Folder, app_folder
-from circuit_script.cli.supervisor import Supervisor, database_of
-from circuit_script.config import Settings, load_settings
+from circuit_script.cli.supervisor import Supervisor
+from circuit_script.cli.verbs import loading
+from circuit_script.config import load_settings
 from circuit_script.execution.hardening import die_with_parent, hide_from_children
-from circuit_script.telemetry import configure_logging
 
 NAME = "serve"
 EXAMPLES = "Examples:  circuit-script serve  ·  circuit-script serve --port 8080  ·  circuit-script serve --role worker"
@@ -41,17 +41,21 @@ def run(
     hide_from_children()
     given: dict[str, Any] = {} if port is None else {"gateway": {"port": port}}
     settings = load_settings(app_folder(folder), **given)
-    match role:
+    match role:  # only a role needs what it imports
         case Role.all:
             uvloop.run(Supervisor(settings).run())
         case Role.gateway:
+            with loading():
+                from circuit_script.cli.gateway import run_role as run_gateway_role
+
             begin("gateway", supervised, dev=dev)
-            uvloop.run(_gateway(settings, ready_fd, supervised))
+            uvloop.run(run_gateway_role(settings, ready_fd, supervised))
         case Role.worker:
-            from circuit_script.cli.worker import run_role  # only this role needs what it imports
+            with loading():
+                from circuit_script.cli.worker import run_role as run_worker_role
 
             begin("worker", supervised, dev=dev)
-            uvloop.run(run_role(settings, ready_fd, supervised, control_fd))
+            uvloop.run(run_worker_role(settings, ready_fd, supervised, control_fd))
 
 
 def _collect_garbage_seldom() -> None:
@@ -69,17 +73,12 @@ def begin(role: str, supervised: int, *, dev: bool = False) -> None:
 
         log_to_terminal(role)
     else:
+        from circuit_script.telemetry import configure_logging  # the supervisor, which only says a few words, has none
+
         configure_logging(role)
     _collect_garbage_seldom()
     if supervised:
         die_with_parent(supervised, by=signal.SIGTERM)
-
-
-async def _gateway(settings: Settings, ready_fd: int | None, supervised: int) -> None:
-    from circuit_script.gateway.serve import run_gateway  # optional on a worker-only host: loads FastAPI
-
-    url = await database_of(settings, started=bool(supervised))
-    await run_gateway(settings, url, on_ready=lambda address: say_ready(ready_fd, address), supervised=bool(supervised))
 
 
 def say_ready(descriptor: int | None, words: str) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from circuit_script.errors import CalloutRefused, QuotaExceeded
-from circuit_script.execution.context import Record
 from circuit_script.execution.decisions import Decision
 from circuit_script.execution.outcome import LONGEST_RETRY
+from circuit_script.execution.records import Record
 from circuit_script.execution.session import current_record, session
 
 Refusal = tuple[str, str, str, float | None]  # detail, cure, page, retry_after

@@ -1,178 +1,27 @@
-"""What a handler is given: its records, and where it stands."""
+"""What a handler is given: its records, where it stands, and how each record ends."""
 
 from __future__ import annotations
 
-import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextvars import Token
 from datetime import datetime
 from functools import cached_property
 from types import TracebackType
-from typing import Any, SupportsIndex, cast, overload
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
 
 from circuit_script.execution.decisions import Decision, decision_of
+from circuit_script.execution.meters import Meters
 from circuit_script.execution.outcome import JOB, HttpRequest
 from circuit_script.execution.protocol import NOBODY
+from circuit_script.execution.records import Record, Records, placed
 from circuit_script.execution.retries import kinds_of, retry_after
 from circuit_script.execution.session import Session, active, clean, current_record
 
 MAX_REASON = 2000
-
-
-class Record(dict[str, Any]):
-    """One record: a dict of its fields. ``place`` is its position in the batch; ``version``, of one that CircuitDB
-    read, is what ``if_version`` compares."""
-
-    __slots__ = ("place", "version")
-    place: int
-    version: int
-
-    @property
-    def id(self) -> Any:
-        """The record's id at its vendor."""
-        return self.get("id")
-
-
-class Records(list[Record]):
-    """The records of a batch. Who iterates it, or takes one out, tells the parent which record is being worked on."""
-
-    __slots__ = ("_word",)
-
-    def __init__(self, rows: list[dict[str, Any]], word: memoryview) -> None:
-        super().__init__(map(Record, rows))
-        for place, record in enumerate(super().__iter__()):
-            record.place = place
-        self._word = word
-
-    def __iter__(self) -> Iterator[Record]:
-        word = self._word
-        for record in super().__iter__():
-            word[0] = record.place
-            yield record
-        word[0] = NOBODY
-
-    @overload
-    def __getitem__(self, key: SupportsIndex) -> Record: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[Record]: ...
-    def __getitem__(self, key: SupportsIndex | slice) -> Record | list[Record]:
-        found = super().__getitem__(key)
-        if isinstance(found, Record):
-            self._word[0] = found.place
-        return found
-
-
-class Meter(msgspec.Struct, frozen=True):
-    """One limit: how much is ``used``, the ``ceiling``, and what is ``left``; times in seconds, sizes in bytes."""
-
-    used: float
-    ceiling: float
-
-    @property
-    def left(self) -> float:
-        return max(0.0, self.ceiling - self.used)
-
-
-class Meters:
-    """The limits of the execution: ``context.limits.callouts.left``.
-
-    Times are as of now; the rest is as of the broker's latest answer.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._cpu = time.process_time()
-
-    def _counted(self, name: str) -> Meter:
-        return Meter(self._session.used.get(name, 0), self._session.run.limits[name])
-
-    def _per_record(self, name: str) -> Meter:
-        meter = self._counted(name)
-        return Meter(meter.used, meter.ceiling * max(1, len(self._session.run.records)))
-
-    @property
-    def wall_time(self) -> Meter:
-        """Seconds since the handler was called."""
-        return Meter(time.monotonic() - self._session.started, self._session.run.limits["wall_time"])
-
-    @property
-    def cpu_time(self) -> Meter:
-        """Seconds of computing."""
-        return Meter(time.process_time() - self._cpu, self._session.run.limits["cpu_time"])
-
-    @property
-    def memory(self) -> Meter:
-        """Bytes, as the platform measured them last."""
-        return self._counted("memory")
-
-    @property
-    def callouts(self) -> Meter:
-        """Calls to the outside."""
-        return self._counted("callouts")
-
-    @property
-    def callout_bytes(self) -> Meter:
-        """The ceiling of one body, sent or received; ``used`` is always 0."""
-        return self._counted("callout_bytes")
-
-    @property
-    def db_queries(self) -> Meter:
-        """Reads of the CRM: ``CircuitDB.query`` and ``CircuitDB.get``."""
-        return self._counted("db_queries")
-
-    @property
-    def db_rows(self) -> Meter:
-        """Records that these reads returned."""
-        return self._counted("db_rows")
-
-    @property
-    def dml_statements(self) -> Meter:
-        """Calls of ``CircuitDB.insert``, ``update``, ``upsert`` and ``delete``."""
-        return self._counted("dml_statements")
-
-    @property
-    def dml_rows(self) -> Meter:
-        """Rows that these calls wrote."""
-        return self._counted("dml_rows")
-
-    @property
-    def messages(self) -> Meter:
-        """Messages to people or addresses; the limit counts for each record of the batch."""
-        return self._per_record("messages")
-
-    @property
-    def llm_calls(self) -> Meter:
-        """Calls of models."""
-        return self._counted("llm_calls")
-
-    @property
-    def llm_tokens(self) -> Meter:
-        """Tokens of models, prompt and answer; a call that is under way counts with the most that it may use."""
-        return self._counted("llm_tokens")
-
-    @property
-    def llm_cost(self) -> Meter:
-        """US dollars for models; a call that is under way counts with the most that it may cost."""
-        return self._counted("llm_cost")
-
-    @property
-    def jobs(self) -> Meter:
-        """Jobs that were enqueued; the limit counts for each record of the batch."""
-        return self._per_record("jobs")
-
-    @property
-    def depth(self) -> Meter:
-        """How many executions led to this one, each by an effect of the one before; 0 for what came from outside."""
-        return self._counted("depth")
-
-    @property
-    def log_bytes(self) -> Meter:
-        """Bytes of log lines and of what is printed."""
-        return self._counted("log_bytes")
 
 
 class JobInfo(msgspec.Struct, frozen=True):
@@ -251,7 +100,7 @@ class Context:
     def old_records(self) -> list[Record | None]:
         """The last seen state of each record before this event, None where there is none. Parallel to new_records."""
         rows = msgspec.msgpack.decode(self._run.old, type=list[dict[str, Any] | None])
-        return [None if row is None else _placed(row, place) for place, row in enumerate(rows)]
+        return [None if row is None else placed(row, place) for place, row in enumerate(rows)]
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
@@ -389,12 +238,6 @@ def reason_of(error: BaseException) -> str:
     except Exception:
         text = f"{type(error).__name__} (its message cannot be shown)"
     return clean(text).removesuffix(": ")[:MAX_REASON]
-
-
-def _placed(row: dict[str, Any], place: int) -> Record:
-    record = Record(row)
-    record.place = place
-    return record
 
 
 def current_context() -> Context | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
-from circuit_script.execution.context import Record
 from circuit_script.execution.outcome import VERSION
+from circuit_script.execution.records import Record
 from circuit_script.execution.session import current_record, session
 
 Row = Mapping[str, Any]

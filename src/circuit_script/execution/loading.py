@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
+import circuit_script
 from circuit_script.execution import checks, child, endpoints, importing
 from circuit_script.execution.handlers import registry
 from circuit_script.execution.nursery import Assignment
 
 USUAL_APP = "app"  # who has a web app may have no other
+LARGE = frozenset({"http"})  # of the public API, what only an app that names it pays for
+GARBAGE = 50_000  # objects made between two looks for cycles: an import makes many, and hardly a cycle
 
 
 def load(assignment: Assignment) -> tuple[child.Apps, bytes]:
@@ -16,6 +20,10 @@ def load(assignment: Assignment) -> tuple[child.Apps, bytes]:
 
     FastAPI is imported for endpoints only: most apps have none, and it takes its time. Raises AppError.
     """
+    gc.set_threshold(GARBAGE, 20, 20)
+    for name in circuit_script.__all__:
+        if name not in LARGE:
+            getattr(circuit_script, name)  # imported here once, and not by each child that is the first to name it
     folder, web = Path(assignment.folder), assignment.web
     registry.limits = assignment.limits
     if web is None or assignment.app != USUAL_APP or importing.has_app(folder, USUAL_APP):

@@ -55,6 +55,7 @@ def main(argument: str) -> None:
         broken = NotStarted(f"the app does not import in a new process: {error.detail}")
     hooks.install()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)  # as a forked child has it
     child.serve(socket.socket(fileno=birth.sock), birth.memory, registry, apps, broken)
 
 

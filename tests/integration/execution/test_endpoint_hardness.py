@@ -195,6 +195,22 @@ async def test_fastapi_is_imported_for_endpoints_only(pool_of: PoolOf) -> None:
     assert broker.messages == ["False False"]
 
 
+async def test_a_child_finds_the_whole_api_imported_and_imports_nothing_of_it_again(pool_of: PoolOf) -> None:
+    source = """
+    import circuit_script
+    @trigger("Contact", ["afterInsert"])
+    async def looks(context):
+        known = set(sys.modules)
+        for name in set(circuit_script.__all__) - {"http"}:
+            getattr(circuit_script, name)
+        print(sorted(set(sys.modules) - known))
+    """
+    bench, broker = await pool_of(source), Recorder()
+    await bench.run("looks", broker=broker)
+
+    assert broker.messages == ["[]"]
+
+
 async def test_the_manifest_has_the_endpoints_and_their_document(tmp_path: Path, pool_of: PoolOf) -> None:
     door = Door(await pool_of(APP))
     manifest = door.pool._manifest

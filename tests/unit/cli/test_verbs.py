@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,6 +30,22 @@ def test_every_verb_speaks_to_scripts_too() -> None:
         for each in commands:
             options = {option for parameter in each.params for option in parameter.opts}
             assert verb.name in ("serve", "dev") or "--json" in options, f"{verb.name} {each.name}"
+
+
+@pytest.mark.parametrize(
+    ("module", "never"),
+    [
+        ("cli", "asyncio msgspec rich pydantic psycopg structlog httpx fastapi cryptography email"),
+        ("cli.serve", "rich structlog httpx fastapi cryptography nacl"),
+        ("cli.logs", "httpx fastapi cryptography nacl"),
+        ("cli.dead", "fastapi uvicorn cryptography nacl"),
+        ("cli.worker", "fastapi uvicorn pydantic_ai"),
+    ],
+)
+def test_a_process_imports_only_what_it_needs(module: str, never: str) -> None:
+    script = f"import circuit_script.{module}, sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert set(never.split()) & set(ran.stdout.split()) == set()
 
 
 @pytest.mark.parametrize(

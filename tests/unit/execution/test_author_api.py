@@ -8,17 +8,22 @@ from pathlib import Path
 import pytest
 
 import circuit_script
-from circuit_script.execution.context import Meters, Record, Records, reason_of
+from circuit_script.execution.context import reason_of
 from circuit_script.execution.hardening import governed_environment
 from circuit_script.execution.log import CircuitLog
+from circuit_script.execution.meters import Meters
+from circuit_script.execution.records import Record, Records
 from circuit_script.governor import Limits
 
 SOURCE = str(Path(circuit_script.__file__).parents[1])
 
 
-def imported_by(module: str) -> set[str]:
+ALL_BUT_HTTP = "from circuit_script import " + ", ".join(sorted(set(circuit_script.__all__) - {"http"}))
+
+
+def imported_by(statement: str) -> set[str]:
     shown = subprocess.run(
-        [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"],
+        [sys.executable, "-c", f"{statement}\nimport sys; print(*sys.modules)"],
         env={"PYTHONPATH": SOURCE},
         capture_output=True,
         text=True,
@@ -27,9 +32,22 @@ def imported_by(module: str) -> set[str]:
     return set(shown.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["circuit_script", "circuit_script.execution.zygote"])
-def test_the_side_of_the_author_imports_no_server_part_and_no_vendor(module: str) -> None:
-    loaded = imported_by(module)
+def test_the_package_alone_imports_nothing() -> None:
+    loaded = imported_by("import circuit_script")
+    assert [name for name in loaded if name.startswith("circuit_script.")] == []
+    assert not {"asyncio", "dataclasses", "email", "inspect", "msgspec"} & loaded
+
+
+def test_every_name_is_offered_and_a_misspelt_one_is_refused() -> None:
+    assert set(circuit_script.__all__) <= set(dir(circuit_script))
+    with pytest.raises(AttributeError, match="no attribute 'triger'"):
+        getattr(circuit_script, "triger")  # noqa: B009  # as text: mypy knows that there is none
+    assert imported_by("try:\n    from circuit_script import triger\nexcept ImportError:\n    pass")
+
+
+@pytest.mark.parametrize("statement", [ALL_BUT_HTTP, "import circuit_script.execution.zygote"], ids=["all", "zygote"])
+def test_the_side_of_the_author_imports_no_server_part_and_no_vendor(statement: str) -> None:
+    loaded = imported_by(statement)
     assert "circuit_script.execution.handlers" in loaded
     parts = {name.split(".")[1] for name in loaded if name.startswith("circuit_script.")}
     assert parts <= {"errors", "governor", "execution", "clock", "failpoints"}
