@@ -31,6 +31,8 @@ APP = """
 import asyncio, os, time
 from circuit_script import CircuitDB, Retry, endpoint, http, log, trigger
 
+# Enough for all but those that never end: to be cut while one waits for a connection leaves a cycle in psycopg_pool.
+LIMITS = {"wall_time": 3}
 
 async def behave(how):
     await CircuitDB.insert("Seen", {"how": how})
@@ -57,18 +59,18 @@ async def behave(how):
             return "x" * 10_000_000
 
 
-@trigger("Contact", ["afterInsert"], batch_size=1, limits={"wall_time": 1})
+@trigger("Contact", ["afterInsert"], batch_size=1, limits=LIMITS)
 async def first(context):
     await context.checkpoint(upto=context.new_records[0])
     await behave(context.new_records[0].id)
 
 
-@endpoint("behave/{how}", auth="none", limits={"wall_time": 1})
+@endpoint("behave/{how}", auth="none", limits=LIMITS)
 async def call(how: str):
     return await behave(how)
 
 
-@endpoint("streams/{how}", auth="none", limits={"wall_time": 1})
+@endpoint("streams/{how}", auth="none", limits=LIMITS)
 async def streams(how: str):
     yield {"one": 1}
     await behave(how)
