@@ -112,6 +112,17 @@ async def test_what_a_dead_worker_may_have_sent_is_looked_up_and_not_sent_after_
     assert vendor.got == []
 
 
+async def test_what_was_cancelled_on_its_way_does_not_leave_under_another_rule_either(office: Office) -> None:
+    await office.effect(1)
+    await office.road.run("UPDATE circuit.effects SET left_at = now()")
+    assert await cancelled(office) == (0, 1)
+    vendor = Vendor(in_doubt=InDoubt.REPEAT)
+    async with office.delivering(vendor):
+        await office.until("discarded")
+
+    assert vendor.got == []
+
+
 async def test_what_a_person_sends_again_is_not_cancelled_any_more(office: Office) -> None:
     id_ = await office.effect(1)
     await office.road.run("UPDATE circuit.effects SET left_at = now()")
@@ -151,10 +162,47 @@ async def test_what_is_marked_while_the_cancel_waits_for_it_is_not_taken_back(of
     async with office.road.pool.connection() as connection, connection.transaction():
         await connection.execute("UPDATE circuit.effects SET left_at = now()")  # as the courier does, before it sends
         going = asyncio.create_task(cancelled(office))
-        await office.road.until(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
-            "AND query LIKE '%%AND NOT cancelled ORDER BY id%%' AND pid <> pg_backend_pid()",
-            [1],
-        )
+        await waits_for_it(office)
     assert await asyncio.wait_for(going, PATIENCE) == (0, 1)
     assert await office.road.rows(STATE) == [("pending", 0, True)]
+
+
+async def waits_for_it(office: Office) -> None:
+    """Until somebody who cancels waits for a row."""
+    await office.road.until(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+        "AND query LIKE '%%AND NOT cancelled ORDER BY id%%' AND pid <> pg_backend_pid()",
+        [1],
+    )
+
+
+async def test_a_pause_that_a_person_makes_meanwhile_outlives_the_cancel(office: Office) -> None:
+    await office.effect(1)
+    async with office.road.pool.connection() as connection, connection.transaction():
+        await connection.execute("SELECT FROM circuit.effects FOR UPDATE")
+        going = asyncio.create_task(cancelled(office))
+        await waits_for_it(office)
+        await office.pause("connector", "vendor")
+    assert await asyncio.wait_for(going, PATIENCE) == (1, 0)
+    assert await office.road.rows("SELECT by_whom, reason FROM circuit.pauses") == [("ann", "they asked")]
+
+
+async def test_a_cancel_that_is_run_again_after_it_was_killed_ends_its_pause(office: Office) -> None:
+    await office.effect(1)
+    await office.road.run(
+        "INSERT INTO circuit.pauses (kind, value, reason, by_whom) VALUES ('connector', 'vendor', %s, 'ada')",
+        controls.CANCELLING,
+    )
+    assert await cancelled(office) == (1, 0)
+    assert await office.road.rows("SELECT value FROM circuit.pauses") == []
+
+
+async def test_of_two_who_cancel_the_same_the_later_one_ends_the_pause(office: Office) -> None:
+    await office.effect(1)
+    async with office.road.pool.connection() as connection, connection.transaction():
+        await connection.execute("SELECT FROM circuit.effects FOR UPDATE")
+        going = asyncio.create_task(cancelled(office))
+        await waits_for_it(office)
+        await office.road.run("UPDATE circuit.pauses SET by_whom = 'bob', at = clock_timestamp()")
+    assert await asyncio.wait_for(going, PATIENCE) == (1, 0)
+    assert await office.road.rows("SELECT by_whom, reason FROM circuit.pauses") == [("bob", controls.CANCELLING)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import pytest
 
 from circuit_script.clock import uuid7
 from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Operation, Refused, Unknown
+from circuit_script.effects.carry import UNHEARD
 from circuit_script.effects.doubt import send_again, settle_delivered, settle_discarded
 from circuit_script.effects.waits import effects_waiting
 from tests.integration.courier_vendor import Looking, Office, Vendor
@@ -232,3 +234,37 @@ async def test_a_result_that_cannot_be_stored_is_told_without_its_id_and_delays_
         await office.until("delivered", "dead", "delivered")
 
     assert sorted(each.payload["n"] for each in crm.effects) == ["a", "z"]
+
+
+async def test_what_a_dead_worker_may_have_sent_by_a_connector_that_is_gone_is_left_to_a_person(office: Office) -> None:
+    await office.effect(0)
+    await office.effect(1)
+    await office.road.run("UPDATE circuit.effects SET left_at = now() WHERE order_hash = 1")
+
+    async with office.delivering():
+        await office.until("dead", "in_doubt")
+
+    assert await office.road.rows("SELECT reason FROM circuit.effects WHERE status = 'in_doubt'") == [UNHEARD]
+
+
+async def test_a_cancellation_that_a_connector_lets_out_settles_its_effect_and_nothing_waits_for_it(
+    office: Office,
+) -> None:
+    """Something of its own was cancelled, on which it waited: a refresh of its token that others share."""
+    for key, n in ((7, 1), (7, 2), (8, 3), (8, 4)):
+        await office.effect(n, key=key)
+    await office.road.run("UPDATE circuit.effects SET left_at = now() WHERE payload ->> 'n' = '3'")
+
+    def cancelled(n: int) -> Delivered | Later:
+        if n in (1, 3):
+            raise asyncio.CancelledError
+        return Later("not there")
+
+    def answer(effects: Sequence[Effect]) -> list[Delivery]:
+        return [cancelled(each.payload["n"]) and Delivered() for each in effects]
+
+    vendor = Looking(answer, cancelled)
+    async with office.delivering(vendor, attempts=2):
+        await office.until("in_doubt", "delivered", "in_doubt", "delivered")
+
+    assert sorted(vendor.got) == [1, 2, 4]

@@ -12,6 +12,7 @@ import pytest
 from circuit_script.clock import uuid7
 from circuit_script.erasure import Person, forget, hashes_match, owners, remembered
 from circuit_script.erasure.blank import STEPS
+from circuit_script.erasure.find import Traces
 from circuit_script.events.requeue import Past, requeue
 from tests.road import SCORE, Incoming, Road, contact, open_road, score, succeed
 
@@ -374,3 +375,55 @@ async def test_forgetting_that_was_cut_short_still_knows_the_addresses(
     await run_forget(road, "anna")
 
     assert await everywhere(road, "anna@example.com") == set()
+
+
+async def test_what_vendors_and_models_said_of_a_person_in_a_batch_with_others_is_blanked(road: Road) -> None:
+    await road.start(score)
+    await road.take_in(contact("anna", **ANNA), contact("ben", **BEN))
+    await road.done()
+    (shared,) = await road.rows("SELECT DISTINCT execution FROM circuit.outcomes")
+    for said in ("no box anna@example.com", "no box ben@example.com"):
+        effect = uuid7()
+        await road.run(
+            "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, "
+            "target, payload, status) VALUES (%s, 'acme', %s, 1, 1, 1, 'nowhere', 'send', 'x', '{}', 'dead')",
+            effect, shared,
+        )  # fmt: skip
+        await road.run(
+            "INSERT INTO circuit.effect_answers (effect, tenant, attempt, status, said) "
+            "VALUES (%s, 'acme', 1, 'dead', %s)", effect, said,
+        )  # fmt: skip
+        await road.run(
+            "INSERT INTO circuit.dead_letters (kind, tenant, effect, execution, attempts, reason, was) "
+            "VALUES ('effect', 'acme', %s, %s, 1, 'no', %s)", effect, shared, json.dumps({"to": said}),
+        )  # fmt: skip
+        await road.run(
+            "INSERT INTO circuit.llm_calls (id, execution, tenant, handler, provider, model, requested, tokens_worst, "
+            "worst, reason, day) VALUES (%s, %s, 'acme', 'score', 'p', 'm', 'm', 1, 1, %s, now())",
+            uuid7(), shared, said,
+        )  # fmt: skip
+
+    await run_forget(road, "anna")
+
+    assert await everywhere(road, "anna@example.com") == set()
+    assert await everywhere(road, "ben@example.com") >= {"effect_answers", "llm_calls", "dead_letters"}
+
+
+async def test_forgetting_goes_on_where_it_lost_a_deadlock_with_a_worker(road: Road) -> None:
+    await road.take_in(contact("anna", **ANNA))
+    await road.run("CREATE SEQUENCE public.tries")
+    await road.run(
+        "CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF nextval('public.tries') = 1 THEN RAISE EXCEPTION 'deadlock' USING ERRCODE = '40P01'; END IF; "
+        "RETURN NEW; END $$"
+    )
+    await road.run(
+        "CREATE TRIGGER lose BEFORE UPDATE ON circuit.deliveries FOR EACH ROW EXECUTE FUNCTION public.lose()"
+    )
+
+    assert (await run_forget(road, "anna"))["deliveries"] == 1
+    assert await everywhere(road, "anna@example.com") == set()
+
+
+def test_a_record_without_an_id_is_not_looked_for_in_texts() -> None:
+    assert Traces(records=[("Note", ""), ("Contact", "anna")]).names == ["anna"]

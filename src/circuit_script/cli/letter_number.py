@@ -28,7 +28,7 @@ class OfLetters(TyperCommand):
         except Exception as error:  # typer's NoSuchOption, which has no public name
             option = getattr(error, "option_name", None)
             if isinstance(option, str) and re.fullmatch(r"-\d+", option):
-                letter_number(next(each for each in said if each.startswith(option)))
+                letter_number(next((each for each in said if each.startswith(option)), option))
             raise
 
 

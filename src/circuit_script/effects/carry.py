@@ -54,11 +54,14 @@ class Carrier:
         results: Results = {}
         if self.spec.in_doubt is not InDoubt.REPEAT:
             results |= await self._settle_doubts([each for each in due if each.doubtful])
-            due = [each for each in due if each.effect.id not in results]
+        rest = [each for each in due if each.effect.id not in results]
+        # Also what had another rule when it left before: it may have been cancelled.
+        marked = [each for each in rest if each.doubtful or self.spec.in_doubt is not InDoubt.REPEAT]
+        if marked:
             async with self.database.connection() as connection:
-                leaving = await mark(connection, due, self.worker)
-            results |= {each.effect.id: None for each in due if each.effect.id not in leaving}
-            due = [each for each in due if each.effect.id in leaving]
+                leaving = await mark(connection, marked, self.worker)
+            results |= {each.effect.id: None for each in marked if each.effect.id not in leaving}
+        due = [each for each in rest if each.effect.id not in results]
         if due and self.goes_on():
             self.begins(False)
             results |= await self._deliver(due)
@@ -78,7 +81,9 @@ class Carrier:
         try:
             async with asyncio.timeout(self.spec.timeout):
                 found = await self.connector.look_up(due.effect)
-        except Exception as error:  # a connector's fault leaves it as it is
+        except (Exception, asyncio.CancelledError) as error:  # a connector's fault leaves it as it is
+            if _is_ended(error):
+                raise
             return Unknown(f"{UNFOUND}: {type(error).__name__}: {error}")
         match found:
             case Delivered():
@@ -114,9 +119,17 @@ class Carrier:
             if len(answer) != len(due):
                 raise ValueError(f"{len(answer)} results for {len(due)} effects")
             return [sound(each) for each in answer]
-        except Exception as error:  # a connector's fault settles its effects; the courier goes on
+        except (Exception, asyncio.CancelledError) as error:  # a connector's fault settles its effects
+            if _is_ended(error):
+                raise
             log.warning("courier.connector", connector=self.connector.name, error=repr(error))
             return Unknown(f"{type(error).__name__}: {error}")
+
+
+def _is_ended(error: BaseException) -> bool:
+    """We are to end; else a connector let out that something of its own was cancelled."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
 
 
 def sound(answer: Delivery | object) -> Delivery:

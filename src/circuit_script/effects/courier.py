@@ -13,10 +13,19 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from circuit_script.connectors.connector import Connector, Delivery, InDoubt, LooksUp, Operation, Rate, Refused
+from circuit_script.connectors.connector import (
+    Connector,
+    Delivery,
+    InDoubt,
+    LooksUp,
+    Operation,
+    Rate,
+    Refused,
+    Unknown,
+)
 from circuit_script.connectors.registry import declared
 from circuit_script.db.pool import Pool
-from circuit_script.effects.carry import Carrier
+from circuit_script.effects.carry import UNHEARD, Carrier
 from circuit_script.effects.due import Due, Group, Lap, read_due
 from circuit_script.effects.gate import Gate, Paused, nothing_paused
 from circuit_script.effects.rates import LANES, Rates
@@ -178,9 +187,10 @@ class Courier:
         spec = self._spec(group)
         if spec is None:
             missing = Refused(f"there is no connector {group.connector!r} with operation {group.operation!r}")
-            rule = Rule(InDoubt.REPEAT, self._options.attempts, self._options.backoff, makes_ids=True)  # who knows
+            # Who knows what it makes, and whether it may be repeated.
+            rule = Rule(InDoubt.ASK_A_PERSON, self._options.attempts, self._options.backoff, makes_ids=True)
             self._flying.update((each.effect.id, each) for each in due)
-            self._results += [judge(each, missing, rule) for each in due]
+            self._results += [judge(each, Unknown(UNHEARD) if each.doubtful else missing, rule) for each in due]
             self._wake.set()
             return
         number = self._gate.leave(group, spec, len(due))

@@ -162,7 +162,7 @@ def delay(rule: Rule, attempts: int) -> float:
 
 def _granted(wish: float | None) -> float:
     """The seconds that a vendor asks for; a day at most, and none for what is no number."""
-    return min(wish, LONGEST_WISH) if wish is not None and wish > 0 else 0.0
+    return float(min(wish, LONGEST_WISH)) if wish is not None and wish > 0 else 0.0  # an array has one type
 
 
 async def settle(connection: Connection, told: Sequence[Told], worker: UUID) -> None:

@@ -91,8 +91,8 @@ STEPS = (
     Blank(
         "dead_letters",
         "shared",
-        f"{_MINE} AND execution = ANY(%(shared)s) AND " + _NAMES.format(text="reason"),
-        f"reason = '{WORD}'",
+        f"{_MINE} AND execution = ANY(%(shared)s) AND " + _NAMES.format(text="concat(reason, why, was)"),
+        f"reason = '{WORD}', why = NULL, was = NULL",
     ),
     Blank(
         "pauses",
@@ -119,9 +119,22 @@ STEPS = (
         f"said = '{WORD}'",
     ),
     Blank(
+        "effect_answers",
+        "shared",
+        f"{_MINE} AND {_NAMES.format(text='said')} AND effect IN (SELECT e.id FROM circuit.effects e "
+        "WHERE e.tenant = %(tenant)s AND e.execution = ANY(%(shared)s))",
+        f"said = '{WORD}'",
+    ),
+    Blank(
         "llm_calls",
         "ids",
         f"{_MINE} AND (record = ANY(%(ids)s) OR execution = ANY(%(own)s)) AND reason <> '{WORD}'",
+        f"reason = '{WORD}'",
+    ),
+    Blank(
+        "llm_calls",
+        "shared",
+        f"{_MINE} AND execution = ANY(%(shared)s) AND " + _NAMES.format(text="reason"),
         f"reason = '{WORD}'",
     ),
     Blank(

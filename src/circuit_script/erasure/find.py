@@ -98,7 +98,7 @@ class Traces:
 
     @property
     def ids(self) -> list[str]:
-        return sorted({id_ for _, id_ in self.records})
+        return sorted({id_ for _, id_ in self.records if id_})  # an empty one would be found in every text
 
     @property
     def names(self) -> list[str]:

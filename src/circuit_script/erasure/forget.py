@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from circuit_script.clock import uuid7
@@ -34,6 +36,7 @@ RETURNING id
 """
 _REPORT = "UPDATE circuit.forgets SET blanked = %s WHERE id = %s"
 _PATIENCE = "SET LOCAL lock_timeout = '30s'"
+_AGAIN = 0.05  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +120,13 @@ def _values(person: Person, traces: Traces) -> dict[str, Any]:
 
 
 async def _change(connection: Connection, statement: str, values: Mapping[str, Any]) -> int:
-    async with connection.transaction():
-        await connection.execute(_PATIENCE)
-        return max(0, (await connection.execute(statement.encode(), values, prepare=False)).rowcount)
+    while True:
+        try:
+            async with connection.transaction():
+                await connection.execute(_PATIENCE)
+                return max(0, (await connection.execute(statement.encode(), values, prepare=False)).rowcount)
+        except psycopg.errors.DeadlockDetected:  # with a worker, which locks these rows in another order
+            await asyncio.sleep(_AGAIN)
 
 
 async def _number(connection: Connection, statement: str, values: Mapping[str, Any]) -> int:

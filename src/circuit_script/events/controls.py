@@ -19,14 +19,21 @@ from circuit_script.errors import ControlRefused
 from circuit_script.events.finalizers import FINALIZE as FINALIZE_JOB
 from circuit_script.events.finalizers import told_of
 from circuit_script.execution.outcome import JOB, JOBS
-from circuit_script.tenants.pauses import Kind, pause, resume, shown
+from circuit_script.tenants.pauses import CHANNEL, Kind, shown
 
 CHUNK = 1000  # rows of one transaction
 AGAIN = 0.05  # seconds after a deadlock with a worker
 
 HANDLERS = "SELECT id, name FROM circuit.handlers ORDER BY name"
-PAUSED = """SELECT EXISTS (SELECT 1 FROM circuit.pauses
-WHERE kind = %s AND value = %s AND tenant IS NOT DISTINCT FROM %s)"""
+# What somebody has paused stays paused, also where that was meanwhile. Of two who cancel the same, the one who began
+# last ends the pause; so it does where the first was killed.
+CANCELLING = "it is being cancelled"
+HOLD = f"""
+INSERT INTO circuit.pauses AS p (kind, value, tenant, reason, by_whom) VALUES (%s, %s, %s, '{CANCELLING}', %s)
+ON CONFLICT (kind, value, tenant) DO UPDATE SET by_whom = excluded.by_whom, at = clock_timestamp()
+WHERE p.reason = '{CANCELLING}' RETURNING p.id, p.at
+"""
+LET_GO = f"DELETE FROM circuit.pauses WHERE id = %s AND at = %s AND reason = '{CANCELLING}'"
 NEWEST = "SELECT coalesce(max(id), 0), (SELECT release FROM circuit.live) FROM circuit.queue"
 MEANT = """(%(handler)s::smallint IS NULL OR handler = %(handler)s)
 AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s) AND (%(record)s::text IS NULL OR record = %(record)s)"""
@@ -178,13 +185,7 @@ async def cancel(
     its vendor's answer (`leaving` counts it), and is not sent again.
     """
     words = f"cancelled by {by}" + (f": {reason}" if reason else "")
-    standing = await (
-        await connection.execute(PAUSED, [selection.kind, selection.value, selection.tenant])
-    ).fetchone() or (False,)
-    if not standing[0]:
-        await pause(
-            connection, selection.kind, selection.value, tenant=selection.tenant, reason="it is being cancelled", by=by
-        )
+    mine = await _pauses(connection, HOLD, [selection.kind, selection.value, selection.tenant, by])
     done = 0
     try:
         chunks = _effects if selection.kind == "connector" else _rows
@@ -192,9 +193,16 @@ async def cancel(
             done += size
             told(done)
     finally:
-        if not standing[0]:
-            await resume(connection, selection.kind, selection.value, tenant=selection.tenant)
+        if mine is not None:
+            await _pauses(connection, LET_GO, mine)
     return done
+
+
+async def _pauses(connection: Connection, statement: str, values: Sequence[Any]) -> Sequence[Any] | None:
+    async with connection.transaction():
+        cursor = await connection.execute(statement.encode(), values)
+        await connection.execute(f"NOTIFY {CHANNEL}")
+        return await cursor.fetchone() if cursor.description else None
 
 
 async def _rows(connection: Connection, selection: Selection, words: str, _: str) -> AsyncIterator[int]:

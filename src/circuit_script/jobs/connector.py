@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,7 +10,7 @@ import msgspec
 import psycopg
 import structlog
 
-from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Operation
+from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Operation, Refused
 from circuit_script.db.pool import Pool
 from circuit_script.errors import DatabaseUnavailable
 from circuit_script.execution.outcome import JOBS
@@ -39,18 +39,20 @@ class JobsConnector:
         try:
             async with self._database.connection() as connection:
                 if operation == "finalize":
-                    found = await (await connection.execute(BODIES, [[_delivery(each) for each in effects]])).fetchall()
+                    ended = [each for each in map(_delivery, effects) if each is not None]
+                    found = await (await connection.execute(BODIES, [ended])).fetchall()
                     bodies = {id_: bytes(body) for id_, body in found}
-                    jobs = [_finalizer(each, bodies.get(_delivery(each))) for each in effects]
+                    made = [_made(lambda effect: _finalizer(effect, bodies), each) for each in effects]
                 else:
-                    jobs = [_enqueued(each) for each in effects]
-                taken = await take_in_jobs(connection, jobs)
+                    made = [_made(_enqueued, each) for each in effects]
+                jobs = [each for each in made if isinstance(each, NewJob)]
+                taken = await take_in_jobs(connection, jobs) if jobs else []
         except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
             return [Later(f"the database is away: {error}")] * len(effects)
         for job, each in zip(jobs, taken, strict=True):
             if each.kind == "held":
                 log.info("job.unique", job=job.name, key=job.unique, waits=str(each.id), next="no second one is made")
-        return [Delivered()] * len(effects)
+        return [each if isinstance(each, Refused) else Delivered() for each in made]
 
     async def holder(self, tenant: str, name: str, key: str) -> str | None:
         """The job that waits or runs with this key. Raises DatabaseUnavailable."""
@@ -60,6 +62,18 @@ class JobsConnector:
         except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
             raise DatabaseUnavailable(str(error)) from error
         return None if found is None else str(found)
+
+
+def _made(make: Callable[[Effect], NewJob], effect: Effect) -> NewJob | Refused:
+    """The job; where its effect was edited, or what it is about forgotten, it may be none, and keeps no other of its
+    bulk from the queue."""
+    try:
+        job = make(effect)
+        if (type(job.depth), type("" if job.unique is None else job.unique)) != (int, str):  # nobody has looked at them
+            raise TypeError("depth is a number, and unique a text")
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, OSError, msgspec.MsgspecError) as error:
+        return Refused(f"it is no job: {type(error).__name__}: {error}")
+    return job
 
 
 def _enqueued(effect: Effect) -> NewJob:
@@ -81,12 +95,16 @@ def _enqueued(effect: Effect) -> NewJob:
     )
 
 
-def _delivery(effect: Effect) -> UUID:
-    return UUID(effect.payload["delivery"])
+def _delivery(effect: Effect) -> UUID | None:
+    try:
+        return UUID(effect.payload["delivery"])
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None
 
 
-def _finalizer(effect: Effect, body: bytes | None) -> NewJob:
+def _finalizer(effect: Effect, bodies: Mapping[UUID, bytes]) -> NewJob:
     """The finalizer of a job gets its arguments, and what became of it. It stands where the job stood in its chain."""
+    body = bodies.get(UUID(effect.payload["delivery"]))
     ended = {key: value for key, value in effect.payload.items() if key not in ("delivery", "depth")}
     of = {} if body is None else msgspec.json.decode(body)["data"]
     said = {**(of.get("job") or {}), **ended}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from circuit_script.clock import now, uuid7
 from circuit_script.config import Address
-from circuit_script.connectors.connector import Delivered, Effect
+from circuit_script.connectors.connector import Delivered, Effect, Refused
 from circuit_script.errors import RequestRefused
 from circuit_script.execution.broker import ExecutionBroker
 from circuit_script.execution.outcome import Failed, HandlerSpec, JobSpec, Outcome, Succeeded, Work
@@ -174,6 +175,24 @@ async def test_a_job_that_is_delivered_again_is_made_once(road: Road) -> None:
     await connector.deliver("enqueue", [later])
     assert await road.rows("SELECT count(*) FROM circuit.queue") == [2]
     assert await road.rows("SELECT count(*) FROM circuit.delayed_jobs") == [0]
+
+
+async def test_what_is_no_job_is_refused_by_itself(road: Road) -> None:
+    """A person has edited it, or its arguments were forgotten."""
+    connector, good = JobsConnector(road.pool), effect()
+    bad = [effect(due="soon"), effect(due=1e300), effect(unique=0), effect(arguments={"a": 1}, by=object())]
+    said = await connector.deliver("enqueue", [*bad[:2], good, *bad[2:]])
+    assert [type(each) for each in said] == [Refused, Refused, Delivered, Refused, Refused]
+    assert await road.rows("SELECT record FROM circuit.queue") == [str(good.id)]
+
+    await road.run("UPDATE circuit.deliveries SET body = ''")
+    (forgotten,) = await road.rows("SELECT delivery FROM circuit.queue")
+    ended = {"delivery": str(forgotten), "depth": 1}
+    payloads = (ended, {**ended, "delivery": "?"}, {**ended, "delivery": str(uuid7())})
+    told = [replace(effect("after_report"), payload=each) for each in payloads]
+    assert [type(each) for each in await connector.deliver("finalize", told)] == [Refused, Refused, Delivered]
+    reason = "it is no job: ValueError: badly formed hexadecimal UUID string"
+    assert await connector.deliver("finalize", told[1:2]) == [Refused(reason)]
 
 
 async def test_a_short_delay_waits_in_the_queue_and_a_long_one_outside_of_it(road: Road) -> None:
