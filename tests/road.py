@@ -193,7 +193,7 @@ class Road:
 
     async def start(self, handler: Handler = succeed, *, size: int = 2, **changes: Any) -> Worker:
         """A worker whose children run ``handler``, or are the ``children`` that are given. ``changes``: attempts,
-        backoff, hold, lease, look_ahead, quotas, models."""
+        backoff, hold, lease, drain, look_ahead, quotas, models, recorded."""
         children: FakeChildren = changes.get("children") or FakeChildren(handler, size)
         lease = changes.get("lease", 10.0)
         lanes = Lanes(uuid7(), lease)
@@ -225,8 +225,14 @@ class Road:
             pool=children,  # type: ignore[arg-type]  # a fake of the same shape
             runner=Runner(parts, self.release.id, policy),
             handlers=self.release.handlers,
-            options=DispatchOptions(lease=lease, drain=5.0, poll=0.05, look_ahead=changes.get("look_ahead", 2000)),
+            options=DispatchOptions(
+                lease=lease,
+                drain=changes.get("drain", 5.0),
+                poll=0.05,
+                look_ahead=changes.get("look_ahead", 2000),
+            ),
             delivering=courier.busy_lanes,
+            recorded=changes.get("recorded"),
         )
         worker = Worker(dispatcher, lanes, courier, children, asyncio.create_task(dispatcher.run()))
         self.workers.append(worker)

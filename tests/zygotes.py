@@ -60,7 +60,8 @@ class Nursery:
     def Popen(self, command: list[Any], **options: Any) -> Zygote | subprocess.Popen[bytes]:
         """As subprocess.Popen, for a zygote."""
         assignment = json.loads(command[-1])
-        if assignment["hosting"] != {"isolation": "standard", "start": "fork"}:
+        hosting = assignment["hosting"]
+        if (hosting["isolation"], hosting["start"]) != ("standard", "fork"):
             return subprocess.Popen(command, **options)
         folder = options["cwd"] or os.getcwd()
         (control,) = options["pass_fds"]

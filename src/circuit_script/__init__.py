@@ -93,14 +93,16 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import what is first named now, and keep it."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # who checks types, and saw this, would take any misspelt name
 
-    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return found
+    def __getattr__(name: str) -> Any:
+        """Import what is first named now, and keep it."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import gzip
 import io
+import os
 import tarfile
 import tempfile
+import time
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,10 +23,14 @@ import structlog
 
 from circuit_script.db.pool import Connection
 from circuit_script.errors import ReplayRefused
+from circuit_script.execution.isolation.emptying import remove
 from circuit_script.releases import Release, content_hash, files_of
 
 LARGEST = 16 * 1024 * 1024  # bytes, compressed
 RATIO = 16  # a file that is larger by this is not even read
+PREFIX = "circuit-release-"
+YOUNG = 5.0  # seconds for which a folder may be about to be locked by who made it
+_BROKEN = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError)
 KNOWN = "SELECT FROM circuit.release_sources WHERE release = %s"
 KEEP = "INSERT INTO circuit.release_sources (release, source) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 FIND = """
@@ -91,12 +100,51 @@ async def unpacked(connection: Connection, release: int) -> AsyncIterator[Path]:
     row = await (await connection.execute(FIND, [release])).fetchone()
     digest, source = row if row is not None else (None, None)
     _checked(release, row is not None, source is not None)
-    with tempfile.TemporaryDirectory(prefix="circuit-release-") as folder:
-        place = Path(folder)
-        await asyncio.to_thread(_unpack, bytes(source), place)
-        if await asyncio.to_thread(content_hash, place) != digest:
+    async with _own_folder() as place:
+        try:
+            await asyncio.to_thread(_unpack, bytes(source), place)
+            same = await asyncio.to_thread(content_hash, place) == digest
+        except _BROKEN:
+            same = False
+        if not same:
             raise ReplayRefused(f"The files of release {release} are not what they were.")
         yield place
+
+
+@contextlib.asynccontextmanager
+async def _own_folder() -> AsyncIterator[Path]:
+    """A private folder, locked for as long as it is used and removed then, whatever was put into it."""
+    folder = tempfile.mkdtemp(prefix=PREFIX)
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):  # where nothing can be locked, nothing counts as abandoned either
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            yield Path(folder)
+        finally:
+            os.close(lock)
+    finally:
+        await asyncio.to_thread(remove, folder)
+
+
+def remove_abandoned() -> None:
+    """Remove the folders of releases that processes of this user had unpacked when they were killed."""
+    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as found:
+        for entry in found:
+            if entry.name.startswith(PREFIX):
+                _remove_unused(entry.path)
+
+
+def _remove_unused(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(lock)
+            if found.st_uid == os.geteuid() and time.time() - found.st_mtime > YOUNG:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(folder)
+        finally:
+            os.close(lock)
 
 
 def _checked(release: int, known: bool, kept: bool) -> None:
@@ -109,3 +157,6 @@ def _checked(release: int, known: bool, kept: bool) -> None:
 def _unpack(source: bytes, folder: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(source), mode="r:gz") as archive:
         archive.extractall(folder, filter="data")
+    for place, folders, _ in os.walk(folder):
+        for name in folders:
+            os.chmod(os.path.join(place, name), 0o755)  # whatever our umask is: strict children have another uid

@@ -254,3 +254,10 @@ def test_what_is_no_number_of_a_letter_is_told_what_one_looks_like(verb: str, nu
 
 def test_an_option_that_there_is_not_is_still_told_as_one() -> None:
     assert "No such option" in CliRunner().invoke(dead.app, ["show", "--foo"]).output
+
+
+def test_a_number_that_hangs_on_a_letter_is_told_too() -> None:
+    result = CliRunner().invoke(dead.app, ["retry", "-y5"])
+
+    assert result.exit_code == 2
+    assert "is no letter's number" in " ".join(result.output.replace("│", " ").split())

@@ -14,22 +14,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from circuit_script.events.aside import Aside, AsideKey
-from circuit_script.events.queued import ChainKey, GroupKey, Pace, Queued
+from circuit_script.events.queued import ChainKey, GroupKey, Pace, Queued, unknown_handler
 from circuit_script.execution.outcome import ALL_OR_NONE, HandlerSpec
 from circuit_script.tenants.entitlement import NOTICE
 from circuit_script.tenants.pauses import Pauses
 
 __all__ = ["Backlog", "Pace", "Queued"]
 
-UPDATE = "afterUpdate"
-
 FULL = 20_000
 LEAST_SHARE = 20
 MOST_UNCOUNTED = 50_000
-
-
-def nothing_recorded(_: int, release: int) -> HandlerSpec:
-    return HandlerSpec(name="", routes=(), release=release)
 
 
 class Backlog:
@@ -40,7 +34,7 @@ class Backlog:
         handlers: Mapping[int, HandlerSpec],
         look_ahead: int = 2000,
         pauses: Pauses | None = None,
-        recorded: Callable[[int, int], HandlerSpec] = nothing_recorded,
+        recorded: Callable[[int, int], HandlerSpec] = unknown_handler,
     ) -> None:
         """``recorded`` knows a handler, by its id, as a recorded release has it."""
         self.handlers = handlers
@@ -132,9 +126,9 @@ class Backlog:
                     return self._cut(groups, key, ready, spec) or self.next_batch(now, pace, may_run)
         return []
 
-    def waiting_tenants(self) -> int:
-        """How many tenants have something that could run."""
-        return sum(1 for groups in self._groups.values() if groups)
+    def waiting_tenants(self, release: int | None = None) -> int:
+        """How many tenants have something that could run in this release."""
+        return sum(1 for groups in self._groups.values() if any(key[-1] == release for key in groups))
 
     def next_due(self, now: float, pace: Callable[[HandlerSpec], Pace]) -> float | None:
         """Seconds until the next batch closes by age or a retry is due; None when nothing waits."""
@@ -205,6 +199,18 @@ class Backlog:
             if order is not None or not self.pauses.holds(self.handlers[handler].name, tenant)
         )
 
+    def meet(self, release: int, now: float) -> None:
+        """The handlers of a recorded release are known from now on: what is paused of it, and what runs together."""
+        rows = [each for each in self._known.values() if each.release == release and not each.running]
+        for row in sorted(rows, key=lambda each: each.id):
+            ready = self._ungroup(row)
+            if self._put_aside(row):
+                self._forget(row, now)
+                continue
+            self._bundle(row)
+            if ready:
+                self._ready(row, row.since)
+
     def is_paused(self, row: Queued) -> bool:
         """Whether nothing of this row may start."""
         return self._aside_key(row) is not None
@@ -213,7 +219,7 @@ class Backlog:
         if not (self.pauses or self.aside):
             return None
         whole: AsideKey = (row.handler, row.tenant, None)
-        name = self._spec(row.handler, row.release).name
+        name = self.handlers[row.handler].name or self._spec(row.handler, row.release).name
         if self.aside.has(whole, row.lane, row.id) or self.pauses.holds(name, row.tenant):
             return whole
         one: AsideKey = (row.handler, row.tenant, row.order_hash)
@@ -295,11 +301,11 @@ class Backlog:
         for each in itertools.islice(chain, 1, None):
             if (each.object, each.record) != (row.object, row.record):
                 continue
-            if each.delayed or not _may_coalesce(each):
+            if each.delayed or not each.may_coalesce:
                 break
             updates.append(each)
         newest, older = updates[-1], updates[:-1]
-        if not older or not _may_coalesce(row):
+        if not older or not row.may_coalesce:
             return False
         newest.absorbed = [one for each in older for one in (*each.absorbed, each)] + newest.absorbed
         newest.before = row.before
@@ -379,15 +385,13 @@ class Backlog:
         elif was_head and not chain[0].running and not chain[0].delayed:
             self._ready(chain[0], now)
 
-    def _ungroup(self, row: Queued) -> None:
+    def _ungroup(self, row: Queued) -> bool:
+        """Whether it stood in a group, and now does not."""
         groups = self._parked[row.tenant] if self.is_parked(row) else self._groups.get(row.tenant, {})
         ready = groups.get(row.group)
-        if ready and row in ready:
-            ready.remove(row)
-            if not ready:
-                del groups[row.group]
-
-
-def _may_coalesce(row: Queued) -> bool:
-    """What a person has put back on the queue runs by itself."""
-    return row.event == UPDATE and row.past is None
+        if not ready or row not in ready:
+            return False
+        ready.remove(row)
+        if not ready:
+            del groups[row.group]
+        return True

@@ -132,6 +132,11 @@ class Dispatcher:
         self._wake.set()
         return running
 
+    def hosted(self, release: int) -> None:
+        """What is replayed through this recorded release can be run from now on."""
+        self.backlog.meet(release, time.monotonic())
+        self._wake.set()
+
     def _hurry(self) -> None:
         """Look at the lanes before anything else."""
         self._beat_due = 0.0
@@ -335,6 +340,7 @@ class Dispatcher:
 
     async def _drain(self, connection: Connection) -> None:
         """Let what runs settle and what vendors answer be told, keeping the lease, then give the lanes to others."""
+        await end(list(self._executions.preparing))  # nothing of these runs
         deadline, renewal = time.monotonic() + self._options.drain, 0.0
         while (self._executions.running or self._delivering()) and time.monotonic() < deadline:
             if self._executions.running:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
@@ -15,6 +15,7 @@ from circuit_script.events.backlog import Backlog, Pace, Queued
 from circuit_script.events.commit import Again
 from circuit_script.events.hosts import Host, Recorded
 from circuit_script.events.lanes import Lanes
+from circuit_script.events.queued import unknown_handler
 from circuit_script.execution.outcome import HandlerSpec
 
 log = structlog.get_logger()
@@ -22,6 +23,7 @@ log = structlog.get_logger()
 AHEAD = 16
 AHEAD_ROWS = 64
 AHEAD_TOOK = 0.1
+PREPARING = 16  # batches that wait for one release at a time; of the others none is in a task
 RETIRED = "the live release has no such handler"
 NOT_RECORDED = "release %d, through which it is replayed, has no such handler"
 
@@ -49,6 +51,8 @@ class Executions:
         self._wake = wake
         self._fenced = fenced
         self.running: dict[asyncio.Task[None], list[Queued]] = {}
+        self.preparing: set[asyncio.Task[None]] = set()  # of these, those that wait for their release
+        self._awaited: Counter[int | None] = Counter()  # batches that wait for a release
         self.finished: set[tuple[int, int]] = set()
         self._apart: deque[list[Queued]] = deque()
 
@@ -63,7 +67,9 @@ class Executions:
     def spec_of(self, handler: int, release: int | None) -> HandlerSpec:
         """The handler as its release has it. One without a name is unknown there, or as long as the release is."""
         host = self._host(release)
-        spec = HandlerSpec(name="", routes=()) if host is None else host.handlers[handler]
+        if host is None:
+            return unknown_handler(handler, release)
+        spec = host.handlers[handler]
         return spec if spec.release == release else replace(spec, release=release)
 
     def _host(self, release: int | None) -> Host | None:
@@ -71,7 +77,8 @@ class Executions:
 
     def busy_lanes(self) -> set[int]:
         """The lanes in which something runs, or is about to."""
-        running = (row.lane for rows in self.running.values() for row in rows)
+        batches = (rows for task, rows in self.running.items() if task not in self.preparing)
+        running = (row.lane for rows in batches for row in rows)
         return {*running, *(row.lane for rows in self._apart for row in rows)}
 
     def dissolve(self, lanes: Collection[int]) -> None:
@@ -95,7 +102,7 @@ class Executions:
         started ahead of a free child, so that they share what they read and their commits."""
         host = self._host(spec.release)
         if host is None:  # they wait for their release, and take no child
-            return True
+            return self._awaited[spec.release] < PREPARING
         quick = host.took.get(spec.name, AHEAD_TOOK) < AHEAD_TOOK
         here = host.taken.total
         if host.taken.has_seat(tenant, spec.name, spec.concurrency):
@@ -104,7 +111,7 @@ class Executions:
         if not ahead and here >= host.pool.size:
             return False
         mine = host.taken.of(tenant)
-        return mine < max(1, host.pool.size - 1) or self._backlog.waiting_tenants() < 2
+        return mine < max(1, host.pool.size - 1) or self._backlog.waiting_tenants(spec.release) < 2
 
     def start(self, pace: Callable[[HandlerSpec], Pace]) -> None:
         """Start what may run now."""
@@ -139,7 +146,9 @@ class Executions:
     async def _prepared(self, rows: list[Queued], release: int) -> Again:
         """Have the release of these made ready; meanwhile they hold their records' later events."""
         await self._recorded.prepare(release)
-        return await self._live.runner.reread(rows)
+        if self._recorded.find(release) is None:
+            return await self._live.runner.reread(rows)
+        return Again(waits={(row.id, row.handler): (0.0, 0.0) for row in rows})
 
     def _epochs(self, rows: Sequence[Queued]) -> dict[int, int]:
         return {row.lane: self._lanes.held[row.lane] for row in rows if row.lane in self._lanes.held}
@@ -147,7 +156,10 @@ class Executions:
     def _begin(self, rows: list[Queued], host: Host | None, *, isolated: bool = False) -> None:
         task = asyncio.create_task(self._follow(rows, host, self._work(rows, host), isolated))
         self.running[task] = rows
-        if host is not None:
+        if host is None:
+            self.preparing.add(task)
+            self._awaited[rows[0].release] += 1
+        else:
             spec = host.handlers[rows[0].handler]
             size = 1 if any(row.alone for row in rows) else spec.concurrency
             task.add_done_callback(host.taken.enter(rows[0].tenant, spec.name, size))
@@ -156,7 +168,10 @@ class Executions:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self.running.pop(task, None)
+        rows = self.running.pop(task)
+        if task in self.preparing:
+            self.preparing.remove(task)
+            self._awaited -= Counter([rows[0].release])  # keeps none of which nothing waits
         self._wake()
         if not task.cancelled() and task.exception() is not None:
             log.error("dispatch.bug", exc_info=task.exception())

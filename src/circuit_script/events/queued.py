@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from circuit_script.execution.outcome import HandlerSpec
+
 GroupKey = tuple[str, int, str, str, int, float, int | None]
 ChainKey = tuple[int, str, int]
+
+UPDATE = "afterUpdate"
 
 
 @dataclass(slots=True, eq=False)
@@ -51,12 +56,23 @@ class Queued:
         return self.id if self.past is None else self.past
 
     @property
+    def may_coalesce(self) -> bool:
+        """What a person has put back on the queue runs by itself."""
+        return self.event == UPDATE and self.past is None
+
+    @property
     def chain(self) -> ChainKey:
         return self.handler, self.tenant, self.order_hash
 
     @property
     def group(self) -> GroupKey:
         return self.tenant, self.handler, self.object, self.event, self.depth, self.bundle, self.release
+
+
+@lru_cache(maxsize=256)
+def unknown_handler(_: int, release: int | None) -> HandlerSpec:
+    """A handler of a release that is not there to ask: without a name."""
+    return HandlerSpec(name="", routes=(), release=release)
 
 
 @dataclass(frozen=True, slots=True)

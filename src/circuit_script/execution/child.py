@@ -16,7 +16,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from functools import lru_cache
 from typing import Any, NoReturn, TypeVar, cast
 
 from msgspec import structs
@@ -53,7 +52,6 @@ TIDY_TURNS = 3  # of what tasks leave behind when they are cancelled
 THREAD_STACK = 1024 * 1024  # of a thread, unless the app sets one: 32 of them must fit under the ceiling of memory
 THREADS = ("circuit", "AnyIO worker thread")  # of pools that end when the run does
 
-_is_async = lru_cache(inspect.iscoroutinefunction)  # an app has few handlers
 T = TypeVar("T")
 Apps = Mapping[str, answering.ASGIApp]  # by the name of the handler
 
@@ -133,6 +131,7 @@ class Child:
         self._apps = apps
         self._pid = os.getpid()
         self._handlers: dict[str, Callable[[Context], Any]] = {}
+        self._coroutines: dict[str, bool] = {}  # of handlers: whether a call of one only makes a coroutine
         self._loop = Loop()
         asyncio.set_event_loop(self._loop)
         self._inside = False  # in the author's code
@@ -248,7 +247,7 @@ class Child:
             return self._wait_for(answering.answer(self._apps[session.run.handler], session), session)
         handler = self._handler(session.run.handler)
         # To call a coroutine function runs nothing yet, and an alarm costs three system calls.
-        with nullcontext() if _is_async(handler) else alarmed(session):
+        with nullcontext() if self._coroutines[session.run.handler] else alarmed(session):
             self._inside = True
             answer = handler(context)
         self._inside = False
@@ -285,7 +284,8 @@ class Child:
 
     def _handler(self, name: str) -> Callable[[Context], Any]:
         if name not in self._handlers:
-            self._handlers[name] = self._registry.callable(name)
+            self._handlers[name] = handler = self._registry.callable(name)
+            self._coroutines[name] = inspect.iscoroutinefunction(handler)
         return self._handlers[name]
 
     def _as_before(self, session: Session) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
+from circuit_script.errors import RequestRefused
 from circuit_script.execution.outcome import VERSION
 from circuit_script.execution.records import Record
 from circuit_script.execution.session import current_record, session
@@ -92,12 +93,14 @@ def _record(row: dict[str, Any]) -> Record:
 
 
 def _versions(records: Record | Iterable[Record]) -> dict[str, int]:
-    """By id. Raises TypeError for what was not read, and so has no version."""
+    """By id. Raises TypeError for what was not read, and so has no version, RequestRefused when nobody listens."""
     found = {}
     for each in [records] if isinstance(records, Record) else records:
         version, place = getattr(each, "version", None), getattr(each, "place", None)
         if version is None and place is not None:
-            version = session().context.events[place].get("version")
+            if (context := session().context) is None:
+                raise RequestRefused("the execution is over.")
+            version = context.events[place].get("version")
         if version is None:
             raise TypeError("if_version takes records as CircuitDB or the batch gave them, not copies of them.")
         found[str(each["id"])] = version

@@ -24,10 +24,12 @@ class WebApp:
 
 @dataclass(frozen=True, slots=True)
 class Hosting:
-    """How children live: how far they are fenced in, and whether they are forked or spawned."""
+    """How children live: how far they are fenced in, and whether they are forked or spawned. ``home`` is the folder
+    with the settings and the state that are hidden, where it is not the one that is imported."""
 
     isolation: Literal["standard", "strict"] = "standard"
     start: Literal["fork", "spawn"] = "fork"
+    home: str = ""
 
 
 class Assignment(msgspec.Struct, frozen=True):

@@ -41,6 +41,7 @@ from circuit_script.execution.spawned import Birth, arguments
 
 PART = MAX_PACKET // 2  # bytes of the document in one packet
 SWEEP = 0.25  # seconds between looks for processes that nobody tells us of
+NO_ROOM = "See what else runs as its uid, and how many processes and threads that may have (ulimit -u)."
 
 
 def main(argument: str) -> None:
@@ -66,7 +67,6 @@ class Zygote:
         self._leaving: list[int] = []  # slots of children that have ended; somebody may be in one yet
         self._own: set[int] = set()  # what else may be below us
         self._pid = os.getpid()
-        self._orphans = Orphans(self._pid, assignment.parent, self._is_known)
 
     def serve(self) -> None:
         """Raises SystemExit when the app does not import."""
@@ -74,12 +74,18 @@ class Zygote:
         folder = Path(assignment.folder)
         try:
             self._confined, self._slots = confine.zygote(
-                assignment.hosting.isolation, folder, assignment.scratch, assignment.parent
+                assignment.hosting.isolation,
+                folder,
+                assignment.scratch,
+                assignment.parent,
+                Path(assignment.hosting.home or folder),
             )
         except confine.Impossible as error:
             self._say(Broken(error.what, error.cure, confine.PAGE))
             raise SystemExit(1) from None
-        undertaker = outlive(self._pid, assignment.parent)
+        outside = assignment.parent if self._confined.scoped else None
+        undertaker = self._outlived(outside)
+        self._orphans = Orphans(self._pid, outside, undertaker, self._is_known)
         whereabouts.know(assignment.folder)
         try:
             apps, document = load(assignment)
@@ -107,8 +113,15 @@ class Zygote:
             self._obey(apps)
         finally:
             with suppress(OSError):
-                end(assignment.parent, undertaker)
+                end(outside, undertaker)
             os._exit(0)  # the worker hung up; an interpreter that shuts down would run the app's exit handlers
+
+    def _outlived(self, outside: int | None) -> int:
+        try:
+            return outlive(self._pid, outside)
+        except OSError as error:
+            self._say(Broken(f"the process that hosts the app can start no other ({error}).", NO_ROOM, "import-failed"))
+            raise SystemExit(1) from None
 
     def _obey(self, apps: child.Apps) -> NoReturn:
         watched = select.poll()

@@ -21,7 +21,7 @@ def make_children(settings: Settings, folder: Path | None = None) -> Pool:
         objects=settings.objects,
         express=settings.worker.endpoint_children,
         web=_web_app(settings),
-        hosting=_hosting(settings),
+        hosting=_hosting(settings, folder),
     )
 
 
@@ -35,13 +35,14 @@ def make_recorded_children(settings: Settings, folder: Path) -> Pool:
         limits=limits_of(settings.limits),
         objects=settings.objects,
         express=0,
-        hosting=_hosting(settings),
+        hosting=_hosting(settings, folder),
     )
 
 
-def _hosting(settings: Settings) -> Hosting:
-    """How far children are fenced in, and how they come to be."""
-    return Hosting(settings.worker.isolation, settings.worker.start)
+def _hosting(settings: Settings, folder: Path | None) -> Hosting:
+    """How far children are fenced in, and how they come to be. Code in another folder sees no settings either."""
+    home = "" if folder is None else str(settings.folder.resolve())
+    return Hosting(settings.worker.isolation, settings.worker.start, home)
 
 
 def _web_app(settings: Settings) -> WebApp | None:

@@ -22,7 +22,7 @@ from circuit_script.events.replay import replays
 from circuit_script.events.replay.feeder import RELEASES
 from circuit_script.events.run import Runner
 from circuit_script.execution.pool import Pool as Children
-from circuit_script.release_archive import unpacked
+from circuit_script.release_archive import remove_abandoned, unpacked
 from circuit_script.releases import known_as
 from circuit_script.tasks import end
 from circuit_script.wiring.live import Live
@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 KEEP = 10.0  # seconds after the last event that a release is kept ready
 PAUSE = 1.0  # seconds after which who got no place asks again
+ATTEMPTS = 2  # imports before a release counts as one that cannot be run: somebody may have ended the first
 
 
 @dataclass(slots=True, eq=False)
@@ -38,9 +39,15 @@ class _Hosted:
     host: Host
     stack: contextlib.AsyncExitStack  # its processes and files
     asked: float = field(default_factory=time.monotonic)
+    dead: int = 0  # looks in a row that found nobody who could start anything
 
     def is_idle(self, seconds: float = 0.0) -> bool:
         return not self.host.rows and time.monotonic() - self.asked >= seconds
+
+    def is_dead(self) -> bool:
+        """Whether its zygote has ended and none takes its place, as its files do not import any more."""
+        self.dead = 0 if self.host.pool.zygote_pid else self.dead + 1
+        return self.dead > 1
 
 
 class RecordedReleases:
@@ -55,14 +62,22 @@ class RecordedReleases:
         self._keep = keep
         self._hosted: dict[int, _Hosted] = {}
         self._coming: dict[int, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()  # of who opens and closes
         self._sweeping: asyncio.Task[None] | None = None
         self._runner_of: Callable[[Live], Runner] | None = None
         self._wake: Callable[[], None] = lambda: None
+        self._ready: Callable[[int], None] = lambda release: None
 
-    def serve(self, runner_of: Callable[[Live], Runner], wake: Callable[[], None]) -> None:
-        """Run them so; ``wake`` is called when a child of one becomes free."""
-        self._runner_of, self._wake = runner_of, wake
+    def serve(
+        self, runner_of: Callable[[Live], Runner], wake: Callable[[], None], ready: Callable[[int], None]
+    ) -> None:
+        """Run them so; ``wake`` is called when a child of one becomes free, ``ready`` when one can be run."""
+        self._runner_of, self._wake, self._ready = runner_of, wake, ready
+
+    async def start(self) -> None:
+        """Remove what workers that were killed have left."""
+        await asyncio.to_thread(remove_abandoned)
 
     def find(self, release: int) -> Host | None:
         """Its host, where it is ready; asking keeps it."""
@@ -87,6 +102,7 @@ class RecordedReleases:
         async with self._turn:
             for release in list(self._hosted):
                 await self._close(release)
+        await asyncio.gather(*self._closing)
 
     async def _come(self, release: int) -> None:
         async with self._turn:
@@ -106,32 +122,36 @@ class RecordedReleases:
         return bool(idle)
 
     async def _host(self, release: int) -> None:
-        stack = contextlib.AsyncExitStack()
-        try:
-            live = await self._open(stack, release)
-        except (AppError, ReplayRefused) as error:
-            await stack.aclose()
-            await self._give_up(release, error)
-            return
-        except BaseException:
-            await stack.aclose()
-            raise
-        assert self._runner_of is not None, "serve() comes first"
-        own = {id_: replace(spec, release=release) for id_, spec in live.release.handlers.items()}
-        live.children.on_change = self._wake
-        self._hosted[release] = _Hosted(Host(live.children, self._runner_of(live), Handlers(own)), stack)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                hosted = await self._open(release)
+            except (AppError, ReplayRefused) as error:
+                if attempt == ATTEMPTS or isinstance(error, ReplayRefused):
+                    return await self._give_up(release, error)
+                log.warning("release.unhosted", release=release, error=str(error), next="trying again")
+            else:
+                break
+        self._hosted[release] = hosted
         if self._sweeping is None or self._sweeping.done():
             self._sweeping = asyncio.create_task(self._sweep(), name="recorded releases")
-        log.info("release.hosted", release=release, handlers=len(own), why="events are replayed through it")
+        why = "events are replayed through it"
+        log.info("release.hosted", release=release, handlers=len(hosted.host.handlers), why=why)
+        return self._ready(release)
 
-    async def _open(self, stack: contextlib.AsyncExitStack, release: int) -> Live:
-        async with self._database.connection() as connection:
-            folder = await stack.enter_async_context(unpacked(connection, release))
-        children = self._make_children(folder)
-        stack.push_async_callback(children.stop)
-        manifest = await children.start()
-        async with self._database.connection() as connection:
-            return Live(await known_as(connection, release, manifest.handlers), children, manifest)
+    async def _open(self, release: int) -> _Hosted:
+        assert self._runner_of is not None, "serve() comes first"
+        async with contextlib.AsyncExitStack() as stack:
+            async with self._database.connection() as connection:
+                folder = await stack.enter_async_context(unpacked(connection, release))
+            children = self._make_children(folder)
+            stack.push_async_callback(children.stop)
+            manifest = await children.start()
+            async with self._database.connection() as connection:
+                live = Live(await known_as(connection, release, manifest.handlers), children, manifest)
+            own = {id_: replace(spec, release=release) for id_, spec in live.release.handlers.items()}
+            host = Host(children, self._runner_of(live), Handlers(own))
+            children.on_change = self._wake
+            return _Hosted(host, stack.pop_all())
 
     async def _give_up(self, release: int, error: AppError | ReplayRefused) -> None:
         log.error("release.unhosted", release=release, error=str(error), next="the replays through it end as failed")
@@ -139,15 +159,27 @@ class RecordedReleases:
             await replays.fail(connection, release, f"release {release} cannot be run: {error}")
 
     async def _sweep(self) -> None:
-        """Close what is not used any more; over when none is left."""
+        """Close what is not used any more, or cannot be; over when none is left."""
         while self._hosted:
             await asyncio.sleep(max(self._keep / 2, 0.01))
             async with self._turn:
-                for release in [each for each, hosted in self._hosted.items() if hosted.is_idle(self._keep)]:
-                    await self._close(release)
+                for release in list(self._hosted):
+                    hosted = self._hosted[release]  # is looked at after another has taken its time to end
+                    if hosted.is_dead() or hosted.is_idle(self._keep):
+                        await self._close(release)
 
     async def _close(self, release: int) -> None:
-        """From now on nothing starts in it."""
-        hosted = self._hosted.pop(release)
-        await hosted.stack.aclose()
-        log.info("release.closed", release=release, why="nothing is replayed through it any more")
+        """From now on nothing starts in it. It is closed also when who waits for that is cancelled."""
+        closing = asyncio.create_task(self._end(release, self._hosted.pop(release)), name=f"close release {release}")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        await asyncio.shield(closing)
+
+    async def _end(self, release: int, hosted: _Hosted) -> None:
+        try:
+            await hosted.stack.aclose()
+        except Exception:
+            log.exception("release.bug", release=release, next="the others go on")
+        else:
+            why = "its process is gone" if hosted.dead else "nothing is replayed through it any more"
+            log.info("release.closed", release=release, why=why)

@@ -102,6 +102,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
         await releases.start()
         recorded = RecordedReleases(database=database, make_children=partial(make_recorded_children, settings))
         stack.push_async_callback(recorded.stop)
+        await recorded.start()
         means = _Means(
             settings,
             url,
@@ -206,7 +207,7 @@ def _dispatcher(
         delivering=courier.busy_lanes,
         recorded=means.recorded,
     )
-    means.recorded.serve(runner_of, dispatcher.wake)
+    means.recorded.serve(runner_of, dispatcher.wake, dispatcher.hosted)
 
     def switch(live: Live) -> Collection[asyncio.Task[None]]:
         live.children.on_change = dispatcher.wake

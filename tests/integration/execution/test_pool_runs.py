@@ -143,6 +143,34 @@ async def test_a_method_reaches_the_whole_api(pool_of: PoolOf) -> None:
     assert 0 < broker.usage.cpu_time <= broker.usage.wall_time < 2
 
 
+WRAPPED = """
+from dataclasses import dataclass
+
+@dataclass  # so it has no hash
+class Loud:
+    inner: object
+
+    def __get__(self, owner, kind):
+        return Loud(self.inner.__get__(owner))
+
+    def __call__(self, context):
+        print("called")
+        return self.inner(context)
+
+class Contacts(CircuitTrigger):
+    @Loud
+    @trigger("Contact", ["afterInsert"])
+    def wrapped(self, context):
+        print("inside")
+"""
+
+
+async def test_a_method_may_be_wrapped_in_an_object_that_cannot_be_a_key(pool_of: PoolOf) -> None:
+    bench, broker = await pool_of(WRAPPED), Recorder()
+    assert isinstance(await bench.run("Contacts.wrapped", broker=broker), Succeeded)
+    assert broker.messages == ["called", "inside"]
+
+
 async def test_the_manifest_tells_where_each_handler_stands(pool_of: PoolOf, tmp_path: Path) -> None:
     await pool_of("pass")
     (tmp_path / "app.py").write_text("from circuit_script import *\nimport asyncio, os, time\n" + APP)

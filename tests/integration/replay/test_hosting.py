@@ -24,7 +24,12 @@ class FakeChildren:
     def __init__(self, folder: Path, error: AppError | None) -> None:
         self.folder = folder
         self.error = error
+        self.stopping = False
         self.stopped = False
+        self.zygote_pid = 1
+        self.broken: Exception | None = None
+        self.may_end = asyncio.Event()
+        self.may_end.set()
 
     async def start(self) -> Manifest:
         if self.error is not None:
@@ -32,6 +37,10 @@ class FakeChildren:
         return Manifest((SCORE,), ())
 
     async def stop(self) -> None:
+        self.stopping = True
+        await self.may_end.wait()
+        if self.broken is not None:
+            raise self.broken
         self.stopped = True
 
 
@@ -42,11 +51,13 @@ class Hosting:
         self.road = road
         self.made: list[FakeChildren] = []
         self.error: AppError | None = None
+        self.failures: list[AppError] = []
+        self.ready: list[int] = []
         self.recorded = RecordedReleases(database=road.pool, make_children=self._make, keep=keep)
-        self.recorded.serve(lambda live: cast(Runner, live), lambda: None)
+        self.recorded.serve(lambda live: cast(Runner, live), lambda: None, self.ready.append)
 
     def _make(self, folder: Path) -> Children:
-        self.made.append(FakeChildren(folder, self.error))
+        self.made.append(FakeChildren(folder, self.failures.pop() if self.failures else self.error))
         return cast(Children, self.made[-1])
 
     async def release(self, folder: Path, word: str) -> int:
@@ -67,6 +78,7 @@ async def test_one_is_ready_once_and_is_closed_with_its_files_when_it_is_not_use
     assert host is not None
     assert [spec.release for spec in host.handlers.values()] == [first]
     (children,) = hosting.made
+    assert hosting.ready == [first]
     assert (children.folder / "app.py").read_text() == "WORD = 'first'\n"
 
     await happens(lambda: children.stopped and not children.folder.exists(), "it is closed")
@@ -92,6 +104,98 @@ async def test_one_that_runs_something_stays_and_the_longest_unused_makes_way(ro
     assert [each.stopped for each in hosting.made] == [True, False, False]
     await hosting.recorded.stop()
     assert all(each.stopped for each in hosting.made)
+
+
+async def test_one_that_is_used_again_while_another_ends_does_not_end_with_it(road: Road, tmp_path: Path) -> None:
+    hosting = Hosting(road, keep=60.0)
+    one, two = [await hosting.release(tmp_path, word) for word in ("one", "two")]
+    for release in (one, two):
+        await hosting.recorded.prepare(release)
+    first, second = hosting.made
+    first.may_end.clear()
+    hosting.recorded._keep = 0.0
+    sweeping = asyncio.create_task(hosting.recorded._sweep())
+    await happens(lambda: first.stopping, "it ends")
+    host = hosting.recorded.find(two)
+    assert host is not None
+    host.rows = 1
+
+    first.may_end.set()
+    async with hosting.recorded._turn:
+        assert first.stopped
+        assert hosting.recorded.find(two) is host
+    sweeping.cancel()
+    await hosting.recorded.stop()
+    assert second.stopped
+
+
+async def test_one_that_does_not_end_as_it_should_keeps_no_other_from_ending(road: Road, tmp_path: Path) -> None:
+    hosting = Hosting(road, keep=0.5)
+    one, two = [await hosting.release(tmp_path, word) for word in ("one", "two")]
+    await asyncio.gather(*map(hosting.recorded.prepare, (one, two)))
+
+    hosting.made[0].broken = RuntimeError("it does not end")
+    await happens(lambda: not any(each.folder.exists() for each in hosting.made), "they are closed")
+    await hosting.recorded.stop()
+    assert hosting.made[1].stopped
+
+
+async def test_one_whose_process_is_gone_for_good_is_closed_with_what_waits_in_it(road: Road, tmp_path: Path) -> None:
+    hosting = Hosting(road, keep=0.02)
+    one = await hosting.release(tmp_path, "one")
+    await hosting.recorded.prepare(one)
+    host = hosting.recorded.find(one)
+    assert host is not None
+    host.rows = 1
+
+    hosting.made[0].zygote_pid = 0
+    await happens(lambda: hosting.made[0].stopped, "it is closed")
+    assert hosting.recorded.find(one) is None
+    await hosting.recorded.stop()
+
+
+async def test_one_that_is_being_closed_when_the_worker_stops_is_closed(road: Road, tmp_path: Path) -> None:
+    hosting = Hosting(road, keep=60.0)
+    one, two, three = [await hosting.release(tmp_path, word) for word in ("one", "two", "three")]
+    for release in (one, two):
+        await hosting.recorded.prepare(release)
+    hosting.made[0].may_end.clear()
+    waits = asyncio.create_task(hosting.recorded.prepare(three))
+    await happens(lambda: hosting.made[0].stopping, "it makes way")
+
+    stopping = asyncio.create_task(hosting.recorded.stop())
+    await happens(waits.done, "nobody waits for it any more")
+    hosting.made[0].may_end.set()
+    await stopping
+
+    assert all(each.stopped and not each.folder.exists() for each in hosting.made)
+    assert waits.cancelled()
+
+
+async def test_an_import_that_somebody_ended_is_tried_again(road: Road, tmp_path: Path) -> None:
+    hosting = Hosting(road, keep=60.0)
+    first = await hosting.release(tmp_path, "first")
+    hosting.failures = [AppError("importing 'app' ended its process with code -15.", cure="", page="import-failed")]
+
+    await hosting.recorded.prepare(first)
+
+    assert hosting.recorded.find(first) is not None
+    assert [each.stopped for each in hosting.made] == [True, False]
+    await hosting.recorded.stop()
+
+
+async def test_one_whose_archive_is_broken_ends_its_replays(road: Road, tmp_path: Path) -> None:
+    hosting = Hosting(road, keep=60.0)
+    first = await hosting.release(tmp_path, "first")
+    replay = "INSERT INTO circuit.replays (id, status, filter, by_whom, rate, release) "
+    await road.run(f"{replay} VALUES (gen_random_uuid(), 'running', '{{}}', 'ann', 1, %s)", first)
+    await road.run("UPDATE circuit.release_sources SET source = substring(source for 40)")
+
+    await hosting.recorded.prepare(first)
+
+    ((status, reason),) = await road.rows("SELECT status, reason FROM circuit.replays")
+    assert status == "failed"
+    assert "not what they were" in reason
 
 
 @pytest.mark.parametrize("kept", [True, False])

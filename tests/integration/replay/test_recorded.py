@@ -13,6 +13,7 @@ import pytest
 
 from circuit_script.clock import now
 from circuit_script.config import Settings, load_settings
+from circuit_script.errors import IsolationUnavailable
 from circuit_script.events.replay import replays
 from circuit_script.events.replay.choosing import Choice, Filter, recorded_routes
 from circuit_script.events.replay.replays import Replay
@@ -49,6 +50,17 @@ GONE = """
 @trigger("Contact", ["afterUpdate"])
 async def leave(context):
     await CircuitDB.insert("Greeting", [{"who": each["id"], "word": "left"} for each in context.new_records])
+"""
+PEEKS = """
+from circuit_script import CircuitDB, trigger
+
+@trigger("Contact", ["afterInsert"])
+async def peek(context):
+    try:
+        found = open("HOME/circuit.toml").read() and "seen"
+    except OSError:
+        found = "hidden"
+    await CircuitDB.insert("Greeting", [{"who": each["id"], "word": found} for each in context.new_records])
 """
 GREETED = """
 SELECT data ->> 'who', data ->> 'word' FROM circuit.records
@@ -243,3 +255,26 @@ async def test_of_several_old_releases_each_gets_its_turn(author: Author) -> Non
 
     words = [word for replay in made for _, word in await author.greeted(replay)]
     assert words == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("isolation", ["standard", "strict"])
+async def test_an_old_release_sees_as_little_of_the_settings_as_the_live_one(
+    settings: Settings, database: str, isolation: str
+) -> None:
+    with (settings.folder / "circuit.toml").open("a") as file:
+        file.write(f'isolation = "{isolation}"\n')
+    (settings.folder / "app.py").write_text(PEEKS.replace("HOME", str(settings.folder)))
+    settings = load_settings(settings.folder)
+    try:
+        async with working(settings, database) as worker, open_road(database) as road:
+            author = Author(settings.folder, road, worker)
+            first = worker.live.release.id
+            await road.take_in(contact("a"))
+            await author.done()
+            ((_, live),) = await road.rows(GREETINGS)
+            await author.save("second")
+            await author.past.over(await author.begin(first, trigger="peek"))
+            assert await road.rows(GREETINGS) == [("a", live), ("a", live)]
+            assert live == "hidden" or isolation == "standard"  # where nobody may mount
+    except IsolationUnavailable as error:
+        pytest.skip(str(error))

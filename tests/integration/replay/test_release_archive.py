@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from circuit_script import release_archive
 from circuit_script.errors import ReplayRefused
-from circuit_script.release_archive import TooLarge, check_kept, keep_source, pack, unpacked
+from circuit_script.release_archive import TooLarge, check_kept, keep_source, pack, remove_abandoned, unpacked
 from circuit_script.releases import Release, content_hash, make_live
 from tests.road import SCORE, Road, open_road
 
@@ -113,3 +115,35 @@ async def test_who_asks_beforehand_hears_whether_a_release_can_be_unpacked(road:
         await connection.execute("DELETE FROM circuit.release_sources")
         with pytest.raises(ReplayRefused, match="were not kept"):
             await check_kept(connection, release.id)
+
+
+async def test_what_a_killed_worker_has_left_is_removed_and_what_is_used_stays(
+    road: Road, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = await live(road, app)
+    (place := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    left, young, other = (place / name for name in ("circuit-release-left", "circuit-release-young", "other"))
+    for folder in (left, young, other):
+        (folder / "app").mkdir(parents=True)
+        (folder / "app" / "triggers.py").write_text("WORD = 1\n")
+    (place / "circuit-release-link").symlink_to(other)
+
+    async with road.pool.connection() as connection, unpacked(connection, release.id) as used:
+        for folder in (left, other, used):
+            os.utime(folder, (0, 0))
+        remove_abandoned()
+        assert not left.exists()
+        assert all((folder / "app" / "triggers.py").exists() for folder in (young, other, used))
+    assert not used.exists()
+
+
+async def test_folders_are_open_to_strict_children_whatever_the_umask_is(road: Road, app: Path) -> None:
+    release = await live(road, app)
+    before = os.umask(0o077)
+    try:
+        async with road.pool.connection() as connection, unpacked(connection, release.id) as folder:
+            modes = [path.stat().st_mode & 0o777 for path in (folder, folder / "app", folder / "app" / "triggers.py")]
+    finally:
+        os.umask(before)
+    assert modes == [0o700, 0o755, 0o644]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from circuit_script.events.backlog import Backlog, Pace, Queued
-from circuit_script.execution.outcome import HandlerSpec
-from circuit_script.tenants.pauses import Pause
+from circuit_script.execution.outcome import ALL_OR_NONE, HandlerSpec
+from circuit_script.tenants.pauses import Pause, Pauses
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -504,3 +504,37 @@ def test_what_runs_by_another_release_shares_no_batch_and_keeps_the_order_of_its
     assert take(waiting) == [], "its record is handled by the other release now"
     waiting.done(recorded, 1.0)
     assert take(waiting, 1.0) == [2]
+
+
+def test_what_is_paused_by_a_name_that_only_its_release_knows_is_put_aside_when_that_is_ready() -> None:
+    specs = [HandlerSpec("", (), release=7)]
+    pauses = Pauses()
+    pauses._set([Pause(1, "trigger", "old", None, "", "", NOW)])
+    waiting = Backlog({9: HandlerSpec("", ())}, pauses=pauses, recorded=lambda handler, release: specs[0])
+    rows = [row(n, handler=9, key=key) for n, key in ((1, 1), (2, 1), (3, 3))]
+    for each in rows:
+        each.release = 7
+        waiting.offer(each, 0.0)
+
+    specs[0] = HandlerSpec("old", (), release=7)
+    waiting.meet(7, 1.0)
+
+    assert take(waiting, 1.0) == []
+    assert len(waiting) == 0
+    assert waiting.low_water(range(64), 10)[1] == 0
+
+
+def test_a_batch_that_is_all_or_none_stays_together_also_when_its_release_comes_later() -> None:
+    specs = [HandlerSpec("", (), release=7)]
+    waiting = Backlog(SPECS, recorded=lambda handler, release: specs[0])
+    bound, alone, other = (row(n, handler=1) for n in (1, 2, 3))
+    for each in (bound, alone, other):
+        each.release = 7
+    bound.attempts, bound.not_before = 1, NOW
+    for each in (bound, alone, other):
+        waiting.offer(each, 0.0)
+
+    specs[0] = HandlerSpec("one", (), batch=ALL_OR_NONE, release=7)
+    waiting.meet(7, 1.0)
+
+    assert sorted([take(waiting, 1.0), take(waiting, 1.0)]) == [[1], [2, 3]]

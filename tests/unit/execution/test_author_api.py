@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from dataclasses import fields
@@ -43,6 +44,11 @@ def test_every_name_is_offered_and_a_misspelt_one_is_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'triger'"):
         getattr(circuit_script, "triger")  # noqa: B009  # as text: mypy knows that there is none
     assert imported_by("try:\n    from circuit_script import triger\nexcept ImportError:\n    pass")
+
+
+def test_who_checks_types_is_not_told_that_there_may_be_any_name() -> None:
+    module = ast.parse(Path(circuit_script.__file__).read_text("utf-8"))
+    assert "__getattr__" not in [each.name for each in module.body if isinstance(each, ast.FunctionDef)]
 
 
 @pytest.mark.parametrize("statement", [ALL_BUT_HTTP, "import circuit_script.execution.zygote"], ids=["all", "zygote"])

@@ -6,8 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import cast
 
+import pytest
+
+from circuit_script.errors import RequestRefused
+from circuit_script.execution.database import CircuitDB
 from circuit_script.execution.protocol import Reply, Run, packed
-from circuit_script.execution.session import Session, Wire
+from circuit_script.execution.records import Records
+from circuit_script.execution.session import Session, Wire, enter
 
 RUN = Run("e", "h", "t", "Contact", "afterInsert", [], packed([]), packed([]), {"log_bytes": 1e6, "wall_time": 1}, 0.0)
 
@@ -46,3 +51,17 @@ async def test_a_reply_that_another_thread_reads_at_once_is_not_lost() -> None:
     assert answer == {"ids": ["7"]}
     session.finish()
     wire.close()
+
+
+async def test_what_goes_on_after_its_execution_is_told_that_it_is_over() -> None:
+    wire = FakeWire()
+    session = Session(cast(Wire, wire), asyncio.get_running_loop(), RUN)
+    record = Records([{"id": "1"}], memoryview(bytearray(8)).cast("q"))[0]
+    session.finish()
+    enter(session)
+    try:
+        with pytest.raises(RequestRefused, match="over"):
+            await CircuitDB.update("Contact", record, if_version=record)
+    finally:
+        enter(None)
+        wire.close()

@@ -10,6 +10,7 @@ import pwd
 import resource
 import tempfile
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -48,8 +49,9 @@ class Impossible(Exception):
 class Confined(msgspec.Struct, frozen=True):
     """What a zygote has to know of its confinement to confine its children.
 
-    ``hides`` says whether settings and state are out of sight. Of ``strict`` alone: the paths that can be read and
-    listed, and in ``slots`` the folder of the children's folders.
+    ``hides`` says whether settings and state are out of sight, ``scoped`` whether Landlock keeps its signals from all
+    but itself and what is below it. Of ``strict`` alone: the paths that can be read and listed, and in ``slots`` the
+    folder of the children's folders.
     """
 
     mode: Mode
@@ -57,6 +59,7 @@ class Confined(msgspec.Struct, frozen=True):
     read: tuple[str, ...] = ()
     listed: tuple[str, ...] = ()
     slots: str = ""
+    scoped: bool = False
 
     def child(self, slot: int) -> None:
         """Confine this process, a new child, beside its siblings and its zygote. ``slot`` numbers its folder.
@@ -82,18 +85,20 @@ def use_folder(own: str) -> None:
     tempfile.tempdir = None
 
 
-def zygote(mode: Mode, folder: Path, scratch: str, parent: int) -> tuple[Confined, Slots]:
+def zygote(mode: Mode, folder: Path, scratch: str, parent: int, home: Path | None = None) -> tuple[Confined, Slots]:
     """Confine this process, which shall import the app. ``scratch`` is a folder of its own, for temporary files where
-    there can be no private root. Raises Impossible in strict mode."""
+    there can be no private root; ``home`` has what is hidden, where it is not ``folder``. Raises Impossible in strict
+    mode."""
     slots: Slots = NoFolders()
+    home = home or folder
     if mode == "standard":
-        hides = mask.cover(paths.hidden(folder))
+        hides = mask.cover(paths.hidden(home))
         hardening.drop_privileges()
         hardening.die_with_parent(parent)
-        landlock.scope_signals()
+        scoped = landlock.scope_signals()
         with suppress(OSError):  # some machines let nobody filter
             seccomp.install_usual()
-        return Confined("standard", hides), slots
+        return Confined("standard", hides, scoped=scoped), slots
     if missing := lacks():
         raise missing
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -101,10 +106,10 @@ def zygote(mode: Mode, folder: Path, scratch: str, parent: int) -> tuple[Confine
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     if os.geteuid() == 0:
         uid = uid_for(folder)
-        confined, slots = _private_root(folder, uid)
+        confined, slots = _private_root(folder, uid, home)
         hardening.drop_privileges(uid)
     else:
-        confined, slots = _in_place(folder, scratch), Folders(scratch)
+        confined, slots = _in_place(folder, scratch, home), Folders(scratch)
         hardening.drop_privileges()
     hardening.die_with_parent(parent)  # a change of the uid forgot it
     use_folder(confined.slots)
@@ -149,26 +154,33 @@ def _capabilities() -> int:
         return next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
 
 
-def _private_root(folder: Path, uid: int) -> tuple[Confined, Slots]:
+def _private_root(folder: Path, uid: int, home: Path) -> tuple[Confined, Slots]:
+    if home != folder:  # else an empty folder lies over it
+        _refuse_above(home, paths.interpreter(folder, home))
     try:
-        read = root.enter(folder, uid, uid)
+        read = root.enter(folder, uid, uid, home)
         janitor = Janitor(uid, uid)
         resource.setrlimit(resource.RLIMIT_NPROC, (MOST_TASKS, MOST_TASKS))  # while it still may
     except OSError as error:
         raise Impossible(f"Root may not make a private root here ({error}).", _AS_ROOT) from error
-    return Confined("strict", True, tuple(read), (), root.SLOTS), FileSystems(janitor)
+    return Confined("strict", True, tuple(read), (), root.SLOTS, scoped=True), FileSystems(janitor)
 
 
-def _in_place(folder: Path, scratch: str) -> Confined:
-    code = paths.interpreter(folder)
+def _in_place(folder: Path, scratch: str, home: Path) -> Confined:
+    code = paths.interpreter(folder, home)
+    for each in (folder, home):
+        _refuse_above(each, code)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LONGEST_FILE, LONGEST_FILE))
+    read = (*code, *paths.system(), *paths.entries(folder), "/proc")
+    return Confined("strict", True, read, (str(folder),), scratch, scoped=True)
+
+
+def _refuse_above(folder: Path, code: Sequence[str]) -> None:
     if above := [path for path in code if folder.is_relative_to(path)]:
         raise Impossible(
             f"Code is imported from {above[0]}, which has the app's settings below it.",
             "Take it out of PYTHONPATH and sys.path, or put the app elsewhere.",
         )
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LONGEST_FILE, LONGEST_FILE))
-    read = (*code, *paths.system(), *paths.entries(folder), "/proc")
-    return Confined("strict", True, read, (str(folder),), scratch)
 
 
 def _must_read(folder: Path) -> None:

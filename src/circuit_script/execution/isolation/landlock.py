@@ -45,10 +45,12 @@ def scope() -> bool:
     return True
 
 
-def scope_signals() -> None:
-    """From here on this process, and what it starts, can signal and trace nobody outside, if the kernel has ABI 6."""
-    if abi() >= OLDEST:
-        _enforce(_ruleset(0, 0, _SIGNALS))
+def scope_signals() -> bool:
+    """From here on this process, and what it starts, can signal and trace nobody outside. False without ABI 6."""
+    if abi() < OLDEST:
+        return False
+    _enforce(_ruleset(0, 0, _SIGNALS))
+    return True
 
 
 def fence(read: Iterable[str], write: Iterable[str], listed: Iterable[str] = ()) -> None:

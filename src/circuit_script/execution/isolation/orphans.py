@@ -8,17 +8,23 @@ import signal
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from circuit_script.execution import hardening
 from circuit_script.execution.procfs import children_of, descendants_of
 
 PATIENCE = 3  # rounds
 
 
 class Orphans:
-    """Of the process ``zygote``, this one: what is directly below it, and not ``known``, has lost its own parent."""
+    """Of the process ``zygote``, this one: what is directly below it, and not ``known``, has lost its own parent.
 
-    def __init__(self, zygote: int, outside: int, known: Callable[[int], bool]) -> None:
+    ``outside`` is a process that it must not be able to signal, None where Landlock does not keep its signals in;
+    ``undertaker`` is what `outlive` made.
+    """
+
+    def __init__(self, zygote: int, outside: int | None, undertaker: int, known: Callable[[int], bool]) -> None:
         self._zygote = zygote
-        self._outside = outside  # a process that we must not be able to signal
+        self._outside = outside
+        self._undertaker = undertaker
         self._known = known
         self._rounds = 0  # in a row that there were some
 
@@ -47,6 +53,7 @@ class Orphans:
             return
         with suppress(OSError):
             os.kill(-1, signal.SIGSTOP)
+            os.kill(self._undertaker, signal.SIGCONT)  # at once: we may be killed before the others go on
         killed: set[int] = set()
         try:
             while found := {each for pid in self._found() for each in (pid, *descendants_of(pid))} - killed:
@@ -63,14 +70,14 @@ def _kill(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def end(outside: int, undertaker: int) -> None:
+def end(outside: int | None, undertaker: int) -> None:
     """Kill everybody below the zygote, this process, which is about to end. ``undertaker`` is what `outlive` made."""
     if _bounded(outside):
         os.kill(-1, signal.SIGKILL)
         os.waitpid(undertaker, 0)
 
 
-def outlive(zygote: int, outside: int) -> int:
+def outlive(zygote: int, outside: int | None) -> int:
     """Start the process that kills whatever is left when this one, the ``zygote``, has ended: however it ended.
 
     It lies behind the same bounds of Landlock, which end its one signal; and it is none of the children, so that none
@@ -80,6 +87,8 @@ def outlive(zygote: int, outside: int) -> int:
     if pid := os.fork():
         return pid
     try:
+        with suppress(OSError):  # the filter of `strict` does not allow it
+            hardening.die_with_parent(by=signal.SIGCONT)  # it may have been stopped, with all below the zygote
         os.closerange(0, os.sysconf("SC_OPEN_MAX"))
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         os.setsid()
@@ -91,14 +100,21 @@ def outlive(zygote: int, outside: int) -> int:
 
 
 def _wait_for(process: int) -> None:
+    """Our parent."""
     with suppress(ProcessLookupError):  # it has ended already
         ended = select.poll()
         ended.register(os.pidfd_open(process), select.POLLIN)
-        ended.poll()
+        if os.getppid() == process:  # or the number is another's by now
+            ended.poll()
 
 
-def _bounded(outside: int) -> bool:
-    """Whether a signal to all reaches those only that are below the zygote."""
+def _bounded(outside: int | None) -> bool:
+    """Whether a signal to all reaches those only that are below the zygote: Landlock is in force, and it shows.
+
+    Neither is enough alone. One that may not signal ``outside`` may yet be allowed to signal all else of its user.
+    """
+    if outside is None:
+        return False
     try:
         os.kill(outside, 0)
     except PermissionError:

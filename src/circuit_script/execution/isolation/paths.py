@@ -34,13 +34,14 @@ def system() -> Iterator[str]:
     yield from (*SYSTEM, *(f"/etc/{name}" for name in FROM_ETC), *FROM_SYS)
 
 
-def interpreter(folder: Path) -> list[str]:
-    """This interpreter and what it imports from, outside of the app's folder; no path lies below another."""
+def interpreter(folder: Path, home: Path | None = None) -> list[str]:
+    """This interpreter and what it imports from, outside of the app's folder and without ``home``, where settings are;
+    no path lies below another."""
     package = Path(__file__).resolve().parents[3]
     given = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, os.path.dirname(sys.executable)]
     given += [os.path.dirname(os.path.realpath(sys.executable)), str(package), *sys.path]
-    return topmost(path for each in given if each for path in {os.path.abspath(each), os.path.realpath(each)}
-                   if os.path.exists(path) and not Path(path).is_relative_to(folder))  # fmt: skip
+    found = {path for each in given if each for path in (os.path.abspath(each), os.path.realpath(each))} - {str(home)}
+    return topmost(path for path in found if os.path.exists(path) and not Path(path).is_relative_to(folder))
 
 
 def entries(folder: Path) -> list[str]:

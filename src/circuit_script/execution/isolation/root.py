@@ -20,11 +20,12 @@ SLOT_SIZE = 64  # MB
 _GROUND = "/sys"  # covered by the new root while it is built; nobody imports code from there
 
 
-def enter(folder: Path, uid: int, gid: int) -> list[str]:
-    """Make the root and move in; the paths that can be read there. Needs root. Raises OSError."""
+def enter(folder: Path, uid: int, gid: int, home: Path | None = None) -> list[str]:
+    """Make the root and move in; the paths that can be read there. ``home`` is not among them. Needs root. Raises
+    OSError."""
     kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC)
     kernel.mount("none", "/", flags=MS_REC | MS_PRIVATE)
-    outside = [*paths.topmost([*paths.interpreter(folder), *_real(paths.system())]), *paths.DEVICES]
+    outside = [*paths.topmost([*paths.interpreter(folder, home), *_real(paths.system())]), *paths.DEVICES]
     outside = [path for path in outside if os.path.exists(path)]
     links = {path: os.readlink(path) for path in (*paths.SYSTEM, *paths.entries(folder)) if os.path.islink(path)}
     inside = [path for path in paths.entries(folder) if path not in links]
