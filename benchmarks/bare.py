@@ -133,12 +133,15 @@ def serve_batches(connection: socket.socket) -> None:
     stream = connection.makefile("rwb")
     while head := stream.read(4):
         bodies = msgspec.msgpack.decode(stream.read(int.from_bytes(head, "big")))
-        rows = []
-        for contact in map(msgspec.json.decode, bodies):
-            rows.append((contact["id"], msgspec.json.encode(contact | score(contact)).decode()))
-        frame = msgspec.msgpack.encode(rows)
+        frame = msgspec.msgpack.encode(scored(bodies))
         stream.write(len(frame).to_bytes(4, "big") + frame)
         stream.flush()
+
+
+def scored(bodies: list[bytes]) -> list[tuple[str, str]]:
+    """The id of each contact, and the row to write."""
+    contacts = map(msgspec.json.decode, bodies)
+    return [(contact["id"], msgspec.json.encode(contact | score(contact)).decode()) for contact in contacts]
 
 
 class Bare:

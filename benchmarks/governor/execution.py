@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import socket
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
@@ -17,6 +19,7 @@ from typing import Any
 import msgspec
 
 from benchmarks import app
+from benchmarks.bare import scored
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 from benchmarks.load import percentile
@@ -26,6 +29,7 @@ from circuit_script.execution.pool import Pool
 from circuit_script.governor import Limits, Usage
 
 WALL_TIME = 0.1
+Trip = Callable[[bytes], Awaitable[None]]
 DEFAULTS = Limits()  # a handler has them from its declaration on
 
 TRIGGERS = """
@@ -64,11 +68,11 @@ async def measure(bench: Bench) -> list[Figure]:
     """Overhead, kill and replacement of a small app: also a part of the road's figures."""
     async with _pool(bench, TRIGGERS) as pool:
         bench.says("what governing costs per execution")
-        overhead = await _overhead(bench, pool)
+        overheads = await _overheads(bench, pool)
         bench.says("killing runaways")
         kills, replacements, note = await _runaways(bench, pool)
     return [
-        overhead,
+        *overheads,
         Figure("kill_ms", round(percentile(kills, 0.99), 1), "ms", "< 100", f"p99; {note}"),
         Figure("replace_ms", round(percentile(replacements, 0.99), 1), "ms", "< 20", f"p99; {note}"),
     ]
@@ -93,29 +97,41 @@ async def _pool(bench: Bench, triggers: str) -> AsyncIterator[Pool]:
         await pool.stop()
 
 
-async def _overhead(bench: Bench, pool: Pool) -> Figure:
-    """Medians of interleaved round trips of one record: governed, and in a bare forked child."""
+async def _overheads(bench: Bench, pool: Pool) -> list[Figure]:
+    """What a governed round trip of one record takes more than one in a bare forked child, and in a process pool."""
+    loop = asyncio.get_running_loop()
+    async with _bare_child() as trip:
+        child = await _beside(bench, pool, "execution_overhead_us", "< 200", "a bare child", trip)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+
+        async def call(body: bytes) -> None:
+            await loop.run_in_executor(executor, scored, [body])
+
+        return [child, await _beside(bench, pool, "over_process_pool_us", "", "ProcessPoolExecutor", call)]
+
+
+async def _beside(bench: Bench, pool: Pool, name: str, target: str, peer: str, trip: Trip) -> Figure:
+    """The difference of the medians of interleaved round trips."""
     governed, bare = [], []
     count = bench.size(2000, 500)
-    async with _bare_child() as trip:
-        for number in range(count + 100):
-            contact = bench.vendor.contact()
-            began = time.perf_counter()
-            outcome = await pool.run(_work("score_contacts", "Contact", contact, DEFAULTS), CountingBroker())
-            between = time.perf_counter()
-            await trip(msgspec.json.encode(contact))
-            ended = time.perf_counter()
-            if not isinstance(outcome, Succeeded):
-                raise RuntimeError(f"the handler did not succeed: {outcome}")
-            if number >= 100:
-                governed.append((between - began) * 1e6)
-                bare.append((ended - between) * 1e6)
-    note = f"medians: governed {median(governed):.0f} µs, bare {median(bare):.0f} µs; {count} batches of one"
-    return Figure("execution_overhead_us", round(median(governed) - median(bare)), "µs", "< 200", note)
+    for number in range(count + 100):
+        contact = bench.vendor.contact()
+        began = time.perf_counter()
+        outcome = await pool.run(_work("score_contacts", "Contact", contact, DEFAULTS), CountingBroker())
+        between = time.perf_counter()
+        await trip(msgspec.json.encode(contact))
+        ended = time.perf_counter()
+        if not isinstance(outcome, Succeeded):
+            raise RuntimeError(f"the handler did not succeed: {outcome}")
+        if number >= 100:
+            governed.append((between - began) * 1e6)
+            bare.append((ended - between) * 1e6)
+    note = f"medians: governed {median(governed):.0f} µs, {peer} {median(bare):.0f} µs; {count} batches of one"
+    return Figure(name, round(median(governed) - median(bare)), "µs", target, note)
 
 
 @asynccontextmanager
-async def _bare_child() -> AsyncIterator[Any]:
+async def _bare_child() -> AsyncIterator[Trip]:
     """The bare prototype's child, and one round trip to it over asyncio streams."""
     ours, theirs = socket.socketpair()
     serve = "import socket, sys; from benchmarks.bare import serve_batches; "
