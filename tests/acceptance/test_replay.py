@@ -81,17 +81,22 @@ def ended(platform: Platform, which: str) -> None:
     until(lambda: bool(platform.value(status, which) in ("done", "cancelled")), "the replay is over", 300)
 
 
-def test_the_worker_that_feeds_is_killed_and_each_item_is_handled_once(platform: Platform) -> None:
-    made = begun(platform, "--trigger", "greet", "--rate", "60")
+def must_survive_kills(platform: Platform, which: str) -> None:
+    """The worker that feeds it is killed twice, and each item is handled once."""
     fed = "SELECT fed FROM circuit.replays WHERE id = %s"
     for share in (60, 180):
-        until(lambda share=share: bool(platform.value(fed, made["id"]) > share), "some of it is fed", 180)  # type: ignore[misc]
+        until(lambda share=share: bool(platform.value(fed, which) > share), "some of it is fed", 180)  # type: ignore[misc]
         platform.one("worker").kill()
-    ended(platform, made["id"])
+    ended(platform, which)
 
-    again = dict(platform.rows(AGAIN, made["id"]))
+    again = dict(platform.rows(AGAIN, which))
     assert len(again) == MANY
     assert set(again.values()) == {1}
+
+
+def test_the_worker_that_feeds_is_killed_and_each_item_is_handled_once(platform: Platform) -> None:
+    made = begun(platform, "--trigger", "greet", "--rate", "60")
+    must_survive_kills(platform, made["id"])
     found = shown(platform, made["id"])
     assert found["became"] == {"succeeded": MANY}
     assert (found["chosen"], found["fed"], found["settled"]) == (MANY, MANY, MANY)
@@ -145,15 +150,7 @@ def test_through_an_earlier_release_for_real_while_workers_are_killed(platform: 
     assert "Release 1 has no part yet" in said
     made = begun(platform, "--trigger", "greet", "--rate", "60", "--release", "1")
     assert made["release"] == 1
-    fed = "SELECT fed FROM circuit.replays WHERE id = %s"
-    for share in (60, 180):
-        until(lambda share=share: bool(platform.value(fed, made["id"]) > share), "some of it is fed", 180)  # type: ignore[misc]
-        platform.one("worker").kill()
-    ended(platform, made["id"])
-
-    again = dict(platform.rows(AGAIN, made["id"]))
-    assert len(again) == MANY
-    assert set(again.values()) == {1}
+    must_survive_kills(platform, made["id"])
     words = "SELECT DISTINCT data ->> 'word' FROM circuit.records WHERE object = 'Greeting' AND data ->> 'replay' = %s"
     assert platform.rows(words, made["id"]) == [("first",)]
     releases = "SELECT DISTINCT release FROM circuit.executions WHERE started_at >= %s"

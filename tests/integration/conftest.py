@@ -3,6 +3,8 @@ import pytest
 from circuit_script.execution import zygote_link
 from tests import servers
 from tests.gateways import running
+from tests.integration.courier_vendor import Office
+from tests.road import open_road
 from tests.zygotes import Nursery
 
 
@@ -14,6 +16,14 @@ def nursery():
         patch.setattr(zygote_link, "subprocess", found)
         yield found
     found.close()
+
+
+@pytest.fixture
+async def office(database):
+    async with open_road(database) as road:
+        made = Office(road)
+        await made.hold()
+        yield made
 
 
 @pytest.fixture(scope="module")

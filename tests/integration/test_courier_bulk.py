@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Refused, Unknown
 from tests.integration.courier_vendor import Office, Vendor
-from tests.road import open_road
-
-
-@pytest.fixture
-async def office(database: str) -> AsyncIterator[Office]:
-    async with open_road(database) as road:
-        made = Office(road)
-        await made.hold()
-        yield made
 
 
 async def test_a_bulk_is_of_one_tenant_operation_and_target(office: Office) -> None:

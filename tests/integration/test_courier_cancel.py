@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,18 +14,10 @@ from circuit_script.effects.results import TOO_LATE
 from circuit_script.events import controls
 from circuit_script.events.controls import Selection, cancel, leaving
 from tests.integration.courier_vendor import PATIENCE, Looking, Office, Vendor
-from tests.road import happens, open_road
+from tests.road import happens
 
 VENDOR = Selection("connector", "vendor")
 STATE = "SELECT status, attempts, cancelled FROM circuit.effects ORDER BY seq"
-
-
-@pytest.fixture
-async def office(database: str) -> AsyncIterator[Office]:
-    async with open_road(database) as road:
-        made = Office(road)
-        await made.hold()
-        yield made
 
 
 class Slow(Vendor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -14,17 +14,9 @@ from circuit_script.effects.carry import UNHEARD
 from circuit_script.effects.doubt import send_again, settle_delivered, settle_discarded
 from circuit_script.effects.waits import effects_waiting
 from tests.integration.courier_vendor import Looking, Office, Vendor
-from tests.road import happens, open_road
+from tests.road import happens
 
 CUT = Unknown("cut")
-
-
-@pytest.fixture
-async def office(database: str) -> AsyncIterator[Office]:
-    async with open_road(database) as road:
-        made = Office(road)
-        await made.hold()
-        yield made
 
 
 async def test_what_is_in_doubt_is_looked_up_before_it_is_sent_again(office: Office) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,15 +18,7 @@ from circuit_script.tenants.pauses import Kind
 from circuit_script.wiring.deliveries import open_deliveries_client
 from tests.integration.courier_vendor import Office, Vendor
 from tests.receiver import Got, receiving, response
-from tests.road import happens, open_road
-
-
-@pytest.fixture
-async def office(database: str) -> AsyncIterator[Office]:
-    async with open_road(database) as road:
-        made = Office(road)
-        await made.hold()
-        yield made
+from tests.road import happens
 
 
 async def why(office: Office) -> dict[tuple[str, str], int]:

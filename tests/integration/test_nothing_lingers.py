@@ -21,8 +21,8 @@ from circuit_script.execution.broker import ExecutionBroker
 from circuit_script.execution.outcome import HttpRequest, Work
 from circuit_script.execution.run import Execution
 from circuit_script.execution.watch import Watch
-from circuit_script.wiring import Worker, run_worker
 from tests.road import PATIENCE, Road, contact, eventually, open_road
+from tests.workers import working
 
 pytestmark = pytest.mark.story  # not under coverage: its tracer holds frames
 
@@ -103,12 +103,9 @@ async def worker(app_folder: Path, database: str) -> AsyncIterator[SimpleNamespa
     (app_folder / "app.py").write_text(APP)
     options = {"children": 2, "lease": 2.0, "attempts": 1, "backoff": 0.01, "drain": 5.0}
     settings = Settings(folder=app_folder, database_url=database, worker=WorkerSettings.model_validate(options))
-    ready: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(run_worker(settings, database, ready.set_result))
     async with AsyncExitStack() as stack:
         road = await stack.enter_async_context(open_road(database))
-        await asyncio.wait({ready, running}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-        made = ready.result()
+        made = await stack.enter_async_context(working(settings, database))
         made.door._refuse = lambda pid: False  # this process is the worker, and its child
         link = await stack.enter_async_context(Link(socket_path(app_folder)))
         assert await link.wait(PATIENCE)
@@ -118,8 +115,6 @@ async def worker(app_folder: Path, database: str) -> AsyncIterator[SimpleNamespa
             yield SimpleNamespace(road=road, link=link, before=held())
         finally:
             gc.enable()
-            made.stop()
-            await asyncio.wait_for(running, PATIENCE)
 
 
 def call(endpoint: str, how: str) -> Call:

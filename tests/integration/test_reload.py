@@ -16,8 +16,9 @@ import pytest
 from circuit_script.config import Settings, WorkerSettings
 from circuit_script.governor import Limits
 from circuit_script.releases import content_hash
-from circuit_script.wiring import Refused, Switched, Unchanged, Worker, run_worker
-from tests.road import PATIENCE, Road, contact, eventually, open_road
+from circuit_script.wiring import Refused, Switched, Unchanged, Worker
+from tests.road import Road, contact, eventually, open_road
+from tests.workers import working
 
 APP = """
 import asyncio
@@ -82,25 +83,17 @@ def is_zygote(process: psutil.Process) -> bool:
 
 
 @asynccontextmanager
-async def working(folder: Path, database: str, **worker: float) -> AsyncIterator[Author]:
+async def authoring(folder: Path, database: str, **worker: float) -> AsyncIterator[Author]:
     (folder / "app.py").write_text(APP)
     options = {"children": 2, "lease": 2.0, "backoff": 0.05, "drain": 10.0, **worker}
     settings = Settings(folder=folder, database_url=database, worker=WorkerSettings.model_validate(options))
-    ready: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(run_worker(settings, database, ready.set_result))
-    try:
-        async with open_road(database) as road:
-            await asyncio.wait({ready, running}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-            yield Author(folder, road, ready.result())
-    finally:
-        if ready.done():
-            ready.result().stop()
-        await asyncio.wait_for(running, PATIENCE)
+    async with open_road(database) as road, working(settings, database) as running:
+        yield Author(folder, road, running)
 
 
 @pytest.fixture
 async def author(tmp_path: Path, database: str) -> AsyncIterator[Author]:
-    async with working(tmp_path, database) as made:
+    async with authoring(tmp_path, database) as made:
         yield made
 
 
@@ -143,7 +136,7 @@ async def test_what_runs_finishes_with_the_code_that_it_began_with(author: Autho
 async def test_what_an_old_release_does_not_finish_in_time_runs_again_in_the_new_one(
     tmp_path: Path, database: str
 ) -> None:
-    async with working(tmp_path, database, drain=0.2) as author:
+    async with authoring(tmp_path, database, drain=0.2) as author:
         (author.folder / "hold-first").touch()
         await author.comes("c1")
         await author.begun("first")

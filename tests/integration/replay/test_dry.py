@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import textwrap
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,10 @@ from circuit_script.db.pool import open_connection
 from circuit_script.errors import ReplayRefused
 from circuit_script.events.replay.choosing import Filter
 from circuit_script.tenants.accounts import TenantMap
-from circuit_script.wiring import Worker, run_worker
 from circuit_script.wiring.replay_dry import Change, DryReplay, Redone, Summary
 from tests.receiver import Got, Receiver, receiving, response
-from tests.road import PATIENCE, Road, contact, open_road
+from tests.road import Road, contact, open_road
+from tests.workers import working
 
 APP = '''
 from circuit_script import CircuitDB, http, llm, log, send_webhook, trigger
@@ -63,19 +61,6 @@ def write(folder: Path, receiver: Receiver, word: str) -> Settings:
         f'[addresses.alerts]\nurl = "{receiver.url}/hook"\n'
     )
     return load_settings(folder)
-
-
-@asynccontextmanager
-async def working(settings: Settings, database: str) -> AsyncIterator[Worker]:
-    ready: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(run_worker(settings, database, ready.set_result))
-    try:
-        await asyncio.wait({ready, running}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-        yield ready.result()
-    finally:
-        if ready.done():
-            ready.result().stop()
-        await asyncio.wait_for(running, 60)
 
 
 async def everything(road: Road) -> dict[str, Any]:

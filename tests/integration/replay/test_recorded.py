@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,10 @@ from circuit_script.events.replay import replays
 from circuit_script.events.replay.choosing import Choice, Filter, recorded_routes
 from circuit_script.events.replay.replays import Replay
 from circuit_script.tenants.accounts import TenantMap
-from circuit_script.wiring import Switched, Worker, run_worker
+from circuit_script.wiring import Switched, Worker
 from tests.integration.replay.conftest import Replays
-from tests.road import PATIENCE, Road, contact, open_road
+from tests.road import Road, contact, open_road
+from tests.workers import working
 
 pytestmark = pytest.mark.slow
 
@@ -99,19 +98,6 @@ class Author:
         await self.road.done()
         await self.road.until("SELECT count(*) FROM circuit.effects WHERE status = 'pending'", [0])
         await self.road.done()
-
-
-@asynccontextmanager
-async def working(settings: Settings, database: str) -> AsyncIterator[Worker]:
-    ready: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(run_worker(settings, database, ready.set_result))
-    try:
-        await asyncio.wait({ready, running}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-        yield ready.result()
-    finally:
-        if ready.done():
-            ready.result().stop()
-        await asyncio.wait_for(running, PATIENCE)
 
 
 @pytest.fixture
