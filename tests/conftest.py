@@ -33,7 +33,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # so the package is compiled here, 
     compileall.compile_dir(Path(circuit_script.__file__).parent, quiet=1)
 
 # Hypothesis measures no time: it would measure the machine's. `make test-slow` tries many more examples.
-settings.register_profile("usual", max_examples=20, deadline=None)
+settings.register_profile("usual", max_examples=40, deadline=None)
 settings.register_profile("thorough", max_examples=500, deadline=None)
 settings.load_profile("usual")
 

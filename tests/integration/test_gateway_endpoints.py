@@ -285,9 +285,9 @@ async def test_more_calls_than_the_gateway_holds_are_told_to_come_back(gateway: 
     async with httpx.AsyncClient(
         base_url=client.base_url, headers=headers, timeout=60, limits=httpx.Limits(max_connections=300)
     ) as many:
-        calls = [asyncio.create_task(many.post("/api/echo")) for _ in range(250)]
+        calls = [asyncio.create_task(many.post("/api/echo")) for _ in range(500)]
         done: set[asyncio.Task[httpx.Response]] = set()
-        while len(done) < 250 - 204:  # four places, and two hundred that wait for one
+        while len(done) < 500 - 204:  # four places, and two hundred that wait for one
             done, _ = await asyncio.wait(calls, timeout=0.05)
         assert {each.result().status_code for each in done} == {503}
         assert all(each.result().headers["retry-after"] for each in done)
