@@ -38,7 +38,9 @@ class _Section(BaseModel):
 
 
 class GatewaySettings(_Section):
-    """The HTTP door. ``max_body`` in bytes; ``max_waiting`` is the number of deliveries at which it says 'later'.
+    """The HTTP door. ``max_body`` in bytes; ``max_waiting`` is the number of deliveries at which it says 'later',
+    ``max_held`` the bytes: of bodies of deliveries, of bodies of calls, and of answers, each for itself. Connections
+    beyond ``max_connections`` are told to come later.
 
     ``cors_origins`` are the web pages (``https://…``, or ``*``) whose scripts may call endpoints.
     """
@@ -47,6 +49,8 @@ class GatewaySettings(_Section):
     port: int = Field(default=8000, ge=0, le=65535)
     max_body: int = Field(default=5 * 1024 * 1024, gt=0)
     max_waiting: int = Field(default=5000, gt=0)
+    max_held: int = Field(default=64 * 1024 * 1024, gt=0)
+    max_connections: int = Field(default=900, ge=1, le=100_000)
     cors_origins: tuple[str, ...] = ()
 
 
@@ -332,6 +336,11 @@ class Settings(BaseSettings):
     def accounts(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """The vendors' accounts: tenant → source → accounts."""
         return {tenant: each.accounts for tenant, each in self.tenants.items()}
+
+    @property
+    def tenant_names(self) -> tuple[str, ...]:
+        """Every tenant that there is."""
+        return tuple(self.tenants) or ("default",)
 
     @property
     def state(self) -> Path:

@@ -30,6 +30,7 @@ NAMES = (
     "intake.answered",  # the group's senders were told, or will be at once
     "lanes.beat",  # before a heartbeat
     "lanes.taken",  # lanes may have been won, and were not yet read
+    "lanes.mark",  # before it is marked up to where nothing is left in lanes
     "lanes.release",  # before lanes are given back
     "dispatch.read",  # rows of the queue were read, and none of them has started
     "run.before",  # a batch was loaded and has not been handed to a child
@@ -42,6 +43,8 @@ NAMES = (
     "courier.sent",  # their vendor may have done them, and nothing of it is told
     "courier.told",  # what their vendor said is committed
     "quotas.lease",  # before quotas are leased and reported
+    "replay.before",  # items of a replay are about to be put back on the queue
+    "replay.put",  # they are, and it is not committed
     "endpoint.before",  # an answer is about to be committed
     "endpoint.committed",  # it is, and has not left
 )

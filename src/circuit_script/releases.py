@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from circuit_script.db.pool import Connection
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.jobs.schedules import follow
+from circuit_script.tenants import DEFAULT
 
 IGNORED = frozenset({
     ".circuit", ".git", ".venv", "__pycache__", "node_modules", ".pytest_cache", ".ruff_cache", "circuit.toml",
@@ -86,8 +87,10 @@ async def has_endpoints(connection: Connection) -> bool:
     return bool(row and row[0])
 
 
-async def make_live(connection: Connection, digest: str, handlers: Sequence[HandlerSpec]) -> Release:
-    """Record the release and route events to its handlers, in one transaction."""
+async def make_live(
+    connection: Connection, digest: str, handlers: Sequence[HandlerSpec], tenants: Collection[str] = (DEFAULT,)
+) -> Release:
+    """Record the release and route events to its handlers, in one transaction. Its schedules fire for ``tenants``."""
     async with connection.transaction():
         await connection.execute("LOCK TABLE circuit.live IN EXCLUSIVE MODE")
         release = await _recorded(connection, digest, handlers)
@@ -97,7 +100,7 @@ async def make_live(connection: Connection, digest: str, handlers: Sequence[Hand
         routes = [(*route, ids[each.name]) for each in handlers for route in dict.fromkeys(each.routes)]
         async with connection.cursor() as cursor:
             await cursor.executemany("INSERT INTO circuit.routes (object, event, handler) VALUES (%s, %s, %s)", routes)
-        await follow(connection, handlers)
+        await follow(connection, handlers, tenants)
     return release
 
 

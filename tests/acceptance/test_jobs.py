@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,10 +52,16 @@ async def report(context: Context, contact: str, then: int = 0) -> None:
 @scheduled(every="1s", catch_up="all")
 async def tick(context: Context) -> None:
     await CircuitDB.insert("Tick", {"at": context.job.scheduled_for.isoformat()})
+
+
+@scheduled(every="1s", tenants="all")
+async def each(context: Context) -> None:
+    await CircuitDB.insert("Each", {})
 """
 
 FETCHES = '''
 """A script as people have them."""
+import os
 import sys
 
 import requests
@@ -62,6 +69,8 @@ import requests
 if __name__ == "__main__":
     answer = requests.get(sys.argv[1], timeout=5)
     print("fetched", answer.status_code, sys.argv[2:])
+    os.system("echo from a program that it starts; echo its complaint >&2")
+    print("no line break", end="")
     sys.exit(0)
 '''
 FAILS = 'import sys\nprint("about to fail", file=sys.stderr)\nsys.exit(1)\n'
@@ -96,7 +105,7 @@ def platform(embedded_server: Server, address: str) -> Iterator[Platform]:
         folder = Path(parent) / "app"
         port = write_app(
             folder, APP, public_key=KEY, worker="lease = 1\nbackoff = 0.05\nattempts = 2",
-            more='[callouts]\nprivate = ["127.0.0.1"]',
+            more='[callouts]\nprivate = ["127.0.0.1"]\n\n[tenants.ada]\n[tenants.ben]\n',
         )  # fmt: skip
         for name, text in (("fetches", FETCHES), ("fails", FAILS), ("hangs", HANGS)):
             (Path(parent) / f"{name}.py").write_text(text)
@@ -181,14 +190,29 @@ def test_each_firing_is_one_event_whatever_died(platform: Platform) -> None:
     until(lambda: platform.value(missing, last) == round((last - first).total_seconds()) + 1, "none is missing", 60)
 
 
+def test_a_schedule_of_all_tenants_fires_for_those_that_circuit_toml_names_now(platform: Platform) -> None:
+    whose = "SELECT array_agg(DISTINCT tenant ORDER BY tenant) FROM circuit.records WHERE object = 'Each'"
+    until(lambda: platform.value(whose) == ["ada", "ben"], "it fires for both", 60)
+    file = platform.folder / "circuit.toml"
+    file.write_text(file.read_text().replace("[tenants.ben]", "[tenants.cleo]"))
+    platform.signal(signal.SIGHUP)
+    until(lambda: platform.value(whose) == ["ada", "ben", "cleo"], "it fires for who has come", 60)
+    (found,) = [each for each in ask(platform, "jobs")["schedules"] if each["name"] == "each"]
+    assert (found["tenants"], found["fires_for"]) == ("all", 2)
+    assert ask(platform, "jobs", "--tenant", "ben")["schedules"] == [], "who has left has no firing"
+    assert ask(platform, "jobs", "run", "each", "--tenant", "cleo")["made"]
+
+
 def test_an_adopted_script_prints_to_the_log_and_counts_its_requests(platform: Platform) -> None:
     job = ask(platform, "jobs", "run", "fetches")["id"]
     until(lambda: bool(outcomes(platform, job)), "it has run", 60)
     assert outcomes(platform, job) == [("succeeded", None)]
     usage = "SELECT (usage->>'callouts')::int FROM circuit.executions WHERE event = 'fetches'"
     assert platform.rows(usage) == [(1,)]
-    lines = "SELECT message FROM circuit.circuit_logs WHERE handler = 'fetches'"
-    until(lambda: platform.rows(lines) == [("fetched 200 ['one two']",)], "what it printed is logged", 60)
+    lines = "SELECT level, message FROM circuit.circuit_logs WHERE handler = 'fetches'"
+    said = {("info", "fetched 200 ['one two']"), ("info", "from a program that it starts"),
+            ("warning", "its complaint"), ("info", "no line break")}  # fmt: skip
+    until(lambda: set(platform.rows(lines)) == said, "what it printed is logged", 60)
 
 
 def test_an_adopted_script_that_exits_1_or_hangs_fails(platform: Platform) -> None:
@@ -202,7 +226,7 @@ def test_an_adopted_script_that_exits_1_or_hangs_fails(platform: Platform) -> No
 def test_what_the_commands_show_and_refuse(platform: Platform) -> None:
     found = ask(platform, "jobs", "list")
     fires = {each["name"]: each["fires"] for each in found["schedules"]}
-    assert fires == {"tick": "every 1s", "fetches": "every 1h", "hanging": "every 1h",
+    assert fires == {"tick": "every 1s", "each": "every 1s", "fetches": "every 1h", "hanging": "every 1h",
                      "fails": "0 7 * * MON-FRI Europe/Berlin"}  # fmt: skip
     shown = run("jobs", database=platform.url, folder=platform.folder)
     assert shown.code == 0
@@ -213,6 +237,8 @@ def test_what_the_commands_show_and_refuse(platform: Platform) -> None:
         (("enqueue", "report", "--arg", "contact"), "--arg name=value"),
         (("enqueue", "report", "--arg", "contact=1", "--delay", "soon"), "--delay is 'soon'"),
         (("jobs", "run", "nothing"), "has no job 'nothing'"),
+        (("jobs", "run", "each", "--tenant", "adda"), "there is no tenant 'adda'. Did you mean 'ada'?"),
+        (("enqueue", "report", "--arg", "contact=1", "--tenant", "someone"), "There are ada, "),
     ):
         ran = run(*words, database=platform.url, folder=platform.folder)
         assert ran.code == 1

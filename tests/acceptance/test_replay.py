@@ -97,6 +97,7 @@ def must_survive_kills(platform: Platform, which: str) -> None:
 def test_the_worker_that_feeds_is_killed_and_each_item_is_handled_once(platform: Platform) -> None:
     made = begun(platform, "--trigger", "greet", "--rate", "60")
     must_survive_kills(platform, made["id"])
+    assert "done" in replay(platform, "follow", made["id"])
     found = shown(platform, made["id"])
     assert found["became"] == {"succeeded": MANY}
     assert (found["chosen"], found["fed"], found["settled"]) == (MANY, MANY, MANY)
@@ -108,6 +109,9 @@ def test_it_says_what_it_would_take_and_asks(platform: Platform) -> None:
     assert "Add --yes" in said
     assert "Nothing says which events" in replay(platform, code=1)
     assert "There is no release 99" in replay(platform, "--trigger", "greet", "--release", "99", code=1)
+    assert "is no text" in replay(platform, "--record", "\udcff", code=1)
+    assert "No replay begins" in replay(platform, "show", "\udcff", code=1)
+    assert "for --until" in replay(platform, "--until", "soon", code=2)
     assert "Say since when" in replay(platform, "--status", "unrouted", code=1)
     assert "No event fits" in replay(platform, "--record", "nobody")
 
@@ -136,6 +140,7 @@ def test_one_is_paused_resumed_and_cancelled(platform: Platform) -> None:
     assert "cancelled" in replay(platform, "cancel", which, "--yes")
     assert "cancelled" in replay(platform, "show", which)
     assert "over already" in replay(platform, "cancel", which, "--yes", code=1)
+    assert "cancelled" in replay(platform, "follow", which, code=1)
 
 
 def test_through_an_earlier_release_for_real_while_workers_are_killed(platform: Platform) -> None:

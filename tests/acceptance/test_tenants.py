@@ -115,8 +115,9 @@ SELECT c.relname, EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AN
 FROM pg_class c WHERE c.relnamespace = 'circuit'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ORDER BY 1
 """
-# What every tenant may read though it names none: names of handlers and releases, no row of anybody.
-OPEN = {"handlers", "releases"}
+# What every tenant may read though it names none: names of handlers and releases, no row of anybody; and of schedules
+# those that fire for it.
+OPEN = {"handlers", "releases", "schedules"}
 FILLED = {"records", "deliveries", "events", "outcomes", "executions"}
 
 

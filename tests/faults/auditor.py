@@ -7,7 +7,7 @@ senders gave them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import psycopg
 
@@ -27,19 +27,21 @@ SELECT data ->> 'mark', data ->> 'handler', count(*) FROM circuit.records
 WHERE object = 'Tally' AND data ->> 'mark' = ANY(%s) GROUP BY 1, 2
 """
 QUIET = """
-SELECT (SELECT count(*) FROM circuit.queue), (SELECT count(*) FROM circuit.effects WHERE status = 'pending'),
-       (SELECT count(*) FROM circuit.dead_letters)
+SELECT (SELECT count(*) FROM circuit.queue) + (SELECT count(*) FROM circuit.delayed_jobs),
+       (SELECT count(*) FROM circuit.effects WHERE status = 'pending'), (SELECT count(*) FROM circuit.dead_letters),
+       (SELECT count(*) FROM circuit.replays WHERE status = 'running')
 """
+GIVE_UP = (
+    "DELETE FROM circuit.queue",
+    "DELETE FROM circuit.delayed_jobs",
+    "DELETE FROM circuit.dead_letters",
+    "UPDATE circuit.effects SET status = 'discarded' WHERE status = 'pending'",
+    "UPDATE circuit.replays SET status = 'cancelled', ended_at = now() WHERE status = 'running'",
+)
 PASSING = frozenset({"retry", "deferred"})
 
 
-def audit(
-    acked: Sequence[Acked],
-    seen: Sequence[Seen],
-    kept: Mapping[str, Kept],
-    *,
-    handlers: Collection[str] = HANDLERS,
-) -> Findings:
+def audit(acked: Sequence[Acked], seen: Sequence[Seen], kept: Mapping[str, Kept]) -> Findings:
     """Compare the three stories of one schedule, once nothing is left to do."""
     found = Findings()
     known = {each.mark: each for each in acked}
@@ -51,11 +53,13 @@ def audit(
             found.strange.append(f"{each.mark} came to the vendor, and its sender was never told that it was taken")
         elif (origin.tenant, origin.record) != (each.tenant, each.record):
             found.strange.append(f"{each.mark} of {origin.tenant} came as {each.tenant}'s {each.record}")
+        elif each.handler not in origin.callers:
+            found.strange.append(f"{each.mark} came from {each.handler}, which nobody had asked")
     for mark, origin in known.items():
-        for handler in handlers:
+        for handler in origin.callers:
             if not keys.get((mark, handler)):
                 found.lost.append(f"{mark} (acknowledged as {origin.id}) never came to the vendor from {handler}")
-        _of_the_database(found, mark, origin, kept.get(mark), handlers)
+        of_the_database(found, origin, kept.get(mark))
     for (mark, handler), several in keys.items():
         if len(several) > 1:
             found.doubled.append(f"{mark} came from {handler} under {len(several)} keys: {sorted(several)}")
@@ -63,7 +67,9 @@ def audit(
     return found
 
 
-def _of_the_database(found: Findings, mark: str, origin: Acked, kept: Kept | None, handlers: Collection[str]) -> None:
+def of_the_database(found: Findings, origin: Acked, kept: Kept | None) -> None:
+    """What the database keeps of one delivery: its event once, and of each caller one success and one row."""
+    mark = origin.mark
     if kept is None:
         found.lost.append(f"{mark} (acknowledged as {origin.id}) is not in the ledger")
         return
@@ -71,23 +77,24 @@ def _of_the_database(found: Findings, mark: str, origin: Acked, kept: Kept | Non
         found.doubled.append(f"{mark} is in the ledger {kept.events} times")
     elif kept.id != origin.id:
         found.strange.append(f"{mark} was acknowledged as {origin.id} and stands in the ledger as {kept.id}")
-    for handler in handlers:
+    for handler in HANDLERS:
         times, ends = kept.succeeded.get(handler, 0), kept.ended.get(handler, [])
         if times != 1 or ends:
             (found.lost if times == 0 else found.doubled).append(
                 f"{mark} succeeded {times} times in {handler}" + (f", and ended as {ends}" if ends else "")
             )
+    for handler in origin.callers:
         if (rows := kept.rows.get(handler, 0)) != 1:
             (found.lost if rows == 0 else found.doubled).append(f"{mark} of {handler} has {rows} rows in the CRM")
 
 
 def _order(found: Findings, known: Mapping[str, Acked], seen: Sequence[Seen]) -> None:
-    """Per record and handler, by what came first under each mark."""
+    """Per record and handler, by what came first under each mark. Jobs have no order among each other."""
     ranks: dict[tuple[str, str, str], tuple[int, str]] = {}
     first: set[tuple[str, str]] = set()
     for each in seen:
         origin = known.get(each.mark)
-        if origin is None or (each.mark, each.handler) in first:
+        if origin is None or each.handler not in HANDLERS or (each.mark, each.handler) in first:
             continue
         first.add((each.mark, each.handler))
         lane = origin.tenant, origin.record, each.handler
@@ -130,4 +137,11 @@ def waiting(url: str) -> Counter[str]:
     with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
         row = connection.execute(QUIET).fetchone()
         assert row is not None
-        return Counter({"queue": row[0], "effects": row[1], "dead": row[2]})
+        return Counter({"queue": row[0], "effects": row[1], "dead": row[2], "replays": row[3]})
+
+
+def give_up(url: str) -> None:
+    """Take off what got stuck, so that no later schedule mistakes it for its own."""
+    with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+        for statement in GIVE_UP:
+            connection.execute(statement.encode())

@@ -23,16 +23,36 @@ START = 60.0
 ROOT = Path(__file__).resolve().parents[2]
 
 APP = """
-from circuit_script import CircuitDB, CircuitTrigger, send_webhook, trigger
+from circuit_script import CircuitDB, CircuitTrigger, enqueue, queueable, send_webhook, trigger
 
 EVENTS = ["afterInsert", "afterUpdate"]
 
 
-async def tell(context, handler, contact, event):
-    row = {"handler": handler, "mark": event["vendor_id"], "record": contact["id"], "tenant": context.tenant}
+async def say(context, caller, mark, record):
+    row = {"handler": caller, "mark": mark, "record": record, "tenant": context.tenant}
     await CircuitDB.insert("Tally", row)
-    await send_webhook(handler, row)
-    if event["attempt"] <= contact["fails"]:
+    await send_webhook(caller, row)
+
+
+async def ended(context, mark, record, fails):
+    if context.job.status == "succeeded":
+        await say(context, "ended", mark, record)
+
+
+@queueable(finalizer=ended)
+async def follow(context, mark, record, fails):
+    await say(context, "follow", mark, record)
+    if context.job.attempt <= fails:
+        raise ValueError("it fails at first")
+
+
+async def tell(context, handler, contact, event):
+    letter = event.get("original", contact)  # a replayed record is as it is now
+    mark, record, fails = event["vendor_id"], contact["id"], letter["fails"]
+    await say(context, handler, mark, record)
+    if letter["follows"] == handler:
+        await enqueue(follow, delay=letter["delay"] or None, mark=mark, record=record, fails=fails)
+    if event["attempt"] <= fails:
         raise ValueError("it fails at first")
 
 
@@ -67,6 +87,12 @@ url = "http://127.0.0.1:{vendor}/at_once"
 
 [addresses.one_by_one]
 url = "http://127.0.0.1:{vendor}/one_by_one"
+
+[addresses.follow]
+url = "http://127.0.0.1:{vendor}/follow"
+
+[addresses.ended]
+url = "http://127.0.0.1:{vendor}/ended"
 
 [sources.standard.secrets]
 {secrets}

@@ -10,13 +10,14 @@ import time
 from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import psycopg
 
 from tests.faults import auditor
+from tests.faults.again import Again
 from tests.faults.fleet import APP, CONFIG, START, Fleet
 from tests.faults.proxy import Proxy
 from tests.faults.schedule import TENANTS, Fault, Schedule
@@ -87,7 +88,7 @@ class Rig:
     port: int
     timeline: Timeline
     failpoints: Path
-    left_behind: Counter[str] = field(default_factory=Counter)  # by schedules that got stuck
+    past: Again | None = None  # what may be replayed
 
     async def run(self, schedule: Schedule, seed: int) -> Result:
         """Deliver, let the accidents happen, mend everything, wait until it is quiet, audit."""
@@ -97,7 +98,9 @@ class Rig:
         self.vendor.forget()
         self.timeline.begin()
         sender = Sender(self.port, self.secrets)
+        again = replace(self.past, kind=schedule.replay) if self.past is not None and schedule.replay else None
         faults = [asyncio.create_task(self._fault(each, chance)) for each in schedule.faults]
+        faults += [asyncio.create_task(self._replay(again))] if again is not None else []
         stuck = ""
         try:
             async with asyncio.timeout(TAKEN_WITHIN):
@@ -111,11 +114,18 @@ class Rig:
         unreached = await self._mend()
         self.timeline.say(f"{len(sender.acked)} are acknowledged, answers {dict(sender.statuses)}")
         stuck = stuck or await self._until_quiet(sender.acked)
+        prefix = f"{seed}-{schedule.number}-"
+        findings = await self._audit(sender, prefix, again)
         if stuck:
-            self.left_behind += await self._left()
-        findings = await self._audit(sender, f"{seed}-{schedule.number}-")
+            await self.fleet.end()
+            await asyncio.to_thread(auditor.give_up, self.database.url)
+        self.past = Again(sender.acked, prefix, "") if findings.none and not stuck else None
         spent = time.monotonic() - self.timeline.began
         return Result(schedule, spent, findings, stuck, list(self.timeline.lines), unreached)
+
+    async def _replay(self, again: Again) -> None:
+        code = await again.begin(self.fleet.folders[0], self.fleet.database, self.fleet.log)
+        self.timeline.say(f"{again.kind} replay of {again.prefix}: the command ended with {code}")
 
     async def _fault(self, fault: Fault, chance: random.Random) -> None:
         await asyncio.sleep(fault.at)
@@ -191,7 +201,7 @@ class Rig:
 
     async def _until_quiet(self, acked: list[Acked]) -> str:
         """ "" once the vendor has seen all and nothing waits; else what is stuck."""
-        wanted = {(each.mark, handler) for each in acked for handler in HANDLERS}
+        wanted = {(each.mark, caller) for each in acked for caller in each.callers}
         left: Counter[str] = Counter()
         try:
             async with asyncio.timeout(QUIET_WITHIN):
@@ -220,17 +230,23 @@ class Rig:
 
     async def _left(self) -> Counter[str]:
         try:
-            return await asyncio.to_thread(auditor.waiting, self.database.url) - self.left_behind
+            return +await asyncio.to_thread(auditor.waiting, self.database.url)
         except psycopg.OperationalError:
             await self.database.ensure()
             return Counter(database=1)
 
-    async def _audit(self, sender: Sender, prefix: str) -> Findings:
+    async def _audit(self, sender: Sender, prefix: str, again: Again | None) -> Findings:
         marks = [each.mark for each in sender.acked]
         seen = [each for each in self.vendor.seen if each.mark.startswith(prefix)]  # not what came late of those before
         kept = await asyncio.to_thread(auditor.read, self.database.url, marks)
         findings = auditor.audit(sender.acked, seen, kept)
-        findings.doubled += self.vendor.doubled
+        findings.doubled += [each for each in self.vendor.doubled if again is None or not each.startswith(again.prefix)]
+        if again is not None:
+            seen = [each for each in self.vendor.seen if each.mark.startswith(again.prefix)]
+            kept = await asyncio.to_thread(auditor.read, self.database.url, [each.mark for each in again.acked])
+            times = await asyncio.to_thread(again.times, self.database.url)
+            self.timeline.say(f"the {again.kind} replay was done {times} times")
+            findings.add(again.audit(seen, kept, self.vendor.keys, times))
         findings.strange += sender.wrong
         return findings
 

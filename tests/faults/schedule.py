@@ -6,7 +6,10 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from tests.faults.again import DRY, REAL
 from tests.faults.sender import Letter
+from tests.faults.story import HANDLERS
+from tests.faults.vendor import WAYS
 
 TENANTS = ("ash", "birch", "cedar")
 STEPS = 5
@@ -18,7 +21,8 @@ STALLING = (
     "checkpoint.before", "checkpoint.committed", "settle.before", "settle.committed", "courier.before",
     "courier.sent", "courier.told",
 )  # fmt: skip
-DEADLY = (*STALLING, "intake.answered", "lanes.release", "quotas.lease")
+DEADLY = (*STALLING, "intake.answered", "lanes.mark", "lanes.release", "quotas.lease")
+OF_REPLAYS = ("replay.before", "replay.put")
 # Where the next step may fail by itself; after a read nothing can before its rows are known.
 FAILING = (
     "intake.before", "intake.committed", "lanes.beat", "lanes.taken", "run.before", "settle.before",
@@ -41,12 +45,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """``streams`` are the deliveries, one stream a record."""
+    """``streams`` are the deliveries, one stream a record; ``replay`` is how those of the schedule before are replayed
+    meanwhile, "" for not."""
 
     number: int
     stage: str
     streams: tuple[tuple[Letter, ...], ...]
     faults: tuple[Fault, ...]
+    replay: str = ""
 
     @property
     def size(self) -> int:
@@ -60,7 +66,11 @@ def draw(seed: int, number: int, kinds: Collection[str] = ()) -> Schedule:
     records = chance.randint(10, 16)
     streams = tuple(_stream(chance, f"{seed}-{number}-{place}") for place in range(records))
     faults = sorted((_fault(chance, stage, kinds) for _ in range(chance.randint(1, 5))), key=lambda each: each.at)
-    return Schedule(number, stage, streams, tuple(faults))
+    (replay,) = chance.choices(("", REAL, DRY), (16, 3, 1))
+    if replay == REAL and (not kinds or "failpoint" in kinds):
+        place, action = chance.choice(OF_REPLAYS), chance.choice(("kill", "kill", "fail", "stall:1.50"))
+        faults.append(Fault(0.0, "failpoint", f"{place}={action}@{chance.choice((1, 2))}"))
+    return Schedule(number, stage, streams, tuple(faults), replay)
 
 
 def _stream(chance: random.Random, record: str) -> tuple[Letter, ...]:
@@ -79,6 +89,8 @@ def _stream(chance: random.Random, record: str) -> tuple[Letter, ...]:
                 fails=int(chance.random() < 0.04),
                 again=chance.random() < 0.06,
                 after=chance.uniform(0, 0.25),
+                follows=chance.choice(HANDLERS) if chance.random() < 0.25 else "",
+                delay=chance.choice((0.0, 0.0, 0.4)),
             )
         )
     return tuple(letters)
@@ -131,7 +143,7 @@ def _disk(chance: random.Random, at: float, stage: str) -> Fault:
 
 
 def _vendor(chance: random.Random, at: float, stage: str) -> Fault:
-    ways = ("says_429", "fails", "does_and_fails", "does_and_dies", "dies", "slow")
+    ways = tuple(each for each in WAYS if each != "does")
     drawn = chance.sample(ways, chance.randint(1, 3))
     moods = " ".join(f"{way}={chance.choice((10, 20, 30))}" for way in drawn)
     return Fault(at * 0.4, "vendor", moods, chance.uniform(0.3, 1.0))

@@ -26,7 +26,8 @@ PAUSE = 0.05
 @dataclass(frozen=True, slots=True)
 class Letter:
     """One delivery as its sender knows it. Those of one record with the same ``rank`` leave at the same time.
-    ``fails`` is how many attempts of its handlers fail; ``again`` says that it is sent twice."""
+    ``fails`` is how many attempts of its handlers fail; ``again`` says that it is sent twice. ``follows`` names the
+    handler that enqueues a job for it, "" for none, which is due ``delay`` seconds later."""
 
     mark: str
     tenant: str
@@ -36,10 +37,13 @@ class Letter:
     fails: int = 0
     again: bool = False
     after: float = 0.0
+    follows: str = ""
+    delay: float = 0.0
 
     @property
     def body(self) -> bytes:
         data = {"id": self.record, "rank": self.rank, "mark": self.mark, "fails": self.fails}
+        data |= {"follows": self.follows, "delay": self.delay}
         return json.dumps({"type": f"Contact.{self.event}", "data": data}).encode()
 
 
@@ -65,7 +69,7 @@ class Sender:
 
     async def _deliver(self, letter: Letter) -> None:
         id_ = await self._until_taken(letter)
-        self.acked.append(Acked(letter.mark, letter.tenant, letter.record, letter.rank, id_))
+        self.acked.append(Acked(letter.mark, letter.tenant, letter.record, letter.rank, id_, bool(letter.follows)))
         if letter.again:
             other = await self._until_taken(letter)
             if other != id_:

@@ -5,17 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 HANDLERS = ("at_once", "one_by_one")
+JOBS = ("follow", "ended")  # one that a handler enqueues, and its finalizer
 
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """One delivery that got a 2xx. ``rank`` orders those of one record; equal ranks were sent at the same time."""
+    """One delivery that got a 2xx. ``rank`` orders those of one record; equal ranks were sent at the same time.
+    ``follows``: one of its handlers enqueues a job."""
 
     mark: str
     tenant: str
     record: str
     rank: int
     id: str
+    follows: bool = False
+
+    @property
+    def callers(self) -> tuple[str, ...]:
+        """Who is to call the vendor for it, and to leave a row in the CRM, each once."""
+        return HANDLERS + JOBS if self.follows else HANDLERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,12 @@ class Findings:
     @property
     def none(self) -> bool:
         return not (self.lost or self.doubled or self.disordered or self.strange)
+
+    def add(self, others: Findings) -> None:
+        self.lost += others.lost
+        self.doubled += others.doubled
+        self.disordered += others.disordered
+        self.strange += others.strange
 
     def lines(self) -> list[str]:
         return [

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.faults.again import REAL, Again
 from tests.faults.auditor import audit
 from tests.faults.schedule import STAGES, STEPS, draw
-from tests.faults.story import HANDLERS, Acked, Findings, Kept, Seen
+from tests.faults.story import HANDLERS, JOBS, Acked, Findings, Kept, Seen
 
 Story = tuple[list[Acked], list[Seen], dict[str, Kept]]
 
@@ -18,14 +19,17 @@ Story = tuple[list[Acked], list[Seen], dict[str, Kept]]
 def story() -> Story:
     """Of a drawn schedule, as it would be told if nothing went wrong."""
     letters = [each for stream in draw(5, 0).streams for each in stream]
-    acked = [Acked(each.mark, each.tenant, each.record, each.rank, f"id of {each.mark}") for each in letters]
+    acked = [
+        Acked(each.mark, each.tenant, each.record, each.rank, f"id of {each.mark}", bool(each.follows))
+        for each in letters
+    ]
     seen = [
         Seen(each.mark, handler, f"key {handler} {each.mark}", each.tenant, each.record)
         for each in acked
-        for handler in HANDLERS
+        for handler in each.callers
     ]
     once = dict.fromkeys(HANDLERS, 1)
-    kept = {each.mark: Kept(1, dict(once), {}, dict(once), each.id) for each in acked}
+    kept = {each.mark: Kept(1, dict(once), {}, dict.fromkeys(each.callers, 1), each.id) for each in acked}
     return acked, seen, kept
 
 
@@ -56,6 +60,22 @@ def test_what_was_acknowledged_and_is_not_in_the_ledger_is_lost(story: Story) ->
     acked, _, kept = story
     del kept[acked[4].mark]
     assert any("not in the ledger" in line for line in told(story).lost)
+
+
+@pytest.mark.parametrize("caller", JOBS)
+def test_a_job_or_a_finalizer_that_never_came_came_twice_or_unasked_is_found(story: Story, caller: str) -> None:
+    acked, seen, kept = story
+    asked = next(place for place, each in enumerate(seen) if each.handler == caller)
+    other = next(each for each in acked if not each.follows)
+    seen.append(replace(seen[0], mark=other.mark, handler=caller, tenant=other.tenant, record=other.record))
+    seen.append(replace(seen[asked], key="another"))
+    lost = next(each for each in seen if each.handler == caller and each.mark not in (seen[asked].mark, other.mark))
+    seen.remove(lost)
+    kept[lost.mark].rows[caller] = 2
+    found = told(story)
+    assert [lost.mark in line for line in found.lost] == [True]
+    assert len(found.doubled) == 2
+    assert [other.mark in line for line in found.strange] == [True]
 
 
 def test_an_outcome_or_a_row_that_is_missing_is_a_loss(story: Story) -> None:
@@ -111,6 +131,23 @@ def test_one_tenants_event_as_anothers_and_what_nobody_was_told_of_are_strange(s
     assert len(told(story).strange) == 2
 
 
+def test_a_replay_is_as_much_again_and_nothing_else(story: Story) -> None:
+    acked, seen, kept = story
+    again = Again(acked, "5-0-", REAL)
+    first = {(each.mark, each.handler): each.key for each in seen}
+    assert again.audit(seen, kept, first, 0).none
+    assert again.audit(seen, kept, first, 1).lost
+
+    twice = [*seen, *(replace(each, key=f"{each.key}, replayed") for each in seen)]
+    for each in kept.values():
+        for counts in (each.succeeded, each.rows):
+            counts.update(dict.fromkeys(counts, 2))
+    assert again.audit(twice, kept, first, 1).none
+    assert again.audit(twice, kept, first, 0).doubled
+    assert again.audit([*twice, replace(seen[3], key="a third")], kept, first, 1).doubled
+    assert again.audit(twice[:-1], kept, first, 1).lost
+
+
 def test_an_event_that_ended_otherwise_is_told(story: Story) -> None:
     acked, _, kept = story
     mark = kept[acked[9].mark]
@@ -132,4 +169,4 @@ def test_a_schedule_has_at_least_fifty_deliveries_and_one_to_five_faults() -> No
         chosen = draw(seed, number)
         assert chosen.size >= 50
         assert chosen.size == len(chosen.streams) * STEPS
-        assert 1 <= len(chosen.faults) <= 5
+        assert 1 <= len(chosen.faults) - (chosen.replay == REAL) <= 5

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from tests.faults.story import Seen
 from tests.loopback import listening
 
-WAYS = ("does", "says_429", "fails", "does_and_fails", "does_and_dies", "dies", "slow")
+WAYS = (
+    "does", "says_429", "fails", "does_and_fails", "does_and_dies", "dies", "slow", "does_and_breaks_off", "says_half",
+)  # fmt: skip
 
 
 @dataclass
@@ -61,17 +63,18 @@ class Vendor:
                     name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)
                 }
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                answer = await self._answer(headers.get("idempotency-key", ""), json.loads(body))
-                if answer is None:
-                    return
+                answer, goes_on = await self._answer(headers.get("idempotency-key", ""), json.loads(body))
                 writer.write(answer)
                 await writer.drain()
+                if not goes_on:
+                    return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.transport.abort()
 
-    async def _answer(self, key: str, asked: dict[str, str]) -> bytes | None:
+    async def _answer(self, key: str, asked: dict[str, str]) -> tuple[bytes, bool]:
+        """What it says, and whether the connection goes on."""
         way = self.mood.choose(self._chance)
         self.ways[way] += 1
         if way == "slow":
@@ -80,12 +83,16 @@ class Vendor:
             self._do(key, asked)
         match way:
             case "dies" | "does_and_dies":
-                return None
+                return b"", False
+            case "does_and_breaks_off":  # in the middle of its status line
+                return b"HTTP/1.1 2", False
+            case "says_half":  # and then nothing more of its body
+                return b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\nok", False
             case "says_429":
-                return b"HTTP/1.1 429 Later\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n"
+                return b"HTTP/1.1 429 Later\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n", True
             case "fails" | "does_and_fails":
-                return b"HTTP/1.1 503 Wrong\r\ncontent-length: 5\r\n\r\nwrong"
-        return b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+                return b"HTTP/1.1 503 Wrong\r\ncontent-length: 5\r\n\r\nwrong", True
+        return b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", True
 
     def _do(self, key: str, asked: dict[str, str]) -> None:
         mark, handler = asked["mark"], asked["handler"]

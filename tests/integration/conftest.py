@@ -37,3 +37,15 @@ def module_database(embedded_server):
 def port(module_database, tmp_path_factory):
     with running(module_database, tmp_path_factory.mktemp("app")) as port:
         yield port
+
+
+@pytest.fixture
+def target(empty_database):
+    """A database in which nothing is, for a copy to be restored into."""
+    return empty_database
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Where a copy is put."""
+    return tmp_path / "copy.backup"

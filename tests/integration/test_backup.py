@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
@@ -31,19 +31,6 @@ async def road(database: str) -> AsyncIterator[Road]:
     async with open_road(database) as made:
         await made.live(SCORE)
         yield made
-
-
-@pytest.fixture
-def target(server: Server) -> Iterator[str]:
-    """The URL of a database in which nothing is."""
-    name = server.create_database(None)
-    yield server.url(name)
-    server.drop_database(name)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "copy.backup"
 
 
 async def contents(url: str) -> dict[str, list[str]]:

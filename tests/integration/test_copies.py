@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +28,7 @@ from circuit_script.cli.doctor.upkeep import upkeep
 from circuit_script.clock import now
 from circuit_script.config import BackupSettings, Settings
 from circuit_script.db.pool import Connection, open_connection
-from circuit_script.erasure import Person, forget, remembered
+from circuit_script.erasure import Person, Remembered, forget, remembered
 from circuit_script.errors import BackupRefused, ConfigError, DatabaseUnavailable
 from circuit_script.events.chores import BACKUP
 from circuit_script.events.status import StatusReader
@@ -295,6 +296,14 @@ async def test_the_list_of_forgets_outlives_the_database(road: Road, server: Ser
             assert await cursor.fetchone() == (0,)
     finally:
         server.drop_database(target)
+
+
+def test_two_who_forget_at_once_are_both_on_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "forgets.json"
+    entries = [Remembered("acme", None, b"salt", bytes([n]), now(), "eva", True) for n in range(16)]
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda entry: write_forgets(path, [entry]), entries))
+    assert {each.hash for each in read_forgets(path)} == {each.hash for each in entries}
 
 
 def test_a_list_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:

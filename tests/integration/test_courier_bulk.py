@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
+from uuid import UUID
 
 import pytest
 
-from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Refused, Unknown
+from circuit_script.connectors import circuits
+from circuit_script.connectors.connector import (
+    Delivered,
+    Delivery,
+    Effect,
+    InDoubt,
+    Later,
+    Refused,
+    SlowDown,
+    Unknown,
+)
 from tests.integration.courier_vendor import Office, Vendor
 
 
@@ -92,6 +104,54 @@ async def test_order_per_record_is_kept_in_bulks(office: Office) -> None:
     for key in range(3):
         assert [n for n in vendor.got if n % 3 == key] == list(range(key, 30, 3))
     assert all(len({n % 3 for n in call}) == len(call) for call in vendor.calls), "no bulk has two of one record"
+
+
+class Moody(Vendor):
+    """Does each request in part: a result for each, a cut after some, too few results, or nothing at all. ``done`` is
+    what it did, as (n, idempotency key)."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(bulk=8)
+        self.done: list[tuple[int, UUID]] = []
+        self._chance = random.Random(seed)
+
+    async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery] | Delivery:
+        await asyncio.sleep(self._chance.choice((0, 0, 0.003)))
+        way = self._chance.choice(("each", "each", "each", "cut", "few", "whole"))
+        if way == "whole":
+            return self._chance.choice((Later("HTTP 503"), SlowDown("HTTP 429", 0.01), Refused("one of them is bad")))
+        several = [
+            self._chance.choice((Delivered(), Delivered(), Later("locked"), Unknown("it hung"))) for _ in effects
+        ]
+        for each, one in zip(effects, several, strict=True):
+            if isinstance(one, Delivered) or (isinstance(one, Unknown) and self._chance.random() < 0.5):
+                self.done.append((each.payload["n"], each.id))
+        if way == "cut":
+            raise ConnectionResetError("after some of them")
+        return several[: len(several) // 2] if way == "few" else several
+
+
+async def test_a_vendor_that_does_bulks_in_part_loses_none_and_keeps_the_order_of_each_record(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circuits, "REST", 0.02)
+    monkeypatch.setattr(circuits, "LONGEST_REST", 0.02)
+    ids = {n: await office.effect(n, key=n % 9) for n in range(72)}
+    vendor = Moody(11)
+
+    async with office.delivering(vendor, attempts=500, backoff=0.001):
+        # One that is refused stands alone by then: it is a dead letter, and nobody's fault but its own.
+        await office.road.until("SELECT count(*) FROM circuit.effects WHERE status = 'pending'", [0])
+
+    status = dict(await office.road.rows("SELECT id, status FROM circuit.effects"))
+    done = list(dict.fromkeys(vendor.done))
+    assert len(done) == len({n for n, _ in done}), "each came under one key"
+    assert {key for _, key in done} >= {key for key, said in status.items() if said == "delivered"}, "none is lost"
+    assert set(status.values()) <= {"delivered", "dead"}
+    assert {each.id for each in vendor.effects} <= set(ids.values())
+    for key in range(9):
+        order = [n for n, _ in done if n % 9 == key]
+        assert order == sorted(order), "of one record in their order"
 
 
 async def test_stop_halves_no_further_and_what_has_not_left_is_as_it_was(office: Office) -> None:

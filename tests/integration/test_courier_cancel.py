@@ -40,23 +40,27 @@ async def cancelled(office: Office) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("said", "ends"),
+    ("rule", "said", "ends"),
     [
-        (Delivered(), ("delivered", TOO_LATE)),
-        (Later("busy"), ("discarded", "busy")),
-        (Unknown("no answer"), ("in_doubt", "no answer")),
-        (Refused("no"), ("dead", "no")),
+        (InDoubt.ASK_A_PERSON, Delivered(), ("delivered", TOO_LATE)),
+        (InDoubt.ASK_A_PERSON, Later("busy"), ("discarded", "busy")),
+        (InDoubt.ASK_A_PERSON, Unknown("no answer"), ("in_doubt", "no answer")),
+        (InDoubt.ASK_A_PERSON, Refused("no"), ("dead", "no")),
+        (InDoubt.REPEAT, Delivered(), ("delivered", TOO_LATE)),
+        (InDoubt.REPEAT, Later("busy"), ("discarded", "busy")),
+        (InDoubt.REPEAT, Unknown("no answer"), ("discarded", "no answer")),
     ],
-    ids=["delivered", "later", "unknown", "refused"],
+    ids=lambda each: getattr(each, "value", None) or type(each).__name__,
 )
-async def test_what_must_not_be_repeated_and_is_on_its_way_ends_by_its_answer(
-    office: Office, said: Delivery, ends: tuple[str, str]
+async def test_what_is_on_its_way_ends_by_its_answer_and_does_not_leave_again(
+    office: Office, rule: InDoubt, said: Delivery, ends: tuple[str, str]
 ) -> None:
+    """What may be repeated is discarded at once, and only counted as what its vendor said."""
     await office.effect(1)
-    vendor = Slow(said, InDoubt.ASK_A_PERSON)
+    vendor = Slow(said, rule)
     async with office.delivering(vendor):
         await happens(lambda: vendor.got == [1], "it does not leave")
-        assert await cancelled(office) == (0, 1)
+        assert await cancelled(office) == ((0, 1) if rule is InDoubt.ASK_A_PERSON else (1, 0))
         vendor.may.set()
         await office.road.until("SELECT status, reason FROM circuit.effects", [ends])
 
@@ -66,27 +70,18 @@ async def test_what_must_not_be_repeated_and_is_on_its_way_ends_by_its_answer(
     ]
 
 
-@pytest.mark.parametrize(
-    ("said", "ends"),
-    [
-        (Delivered(), ("delivered", TOO_LATE)),
-        (Later("busy"), ("discarded", "busy")),
-        (Unknown("no answer"), ("discarded", "no answer")),
-    ],
-    ids=["delivered", "later", "unknown"],
-)
-async def test_what_may_be_repeated_does_not_leave_again_and_says_what_its_vendor_said(
-    office: Office, said: Delivery, ends: tuple[str, str]
-) -> None:
-    await office.effect(1)
-    vendor = Slow(said, InDoubt.REPEAT)
-    async with office.delivering(vendor):
-        await happens(lambda: vendor.got == [1], "it does not leave")
+async def test_what_waited_behind_a_cancelled_effect_as_long_as_it_did_leaves_at_once(office: Office) -> None:
+    await office.effect(1, key=7)
+    for n in (2, 3):
+        await office.effect(n, key=7, connector="other")
+    vendor, other = Vendor(lambda effects: [Later("locked", 86_400.0) for _ in effects]), Vendor()
+    other.name = "other"
+    async with office.delivering(vendor, other):
+        await office.road.until("SELECT count(*) FROM circuit.effects WHERE next_at > now() + interval '23 hours'", [3])
         assert await cancelled(office) == (1, 0)
-        vendor.may.set()
-        await office.road.until("SELECT status, reason FROM circuit.effects", [ends])
+        await office.until("discarded", "delivered", "delivered")
 
-    assert vendor.got == [1]
+    assert (vendor.got, other.got) == ([1], [2, 3])
 
 
 async def test_what_a_dead_worker_may_have_sent_is_looked_up_and_not_sent_after_it_was_cancelled(
@@ -159,12 +154,12 @@ async def test_what_is_marked_while_the_cancel_waits_for_it_is_not_taken_back(of
     assert await office.road.rows(STATE) == [("pending", 0, True)]
 
 
-async def waits_for_it(office: Office) -> None:
-    """Until somebody who cancels waits for a row."""
+async def waits_for_it(office: Office, people: int = 1) -> None:
+    """Until so many who cancel wait for a row."""
     await office.road.until(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
         "AND query LIKE '%%AND NOT cancelled ORDER BY id%%' AND pid <> pg_backend_pid()",
-        [1],
+        [people],
     )
 
 
@@ -198,3 +193,19 @@ async def test_of_two_who_cancel_the_same_the_later_one_ends_the_pause(office: O
         await office.road.run("UPDATE circuit.pauses SET by_whom = 'bob', at = clock_timestamp()")
     assert await asyncio.wait_for(going, PATIENCE) == (1, 0)
     assert await office.road.rows("SELECT by_whom, reason FROM circuit.pauses") == [("bob", controls.CANCELLING)]
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "while another cancels it"])
+async def test_who_breaks_a_cancel_off_leaves_the_pause_of_what_is_left(office: Office, others: int) -> None:
+    await office.effect(1)
+    async with office.road.pool.connection() as connection, connection.transaction():
+        await connection.execute("SELECT FROM circuit.effects FOR UPDATE")
+        earlier = [asyncio.create_task(cancelled(office)) for _ in range(others)]
+        await waits_for_it(office, others)
+        later = asyncio.create_task(cancelled(office))
+        await waits_for_it(office, others + 1)
+        later.cancel()
+        await asyncio.wait([later])
+        assert await office.road.rows("SELECT reason FROM circuit.pauses") == [controls.CANCELLING]
+    assert await asyncio.gather(*earlier) == [(1, 0)] * others
+    assert await office.road.rows("SELECT reason FROM circuit.pauses") == [controls.CANCELLING]

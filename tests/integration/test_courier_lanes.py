@@ -13,7 +13,10 @@ from circuit_script.connectors.connector import Delivery, Effect, InDoubt, Opera
 from circuit_script.effects import courier as couriers
 from circuit_script.effects.courier import Courier
 from circuit_script.effects.due import Due, Group
-from circuit_script.effects.results import Told, mark, settle
+from circuit_script.effects.results import DONE_AFTER_ALL, Told, mark, settle
+from circuit_script.errors import LetterRefused
+from circuit_script.events.letters.doubt import Decision, find_doubt, settle_doubt
+from circuit_script.events.letters.story import answers_of
 from tests.integration.courier_vendor import PATIENCE, Office, Vendor
 from tests.road import SCORE, Road, Worker, happens, open_road
 
@@ -150,6 +153,31 @@ async def test_what_was_put_in_doubt_meanwhile_is_done_if_the_slow_worker_hears_
         await office.until("delivered")
 
     assert vendor.got == [1]
+
+
+async def test_what_a_person_discarded_in_doubt_says_that_it_was_done_when_the_slow_worker_hears_so(
+    road: Road,
+) -> None:
+    office, vendor = Office(road), Slow()
+    vendor.operations = {"post": Operation(InDoubt.ASK_A_PERSON)}
+    await office.hold()
+    id_ = await office.effect(1)
+
+    async with office.delivering(vendor):
+        await happens(lambda: bool(vendor.got), "it does not leave")
+        await road.run("UPDATE circuit.lanes SET owner = %s, epoch = 2", uuid7())
+        await road.run("UPDATE circuit.effects SET status = 'in_doubt', attempts = 1, settled_at = now()")
+        async with road.pool.connection() as connection:
+            doubt = await find_doubt(connection, str(id_))
+            await settle_doubt(connection, doubt, Decision.discard, "ann", "not in their inbox")
+        vendor.may.set()
+        await road.until("SELECT status, attempts, reason, settled_by FROM circuit.effects",
+                         [("delivered", 1, DONE_AFTER_ALL, "ann")])  # fmt: skip
+
+    async with road.pool.connection() as connection:
+        assert (await answers_of(connection, id_))[-1].said == DONE_AFTER_ALL
+        with pytest.raises(LetterRefused, match=r"not in their inbox\. Its vendor said later that it was done"):
+            await find_doubt(connection, str(id_))
 
 
 async def test_of_two_workers_that_mark_the_same_effect_one_may_send_it(road: Road) -> None:

@@ -13,7 +13,8 @@ from circuit_script.config import Address
 from circuit_script.connectors import circuits
 from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Rate, SlowDown
 from circuit_script.connectors.registry import make_registry
-from circuit_script.effects.waits import effects_waiting
+from circuit_script.effects.due import DUE
+from circuit_script.effects.waits import DEEPEST, effects_waiting
 from circuit_script.tenants.pauses import Kind
 from circuit_script.wiring.deliveries import open_deliveries_client
 from tests.integration.courier_vendor import Office, Vendor
@@ -275,6 +276,41 @@ async def test_status_says_what_stands_behind_another_effect_and_what_waits_for_
         behind, first = await effects_waiting(connection)
     assert (behind.why, behind.n, first.why, first.n, first.reason) == ("behind", 2, "retry", 1, "locked")
     assert first.until is not None
+
+
+async def test_a_tenant_hears_of_its_own_effects_however_many_others_have(office: Office) -> None:
+    await office.road.run(
+        "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, target, "
+        "payload) SELECT gen_random_uuid(), 'aaa', gen_random_uuid(), 1, 0, n, 'vendor', 'post', 'alerts', '{}' "
+        "FROM generate_series(1, %s) n",
+        DEEPEST,
+    )
+    await office.effect(1, tenant="quiet")
+
+    async with office.road.pool.connection() as connection:
+        found = await effects_waiting(connection, tenant="quiet")
+    assert [(each.tenant, each.why, each.n) for each in found] == [("quiet", "due", 1)]
+
+
+async def test_whether_something_comes_first_is_looked_up_for_each_effect_however_deep_its_key_is(
+    office: Office,
+) -> None:
+    """Joined with all that waits under one key, the time would grow with the square of it."""
+    await office.road.run(
+        "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, target, "
+        "payload) SELECT gen_random_uuid(), 'acme', gen_random_uuid(), 1, 0, 7, 'vendor', 'post', 'alerts', '{}' "
+        "FROM generate_series(1, 5000) n"
+    )
+    await office.road.run("ANALYZE circuit.effects")
+    values = {"tenants": ["acme"], "connectors": ["vendor"], "operations": ["post"], "targets": ["alerts"],
+              "most": [64], "lanes": list(range(64)), "flying": [], "bulk": 2000, "records": [],
+              "own_records": []}  # fmt: skip
+    async with office.road.pool.connection() as connection:
+        plan = await (await connection.execute(f"EXPLAIN {DUE}".encode(), values)).fetchall()
+        rows = await (await connection.execute(DUE.encode(), values)).fetchall()
+
+    assert not [line for (line,) in plan if "Anti Join" in line or "Hash" in line or "Merge" in line]
+    assert len(rows) == 1
 
 
 async def test_many_tenants_take_turns_at_one_target(office: Office) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,12 +14,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from circuit_script.cli import dead, doubt
+from circuit_script.cli.dead_edit import with_settings
 from circuit_script.clock import uuid7
 from circuit_script.config import FILE
 from circuit_script.db.pool import Connection, open_connection
 from circuit_script.errors import LetterRefused
 from circuit_script.execution.broker import ExecutionBroker
-from circuit_script.execution.outcome import Failed, Outcome, Work
+from circuit_script.execution.outcome import Failed, Outcome, Succeeded, Work
 from tests.road import SCORE, Incoming, Road, open_road
 
 TRACE = """Traceback (most recent call last):
@@ -130,6 +132,81 @@ def test_retry_by_number_is_done_once_and_says_who_did_it(desk: Desk) -> None:
     assert desk.rows("SELECT record FROM circuit.queue") == ["c1"]
 
 
+def test_a_letter_tells_what_became_of_its_retry(desk: Desk) -> None:
+    letter, other = numbers(desk)["c1"], numbers(desk)["c2"]
+    desk.said(dead, "retry", letter, other)
+    assert "it waits in the queue as event" in desk.said(dead, "show", letter)
+    (again,) = desk.rows("SELECT again FROM circuit.dead_letters WHERE id = %s", letter)
+
+    async def half(work: Work, broker: ExecutionBroker) -> Outcome:
+        lost = {n: "ValueError: again" for n, each in enumerate(work.records) if each["id"] == "c1"}
+        return Succeeded(broker.usage, lost)
+
+    async def run(road: Road) -> None:
+        await road.live(SCORE)
+        await road.start(half, attempts=1)
+        await road.done()
+
+    desk.with_road(run)
+    (new,) = desk.rows("SELECT id FROM circuit.dead_letters WHERE event_id = %s", again)
+    assert f"it died again: letter {new}" in desk.said(dead, "show", letter)
+    assert desk.json(dead, "show", other)["now"].startswith("succeeded at ")
+
+
+def test_a_stack_in_the_log_stands_below_its_line(desk: Desk) -> None:
+    letter = numbers(desk)["c1"]
+    execution = desk.json(dead, "show", letter)["letter"]["execution"]
+    desk.with_road(
+        lambda road: road.run(
+            "INSERT INTO circuit.circuit_logs (at, level, message, context, execution, handler, tenant, record) "
+            "SELECT now() + n * interval '1 s', 'error', 'ValueError: no', %s, %s, 'score', 'acme', 'c1' "
+            "FROM generate_series(1, 2) n",
+            json.dumps({"traceback": TRACE.replace("line 12", "line 13"), "n": 7}),
+            execution,
+        )
+    )
+    said = desk.said(dead, "show", letter)
+    log = said[said.index("\nLog\n") :]
+    assert "ValueError: no  n=7\n" in log.replace(" \n", "\n")
+    assert '      File "/app/triggers.py", line 13, in score' in log
+    assert "\\n" not in log
+    assert log.count("the same stack") == 1
+
+
+def test_a_kind_of_letters_is_retried_by_the_line_that_list_says(desk: Desk) -> None:
+    said = desk.said(dead, "list")
+    line = next(each for each in said.splitlines() if each.startswith("all of a kind: "))
+    arguments = shlex.split(line.partition(": circuit-script dead ")[2])
+    assert arguments == ["retry", "--reason", "ValueError: no address in '…'"]
+    assert desk.said(dead, *arguments, "--yes") == "3 retried\n"
+
+
+@pytest.mark.parametrize("filter_", ["--reason", "--trigger", "--record", "--tenant"])
+def test_an_empty_filter_finds_nothing_but_is_refused(desk: Desk, filter_: str) -> None:
+    for verb, mine in (("retry", filter_), ("discard", filter_.replace("--reason", "--died-of"))):
+        why = ["--reason", "a test"] if verb == "discard" else []
+        result = desk.run(dead, verb, mine, "", "--yes", *why)
+        assert (result.exit_code, "a filter is empty" in result.output) == (2, True)
+    assert desk.rows("SELECT DISTINCT status FROM circuit.dead_letters") == ["open"]
+
+
+def test_what_was_closed_otherwise_is_not_done_and_the_exit_code_is_1(desk: Desk) -> None:
+    letter = numbers(desk)["c1"]
+    desk.said(dead, "discard", letter, "--reason", "a test")
+    desk.said(dead, "discard", letter, "--reason", "a test")
+    result = desk.run(dead, "retry", letter)
+    assert result.exit_code == 1
+    assert "it was discarded by" in result.output
+
+
+def test_what_was_done_before_it_broke_off_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead, "CHUNK", 2)
+    found = numbers(desk)
+    result = desk.run(dead, "retry", found["c1"], found["c2"], "999", "--json")
+    assert isinstance(result.exception, LetterRefused)
+    assert [each["done"] for each in json.loads(result.output)] == ["retried", "retried"]
+
+
 def test_retry_of_many_asks_first_and_needs_to_be_told_which(desk: Desk) -> None:
     asked = desk.run(dead, "retry", "--trigger", "score")
     assert asked.exit_code == 2
@@ -183,6 +260,19 @@ def test_edit_by_set_and_from_a_file(desk: Desk, tmp_path: Path) -> None:
     assert desk.run(dead, "edit", found["c3"], "--set", "nothing").exit_code == 2
     same = desk.refused(dead, "edit", found["c3"], "--set", 'id="c3"')
     assert "Nothing was changed" in str(same)
+
+
+def test_edit_sets_a_field_in_an_object_and_refuses_what_no_job_would_read(desk: Desk) -> None:
+    found = numbers(desk)
+    changed = {"id": "c1", "a": {"b": 1, "c": 2}, "x.y": 3}
+    assert with_settings(changed, None, ["a.b=5", "x.y=6", "e.f=7"]) == {
+        "id": "c1", "a": {"b": 5, "c": 2}, "x.y": 6, "e.f": 7,
+    }  # fmt: skip
+    assert changed["a"] == {"b": 1, "c": 2}
+    desk.with_road(lambda road: road.run("UPDATE circuit.dead_letters SET object = 'Job' WHERE record = 'c1'"))
+    refused = desk.refused(dead, "edit", found["c1"], "--set", "n=2")
+    assert "A job has no 'n'" in str(refused)
+    assert "--set arguments.n=…" in str(refused)
 
 
 def test_edit_in_an_editor(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -241,6 +331,47 @@ def test_doubts_are_listed_shown_and_settled(desk: Desk) -> None:
     assert "is on its way again" in desk.said(doubt, "settle", safe, "--repeat", "--reason", "not in their list")
     assert "settled by" in str(desk.refused(doubt, "settle", safe, "--done"))
     assert desk.said(doubt, "list") == "No effect is in doubt.\n"
+
+
+def test_many_doubts_of_a_kind_are_settled_at_once(desk: Desk) -> None:
+    async def make() -> list[str]:
+        async with await open_connection(desk.url) as connection:
+            return [await _doubtful(connection, connector) for connector in ("sms", "sms", "webhook", "webhook")]
+
+    texts, hooks = (lambda ids: (ids[:2], ids[2:]))(asyncio.run(make()))
+    for wrong in ((), (texts[0], "--all"), ("--connector", ""), ("--all", "--vendor-id", "7"), ("",)):
+        assert desk.run(doubt, "settle", "--done", *wrong).exit_code == 2, wrong
+    asked = desk.run(doubt, "settle", "--connector", "sms", "--repeat")
+    assert asked.exit_code == 2
+    words = " ".join(asked.output.replace("│", " ").split())
+    assert "sms post takes no idempotency key" in words
+    assert "Settle 2 effects in doubt by sending again? Nobody is there to ask: say --yes" in words
+
+    settled = desk.json(doubt, "settle", "--connector", "sms", "--discard", "--reason", "too late", "--yes")
+    assert [(each["effect"], each["decision"], each["reason"], each["done"]) for each in settled] == [
+        (each, "discard", "too late", True) for each in texts
+    ]
+    said = desk.said(doubt, "settle", *hooks, "--repeat")
+    assert said.endswith("2 settled\n")
+    assert all(f"settled: effect {each} is on its way again" in said for each in hooks)
+    assert desk.said(doubt, "settle", "--all", "--done") == "no effect in doubt fits\n"
+
+
+def test_what_somebody_else_settles_meanwhile_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def make() -> list[str]:
+        async with await open_connection(desk.url) as connection:
+            return [await _doubtful(connection, "sms") for _ in range(2)]
+
+    first, second = asyncio.run(make())
+
+    def ben_is_quicker(*_: Any, **__: Any) -> None:
+        desk.with_road(lambda road: road.run("UPDATE circuit.effects SET status = 'discarded' WHERE id = %s", first))
+
+    monkeypatch.setattr(doubt, "_ask", ben_is_quicker)
+    result = desk.run(doubt, "settle", "--all", "--done")
+    assert result.exit_code == 1
+    assert f"effect {first} was not settled" in result.output
+    assert f"settled: effect {second} is delivered" in result.output
 
 
 @pytest.mark.parametrize("number", ["-5", "-12", "0", "abc", "1.5", "9" * 19, "1" * 40, "\u0663"])

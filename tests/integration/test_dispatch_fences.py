@@ -16,6 +16,11 @@ from circuit_script.execution.broker import ExecutionBroker
 from circuit_script.execution.outcome import HandlerSpec, Outcome, Succeeded, Work
 from tests.road import SCORE, Road, contact, happens, open_road, score
 
+OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
 
 @pytest.fixture
 async def road(database: str, pooler: bool) -> AsyncIterator[Road]:
@@ -206,3 +211,19 @@ async def test_a_worker_that_stops_while_lanes_are_unread_leaves_their_events_to
     await road.done()
 
     assert len(set(first.children.handled) | set(second.children.handled)) == 20
+
+
+async def test_a_worker_that_stops_while_the_database_is_away_does_not_wait_for_it(road: Road) -> None:
+    async def never(work: Work, broker: ExecutionBroker) -> Outcome:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    worker = await road.start(never, drain=0.2)
+    await road.take_in(contact("a"))
+    await happens(lambda: worker.children.handled == ["a"], "it runs")
+    road.url = "postgresql://127.0.0.1:1/away"
+    await road.run(OTHERS)
+
+    await worker.stop()
+
+    assert worker.children.handled == ["a"]

@@ -92,9 +92,9 @@ async def leave_traces(road: Road, record: str, address: str, tenant: str = "acm
     job = uuid7()
     body = json.dumps({"type": "Job.remind", "data": {"id": str(job), "arguments": {"who": record, "to": address}}})
     await road.run(
-        "INSERT INTO circuit.delayed_jobs (id, tenant, name, body, depth, due_at, unique_key) "
-        "VALUES (%s, %s, 'remind', convert_to(%s, 'UTF8'), 1, now() + interval '1 day', %s)",
-        job, tenant, body, f"{record} {address}",
+        "INSERT INTO circuit.delayed_jobs (id, tenant, name, body, depth, due_at, unique_key, vendor_id) "
+        "VALUES (%s, %s, 'remind', convert_to(%s, 'UTF8'), 1, now() + interval '1 day', %s, %s)",
+        job, tenant, body, f"{record} {address}", str(job),
     )  # fmt: skip
     await road.run(
         "INSERT INTO circuit.job_keys (tenant, name, key, job) VALUES (%s, 'remind', %s, %s)",
@@ -300,8 +300,8 @@ async def test_another_tenants_replays_and_keys_that_are_held_stay(road: Road) -
     await road.take_in(contact("anna", **ANNA))
     for tenant, name in (("other", "a"), ("acme", "b")):
         await road.run(
-            "INSERT INTO circuit.delayed_jobs (id, tenant, name, body, depth, due_at) "
-            "VALUES (%s, %s, 'x', '{}', 1, now() + interval '1 day')", (held := uuid7()), tenant,
+            "INSERT INTO circuit.delayed_jobs (id, tenant, name, body, depth, due_at, vendor_id) "
+            "VALUES (%s, %s, 'x', '{}', 1, now() + interval '1 day', '')", (held := uuid7()), tenant,
         )  # fmt: skip
         await road.run(
             "INSERT INTO circuit.job_keys (tenant, name, key, job) VALUES (%s, %s, 'of annabel', %s)",

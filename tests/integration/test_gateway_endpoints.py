@@ -18,7 +18,7 @@ from circuit_script.db.pool import open_connection
 from circuit_script.errors import StartError
 from circuit_script.execution.outcome import Work
 from circuit_script.execution.protocol import Head
-from circuit_script.gateway import answers, streaming
+from circuit_script.gateway import streaming
 from circuit_script.gateway.serve import run_gateway
 from circuit_script.releases import make_live
 from circuit_script.tenants import keys as tenant_keys
@@ -65,7 +65,7 @@ async def gateway(database: str, app_folder: Path) -> AsyncIterator[Fixture]:
     async with AsyncExitStack() as stack:
         post = await stack.enter_async_context(open_post(database, app_folder, handle))
         await post.live(*HANDLERS)
-        inner = running(database, app_folder, cors_origins=(ORIGIN,))
+        inner = running(database, app_folder, cors_origins=(ORIGIN,), max_held=30 * 1024 * 1024)
         port = await asyncio.to_thread(inner.__enter__)
         # In a thread: the gateway's end waits for calls that the door, in this loop, must still answer.
         stack.push_async_callback(asyncio.to_thread, inner.__exit__, None, None, None)
@@ -235,11 +235,10 @@ async def test_a_slow_reader_gets_everything_and_holds_nobody_up(gateway: Fixtur
 
 
 async def test_answers_that_nobody_reads_are_held_up_to_a_bound_and_then_the_worst_reader_is_cut_off(
-    gateway: Fixture, monkeypatch: pytest.MonkeyPatch
+    gateway: Fixture,
 ) -> None:
-    monkeypatch.setattr(answers, "MAX_HELD", 30 * 1024 * 1024)
     post, client, headers = gateway
-    size = 12 * 1024 * 1024
+    size = 12 * 1024 * 1024  # two of them have room
 
     async def large(work: Work, broker: Any) -> None:
         broker.on_head(Head(200, []))

@@ -1,11 +1,13 @@
 """What a gateway does not hold, not believe and not do for strangers."""
 
+import resource
 import socket
 from contextlib import ExitStack
 
 import pytest
 
-from circuit_script.gateway import protocol, webhooks
+from circuit_script.errors import StartError
+from circuit_script.gateway import protocol
 from tests import servers
 from tests.gateways import (
     MAX_BODY,
@@ -30,12 +32,11 @@ def in_one_chunk(body, trailers=b""):
     return b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers)
 
 
-def test_bodies_of_strangers_are_held_up_to_a_limit_and_then_sent_away(module_database, tmp_path, monkeypatch):
-    monkeypatch.setattr(webhooks, "MAX_HELD", 2 * MAX_BODY)
+def test_bodies_of_strangers_are_held_up_to_a_limit_and_then_sent_away(module_database, tmp_path):
     unfinished = request("POST", "/webhooks/gohighlevel", {}, b"x" * (MAX_BODY - 1))
     unfinished = unfinished.replace(b"Content-Length: %d" % (MAX_BODY - 1), b"Content-Length: %d" % MAX_BODY)
     large = contact("W-room", text="y" * (MAX_BODY - 200))
-    with running(module_database, tmp_path) as port, ExitStack() as wires:
+    with running(module_database, tmp_path, max_held=2 * MAX_BODY) as port, ExitStack() as wires:
         for _ in range(2):
             wires.enter_context(connected(port)).sendall(unfinished)
         refused = []
@@ -52,11 +53,10 @@ def test_bodies_of_strangers_are_held_up_to_a_limit_and_then_sent_away(module_da
         servers.until(lambda: post(port, large).status in (200, 202), "who left has given the room back")
 
 
-def test_what_was_answered_gives_its_room_back(module_database, tmp_path, monkeypatch):
-    monkeypatch.setattr(webhooks, "MAX_HELD", 0)
+def test_what_was_answered_gives_its_room_back(module_database, tmp_path):
     large = contact("W-again", text="y" * (MAX_BODY - 200))
     pieces = [large[:9000], large[9000:]]
-    with running(module_database, tmp_path) as port:
+    with running(module_database, tmp_path, max_held=1) as port:
         for _ in range(3):
             assert post(port, large).status in (200, 202), "the largest body is always possible once"
             assert post(port, large, {}).status == 401
@@ -66,9 +66,8 @@ def test_what_was_answered_gives_its_room_back(module_database, tmp_path, monkey
             assert answer.status == 200
 
 
-def test_a_connection_too_many_is_told_to_come_later(module_database, tmp_path, monkeypatch):
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 2)
-    with running(module_database, tmp_path) as port, ExitStack() as wires:
+def test_a_connection_too_many_is_told_to_come_later(module_database, tmp_path):
+    with running(module_database, tmp_path, max_connections=2) as port, ExitStack() as wires:
         for _ in range(2):
             wires.enter_context(connected(port)).sendall(b"POST ")
         answers = []
@@ -82,6 +81,30 @@ def test_a_connection_too_many_is_told_to_come_later(module_database, tmp_path, 
         assert int(answers[0].headers["retry-after"]) > 0
         wires.close()
         servers.until(lambda: send(port, "GET", "/healthz").status == 200, "both connections are closed")
+
+
+def test_of_silent_connections_too_many_only_the_latest_are_kept(module_database, tmp_path, monkeypatch):
+    monkeypatch.setattr(protocol, "MAX_SURPLUS", 3)
+    monkeypatch.setattr(protocol, "SURPLUS_SECONDS", 600.0)
+    with running(module_database, tmp_path, max_connections=2) as port, ExitStack() as stack:
+        wires = [stack.enter_context(connected(port)) for _ in range(20)]
+        for wire in wires[2:17]:
+            assert wire.recv(1) == b"", "it is closed"
+        answer = post(port, contact("W-many"))
+        assert_problem(answer, 429)
+        for wire in (*wires[:2], *wires[-2:]):
+            wire.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                wire.recv(1)
+
+
+def test_more_connections_than_there_may_be_files_refuse_the_start(module_database, tmp_path, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
+    with (
+        pytest.raises(StartError, match="901 connections need 1,025 open files, and this process may have 1,024"),
+        running(module_database, tmp_path, max_connections=901),
+    ):
+        pass
 
 
 def test_trailers_do_not_reach_the_headers(port):

@@ -94,6 +94,14 @@ async def test_letters_are_found_by_filter_and_counted_by_cause(road: Road) -> N
         assert len(await chosen(connection, Wanted(reason=cause.cause))) == 3
 
 
+async def test_the_end_of_a_triggers_name_is_taken_as_it_is_written(road: Road) -> None:
+    await dead(road, "c1")
+    await road.run("UPDATE circuit.handlers SET name = 'Leads.score' WHERE name = 'score'")
+    async with road.pool.connection() as connection:
+        for trigger, found in (("score", 1), ("Leads.score", 1), ("core", 0), ("scor_", 0), ("%", 0)):
+            assert len(await chosen(connection, Wanted(trigger=trigger))) == found, trigger
+
+
 async def test_a_tenant_is_shown_its_own_letters_only(road: Road) -> None:
     (letter,) = await dead(road, "c1")
     async with road.pool.connection() as connection:

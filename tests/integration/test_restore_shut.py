@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from circuit_script.backup import back_up, restore
 from circuit_script.clock import uuid7
 from circuit_script.errors import BackupRefused
 from circuit_script.events.lanes import BEAT
 from tests.road import SCORE, Road, open_road
-from tests.servers import Server, until
+from tests.servers import until
+
+backup_restore = sys.modules[restore.__module__]  # the function has its module's name
 
 
 @pytest.fixture
@@ -25,22 +29,22 @@ async def road(database: str) -> AsyncIterator[Road]:
         yield made
 
 
-@pytest.fixture
-def name(server: Server) -> Iterator[str]:
-    """A database in which nothing is."""
-    made = server.create_database(None)
-    yield made
-    server.drop_database(made)
+def name_of(url: str) -> str:
+    return str(conninfo_to_dict(url)["dbname"])
 
 
-@pytest.fixture
-def target(server: Server, name: str) -> str:
-    return server.url(name)
+def waits_for_a_lock(url: str, *pids: int) -> Callable[[], bool]:
+    """Whether one of these, or of all connections, does."""
+    waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
 
+    def look() -> bool:
+        with psycopg.connect(url, autocommit=True) as other:
+            return (
+                other.execute(waits + "AND pid = ANY(coalesce(%s, ARRAY[pid]))", [list(pids) or None]).fetchone()
+                is not None
+            )
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "copy.backup"
+    return look
 
 
 async def test_a_database_at_work_is_left_alone(road: Road, target: str, file: Path) -> None:
@@ -56,9 +60,7 @@ async def test_a_database_at_work_is_left_alone(road: Road, target: str, file: P
                 await restore(file, target)
 
 
-async def test_what_comes_in_while_it_is_restored_waits_and_is_kept(
-    road: Road, name: str, target: str, file: Path
-) -> None:
+async def test_what_comes_in_while_it_is_restored_waits_and_is_kept(road: Road, target: str, file: Path) -> None:
     await back_up(road.url, file)
     delivery = uuid7()
     came: list[threading.Thread] = []
@@ -79,13 +81,47 @@ async def test_what_comes_in_while_it_is_restored_waits_and_is_kept(
         came.append(threading.Thread(target=come_in, args=(ready, pids)))
         came[0].start()
         assert ready.wait(30)
-        waits = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
-        with psycopg.connect(target, autocommit=True) as other:
-            until(lambda: not came[0].is_alive() or other.execute(waits, pids).fetchone() is not None, "it waits", 30)
+        waits = waits_for_a_lock(target, *pids)
+        until(lambda: not came[0].is_alive() or waits(), "it waits", 30)
 
     await restore(file, target)
-    await restore(file, target, replace=name, told=told)
+    await restore(file, target, replace=name_of(target), told=told)
     await asyncio.to_thread(came[0].join, 30)
     async with await psycopg.AsyncConnection.connect(target) as connection:
         cursor = await connection.execute("SELECT count(*) FROM circuit.deliveries WHERE id = %s", [delivery])
         assert await cursor.fetchone() == (1,)
+
+
+async def test_what_came_in_while_it_waited_for_its_turn_is_not_replaced(road: Road, target: str, file: Path) -> None:
+    await back_up(road.url, file)
+    await restore(file, target)
+    async with await psycopg.AsyncConnection.connect(target) as other:
+        await other.execute("LOCK TABLE circuit.migrations IN ACCESS EXCLUSIVE MODE")
+        late = asyncio.create_task(restore(file, target))
+        await asyncio.to_thread(until, waits_for_a_lock(target), "the restore waits", 30)
+        await other.execute(
+            "INSERT INTO circuit.deliveries (id, source, account, headers, body) VALUES (%s, 'x', 'x', '{}', '')",
+            [uuid7()],
+        )
+        await other.commit()
+        with pytest.raises(BackupRefused, match="is not empty"):
+            await late
+        assert await (await other.execute("SELECT count(*) FROM circuit.deliveries")).fetchone() == (1,)
+
+
+async def test_what_cannot_be_tidied_up_does_not_make_a_restore_look_undone(
+    road: Road, target: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await back_up(road.url, file)
+    await restore(file, target)
+    monkeypatch.setattr(backup_restore, "PATIENCE", "SET LOCAL lock_timeout = '500ms'")
+    async with await psycopg.AsyncConnection.connect(target) as reader:
+        await reader.execute("SELECT FROM circuit.upkeep")
+        done = await restore(file, target, replace=name_of(target))
+        assert done.left is not None
+        assert "lock timeout" in done.left
+
+    assert (await restore(file, target)).left is None, "the next one removes what it left"
+    async with await psycopg.AsyncConnection.connect(target) as connection:
+        there = await connection.execute("SELECT to_regnamespace('circuit_before_restore') IS NULL")
+        assert await there.fetchone() == (True,)

@@ -48,7 +48,6 @@ OF_TABLE: dict[str, dict[str, Any]] = {
     "quota_use": {"period": "day"},
     "pauses": {"kind": "trigger"},
     "courier_waits": {"kind": "rate"},
-    "schedules": {"catch_up": "last", "every": 60.0},
 }
 
 
@@ -77,8 +76,6 @@ async def insert(connection: Connection, table: str, tenant: str) -> None:
     columns = await (await connection.execute(REQUIRED, (table,))).fetchall()
     row = {name: CHECKED.get(name) or SAMPLES[kind]() for name, kind in columns} | {"tenant": tenant}
     row |= OF_TABLE.get(table, {})
-    if table == "schedules":
-        row["handler"] = f"of {tenant}"  # one handler has one schedule
     statement = sql.SQL("INSERT INTO circuit.{} ({}) VALUES ({})").format(
         sql.Identifier(table),
         sql.SQL(", ").join(map(sql.Identifier, row)),

@@ -15,7 +15,7 @@ from circuit_script.config import BackupSettings, Settings
 from circuit_script.db.pool import open_connection
 from circuit_script.events import maintenance, reindex
 from circuit_script.events.chores import MAINTENANCE
-from circuit_script.events.maintenance import drop_logs, once
+from circuit_script.events.maintenance import once
 from tests.integration.test_maintenance import TODAY, floor, make_old, partitions
 from tests.road import SCORE, Road, open_road
 
@@ -34,10 +34,28 @@ async def test_log_lines_go_after_their_own_time_and_nothing_else_with_them(road
     for day in (old, young):
         await make_old(road, day)
 
-    assert await drop_logs(road.pool, 90) == [f"circuit_logs_{old:%Y%m%d}"]
+    for day in (TODAY - timedelta(days=300), TODAY - timedelta(days=9)):  # of a host that was away: in no day's
+        await road.run(
+            "INSERT INTO circuit.circuit_logs (at, level, message, execution, handler, tenant) "
+            "VALUES (%s, 'info', %s, %s, 'score', 'acme')", day, f"{TODAY - day}", floor(day),
+        )  # fmt: skip
+
+    assert await once(road.pool, 1000, 1, 90) == [f"circuit_logs_{old:%Y%m%d}"]
 
     assert f"circuit_logs_{young:%Y%m%d}" in await partitions(road, "circuit_logs")
     assert f"events_{old:%Y%m%d}" in await partitions(road, "events")
+    assert await road.rows("SELECT at::date FROM circuit.circuit_logs") == [TODAY - timedelta(days=9)]
+
+
+async def test_log_lines_that_could_not_be_dropped_are_remembered(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "PATIENCE", "SET LOCAL lock_timeout = '50ms'")
+    await make_old(road, TODAY - timedelta(days=100))
+    async with road.pool.connection() as other, other.transaction():
+        await other.execute("SELECT FROM circuit.circuit_logs LIMIT 1")
+        await once(road.pool, 1000, 1, 90)
+
+    (failure,) = await road.rows("SELECT failure FROM circuit.upkeep WHERE chore = 'maintenance'")
+    assert failure.startswith("drop circuit_logs_")
 
 
 async def test_a_partitioned_table_that_came_later_is_tended_like_the_others(road: Road) -> None:

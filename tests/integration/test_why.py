@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from circuit_script.clock import uuid7
 from circuit_script.events.status import StatusReader
 from circuit_script.events.why import Answer, why
 from circuit_script.execution.broker import ExecutionBroker
 from circuit_script.execution.outcome import Outcome, Work
 from circuit_script.tenants.pauses import pause
+from tests.integration.courier_vendor import Office
 from tests.road import SCORE, Road, contact, open_road
 
 
@@ -54,6 +56,41 @@ async def test_a_retry_and_what_waits_behind_it(road: Road) -> None:
     assert second.words == f"event {first.event} of the same record comes first, and is held for its attempt 2"
     assert second.until == first.until
     assert [(row["status"], row["reason"]) for row in answer.ended] == [("retry", "down")]
+
+
+async def test_what_is_replayed_through_an_earlier_release_needs_no_handler_of_the_live_one(road: Road) -> None:
+    worker = await road.start()
+    await worker.stop()
+    await road.take_in(contact("c1"))
+    await road.run("INSERT INTO circuit.workers (id, host, pid, expires_at) "
+                   "VALUES (gen_random_uuid(), 'elsewhere', 1, now() + interval '1 hour')")  # fmt: skip
+    await road.run("UPDATE circuit.lanes SET owner = (SELECT id FROM circuit.workers)")
+    await road.run("DELETE FROM circuit.routes")
+    assert [each.kind for each in (await ask(road, "c1")).waiting] == ["no handler"]
+    replay = uuid7()
+    await road.run("INSERT INTO circuit.replays (id, status, filter, by_whom, rate, release) "
+                   "SELECT %s, 'running', '{}', 'ada', 1, release FROM circuit.live", replay)  # fmt: skip
+    await road.run("UPDATE circuit.queue SET replay = %s", replay)
+    assert [each.kind for each in (await ask(road, "c1")).waiting] == ["line"]
+
+
+async def test_effects_of_a_record_wait_for_what_the_courier_tells(road: Road) -> None:
+    office = Office(road)
+    first, second = await office.effect(1, key=7), await office.effect(2, key=7)
+    await office.effect(3, key=7, tenant="bolt")
+    await road.run("UPDATE circuit.effects SET attempts = 1, next_at = now() + interval '1 hour', reason = 'HTTP 503' "
+                   "WHERE id = %s", first)  # fmt: skip
+
+    one, two = (await ask(road, "c7", tenant="acme")).effects
+    assert (one.id, one.why, one.ahead, one.attempts, one.reason) == (first, "retry", 0, 1, "HTTP 503")
+    assert one.until is not None
+    assert (two.id, two.why, two.ahead, two.until) == (second, "behind", 1, None)
+    assert (await ask(road, str(second))).effects == [two], "by its id, too"
+    assert len((await ask(road, "c7")).effects) == 3
+    await road.run("INSERT INTO circuit.courier_waits (tenant, connector, target, kind, worker, until, reason) "
+                   "VALUES ('acme', 'vendor', 'alerts', 'open', %s, now() + interval '1 minute', '5 failures')",
+                   office.worker)  # fmt: skip
+    assert [(each.why, each.reason) for each in (await ask(road, str(first))).effects] == [("open", "5 failures")]
 
 
 async def test_a_pause_a_quota_and_the_line(road: Road) -> None:

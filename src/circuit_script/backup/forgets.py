@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +28,17 @@ def read_forgets(path: Path) -> list[Remembered]:
 
 
 def write_forgets(path: Path, entries: Sequence[Remembered]) -> None:
-    """Whole or not at all. What the file had of another database stays in it."""
+    """Whole or not at all. What the file had of another database stays in it, and what another process adds to it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        _write(path, entries)
+    finally:
+        os.close(folder)
+
+
+def _write(path: Path, entries: Sequence[Remembered]) -> None:
     both = {(each.hash, each.at): each for each in [*read_forgets(path), *entries]}
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)

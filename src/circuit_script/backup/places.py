@@ -51,7 +51,10 @@ class FolderPlace:
         return str(target)
 
     async def names(self) -> list[str]:
-        return sorted(each.name for each in self._folder.iterdir()) if self._folder.is_dir() else []
+        try:
+            return sorted(each.name for each in self._folder.iterdir()) if self._folder.is_dir() else []
+        except OSError as error:
+            raise _not_there(self._folder, error) from error
 
     async def fetch(self, name: str, to: Path) -> None:
         try:
@@ -60,7 +63,10 @@ class FolderPlace:
             raise _not_there(self._folder / name, error) from error
 
     async def remove(self, name: str) -> None:
-        (self._folder / name).unlink(missing_ok=True)
+        try:
+            (self._folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise _not_there(self._folder / name, error) from error
 
 
 def is_remote(target: str) -> bool:

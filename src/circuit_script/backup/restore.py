@@ -27,6 +27,7 @@ from circuit_script.tenants.pauses import pause
 
 ASIDE = "circuit_before_restore"
 DAYS = 60  # partitions that are made anew; rows of before go to the default one
+PATIENCE = "SET LOCAL lock_timeout = '30s'"
 _NAME = "circuit-script restore"
 
 _STATE = "SELECT current_database()::text, to_regclass('circuit.migrations') IS NOT NULL"
@@ -59,12 +60,14 @@ WHERE n.nspname = %s AND c.relispartition AND c.relkind = 'r' ORDER BY c.relname
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What became of a restore. ``forgotten`` are those who were forgotten again."""
+    """What became of a restore. ``forgotten`` are those who were forgotten again; ``left`` is why what stood there
+    before is still there, under its other name, or the server has no statistics yet; None where all was tidied up."""
 
     database: str
     manifest: Manifest
     replaced: bool
     forgotten: list[Forgotten]
+    left: str | None = None
 
 
 async def restore(
@@ -88,12 +91,15 @@ async def restore(
     connection = await open_connection(url, name=_NAME)
     try:
         await check_and_prepare(connection)
-        database, filled = await _refuse_in_use(connection, replace)
+        database, _ = await _refuse_in_use(connection, replace)
         missed = _missed(manifest, [*await remembered(connection), *also_forgotten])
         await _remove_aside(connection)  # of a restore that was killed at its very end
         async with connection.transaction():
-            await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '30s'")
-            await _shut(connection, database)
+            await connection.execute("SET LOCAL statement_timeout = 0")
+            await connection.execute(PATIENCE)
+            await _shut(connection)
+            # Once more, now that nobody comes in: another restore may have put something there meanwhile.
+            _, filled = await _refuse_in_use(connection, replace)
             await _set_aside(connection)
             await build(connection, then)
             await _fill(connection, path, manifest, told)
@@ -105,9 +111,7 @@ async def restore(
             if paused_by is not None:
                 reason = f"restored as of {manifest.taken_at:%Y-%m-%d %H:%M %Z}"
                 await pause(connection, "everything", "", reason=reason, by=paused_by)
-        await connection.execute("ANALYZE")
-        await _remove_aside(connection)
-        return Restored(database, manifest, filled, forgotten)
+        return Restored(database, manifest, filled, forgotten, await _tidy(connection))
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise unavailable(error) from error
     except psycopg.Error as error:
@@ -162,15 +166,13 @@ async def _refuse_at_work(connection: Connection, database: str) -> None:
         )
 
 
-async def _shut(connection: Connection, database: str) -> None:
-    """Let nobody in until the end of the transaction. Raises BackupRefused when somebody has just come in."""
+async def _shut(connection: Connection) -> None:
+    """Let nobody in until the end of the transaction."""
     for name in _SHUT:
         there = await (await connection.execute(_THERE, [name])).fetchone()
         if there and there[0]:
             table = sql.Identifier("circuit", name)
             await connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(table))
-            if name == "workers":
-                await _refuse_at_work(connection, database)
 
 
 def _missed(manifest: Manifest, lists: Sequence[Remembered]) -> list[Remembered]:
@@ -223,8 +225,24 @@ async def _load(connection: Connection, path: Path, table: Table, entry: TableEn
     told(entry.name, entry.rows, entry.rows)
 
 
+async def _tidy(connection: Connection) -> str | None:
+    """What comes once everything is in, and can be done later: a failure here undoes nothing."""
+    try:
+        await connection.execute("ANALYZE")
+        await _remove_aside(connection)
+    except (psycopg.Error, OSError) as error:
+        return str(error).strip()
+    return None
+
+
 async def _remove_aside(connection: Connection) -> None:
     """What was replaced, a partition at a time: all at once would take more locks than a server has."""
     for schema, name in await (await connection.execute(_LEFT, [ASIDE])).fetchall():
-        await connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(schema, name)))
-    await connection.execute(f"DROP SCHEMA IF EXISTS {ASIDE} CASCADE")
+        await _drop(connection, sql.SQL("DROP TABLE {}").format(sql.Identifier(schema, name)))
+    await _drop(connection, sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(ASIDE)))
+
+
+async def _drop(connection: Connection, statement: sql.Composed) -> None:
+    async with connection.transaction():
+        await connection.execute(PATIENCE)
+        await connection.execute(statement)

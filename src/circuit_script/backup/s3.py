@@ -56,8 +56,18 @@ class Bucket:
 
     async def put(self, file: Path, name: str) -> str:
         key = self._prefix + name
-        await self._ask(lambda: self._client.upload_file(str(file), self._bucket, key))
+        there = await self._ask(lambda: self._put(file, key))
+        if there != (size := file.stat().st_size):
+            raise BackupRefused(
+                f"s3://{self._bucket}/{key} has {there:,} bytes there, and {size:,} were sent.",
+                cure="Nothing older was deleted. Try again, or keep copies elsewhere.",
+            )
         return f"s3://{self._bucket}/{key}"
+
+    def _put(self, file: Path, key: str) -> int:
+        """How many bytes the bucket has of it then: its word that it took them is not enough to delete older copies."""
+        self._client.upload_file(str(file), self._bucket, key)
+        return int(self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"])
 
     async def names(self) -> list[str]:
         return await self._ask(self._names)

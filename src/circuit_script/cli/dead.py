@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -44,6 +44,7 @@ from circuit_script.events.letters import (
     send_edited,
     story_of,
 )
+from circuit_script.execution.outcome import JOB
 from circuit_script.jobs.outside import whoever
 
 NAME = "dead"
@@ -81,7 +82,7 @@ Trigger = Annotated[
 ]
 Tenant = Annotated[str | None, typer.Option(help="Of this tenant, read as that tenant may.")]
 Record = Annotated[str | None, typer.Option(help="About this record.")]
-Reason = Annotated[str | None, typer.Option(help="With this text in the reason.")]
+Reason = Annotated[str | None, typer.Option(help="With this text in the reason, or of this cause.")]
 OfKind = Annotated[Kind | None, typer.Option(help="About events, or about effects.")]
 Since = Annotated[str | None, typer.Option(help="That died since: 2h, 30m, 1d, or a moment like 2026-05-01T08:00.")]
 By = Annotated[str | None, typer.Option(help="Who does it; your login where nothing is said.")]
@@ -172,7 +173,9 @@ def discard_(
     trigger: Trigger = None,
     tenant: Tenant = None,
     record: Record = None,
-    cause: Annotated[str | None, typer.Option("--died-of", help="With this text in the letter's reason.")] = None,
+    cause: Annotated[
+        str | None, typer.Option("--died-of", help="With this text in the letter's reason, or of this cause.")
+    ] = None,
     kind: OfKind = None,
     since: Since = None,
     everything: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
@@ -200,7 +203,8 @@ def edit(
     letter: Number,
     folder: Folder = None,
     settings_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A field's new value: JSON, or else text.")
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="A field's new value: JSON, or else text; a.b is b in a."),
     ] = None,
     from_file: Annotated[Path | None, typer.Option(help="The whole payload: a JSON object.", exists=True)] = None,
     tenant: Tenant = None,
@@ -223,6 +227,7 @@ def edit(
         after = with_settings(before, from_file, settings_ or [])
     else:
         after = edited_by_hand(before, letter, payload.fault)
+    _must_have_place(found, before, after)
     if payload.fields is not None and after == payload.fields:
         raise LetterRefused("Nothing was changed.", cure=f"As it is: circuit-script dead retry {letter}")
     done = do(settings, lambda connection: send_edited(connection, letter, after, who, tenant=tenant))
@@ -234,6 +239,16 @@ def edit(
     print(f"retried: letter {letter} as {what}, by {who}")
 
 
+def _must_have_place(letter: Letter, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """What a person gives a job is an argument: beside them nobody would read it. Raises LetterRefused."""
+    new = sorted(after.keys() - before.keys() - {"id", "arguments", "job"})
+    if letter.object == JOB and new:
+        raise LetterRefused(
+            f"A job has no {new[0]!r}: what it is given stands in its arguments.",
+            cure=f"circuit-script dead edit {letter.id} --set arguments.{new[0]}=…",
+        )
+
+
 def _wanted(
     trigger: str | None,
     tenant: str | None,
@@ -243,6 +258,8 @@ def _wanted(
     since: str | None,
     status: Status,
 ) -> Wanted:
+    if any(said is not None and not said.strip() for said in (trigger, tenant, record, reason)):
+        raise typer.BadParameter("a filter is empty")  # a variable that a script has not set finds everything
     return Wanted(
         status=None if status is Status.all else status.value,
         trigger=trigger,
@@ -280,26 +297,32 @@ def _each(
         if ids and not yes:
             _confirm(counted, len(ids), word)
 
-    async def all_of_them(connection: Connection) -> list[Fate]:
-        return [fate async for fate in _in_chunks(connection, ids, what, word)]
+    fates: list[Fate] = []
+    try:
+        do(settings, lambda connection: _in_chunks(connection, ids, what, word, fates))
+    except BaseException:
+        if fates:  # they were done before it broke off
+            _tell(fates, as_json=as_json)
+        raise
+    _tell(fates, as_json=as_json)
+    if any(fate.done == "refused" or fate.otherwise for fate in fates):
+        raise typer.Exit(1)
 
-    fates = do(settings, all_of_them)
+
+def _tell(fates: Sequence[Fate], *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(fate) for fate in fates])
     else:
         tell_fates(console(), fates)
-    if any(fate.done == "refused" for fate in fates):
-        raise typer.Exit(1)
 
 
-async def _in_chunks(connection: Connection, ids: Sequence[int], what: Do, word: str) -> Any:
+async def _in_chunks(connection: Connection, ids: Sequence[int], what: Do, word: str, fates: list[Fate]) -> None:
     columns = (TextColumn(word), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), disable=len(ids) <= CHUNK or not sys.stderr.isatty()) as bar:
         task = bar.add_task(word, total=len(ids))
         for start in range(0, len(ids), CHUNK):
             chunk = ids[start : start + CHUNK]
-            for fate in await what(connection, chunk):
-                yield fate
+            fates += await what(connection, chunk)
             bar.advance(task, len(chunk))
 
 

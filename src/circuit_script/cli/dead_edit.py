@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shlex
@@ -26,14 +27,25 @@ NO_OBJECT = 'A payload is a JSON object, like {"id": "c1"}.'
 
 
 def with_settings(before: Mapping[str, Any], from_file: Path | None, said: Sequence[str]) -> Fields:
-    """The payload with these fields (``name=value``) set, from a file if one is given. Raises LetterRefused."""
-    after = dict(before) if from_file is None else parsed(_text_of(from_file))
+    """The payload with these fields (``name=value``) set, from a file if one is given; ``a.b`` is the field b of the
+    object in a, unless there is a field of just that name. Raises LetterRefused."""
+    after = copy.deepcopy(dict(before)) if from_file is None else parsed(_text_of(from_file))
     for each in said:
         name, equals, value = each.partition("=")
         if not name or not equals:
             raise typer.BadParameter(f"{each!r} is no FIELD=VALUE", param_hint="--set")
-        after[name] = _value(value)
+        within, last = _place(after, name)
+        within[last] = _value(value)
     return after
+
+
+def _place(fields: Fields, name: str) -> tuple[Fields, str]:
+    """The object that holds the field of this name, and its name there."""
+    head, dot, rest = name.partition(".")
+    inner = fields.get(head)
+    if name in fields or not (dot and rest and isinstance(inner, dict)):
+        return fields, name
+    return _place(inner, rest)
 
 
 def edited_by_hand(before: Mapping[str, Any], letter: int, note: str = "") -> Fields:

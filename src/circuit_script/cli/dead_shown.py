@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from circuit_script.cli.output import add_rows, table, visible
-from circuit_script.cli.traces import authors_part
+from circuit_script.cli.traces import authors_part, taken_out
 from circuit_script.events.letters import Answer, Attempt, Cause, Fate, Letter, Line, Payload, Story
 from circuit_script.governor import amount
 
@@ -40,7 +41,7 @@ def show_letters(
         out.print(Text(f"{total:,}{of} dead letter{'s' if total != 1 else ''}", "bold"))
         _show_causes(out, counted)
         if found:
-            _show_found(out, found, total, everybody=status == "all")
+            _show_found(out, found, counted, status)
     if doubts:
         few = "1 effect is" if doubts == 1 else f"{doubts:,} effects are"
         out.print(f"\n{few} in doubt: circuit-script doubt list", style="yellow")
@@ -53,7 +54,8 @@ def _show_causes(out: Console, counted: Sequence[Cause]) -> None:
         out.print(f"… and {rest:,} of other causes", style="dim")
 
 
-def _show_found(out: Console, found: Sequence[Letter], total: int, *, everybody: bool) -> None:
+def _show_found(out: Console, found: Sequence[Letter], counted: Sequence[Cause], status: str) -> None:
+    total, everybody = counted[0].of, status == "all"
     headings = ("letter", "died", "trigger", "tenant", "record", "attempts", "reason", *(["then"] if everybody else []))
     rows = (
         (
@@ -74,6 +76,10 @@ def _show_found(out: Console, found: Sequence[Letter], total: int, *, everybody:
         out.print(f"… and {total - len(found):,} older: --limit shows more", style="dim")
     one = found[0].id
     out.print(f"all of one: circuit-script dead show {one}  ·  again: circuit-script dead retry {one}", style="dim")
+    cause = counted[0].cause
+    if status == "open" and cause and cause == visible(cause):
+        again = f"circuit-script dead retry --reason {_quoted(cause)}"
+        out.print(Text(f"all of a kind: {again}", "dim"), soft_wrap=True)
 
 
 def show_story(out: Console, story: Story) -> None:
@@ -193,13 +199,16 @@ def _used(attempt: Attempt) -> Text:
 
 
 def show_lines(out: Console, lines: Sequence[Line]) -> None:
-    """What the executions logged about the record."""
+    """What the executions logged about the record; a stack stands below its line, the same one once."""
     if not lines:
         return
     out.print()
     out.print(Text("Log", "bold"))
+    before = ""
     for line in lines:
-        fields = " ".join(f"{name}={_value(value)}" for name, value in (line.context or {}).items())
+        context, trace = taken_out(line.context or {})
+        stack = authors_part(trace)
+        fields = " ".join(f"{name}={_value(value)}" for name, value in context.items())
         said = Text.assemble(
             (f"{line.at.astimezone():%m-%d %H:%M:%S} ", "dim"),
             (f"{line.level:8} ", _LEVELS.get(line.level, "green")),
@@ -207,6 +216,10 @@ def show_lines(out: Console, lines: Sequence[Line]) -> None:
             (visible(f"  {fields}" if fields else ""), "dim"),
         )
         out.print(Padding(said, (0, 0, 0, 2), expand=False))
+        if stack:
+            shown = "the same stack" if stack == before else visible(stack)
+            out.print(Padding(Text(shown, "dim"), (0, 0, 0, 6), expand=False))
+            before = stack
 
 
 def tell_fates(out: Console, fates: Sequence[Fate]) -> None:
@@ -215,7 +228,7 @@ def tell_fates(out: Console, fates: Sequence[Fate]) -> None:
         colour = "yellow" if fate.done == "before" else "red"
         out.print(Text.assemble(f"letter {fate.letter}: ", (visible(fate.said), colour)))
     count = Counter(fate.done for fate in fates)
-    words = {"before": "closed before", "refused": "refused"}
+    words = {"before": "closed before"}
     said = ", ".join(f"{n:,} {words.get(done, done)}" for done, n in count.items())
     out.print(f"{said or 'no letter fits'}")
 
@@ -240,6 +253,11 @@ def _next(letter: Letter, payload: Payload) -> str:
 
 def _then(letter: Letter) -> str:
     return f"{letter.status} by {letter.by} {_at(letter.closed_at)}" if letter.closed_at else letter.status
+
+
+def _quoted(text: str) -> str:
+    """For a shell, as a person would write it."""
+    return shlex.quote(text) if set('"$`\\!') & set(text) else f'"{text}"'
 
 
 def _value(value: Any) -> str:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from circuit_script.cli.dead import AsJson, By, Record, Tenant, Yes, do
 from circuit_script.cli.dead_shown import facts, indented, show_answers, show_attempts, show_lines
 from circuit_script.cli.folder import Folder, app_folder
-from circuit_script.cli.output import add_rows, console, print_json, table
+from circuit_script.cli.output import add_rows, console, print_json, table, visible
 from circuit_script.cli.verbs import group
 from circuit_script.config import Settings, load_settings
 from circuit_script.connectors.connector import InDoubt, Operation
 from circuit_script.connectors.registry import make_registry
 from circuit_script.db.pool import Connection
+from circuit_script.errors import LetterRefused
 from circuit_script.events.letters import Decision, Doubt, Known, doubts, find_doubt, known_of, settle_doubt
 from circuit_script.jobs.outside import whoever
 
@@ -36,6 +38,10 @@ RULES = {
     None: "no connector of this app has such an operation any more",
 }
 
+MOST = 100_000  # that are settled at once
+FEW = 20  # that are told one by one
+
+OfConnector = Annotated[str | None, typer.Option(help="Of this connector.")]
 Which = Annotated[str, typer.Argument(help="The effect's id or how it begins, or the number of its letter.")]
 
 app = group(NAME, "Show effects of which nobody knows whether the vendor did them, and settle them.", EXAMPLES)
@@ -46,7 +52,7 @@ def list_(
     folder: Folder = None,
     tenant: Tenant = None,
     record: Record = None,
-    connector: Annotated[str | None, typer.Option(help="Of this connector.")] = None,
+    connector: OfConnector = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most, the newest.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -81,9 +87,14 @@ def show(which: Which, folder: Folder = None, tenant: Tenant = None, as_json: As
     _show(console(), known, rule)
 
 
-@app.command(epilog='Example:  circuit-script doubt settle 01a1fda6 --done --reason "the message is in their log"')
+@app.command(
+    epilog='Examples:  circuit-script doubt settle 01a1fda6 --done --reason "the message is in their log"  ·  '
+    '… doubt settle --connector sms --discard --reason "too late for them"'
+)
 def settle(
-    which: Which,
+    which: Annotated[
+        list[str] | None, typer.Argument(help="Effects' ids or how they begin, or the numbers of their letters.")
+    ] = None,
     done: Annotated[bool, typer.Option("--done", help="The vendor did it.")] = False,
     repeat: Annotated[bool, typer.Option("--repeat", help="The vendor did not: send it (again).")] = False,
     discard: Annotated[bool, typer.Option("--discard", help="Leave it, done or not.")] = False,
@@ -93,46 +104,108 @@ def settle(
     reason: Annotated[str, typer.Option(help="How you know. It is kept.")] = "",
     folder: Folder = None,
     tenant: Tenant = None,
+    record: Record = None,
+    connector: OfConnector = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are in doubt.")] = False,
     by: By = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Settle one, once you have looked at the vendor's. Who, when and how you know is kept."""
+    """Settle some, once you have looked at the vendor's: by their ids, or all that a filter finds.
+
+    Who, when and how you know is kept.
+    """
     said = [decision for decision, wanted in zip(Decision, (done, repeat, discard), strict=True) if wanted]
     if len(said) != 1:
         raise typer.BadParameter("give one of --done, --repeat and --discard")
-    if vendor_id is not None and not done:
-        raise typer.BadParameter("it goes with --done", param_hint="--vendor-id")
+    if any(each is not None and not each.strip() for each in (tenant, record, connector, vendor_id, *(which or ()))):
+        raise typer.BadParameter("a filter or an id is empty")
+    filtered = any((record, connector, everything)) or (not which and tenant is not None)
+    if bool(which) == filtered:
+        raise typer.BadParameter("say which effects to settle: their ids, or a filter, or --all")
+    if vendor_id is not None and not (done and which and len(which) == 1):
+        raise typer.BadParameter("it goes with --done, for one effect", param_hint="--vendor-id")
     (decision,) = said
-    who = by or whoever()
+    who, why = by or whoever(), reason.strip()
     settings = load_settings(app_folder(folder))
 
-    async def look(connection: Connection) -> tuple[Doubt, Operation | None]:
-        found = await find_doubt(connection, which, tenant)
-        return found, await _operation(settings, found)
+    async def look(connection: Connection) -> tuple[list[Doubt], list[str]]:
+        if which:
+            found = [await find_doubt(connection, each, tenant) for each in which]
+        else:
+            found = await doubts(connection, MOST, tenant=tenant, record=record, connector=connector)
+            found.reverse()  # the oldest first
+        several = list({each.id: each for each in found}.values())
+        return several, await _twice(settings, several) if decision is Decision.repeat else []
 
-    found, operation = do(settings, look)
-    if decision is Decision.repeat and (operation is None or operation.in_doubt is not InDoubt.REPEAT):
-        _warn(found, yes=yes)
-    why = reason.strip()
-    do(settings, lambda connection: settle_doubt(connection, found, decision, who, why, vendor_id=vendor_id))
+    found, twice = do(settings, look)
+    if twice or (found and not which):
+        _ask(found, decision, twice, yes=yes)
+    settled: list[dict[str, Any]] = []
+
+    async def settle_them(connection: Connection) -> None:
+        for each in found:
+            about = {"effect": each.id, "decision": decision, "by": who, "reason": why}
+            try:
+                await settle_doubt(connection, each, decision, who, why, vendor_id=vendor_id)
+                settled.append({**about, "done": True, "said": ""})
+            except LetterRefused as refused:
+                if len(found) == 1:
+                    raise
+                settled.append({**about, "done": False, "said": refused.detail})
+
+    try:
+        do(settings, settle_them)
+    except BaseException:
+        if settled:  # they were before it broke off
+            _tell(settled, as_json=as_json)
+        raise
+    _tell(settled, as_json=as_json)
+    if any(not each["done"] for each in settled):
+        raise typer.Exit(1)
+
+
+def _tell(settled: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        print_json({"effect": found.id, "decision": decision, "by": who, "reason": why})
+        print_json(settled)
         return
     words = {Decision.done: "delivered", Decision.repeat: "on its way again", Decision.discard: "left as it is"}
-    print(f"settled: effect {found.id} is {words[decision]}, by {who}")
+    for each in settled[:FEW]:
+        became = (
+            f"is {words[each['decision']]}, by {each['by']}" if each["done"] else f"was not settled: {each['said']}"
+        )
+        print(f"settled: effect {each['effect']} {became}" if each["done"] else f"effect {each['effect']} {became}")
+    if len(settled) != 1:
+        count = sum(1 for each in settled if each["done"])
+        print(f"{count:,} settled" if settled else "no effect in doubt fits")
 
 
-def _warn(found: Doubt, *, yes: bool) -> None:
-    console(stderr=True).print(
-        f"[yellow]![/] {found.connector} {found.operation} takes no idempotency key: "
-        "if the vendor has done it, it will be done twice."
-    )
+def _ask(found: Sequence[Doubt], decision: Decision, twice: Sequence[str], *, yes: bool) -> None:
+    """Warn of what may be done twice; and ask, of many and of such."""
+    for what in twice:
+        console(stderr=True).print(
+            f"[yellow]![/] {escape(visible(what))} takes no idempotency key: "
+            "if the vendor has done it, it will be done twice."
+        )
     if yes:
         return
+    words = {Decision.done: "as done", Decision.repeat: "by sending again", Decision.discard: "by leaving as it is"}
+    what = f"what {found[0].id} is" if len(found) == 1 else f"{len(found):,} effects in doubt"
+    question = f"Settle {what} {words[decision]}?"
     if not sys.stdin.isatty():
-        raise typer.BadParameter("nobody is there to ask: say --yes", param_hint="--repeat")
-    typer.confirm("Send it again?", abort=True, err=True)
+        raise typer.BadParameter(f"{question} Nobody is there to ask: say --yes")
+    typer.confirm(question, abort=True, err=True)
+
+
+async def _twice(settings: Settings, found: Sequence[Doubt]) -> list[str]:
+    """The operations of these that may be done twice."""
+    several = {(each.connector, each.operation): each for each in found}
+    operations = {key: await _operation(settings, each) for key, each in several.items()}
+    return [
+        f"{connector} {operation}"
+        for (connector, operation), declared in operations.items()
+        if declared is None or declared.in_doubt is not InDoubt.REPEAT
+    ]
 
 
 async def _operation(settings: Settings, found: Doubt) -> Operation | None:

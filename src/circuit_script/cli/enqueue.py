@@ -13,10 +13,12 @@ from circuit_script.cli.output import print_json
 from circuit_script.clock import now
 from circuit_script.config import Settings, load_settings
 from circuit_script.errors import ConfigError
+from circuit_script.execution.jobs import refused
 from circuit_script.execution.timing import WrongTime, due_at
 from circuit_script.jobs.outside import Asked, enqueue_now, whoever
 from circuit_script.jobs.store import Taken
 from circuit_script.tenants import DEFAULT
+from circuit_script.tenants.accounts import unknown_tenant_cure
 
 NAME = "enqueue"
 EXAMPLES = (
@@ -49,9 +51,17 @@ def run(
 ) -> None:
     """Let a job run by itself, now or later. The app may be down: then it runs when it is up again."""
     settings = load_settings(app_folder(folder))
+    must_be_there(tenant, settings)
     asked = Asked(name, {}, _due(delay), unique, tenant, by or whoever(), arguments_of(arg or ()))
     taken = asyncio.run(commit(settings, asked))
     tell(name, taken, as_json)
+
+
+def must_be_there(tenant: str, settings: Settings) -> None:
+    """A job of a tenant that there is not would see nobody's data. Raises RequestRefused."""
+    known = settings.tenant_names
+    if tenant != DEFAULT and tenant not in known:
+        raise refused(f"there is no tenant {tenant!r}.", unknown_tenant_cure(tenant, known))
 
 
 async def commit(settings: Settings, asked: Asked) -> Taken:

@@ -13,14 +13,15 @@ import typer
 from rich.console import Console
 
 from circuit_script.cli.app_database import looking
-from circuit_script.cli.enqueue import Arguments, AsJson, By, Tenant, arguments_of, commit, tell
+from circuit_script.cli.enqueue import Arguments, AsJson, By, Tenant, arguments_of, commit, must_be_there, tell
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import add_rows, console, print_json, table
 from circuit_script.cli.verbs import group
 from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import unavailable
+from circuit_script.execution.jobs import ALL
 from circuit_script.execution.timing import duration_shown
-from circuit_script.jobs.look import Look, Scheduled, Waiting, look
+from circuit_script.jobs.look import WAITS, Look, Scheduled, Waiting, look
 from circuit_script.jobs.outside import Asked, whoever
 from circuit_script.tenants import DEFAULT
 
@@ -30,6 +31,7 @@ EXAMPLES = (
 )
 SHOWN = 20  # jobs; --json has more
 WIDEST = 80  # letters of one reason
+FEW = 3  # tenants that are shown by their names
 
 app = group(NAME, "Show which jobs wait or run and when schedules fire, and run one now.", EXAMPLES)
 app.info.no_args_is_help = False
@@ -61,8 +63,10 @@ def run_(
     as_json: AsJson = False,
 ) -> None:
     """Run a job now, besides its schedule."""
+    settings = load_settings(app_folder(folder))
+    must_be_there(tenant, settings)
     asked = Asked(name, {}, tenant=tenant, by=by or whoever(), said=arguments_of(arg or ()))
-    tell(name, asyncio.run(commit(load_settings(app_folder(folder)), asked)), as_json)
+    tell(name, asyncio.run(commit(settings, asked)), as_json)
 
 
 def _list(settings: Settings, tenant: str | None, as_json: bool) -> None:
@@ -83,7 +87,7 @@ async def _look(settings: Settings, tenant: str | None) -> Look:
 
 def _show(out: Console, found: Look) -> None:
     if found.schedules:
-        rows = table("schedule", "fires", "next", "last", "")
+        rows = table("schedule", "for", "fires", "next", "last", "")
         out.print(add_rows(rows, map(_schedule, found.schedules)))
     else:
         out.print('There are no schedules: put @scheduled(every="5m") above a function.', markup=False)
@@ -100,9 +104,29 @@ def _show(out: Console, found: Look) -> None:
 def _schedule(each: Scheduled) -> tuple[str, ...]:
     said = [f"jitter {duration_shown(each.jitter)}"] if each.jitter else []
     said += [f"{each.skipped:,} missed and left out"] if each.skipped else []
-    last = "never" if each.last_at is None else f"{_moment(each.last_at)} {each.status or 'waits or runs'}"
     said += [each.reason[:WIDEST]] if each.reason else []
-    return each.name, each.fires, "never again" if each.next_at is None else _until(each.next_at), last, ", ".join(said)
+    following = "never again" if each.next_at is None else _until(each.next_at)
+    return each.name, _whom(each), each.fires, following, _last(each), ", ".join(said)
+
+
+def _whom(each: Scheduled) -> str:
+    """For whom it fires: a few by their names."""
+    if each.tenants == ALL:
+        return f"all {each.fires_for:,}"
+    names = (
+        each.tenants if len(each.tenants) <= FEW else (*each.tenants[: FEW - 1], f"{len(each.tenants) - FEW + 1} more")
+    )
+    gone = len(each.tenants) - each.fires_for
+    return ", ".join(names) + (f" ({gone:,} of them gone)" if gone > 0 else "")
+
+
+def _last(each: Scheduled) -> str:
+    """When it fired last, and how that ended, for how many where not for all alike."""
+    if each.last_at is None:
+        return "never"
+    shown = {end: "waits or runs" if end == WAITS else end for end in each.ended}
+    ends = [shown[end] if len(shown) == 1 else f"{number:,} {shown[end]}" for end, number in each.ended.items()]
+    return " ".join((_moment(each.last_at), ", ".join(ends))).strip()
 
 
 def _job(each: Waiting) -> tuple[str, ...]:

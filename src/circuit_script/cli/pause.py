@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
@@ -10,8 +11,20 @@ from rich.markup import escape
 
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import add_rows, console, print_json, table
-from circuit_script.cli.selection import All, AsJson, By, Connector, Reason, Record, Tenant, Trigger, do, selected
-from circuit_script.config import load_settings
+from circuit_script.cli.selection import (
+    All,
+    AsJson,
+    By,
+    Connector,
+    Reason,
+    Record,
+    Tenant,
+    Trigger,
+    do,
+    must_be_a_connector,
+    selected,
+)
+from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import Connection
 from circuit_script.events.controls import Selection, found, waiting
 from circuit_script.jobs.outside import whoever
@@ -42,6 +55,8 @@ def run(
     """
     settings = load_settings(app_folder(folder))
     if listed:
+        if everything or any(each is not None for each in (trigger, tenant, connector, record)):
+            raise typer.BadParameter("it shows all that is paused, and pauses nothing", param_hint="--list")
         _show(do(settings, NAME, read_pauses), as_json)
         return
     said = selected(trigger, tenant, connector, record, everything)
@@ -49,14 +64,27 @@ def run(
 
     async def stop(connection: Connection) -> tuple[Selection, int, int]:
         meant = await found(connection, said)
+        count = await waiting(connection, meant)
+        await must_be_a_connector(settings, meant, count)
         id_ = await pause(connection, meant.kind, meant.value, tenant=meant.tenant, reason=reason, by=who)
-        return meant, id_, await waiting(connection, meant)
+        return meant, id_, count
 
     meant, id_, count = do(settings, NAME, stop)
     if as_json:
         print_json({"id": id_, "kind": meant.kind, "value": meant.value, "tenant": meant.tenant, "waiting": count})
         return
     console().print(f"[yellow]paused[/] {escape(meant.shown)}: {count:,} wait, and nothing of it starts until resume")
+    if unknown := _unknown(settings, meant):
+        console(stderr=True).print(f"[yellow]![/] {escape(unknown)}")
+
+
+def _unknown(settings: Settings, meant: Selection) -> str:
+    """What there is to say where circuit.toml names tenants, and not this one: it may be mistyped."""
+    tenant = meant.value if meant.kind == "tenant" else meant.tenant
+    if tenant is None or not settings.tenants or tenant in settings.tenants:
+        return ""
+    near = get_close_matches(tenant, settings.tenants, n=1)
+    return f"circuit.toml has no tenant {tenant!r}" + (f": did you mean {near[0]!r}?" if near else ".")
 
 
 def _show(pauses: list[Pause], as_json: bool) -> None:

@@ -17,7 +17,7 @@ from circuit_script.cli.app_database import looking
 from circuit_script.cli.completion import complete_handler
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.logs import moment
-from circuit_script.cli.output import add_rows, console, print_json, table
+from circuit_script.cli.output import add_rows, console, print_json, table, visible
 from circuit_script.cli.replay_attached import follow
 from circuit_script.cli.verbs import group
 from circuit_script.config import Settings, load_settings
@@ -87,8 +87,8 @@ def replay(
         trigger=trigger,
         tenant=tenant,
         source=source,
-        since=None if since is None else moment(since, now),
-        until=None if until is None else moment(until, now),
+        since=_moment(since, now, "--since"),
+        until=_moment(until, now, "--until"),
         text=text or None,
         status=status,
         limit=limit,
@@ -108,6 +108,15 @@ def replay(
         raise typer.Exit(show_dry(settings, wanted, release, as_json))
     asked = _Asked(wanted, release, by or whoever(), rate, yes, detach)
     _for_real(settings, asked, as_json)
+
+
+def _moment(said: str | None, now: datetime, option: str) -> datetime | None:
+    """Raises BadParameter, of this option."""
+    try:
+        return None if said is None else moment(said, now)
+    except typer.BadParameter as error:
+        error.param_hint = option
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +151,17 @@ def _for_real(settings: Settings, asked: _Asked, as_json: bool) -> None:
     through = "" if asked.release is None else f" through release {asked.release}"
     print(f"replay {begun.id}: {_items(begun.chosen)}{through}, at most {asked.rate} a second")
     attached = not asked.detach and console(stderr=True).is_terminal
-    ended = _do(settings, lambda connection: follow(connection, begun)) if attached else None
-    if ended is None:
-        print(f"It goes on by itself: circuit-script replay show {str(begun.id)[:13]}")
+    _tell_end(settings, begun, _do(settings, lambda connection: follow(connection, begun)) if attached else None)
+
+
+def _tell_end(settings: Settings, known: Replay, ended: Replay | None, as_json: bool = False) -> None:
+    """How it ended, unless it goes on. Raises Exit where that is not as it should."""
+    stands = ended or known
+    if not stands.is_over and not as_json:
+        print(f"It goes on by itself: circuit-script replay follow {str(known.id)[:13]}")
         return
-    _show_one(ended, _do(settings, lambda connection: replays.became(connection, ended.id)))
-    if ended.reason is not None:
+    _show_one(stands, _do(settings, lambda connection: replays.became(connection, known.id)), as_json)
+    if stands.is_over and stands.status != "done":
         raise typer.Exit(1)
 
 
@@ -226,7 +240,7 @@ def list_(
         (
             each.id,
             f"{each.at:%Y-%m-%d %H:%M}",
-            each.by,
+            visible(each.by),
             each.status,
             f"{each.settled:,}",
             f"{each.chosen:,}",
@@ -246,15 +260,22 @@ def show(which: Which, folder: Folder = None, as_json: AsJson = False) -> None:
         return found, await replays.became(connection, found.id)
 
     found, became = _do(load_settings(app_folder(folder)), look)
-    if as_json:
-        print_json({**_as_json(found), "became": became})
-    else:
-        _show_one(found, became)
+    _show_one(found, became, as_json)
+
+
+@app.command("follow", epilog="Example:  circuit-script replay follow 019a1fda")
+def follow_(which: Which, folder: Folder = None, as_json: AsJson = False) -> None:
+    """Wait until a replay is over, with a bar in a terminal. Ctrl-C leaves it running; unless it ends as done, the exit
+    code is 1."""
+    settings = load_settings(app_folder(folder))
+    found = _do(settings, lambda connection: replays.find(connection, which))
+    ended = _do(settings, lambda connection: follow(connection, found))
+    _tell_end(settings, found, ended, as_json)
 
 
 @app.command(epilog="Example:  circuit-script replay pause 019a1fda")
 def pause(which: Which, folder: Folder = None, as_json: AsJson = False) -> None:
-    """Put nothing more of it back. What stands in the queue of it, a second's share, is handled."""
+    """Put nothing more of it back. What stands in the queue of it is handled."""
     _change(folder, lambda connection: replays.pause(connection, which), as_json)
 
 
@@ -287,12 +308,18 @@ def _change(folder: Any, what: Callable[[Connection], Awaitable[Replay]], as_jso
         print(f"{found.status}: {found.id}, {found.settled:,} of {found.chosen:,} items settled")
 
 
-def _show_one(found: Replay, became: dict[str, int]) -> None:
+def _show_one(found: Replay, became: dict[str, int], as_json: bool = False) -> None:
+    if as_json:
+        print_json({**_as_json(found), "became": became})
+        return
     out = console()
     ended = "" if found.ended_at is None else f", ended {found.ended_at:%Y-%m-%d %H:%M:%S}"
     out.print(f"replay {found.id} {found.status}")
     out.print(
-        f"by {found.by}, began {found.at:%Y-%m-%d %H:%M:%S}{ended} (UTC)  ·  {_what(found)}", style="dim", markup=False
+        f"by {visible(found.by)}, began {found.at:%Y-%m-%d %H:%M:%S}{ended} (UTC)  ·  {_what(found)}",
+        style="dim",
+        markup=False,
+        soft_wrap=True,
     )
     if found.reason is not None:
         out.print(found.reason, style="red", markup=False, soft_wrap=True)
@@ -303,7 +330,7 @@ def _show_one(found: Replay, became: dict[str, int]) -> None:
 
 def _what(found: Replay) -> str:
     through = {} if found.release is None else {"release": found.release}
-    return ", ".join(f"{name}={value}" for name, value in {**found.filter, **through}.items())
+    return visible(", ".join(f"{name}={value}" for name, value in {**found.filter, **through}.items()))
 
 
 def _items(number: int) -> str:

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from circuit_script.backup import Manifest, Restored, is_remote, open_place, restore, verify
 from circuit_script.backup.forgets import read_forgets
 from circuit_script.backup.places import FORGETS
+from circuit_script.backup.restore import ASIDE
 from circuit_script.cli.copying import shown_progress
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import console, print_json
@@ -55,11 +56,13 @@ def run(
         forgotten = [{key: value for key, value in asdict(each).items() if key != "records"} for each in done.forgotten]
         rows = {table.name: table.rows for table in done.manifest.tables}
         said = {"replaced": done.replaced, "taken_at": done.manifest.taken_at}
-        print_json({"database": done.database, **said, "rows": rows, "forgotten_again": forgotten})
+        print_json({"database": done.database, **said, "rows": rows, "forgotten_again": forgotten, "left": done.left})
         return
     print(f"restored: {done.manifest.rows:,} rows into {done.database!r}, as of {_moment(done.manifest)}")
     if done.forgotten:
         print(f"{len(done.forgotten)} who were forgotten since are forgotten again")
+    if done.left is not None:
+        print(f"What stood there before may still be in the schema {ASIDE}, until it is dropped: {done.left}")
     print("Everything is paused: circuit-script resume --all" if paused else "What waited then runs once it starts.")
 
 
@@ -103,8 +106,8 @@ async def _file(backup: str, settings: Settings | None) -> AsyncIterator[tuple[P
     with tempfile.TemporaryDirectory(prefix="restore-") as folder:
         path = Path(folder) / "copy"
         await place.fetch(name, path)
-        for found in [each for each in await place.names() if each.endswith(FORGETS)]:
-            await place.fetch(found, Path(folder) / FORGETS)
+        if FORGETS in await place.names():
+            await place.fetch(FORGETS, Path(folder) / FORGETS)
             listed += read_forgets(Path(folder) / FORGETS)
         yield path, listed
 

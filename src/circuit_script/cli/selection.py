@@ -6,14 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
+import httpx
 import psycopg
 import typer
 
 from circuit_script.cli.app_database import looking
 from circuit_script.cli.completion import complete_handler
 from circuit_script.config import Settings
+from circuit_script.connectors.registry import make_registry
 from circuit_script.db.pool import Connection, unavailable
+from circuit_script.errors import ControlRefused
 from circuit_script.events.controls import Selection
+from circuit_script.execution.outcome import JOBS
 
 T = TypeVar("T")
 
@@ -35,6 +39,9 @@ def selected(
 ) -> Selection:
     """The one thing that the options name. Raises BadParameter for none and for several."""
     named = [("trigger", trigger), ("connector", connector), ("record", record)]
+    for kind, value in [*named, ("tenant", tenant)]:
+        if value is not None and not value.strip():
+            raise typer.BadParameter("it names nothing", param_hint=f"--{kind}")
     said = [(kind, value) for kind, value in named if value is not None]
     if len(said) > 1 or (everything and (said or tenant)):
         raise typer.BadParameter("say one of --trigger, --connector, --record, --tenant and --all")
@@ -50,6 +57,19 @@ def selected(
     if everything:
         return Selection("everything")
     raise typer.BadParameter("say what: --trigger, --tenant, --connector, --record or --all")
+
+
+async def must_be_a_connector(settings: Settings, selection: Selection, waiting: int) -> None:
+    """Who mistypes one at night must not believe that nothing leaves. Raises ControlRefused for a connector that this
+    app does not have and of which nothing waits."""
+    if selection.kind != "connector" or waiting:
+        return
+    async with httpx.AsyncClient() as client:
+        known = sorted([*make_registry(settings.addresses, client), JOBS])
+    if selection.value not in known:
+        raise ControlRefused(
+            f"There is no connector {selection.value!r}, and nothing waits for one.", cure=f"Known: {', '.join(known)}."
+        )
 
 
 def do(settings: Settings, verb: str, what: Callable[[Connection], Awaitable[T]]) -> T:

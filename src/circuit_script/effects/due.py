@@ -54,9 +54,9 @@ WITH first AS (
         AND e.next_at <= now() AND e.lane = ANY(%(lanes)s::smallint[]) AND e.id <> ALL(%(flying)s::uuid[])
         AND (e.record IS NULL OR e.connector = '{JOBS}' OR (e.record <> ALL(%(records)s::text[])
              AND e.tenant || E'\\n' || e.record <> ALL(%(own_records)s::text[])))
-        AND NOT EXISTS (
-            SELECT 1 FROM circuit.effects p WHERE p.status = 'pending'
-            AND p.tenant = e.tenant AND p.order_hash = e.order_hash AND p.seq < e.seq)
+        AND e.seq = (
+            SELECT min(p.seq) FROM circuit.effects p WHERE p.status = 'pending'
+            AND p.tenant = e.tenant AND p.order_hash = e.order_hash)
         ORDER BY e.next_at LIMIT g.most) h
     ORDER BY turn, h.seq LIMIT %(bulk)s
 )

@@ -23,12 +23,13 @@ LONGEST_PAUSE = 300.0  # seconds, where a vendor asks for one and does not say h
 LONGEST_WISH = 86_400.0  # seconds that a vendor is granted at most
 FORGOTTEN = "forgotten"  # the reason of an effect that was blanked: nothing more is kept of it
 TOO_LATE = "it was on its way when it was cancelled, and its vendor has done it"
+DONE_AFTER_ALL = "somebody discarded it before the answer of its vendor came, and its vendor has done it"
 
 # Who has lost the lane changes nothing, also while it is being lost: the statement sees lanes as they were when it
 # began, but a row that it waited for as it is, and one that another worker has marked or settled meanwhile is that
 # worker's. But what is known to be done is not in doubt any more, not discarded, and not to be sent again under this
 # worker's mark. What somebody cancelled or discarded while it was on its way ends by its answer, and nothing leaves
-# after it.
+# after it; what a person discarded in doubt or dead, and its vendor has done, says so from then on.
 SETTLE = f"""
 WITH told AS (
     SELECT t.*, l.lane IS NOT NULL AS ours
@@ -41,9 +42,11 @@ WITH told AS (
     SET status = CASE WHEN told.status = 'delivered' THEN 'delivered' WHEN e.status = 'discarded' THEN 'discarded'
                       WHEN e.cancelled AND told.status = 'pending' AND NOT told.doubtful THEN 'discarded'
                       ELSE told.status END,
-        attempts = told.attempts, next_at = now() + make_interval(secs => told.wait),
-        reason = CASE WHEN told.status = 'delivered' AND (e.cancelled OR e.status = 'discarded') THEN '{TOO_LATE}'
-                      ELSE told.reason END,
+        attempts = CASE WHEN e.status = 'discarded' THEN greatest(told.attempts, e.attempts) ELSE told.attempts END,
+        next_at = now() + make_interval(secs => told.wait),
+        reason = CASE WHEN told.status <> 'delivered' THEN told.reason
+                      WHEN e.status = 'discarded' AND told.attempts <= e.attempts THEN '{DONE_AFTER_ALL}'
+                      WHEN e.cancelled OR e.status = 'discarded' THEN '{TOO_LATE}' ELSE told.reason END,
         vendor_id = told.vendor_id, left_at = CASE WHEN told.doubtful THEN e.left_at END,
         settled_at = CASE WHEN told.status = 'pending' AND e.status = 'pending' AND (told.doubtful OR NOT e.cancelled)
                           THEN NULL ELSE now() END
@@ -51,12 +54,16 @@ WITH told AS (
     AND (told.ours AND e.status = 'pending' AND e.attempts = told.before
          AND (e.left_at IS NOT DISTINCT FROM told.left_at OR e.left_at = told.mark)
          OR told.status = 'delivered' AND (e.status = 'in_doubt' OR e.status = 'pending' AND e.left_at = told.mark)
-         OR e.status = 'discarded' AND told.attempts > e.attempts AND e.reason IS DISTINCT FROM '{FORGOTTEN}')
+         OR e.status = 'discarded' AND (told.status = 'delivered' OR told.attempts > e.attempts)
+            AND e.reason IS DISTINCT FROM '{FORGOTTEN}')
     RETURNING e.id, e.tenant, e.order_hash, e.seq, e.execution, e.record, e.attempts, e.status, e.next_at, e.reason
 ), postponed AS (  -- those behind it cannot leave before it, and need not be looked at again and again
     UPDATE circuit.effects e SET next_at = s.next_at
     FROM settled s WHERE s.status = 'pending' AND e.status = 'pending'
     AND e.tenant = s.tenant AND e.order_hash = s.order_hash AND e.seq > s.seq AND e.next_at < s.next_at
+), heard AS (  -- it counts no attempt, so nothing else keeps it among its vendor's answers
+    INSERT INTO circuit.effect_answers (effect, tenant, attempt, status, said)
+    SELECT s.id, s.tenant, s.attempts, s.status, s.reason FROM settled s WHERE s.reason = '{DONE_AFTER_ALL}'
 )
 INSERT INTO circuit.dead_letters (kind, tenant, effect, execution, record, attempts, reason)
 SELECT 'effect', s.tenant, s.id, s.execution, s.record, s.attempts, coalesce(s.reason, '')

@@ -41,26 +41,22 @@ ON CONFLICT (tenant, connector, target, kind, operation, worker) DO UPDATE
 SET until = excluded.until, reason = excluded.reason
 """
 
+_COLUMNS = """e.id, e.tenant, e.connector, e.operation, e.target, e.record, e.attempts, e.next_at, e.reason, e.needs,
+           e.order_hash, e.seq"""
 # Of one effect there is one reason, the first that holds: it stands behind another of its record; it uses an id that is
 # not made yet; somebody paused it; its vendor asked for time; the circuit is open; its rate is used up; it
 # waits for its own next attempt; or it is due.
-READ = f"""
-WITH waiting AS MATERIALIZED (
-    SELECT e.id, e.tenant, e.connector, e.operation, e.target, e.record, e.next_at, e.reason, e.needs, e.order_hash,
-           e.seq
-    FROM circuit.effects e WHERE e.status = 'pending' ORDER BY e.tenant, e.order_hash, e.seq LIMIT {DEEPEST}
-), placed AS (
-    SELECT w.*, row_number() OVER (PARTITION BY w.tenant, w.order_hash ORDER BY w.seq) > 1 AS behind FROM waiting w
-), told AS (
-    SELECT p.tenant, p.connector, p.operation, p.target,
-           CASE WHEN p.behind THEN 'behind' WHEN p.needs IS NOT NULL THEN 'reference'
+_TOLD = f"""
+told AS (
+    SELECT p.id, p.tenant, p.connector, p.operation, p.target, p.record, p.attempts, p.ahead,
+           CASE WHEN b.behind THEN 'behind' WHEN p.needs IS NOT NULL THEN 'reference'
                 WHEN s.at IS NOT NULL THEN 'paused' WHEN w.kind IS NOT NULL THEN w.kind
                 WHEN p.next_at > now() THEN 'retry' ELSE 'due' END AS why,
-           CASE WHEN p.behind OR p.needs IS NOT NULL OR s.at IS NOT NULL THEN NULL
+           CASE WHEN b.behind OR p.needs IS NOT NULL OR s.at IS NOT NULL THEN NULL
                 WHEN w.kind IS NOT NULL THEN w.until WHEN p.next_at > now() THEN p.next_at END AS until,
-           CASE WHEN p.behind THEN NULL WHEN p.needs IS NOT NULL THEN NULL WHEN s.at IS NOT NULL THEN s.reason
+           CASE WHEN b.behind THEN NULL WHEN p.needs IS NOT NULL THEN NULL WHEN s.at IS NOT NULL THEN s.reason
                 WHEN w.kind IS NOT NULL THEN w.reason WHEN p.next_at > now() THEN p.reason END AS reason
-    FROM placed p
+    FROM placed p CROSS JOIN LATERAL (SELECT p.ahead > 0 AS behind) b
     LEFT JOIN LATERAL (
         SELECT x.at, x.reason FROM circuit.pauses x WHERE (x.tenant IS NULL OR x.tenant = p.tenant)
         AND ((x.kind = 'connector' AND x.value = p.connector) OR (p.connector <> '{JOBS}' AND (
@@ -72,10 +68,32 @@ WITH waiting AS MATERIALIZED (
         AND x.operation IN ('', p.operation) AND x.until > now()
         ORDER BY x.kind = 'asked' DESC, x.kind = 'open' DESC, x.until LIMIT 1) w ON true
 )
+"""
+READ = f"""
+WITH waiting AS MATERIALIZED (
+    SELECT {_COLUMNS} FROM circuit.effects e
+    WHERE e.status = 'pending' AND (%(tenant)s::text IS NULL OR e.tenant = %(tenant)s)
+    ORDER BY e.tenant, e.order_hash, e.seq LIMIT {DEEPEST}
+), placed AS (
+    SELECT w.*, row_number() OVER (PARTITION BY w.tenant, w.order_hash ORDER BY w.seq) - 1 AS ahead FROM waiting w
+), {_TOLD}
 SELECT t.tenant, t.connector, t.operation, t.target, t.why, count(*)::integer AS n, min(t.until) AS until,
        coalesce(left(max(t.reason), 500), '') AS reason
-FROM told t WHERE %(tenant)s::text IS NULL OR t.tenant = %(tenant)s
-GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 1, 2, 3, 4, 5 LIMIT %(limit)s
+FROM told t GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 1, 2, 3, 4, 5 LIMIT %(limit)s
+"""
+# Those of one record, or one by its id.
+READ_OF = f"""
+WITH waiting AS MATERIALIZED (
+    SELECT {_COLUMNS} FROM circuit.effects e
+    WHERE e.status = 'pending' AND (e.record = %(record)s OR e.id = %(id)s)
+    AND (%(tenant)s::text IS NULL OR e.tenant = %(tenant)s) ORDER BY e.tenant, e.order_hash, e.seq LIMIT {SHOWN}
+), placed AS (
+    SELECT w.*, (SELECT count(*) FROM circuit.effects f WHERE f.status = 'pending' AND f.tenant = w.tenant
+                 AND f.order_hash = w.order_hash AND f.seq < w.seq) AS ahead FROM waiting w
+), {_TOLD}
+SELECT t.id, t.tenant, t.connector, t.operation, t.target, t.record, t.attempts, t.ahead, t.why, t.until,
+       coalesce(left(t.reason, 500), '') AS reason
+FROM told t ORDER BY t.tenant, t.ahead, t.id
 """
 
 
@@ -101,6 +119,32 @@ async def effects_waiting(connection: Connection, *, tenant: str | None = None, 
     """What effects wait and why, the most first; of very many the DEEPEST that come first are looked at."""
     async with connection.cursor(row_factory=class_row(Waiting)) as cursor:
         await cursor.execute(READ.encode(), {"tenant": tenant, "limit": limit})
+        return await cursor.fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEffect:
+    """One effect that waits. ``why`` is as of `Waiting`; ``ahead`` is how many of its order key leave before it."""
+
+    id: UUID
+    tenant: str
+    connector: str
+    operation: str
+    target: str
+    record: str | None
+    attempts: int
+    ahead: int
+    why: str
+    until: datetime | None
+    reason: str
+
+
+async def effects_waiting_of(
+    connection: Connection, record: str, *, id_: UUID | None = None, tenant: str | None = None
+) -> list[WaitingEffect]:
+    """The effects of a record, or the effect with that id, that wait, in the order in which they leave."""
+    async with connection.cursor(row_factory=class_row(WaitingEffect)) as cursor:
+        await cursor.execute(READ_OF.encode(), {"record": record, "id": id_, "tenant": tenant})
         return await cursor.fetchall()
 
 

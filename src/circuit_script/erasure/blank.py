@@ -1,18 +1,17 @@
 """What becomes of each table when a person is forgotten: rows stay, so that counts stay true; what they say goes.
 
-Each statement takes `ids` (records), `names` (these, and what else a person is known by), `deliveries`, `events`, `own`
-and `shared` (executions), one of them in chunks, and changes only what is not blank already: forgetting again counts
-nothing.
+Each statement takes `ids` (records), `names` and `patterns` (these, and what else a person is known by), `deliveries`,
+`events`, `own` and `shared` (executions), `jobs`, and `parts` (events of jobs that go on without the person); one of
+them in chunks. It changes only what is not blank already: forgetting again counts nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-WORD = "forgotten"
+from circuit_script.erasure.naming import NAMES
 
-# One text of an execution that handled others too is blanked where it names the record, its address or its number.
-_NAMES = "EXISTS (SELECT 1 FROM unnest(%(names)s::text[]) AS i WHERE strpos({text}, i) > 0)"
+WORD = "forgotten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +58,31 @@ STEPS = (
         f"{_FULL} AND execution = ANY(%(own)s)",
         _EMPTY,
     ),
+    Blank("effects", "jobs", f"{_FULL} AND connector = 'jobs' AND id = ANY(%(jobs)s)", _EMPTY),
     # Of everybody's of a batch: what has left. What has not may be for the others.
     Blank(
         "effects",
         "shared",
         f"{_MINE} AND payload <> '{{}}' AND NOT {_UNSENT} AND record IS NULL AND execution = ANY(%(shared)s) AND "
-        + _NAMES.format(text="payload::text"),
+        + NAMES.format(text="payload::text"),
         _EMPTY,
     ),
-    Blank(
-        "delayed_jobs",
-        "ids",
-        f"{_MINE} AND id = ANY(%(jobs)s)",
-        "DELETE",
-    ),
+    Blank("delayed_jobs", "jobs", f"{_MINE} AND id = ANY(%(jobs)s)", "DELETE"),
     # A key that nobody holds is of no use: it goes where the id is but a part of another's, too.
     Blank(
         "job_keys",
         "ids",
         f"{_MINE} AND (job = ANY(%(jobs)s) OR key = ANY(%(ids)s) OR "
-        f"({_NAMES.format(text='key')} AND NOT circuit.holds_key(job_keys)))",
+        f"({NAMES.format(text='key')} AND NOT circuit.holds_key(job_keys)))",
         "DELETE",
     ),
     Blank("journal", "events", f"{_MINE} AND event = ANY(%(events)s)", "DELETE"),
+    Blank(
+        "journal",
+        "parts",
+        f"{_MINE} AND event = ANY(%(parts)s) AND " + NAMES.format(text="encode(reply, 'escape')"),
+        "DELETE",
+    ),
     Blank(
         "dead_letters",
         "ids",
@@ -91,7 +92,7 @@ STEPS = (
     Blank(
         "dead_letters",
         "shared",
-        f"{_MINE} AND execution = ANY(%(shared)s) AND " + _NAMES.format(text="concat(reason, why, was)"),
+        f"{_MINE} AND execution = ANY(%(shared)s) AND " + NAMES.format(text="concat(reason, why, was)"),
         f"reason = '{WORD}', why = NULL, was = NULL",
     ),
     Blank(
@@ -105,7 +106,7 @@ STEPS = (
         "replays",
         "ids",
         "(filter ->> 'tenant' IS NULL OR filter ->> 'tenant' = %(tenant)s) AND (filter ->> 'record' = ANY(%(ids)s) OR "
-        f"(filter ->> 'text' <> '{WORD}' AND (" + _NAMES.format(text="filter ->> 'text'") + " OR EXISTS ("
+        f"(filter ->> 'text' <> '{WORD}' AND (" + NAMES.format(text="filter ->> 'text'") + " OR EXISTS ("
         "SELECT FROM circuit.deliveries d WHERE d.id = ANY(%(deliveries)s) "
         "AND position(convert_to(filter ->> 'text', 'UTF8') IN d.body) > 0))))",
         "filter = (SELECT jsonb_object_agg(f.key, CASE WHEN f.key IN ('record', 'text') "
@@ -121,7 +122,7 @@ STEPS = (
     Blank(
         "effect_answers",
         "shared",
-        f"{_MINE} AND {_NAMES.format(text='said')} AND effect IN (SELECT e.id FROM circuit.effects e "
+        f"{_MINE} AND {NAMES.format(text='said')} AND effect IN (SELECT e.id FROM circuit.effects e "
         "WHERE e.tenant = %(tenant)s AND e.execution = ANY(%(shared)s))",
         f"said = '{WORD}'",
     ),
@@ -134,7 +135,7 @@ STEPS = (
     Blank(
         "llm_calls",
         "shared",
-        f"{_MINE} AND execution = ANY(%(shared)s) AND " + _NAMES.format(text="reason"),
+        f"{_MINE} AND execution = ANY(%(shared)s) AND " + NAMES.format(text="reason"),
         f"reason = '{WORD}'",
     ),
     Blank(
@@ -153,7 +154,7 @@ STEPS = (
         "circuit_logs",
         "shared",
         f"{_MINE} AND execution = ANY(%(shared)s) AND record IS NULL AND "
-        + _NAMES.format(text="message || coalesce(context::text, '')"),
+        + NAMES.format(text="message || coalesce(context::text, '')"),
         f"message = '{WORD}', context = NULL",
     ),
     Blank(
@@ -165,7 +166,7 @@ STEPS = (
     Blank(
         "executions",
         "shared",
-        f"{_MINE} AND id = ANY(%(shared)s) AND " + _NAMES.format(text="concat(reason, detail)"),
+        f"{_MINE} AND id = ANY(%(shared)s) AND " + NAMES.format(text="concat(reason, detail)"),
         f"reason = '{WORD}', detail = NULL",
     ),
     Blank(
@@ -183,7 +184,7 @@ STEPS = (
     Blank(
         "outcomes",
         "shared",
-        f"{_MINE} AND execution = ANY(%(shared)s) AND " + _NAMES.format(text="reason"),
+        f"{_MINE} AND execution = ANY(%(shared)s) AND " + NAMES.format(text="reason"),
         f"reason = '{WORD}'",
     ),
     Blank(

@@ -11,6 +11,8 @@ from typing import Any
 from uuid import UUID
 
 from circuit_script.db.pool import Connection
+from circuit_script.erasure.jobs import Trim, jobs_naming
+from circuit_script.erasure.naming import Named, pattern
 
 CHUNK = 500  # rows that one transaction changes at most
 CONTACT = "Contact"
@@ -34,7 +36,8 @@ _RECORDS = f"SELECT object, id FROM circuit.records WHERE {{of}} AND id = %(reco
 _RECORDS_OF_CONTACT = "SELECT object, id FROM circuit.records WHERE {of} AND contact = %(record)s"
 _EXECUTIONS = """
 SELECT o.execution, bool_and(o.delivery = ANY(%(deliveries)s)) FROM circuit.outcomes o
-WHERE o.execution = ANY(ARRAY(SELECT execution FROM circuit.outcomes WHERE delivery = ANY(%(deliveries)s)))
+WHERE o.execution = ANY(ARRAY(
+    SELECT execution FROM circuit.outcomes WHERE delivery = ANY(%(deliveries)s::uuid[] || %(parts)s::uuid[])))
 GROUP BY o.execution
 """
 # Calls of endpoints have no event: their executions are known by what they wrote or logged about the record.
@@ -46,17 +49,14 @@ WHERE d.source = 'endpoint' AND d.tenant = %(tenant)s AND o.execution = ANY(ARRA
     UNION SELECT execution FROM circuit.llm_calls WHERE tenant = %(tenant)s AND record = ANY(%(records)s)))
 """
 _JOBS = """
-SELECT id FROM circuit.effects
-WHERE connector = 'jobs' AND tenant = %(tenant)s AND (execution = ANY(%(own)s) OR record = ANY(%(records)s)
-    OR (record IS NULL AND execution = ANY(%(shared)s) AND EXISTS (
-        SELECT 1 FROM unnest(%(records)s::text[]) AS i WHERE strpos(payload::text, to_json(i)::text) > 0)))
-UNION SELECT j.id FROM circuit.delayed_jobs j WHERE j.tenant = %(tenant)s AND EXISTS (
-    SELECT 1 FROM unnest(%(records)s::text[]) AS i WHERE strpos(convert_from(j.body, 'UTF8'), to_json(i)::text) > 0)
+SELECT id::text FROM circuit.effects
+WHERE connector = 'jobs' AND tenant = %(tenant)s AND (execution = ANY(%(own)s) OR record = ANY(%(records)s))
 """
 _JOBS_RAN = """
-SELECT d.id, e.id FROM circuit.deliveries d JOIN circuit.events e ON e.delivery = d.id
-WHERE d.source = 'circuit' AND d.tenant = %(tenant)s AND d.vendor_id = ANY(%(jobs)s)
+SELECT delivery, id FROM circuit.events
+WHERE tenant = %(tenant)s AND object = 'Job' AND record = ANY(%(jobs)s)
 """
+_PARTS = "SELECT id FROM circuit.events WHERE delivery = ANY(%(parts)s)"
 
 # What a person is known by in texts that do not say the record: addresses and numbers, no names, which others may have.
 _WORDS = """
@@ -86,7 +86,8 @@ class Person:
 @dataclass(slots=True)
 class Traces:
     """Where a person is found. ``own`` executions handled nobody else, ``shared`` ones others too; ``jobs`` were
-    enqueued by the former, or name the person; ``words`` are what the person is known by, beside the records' ids."""
+    enqueued by the former, or are about nobody else, ``trims`` are of those about others, too, and ``parts`` their
+    events; ``words`` are what the person is known by, beside the records' ids."""
 
     records: list[tuple[str, str]] = field(default_factory=list)
     deliveries: list[UUID] = field(default_factory=list)
@@ -94,6 +95,8 @@ class Traces:
     jobs: list[UUID] = field(default_factory=list)
     own: list[UUID] = field(default_factory=list)
     shared: list[UUID] = field(default_factory=list)
+    trims: list[Trim] = field(default_factory=list)
+    parts: list[int] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
 
     @property
@@ -103,6 +106,11 @@ class Traces:
     @property
     def names(self) -> list[str]:
         return [*self.ids, *self.words]
+
+    @property
+    def patterns(self) -> list[str | None]:
+        """Parallel to ``names``."""
+        return [*map(pattern, self.ids), *(None for _ in self.words)]
 
 
 async def owners(connection: Connection, record: str) -> list[str | None]:
@@ -130,22 +138,34 @@ async def find(connection: Connection, person: Person) -> Traces:
         pass
     again = await _rows(connection, _AGAIN, {"events": traces.events})
     traces.events = sorted({*traces.events, *(id_ for (id_,) in again)})
+    parts = await _rows(connection, _PARTS, {"parts": _partly(traces)})
+    again = await _rows(connection, _AGAIN, {"events": [id_ for (id_,) in parts]})
+    traces.parts = sorted({id_ for (id_,) in (*parts, *again)})
     return traces
 
 
 async def _follow(connection: Connection, about: dict[str, Any], traces: Traces) -> bool:
     """The executions of these deliveries, and the jobs that they enqueued; whether there are more deliveries now."""
-    found = await _rows(connection, _EXECUTIONS, {"deliveries": traces.deliveries})
+    parts = _partly(traces)
+    found = await _rows(connection, _EXECUTIONS, {"deliveries": traces.deliveries, "parts": parts})
     traces.own = [execution for execution, alone in found if alone]
     traces.shared = [execution for execution, alone in found if not alone]
-    jobs = await _rows(connection, _JOBS, {**about, "own": traces.own, "shared": traces.shared, "records": traces.ids})
-    traces.jobs = [job for (job,) in jobs]
-    known = set(traces.deliveries)
-    ran = await _rows(connection, _JOBS_RAN, {**about, "jobs": [str(job) for job in traces.jobs]})
-    more = [row for row in ran if row[0] not in known]
+    enqueued = await _rows(connection, _JOBS, {**about, "own": traces.own, "records": traces.ids})
+    known = {job for (job,) in enqueued}
+    naming = await jobs_naming(connection, about["tenant"], Named(traces.ids, traces.words), traces.shared, known)
+    theirs = known | naming.theirs
+    traces.jobs, traces.trims = sorted(map(UUID, theirs)), naming.trims
+    ran = await _rows(connection, _JOBS_RAN, {**about, "jobs": sorted(theirs)})
+    here = set(traces.deliveries)
+    more = [row for row in ran if row[0] not in here]
     traces.deliveries += [delivery for delivery, _ in more]
     traces.events += [event for _, event in more]
-    return bool(more)
+    return bool(more) or _partly(traces) != parts
+
+
+def _partly(traces: Traces) -> list[UUID]:
+    """Deliveries of jobs that are about others, too."""
+    return sorted(each.id for each in traces.trims if each.table == "deliveries")
 
 
 def chunks(some: Sequence[Any]) -> list[Sequence[Any]]:

@@ -24,8 +24,9 @@ from circuit_script.erasure.blank import (
     WAITING,
 )
 from circuit_script.erasure.find import Person, Traces, chunks, find
+from circuit_script.erasure.jobs import TRIM
 
-LISTS = ("ids", "names", "deliveries", "events", "own", "shared", "jobs")
+LISTS = ("ids", "names", "patterns", "deliveries", "events", "own", "shared", "jobs", "parts")
 # One salt for all: a hash can then be looked for in one pass over a copy.
 _REMEMBER = """
 INSERT INTO circuit.forgets (tenant, object, salt, hash, by_whom)
@@ -88,13 +89,16 @@ async def _blank(connection: Connection, person: Person, traces: Traces) -> Coun
     for id_, handler in await (await connection.execute(WAITING, values, prepare=False)).fetchall():
         row = {"id": id_, "handler": handler, "execution": uuid7()}
         blanked["queue"] += await _change(connection, CANCEL, row)
+    for each in traces.trims:
+        row = {"id": each.id, "was": each.was, "now": each.now}
+        blanked[each.table] += await _change(connection, TRIM[each.table], row)
     for part in chunks(traces.deliveries):
         blanked["latest"] += await _change(connection, LATEST, {"deliveries": part})
     for step in STEPS:
         for part in chunks(values[step.by]):
             blanked[step.table] += await _change(connection, step.statement, {**values, step.by: part})
-    for each in chunks(traces.records):
-        objects, ids = [object for object, _ in each], [id_ for _, id_ in each]
+    for some in chunks(traces.records):
+        objects, ids = [object for object, _ in some], [id_ for _, id_ in some]
         blanked["records"] += await _change(connection, RECORDS, {**values, "objects": objects, "ids": ids})
     await connection.execute(RESOLVE.encode(), values, prepare=False)
     return blanked
@@ -109,9 +113,10 @@ async def _count(connection: Connection, person: Person, traces: Traces) -> Coun
     objects, ids = [object for object, _ in traces.records], [id_ for _, id_ in traces.records]
     found["records"] = await _number(connection, COUNT_RECORDS, {**values, "objects": objects, "ids": ids})
     found["latest"] = await _number(connection, COUNT_LATEST, values)
+    found.update(each.table for each in traces.trims)
     for table in dict.fromkeys(step.table for step in STEPS):
         either = " OR ".join(f"({step.where})" for step in STEPS if step.table == table)
-        found[table] = await _number(connection, f"SELECT count(*) FROM circuit.{table} WHERE {either}", values)
+        found[table] += await _number(connection, f"SELECT count(*) FROM circuit.{table} WHERE {either}", values)
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
@@ -24,6 +25,7 @@ __all__ = ["Backlog", "Pace", "Queued"]
 FULL = 20_000
 LEAST_SHARE = 20
 MOST_UNCOUNTED = 50_000
+MOST = 100_000  # in all: beyond, a tenant that has one in memory waits with its others
 
 
 class Backlog:
@@ -52,6 +54,7 @@ class Backlog:
         self._parked: dict[str, dict[GroupKey, deque[Queued]]] = {}
         self._parks: list[tuple[float, str]] = []  # when they end
         self._ticket = itertools.count()
+        self._refused_at = -math.inf  # when nothing that had closed might run
         self.skipped: dict[str, dict[int, int]] = {}  # the first row of each tenant, by lane
 
     def __len__(self) -> int:
@@ -93,7 +96,7 @@ class Backlog:
         """How many rows of one tenant may stand in memory: fewer, the more tenants there are. Rows that wait for
         their next attempt do not count, while there are not too many of them: else a vendor that is away would keep
         all that its tenant has to do elsewhere out of memory."""
-        return min(self._look_ahead, max(LEAST_SHARE, FULL // max(1, len(self._count))))
+        return min(self._look_ahead, max(1 if len(self) >= MOST else LEAST_SHARE, FULL // (len(self._count) or 1)))
 
     def _uncount(self, tenant: str) -> None:
         self._count[tenant] -= 1
@@ -101,8 +104,8 @@ class Backlog:
             del self._count[tenant]
 
     def hungry(self) -> list[str]:
-        """Skipped tenants of which less than half the look-ahead is left in memory."""
-        return [each for each in self.skipped if self._count.get(each, 0) < self._share() // 2]
+        """Skipped tenants of which less than half the look-ahead, or nothing, is left in memory."""
+        return [each for each in self.skipped if self._count.get(each, 0) < max(1, self._share() // 2)]
 
     def next_batch(
         self, now: float, pace: Callable[[HandlerSpec], Pace], may_run: Callable[[str, HandlerSpec], bool]
@@ -124,6 +127,7 @@ class Backlog:
                 if (full or now - ready[0].since >= close.linger) and may_run(tenant, spec):
                     # Nothing is left to cut when all were updates of which newer ones wait elsewhere: look again.
                     return self._cut(groups, key, ready, spec) or self.next_batch(now, pace, may_run)
+        self._refused_at = now
         return []
 
     def waiting_tenants(self, release: int | None = None) -> int:
@@ -131,14 +135,16 @@ class Backlog:
         return sum(1 for groups in self._groups.values() if any(key[-1] == release for key in groups))
 
     def next_due(self, now: float, pace: Callable[[HandlerSpec], Pace]) -> float | None:
-        """Seconds until the next batch closes by age or a retry is due; None when nothing waits."""
-        ages = [
-            ready[0].since + pace(self._spec(key[1], key[-1])).linger - now
+        """Seconds until the next batch closes by age or a retry is due; None when nothing does. What had closed at the
+        last look and might not run waits for no time, but for an execution that ends, or for its release."""
+        moments = [
+            ready[0].since + linger
             for groups in self._groups.values()
-            for key, ready in itertools.islice(groups.items(), 8)
+            for key, ready in groups.items()
+            if self._refused_at - ready[0].since < (linger := pace(self._spec(key[1], key[-1])).linger)
         ]
-        ages += [each[0][0] - now for each in (self._timers, self._parks) if each]
-        return max(0.0, min(ages)) if ages else None
+        moments += [each[0][0] for each in (self._timers, self._parks) if each]
+        return max(0.0, min(moments) - now) if moments else None
 
     def park(self, tenant: str, now: float, seconds: float) -> None:
         """Nothing of this tenant runs for so long, but what is done about notices."""
@@ -270,10 +276,6 @@ class Backlog:
             if row.lane in low:
                 low[row.lane] = min(low[row.lane], row.id - 1)
         return low
-
-    def running_in(self, lanes: Iterable[int]) -> bool:
-        wanted = set(lanes)
-        return any(row.running and row.lane in wanted for row in self._known.values())
 
     def _is_known(self, row: Queued) -> bool:
         """False for a row that was dropped, also when it was read anew after its lane came back."""

@@ -26,7 +26,7 @@ AGAIN = 0.05  # seconds after a deadlock with a worker
 
 HANDLERS = "SELECT id, name FROM circuit.handlers ORDER BY name"
 # What somebody has paused stays paused, also where that was meanwhile. Of two who cancel the same, the one who began
-# last ends the pause; so it does where the first was killed.
+# last ends the pause: when that one is done, nothing is left for the first. Who is interrupted ends none.
 CANCELLING = "it is being cancelled"
 HOLD = f"""
 INSERT INTO circuit.pauses AS p (kind, value, tenant, reason, by_whom) VALUES (%s, %s, %s, '{CANCELLING}', %s)
@@ -182,19 +182,17 @@ async def cancel(
 
     Nothing of it starts meanwhile. What runs is fenced: its row is gone, so its result does not count. ``told`` gets
     the number after each transaction. What a connector still has to deliver is discarded; what is on its way ends by
-    its vendor's answer (`leaving` counts it), and is not sent again.
+    its vendor's answer (`leaving` counts it), and is not sent again. If it is interrupted, the rest of it stays paused.
     """
     words = f"cancelled by {by}" + (f": {reason}" if reason else "")
     mine = await _pauses(connection, HOLD, [selection.kind, selection.value, selection.tenant, by])
     done = 0
-    try:
-        chunks = _effects if selection.kind == "connector" else _rows
-        async for size in chunks(connection, selection, words, by):
-            done += size
-            told(done)
-    finally:
-        if mine is not None:
-            await _pauses(connection, LET_GO, mine)
+    chunks = _effects if selection.kind == "connector" else _rows
+    async for size in chunks(connection, selection, words, by):
+        done += size
+        told(done)
+    if mine is not None:
+        await _pauses(connection, LET_GO, mine)
     return done
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,7 @@ class Dispatcher:
         self._started = False
         self._wake = asyncio.Event()
         self._stopping = False
+        self._gives_up = math.inf  # when what still runs is left to others
         self._beat_due = 0.0
         self._rescue_due = 0.0
         self._seen_work = 0.0
@@ -142,8 +144,9 @@ class Dispatcher:
         self._beat_due = 0.0
 
     def stop(self) -> None:
-        """Take nothing new; ``run`` returns when what runs has settled."""
+        """Take nothing new; ``run`` returns when what runs has settled, or after the time that it may take to drain."""
         self._stopping = True
+        self._gives_up = min(self._gives_up, time.monotonic() + self._options.drain)
         self._wake.set()
 
     async def run(self) -> None:
@@ -154,7 +157,8 @@ class Dispatcher:
                     await self._serve(connection)
                 return
             except (psycopg.Error, OSError, DatabaseUnavailable) as error:
-                if self._stopping and not self._executions.running:
+                if self._stopping and (not self._executions.running or time.monotonic() >= self._gives_up):
+                    await end(list(self._executions.running))
                     return  # the lease ends by itself
                 log.warning("dispatch.database", error=str(error), next="trying again")
                 self._beat_due = 0.0

@@ -15,7 +15,7 @@ from circuit_script.events.backlog import Backlog, Pace, Queued
 from circuit_script.events.commit import Again
 from circuit_script.events.hosts import Host, Recorded
 from circuit_script.events.lanes import Lanes
-from circuit_script.events.queued import unknown_handler
+from circuit_script.events.queued import UNKNOWN, unknown_handler
 from circuit_script.execution.outcome import HandlerSpec
 
 log = structlog.get_logger()
@@ -25,6 +25,7 @@ AHEAD_ROWS = 64
 AHEAD_TOOK = 0.1
 PREPARING = 16  # batches that wait for one release at a time; of the others none is in a task
 RETIRED = "the live release has no such handler"
+FORGOTTEN = "nothing is known any more of the replay that put it back, nor through which release it was to run"
 NOT_RECORDED = "release %d, through which it is replayed, has no such handler"
 
 
@@ -135,6 +136,8 @@ class Executions:
 
     def _work(self, rows: list[Queued], host: Host | None) -> Awaitable[Again]:
         handler, release, epochs = rows[0].handler, rows[0].release, self._epochs(rows)
+        if release == UNKNOWN:
+            return self._live.runner.bury(rows, epochs, FORGOTTEN)
         if host is None:
             return self._prepared(rows, release or 0)
         if handler in host.handlers:

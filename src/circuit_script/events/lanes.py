@@ -124,6 +124,7 @@ class Lanes:
 
     async def mark(self, connection: Connection, low: Mapping[int, int]) -> None:
         """Remember, per lane, below which event id nothing is left to do."""
+        await areach("lanes.mark")
         await connection.execute(MARK, [list(low), list(low.values()), self.worker])
 
     async def leave(self, connection: Connection) -> None:

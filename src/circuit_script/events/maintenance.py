@@ -95,6 +95,7 @@ FORGET = {
     "executions_other": _forget("executions_other", f"id < {_FLOOR}", "id"),
     "outcomes_other": _forget("outcomes_other", f"delivery < {_FLOOR}", "delivery"),
 }
+FORGET_LOGS = _forget("circuit_logs_other", f"execution < {_FLOOR}", "execution")
 
 
 async def maintain(
@@ -105,9 +106,7 @@ async def maintain(
     while True:
         try:
             if await _due(pool):
-                await once(pool, retention_days, reply_days)
-                if log_days is not None:
-                    await drop_logs(pool, log_days)
+                await once(pool, retention_days, reply_days, log_days)
                 await reindex(pool)
         except Exception as error:  # whatever it is, tables must not grow for ever after
             log.warning("maintenance", error=repr(error), next="trying again in ten minutes")
@@ -138,10 +137,10 @@ async def _prepare(pool: Pool, failures: list[str]) -> None:
                 await connection.execute(MAKE, [parent, day])
 
 
-async def once(pool: Pool, retention_days: int, reply_days: int = REPLY_DAYS) -> list[str]:
+async def once(pool: Pool, retention_days: int, reply_days: int = REPLY_DAYS, log_days: int | None = None) -> list[str]:
     """One round; returns the partitions that were dropped. How it went is remembered for `doctor`.
 
-    A partition with events that still wait is kept, whatever its age.
+    A partition with events that still wait is kept, whatever its age; log lines are for ever without ``log_days``.
     """
     failures: list[str] = []
     await _prepare(pool, failures)
@@ -149,17 +148,16 @@ async def once(pool: Pool, retention_days: int, reply_days: int = REPLY_DAYS) ->
         with _tolerant(f"forget {table}", failures):
             await _repeat(pool, statement, {"days": retention_days, "replies": reply_days, "chunk": CHUNK})
     dropped = await _drop_old(pool, retention_days, not LOG_LINES, failures)
+    if log_days is not None:
+        with _tolerant("forget circuit_logs_other", failures):
+            await _repeat(pool, FORGET_LOGS, {"days": log_days, "chunk": CHUNK})
+        dropped += await _drop_old(pool, log_days, LOG_LINES, failures)
     async with pool.connection() as connection:
         if failures:
             await failed(connection, MAINTENANCE, "; ".join(failures))
         else:
             await succeeded(connection, MAINTENANCE, dropped=len(dropped))
     return dropped
-
-
-async def drop_logs(pool: Pool, days: int) -> list[str]:
-    """Drop the partitions of log lines older than that; their names."""
-    return await _drop_old(pool, days, LOG_LINES, [])
 
 
 async def _drop_old(pool: Pool, days: int, which: bool, failures: list[str]) -> list[str]:

@@ -10,10 +10,11 @@ from uuid import UUID
 
 from circuit_script.execution.outcome import HandlerSpec
 
-GroupKey = tuple[str, int, str, str, int, float, int | None]
+GroupKey = tuple[str, int, str, str, int, float, bool, int | None]
 ChainKey = tuple[int, str, int]
 
 UPDATE = "afterUpdate"
+UNKNOWN = 0  # the release of a replay of which nothing is known any more: it never runs in the live one
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +67,9 @@ class Queued:
 
     @property
     def group(self) -> GroupKey:
-        return self.tenant, self.handler, self.object, self.event, self.depth, self.bundle, self.release
+        """What is replayed takes turns with what arrives: of a slow handler a replay may bring much at once."""
+        replayed = self.replay is not None
+        return self.tenant, self.handler, self.object, self.event, self.depth, self.bundle, replayed, self.release
 
 
 @lru_cache(maxsize=256)

@@ -11,6 +11,7 @@ import psycopg
 from circuit_script.db.pool import Connection
 from circuit_script.events.aside import AsideKey
 from circuit_script.events.backlog import Queued
+from circuit_script.events.queued import UNKNOWN
 
 COLUMNS = """id, handler, lane, attempts, ordinal, order_hash, delivery, not_before, held_until,
        tenant, object, event, record, depth, past, replay"""
@@ -105,6 +106,6 @@ class QueueReader:
         unknown = {row.replay for row in rows if row.replay is not None} - self._through.keys()
         if unknown:
             found: dict[UUID, int | None] = dict(await (await connection.execute(THROUGH, [list(unknown)])).fetchall())
-            self._through |= {replay: found.get(replay) for replay in unknown}
+            self._through |= {replay: found.get(replay, UNKNOWN) for replay in unknown}
         for row in rows:
             row.release = None if row.replay is None else self._through[row.replay]

@@ -1,4 +1,5 @@
-"""Why an event waits: the pause, retry, quota, earlier event, lane or queue that holds it, and for how long.
+"""Why an event waits: the pause, retry, quota, earlier event, lane or queue that holds it, and for how long; and why
+the effects of its record do.
 
 It is found in the database alone, so that whoever asks need not reach a worker.
 """
@@ -15,6 +16,7 @@ from psycopg.rows import dict_row
 
 from circuit_script.clock import time_of
 from circuit_script.db.pool import Connection
+from circuit_script.effects.waits import WaitingEffect, effects_waiting_of
 from circuit_script.execution.outcome import JOB
 from circuit_script.tenants.pauses import Pause, read_pauses
 
@@ -30,7 +32,8 @@ WITH meant AS MATERIALIZED (
     ORDER BY q.id, q.handler LIMIT {SHOWN})
 SELECT q.id, q.handler, coalesce(h.name, '') AS trigger, q.tenant, q.object, q.event, q.record, q.attempts,
        q.not_before, q.held_until, q.waits_for, q.delivery,
-       EXISTS (SELECT 1 FROM circuit.routes r WHERE r.handler = q.handler) AS routed,
+       EXISTS (SELECT 1 FROM circuit.routes r WHERE r.handler = q.handler)
+       OR EXISTS (SELECT 1 FROM circuit.replays y WHERE y.id = q.replay AND y.release IS NOT NULL) AS routed,
        coalesce(w.expires_at > now(), false) AS owned,
        EXISTS (SELECT 1 FROM circuit.workers v WHERE v.expires_at > now()) AS worked,
        e.id AS earlier, e.record AS earlier_record, e.attempts AS earlier_attempts, e.not_before AS earlier_at,
@@ -88,7 +91,8 @@ GROUP BY 1 ORDER BY 2 DESC, 1
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is asked about: a record's id, an event's number, or the id of a delivery; read from what a person typed."""
+    """What is asked about: a record's id, an event's number, or the id of a delivery or an effect; read from what a
+    person typed."""
 
     record: str
     event: int | None
@@ -132,17 +136,18 @@ class Why:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What waits, the oldest first; and what became lately of the rest."""
+    """What waits, the oldest first; what became lately of the rest; and the effects that wait to be delivered."""
 
     waiting: list[Why]
     ended: list[dict[str, Any]] = field(default_factory=list)
+    effects: list[WaitingEffect] = field(default_factory=list)
 
 
 async def why(
     connection: Connection, said: str, *, tenant: str | None = None, used_up: Mapping[str, datetime] | None = None
 ) -> Answer:
-    """Why the event or the events of the record wait. ``used_up`` are tenants whose quota of executions is, and until
-    when: what a tier allows stands in circuit.toml. Raises psycopg.Error."""
+    """Why the event, or the events and effects of the record, wait. ``used_up`` are tenants whose quota of executions
+    is, and until when: what a tier allows stands in circuit.toml. Raises psycopg.Error."""
     subject = Subject.of(said)
     meant = {"record": subject.record, "event": subject.event, "delivery": subject.delivery, "tenant": tenant}
     rows = await _rows(connection, _WAITING, meant)
@@ -161,7 +166,8 @@ async def why(
             )
         )  # fmt: skip
     found += [_delayed(row, pauses) for row in await _rows(connection, _DELAYED, meant)]
-    return Answer(found, await _rows(connection, _ENDED, meant))
+    effects = await effects_waiting_of(connection, subject.record, id_=subject.delivery, tenant=tenant)
+    return Answer(found, await _rows(connection, _ENDED, meant), effects)
 
 
 def _delayed(row: Mapping[str, Any], pauses: Sequence[Pause]) -> Why:

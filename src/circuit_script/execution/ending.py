@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from circuit_script.execution import forgotten, whereabouts
 from circuit_script.execution.context import reason_of
+from circuit_script.execution.log import finish_lines
 from circuit_script.execution.protocol import NOBODY, WHOLE, Result, pack
 from circuit_script.execution.retries import kinds_of, retry_after
 from circuit_script.execution.session import Session, clean
@@ -77,8 +78,8 @@ def _lost(errors: dict[int, str], session: Session) -> str | None:
 
 def flush(session: Session) -> None:
     """Send what the run has printed and not yet ended with a line break, and what it has forgotten."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    finish_lines(sys.stdout)
+    finish_lines(sys.stderr)
     for each in forgotten.found(session):
         session.log({"level": "error", "message": f"{each.wrong} More: circuit-script explain not-awaited"})
     if session.dropped:

@@ -6,6 +6,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from difflib import get_close_matches
 from importlib import import_module
@@ -36,6 +37,7 @@ from circuit_script.governor import Limits
 
 MOST_ARGUMENTS = 256 * 1024  # bytes of all arguments of a job, as JSON
 LONGEST_KEY = 255  # characters
+ALL = "all"  # tenants
 RESERVED = frozenset({"delay", "unique"})  # what enqueue takes for itself
 PAGE = "job-refused"
 LARGEST, SMALLEST = 2**64 - 1, -(2**63)
@@ -85,6 +87,7 @@ def scheduled(
     timezone: str = "UTC",
     jitter: str | float = 0,
     catch_up: str = "last",
+    tenants: str | Sequence[str] = "default",
     limits: Limits | Mapping[str, float] | None = None,
     finalizer: Callable[..., Any] | None = None,
     share_child: bool | None = None,
@@ -99,6 +102,9 @@ def scheduled(
     Called as ``f(context)``, exactly once for each firing, by however many workers; ``context.job.scheduled_for`` is
     the firing's moment. ``jitter`` spreads firings over so many seconds. Firings that were missed while nothing ran:
     ``catch_up`` "last" runs the latest of them, "all" each of the latest 100 within 7 days, "none" nothing.
+
+    ``tenants`` are a name, several, or "all" that circuit.toml has at the moment of the firing: then each firing is one
+    execution for each tenant, with its data, limits and quotas, and a ``jitter`` of its own.
     """
     options = Options(
         limits=limits, share_child=share_child, egress=egress, budget=budget, at_ceiling=at_ceiling, retries=retries,
@@ -108,7 +114,7 @@ def scheduled(
     def declare(function: F) -> F:
         declared = must_be_function(function, "@scheduled", up=2)
         place = Place.of(declared)
-        schedule = _schedule(place, cron, every, timezone, jitter, catch_up)
+        schedule = replace(_schedule(place, cron, every, timezone, jitter, catch_up), tenants=_tenants(place, tenants))
         spec = _spec_of(declared, "scheduled", options, finalizer, schedule)
         if spec.needs:
             place.refuse(
@@ -334,6 +340,24 @@ def _finalizer(place: Place, finalizer: Any) -> str | None:
             page="handler-signature",
         )
     return name
+
+
+def _tenants(place: Place, tenants: Any) -> tuple[str, ...] | None:
+    """Their names, each once; None for all."""
+    if tenants == ALL:
+        return None
+    names = (tenants,) if isinstance(tenants, str) else tenants
+    if not isinstance(names, (list, tuple, set, frozenset)) or not names or not all(map(_is_name, names)):
+        place.refuse(
+            f"tenants is {tenants!r}.",
+            'Write "all", or names of circuit.toml: tenants=["acme", "globex"].',
+            page="schedule",
+        )
+    return tuple(sorted(set(names)))
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and bool(name) and _storable(name)
 
 
 def _schedule(place: Place, cron: Any, every: Any, timezone: Any, jitter: Any, catch_up: Any) -> Schedule:

@@ -95,3 +95,18 @@ class Printed(io.RawIOBase):
             if line:
                 _write(self._level, line.decode("utf-8", "replace"), {})
         return len(chunk)
+
+    def finish(self) -> None:
+        """What has no line break is a line, too: nothing more comes."""
+        if self._open:
+            self.write(b"\n")
+
+
+def finish_lines(stream: TextIO | None) -> None:
+    """Send what was written to a stream of ours and is no whole line."""
+    if stream is None:
+        return
+    stream.flush()
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    if isinstance(raw, Printed):
+        raw.finish()

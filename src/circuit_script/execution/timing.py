@@ -50,6 +50,7 @@ class Schedule:
     """``cron`` (in ``timezone``) or ``every`` so many seconds, counted from midnight UTC of 1 January 1970.
 
     ``jitter`` spreads each firing over so many seconds; ``catch_up`` says what becomes of firings that were missed.
+    ``tenants`` are those for whom it fires, each by itself; None is all that there are.
     """
 
     cron: str | None = None
@@ -57,6 +58,7 @@ class Schedule:
     timezone: str = "UTC"
     jitter: float = 0.0
     catch_up: str = "last"
+    tenants: tuple[str, ...] | None = ("default",)
 
     @property
     def shown(self) -> str:
@@ -113,7 +115,7 @@ def due(schedule: Schedule, next_at: datetime, moment: datetime) -> Due:
 
 
 def jitter_of(schedule: Schedule, name: str, firing: datetime) -> timedelta:
-    """By how much this firing comes later: the same for whoever asks."""
+    """By how much this firing of ``name`` comes later: the same for whoever asks."""
     if not schedule.jitter:
         return timedelta()
     digest = hashlib.blake2b(f"{name} {firing.isoformat()}".encode(), digest_size=8).digest()

@@ -64,7 +64,6 @@ class Zygote:
         self._woken.setblocking(False)
         self._waker.setblocking(False)
         self._children: dict[int, int] = {}  # with their slots
-        self._leaving: list[int] = []  # slots of children that have ended; somebody may be in one yet
         self._own: set[int] = set()  # what else may be below us
         self._pid = os.getpid()
 
@@ -85,6 +84,7 @@ class Zygote:
             raise SystemExit(1) from None
         outside = assignment.parent if self._confined.scoped else None
         undertaker = self._outlived(outside)
+        self._confined.seal()
         self._orphans = Orphans(self._pid, outside, undertaker, self._is_known)
         whereabouts.know(assignment.folder)
         try:
@@ -137,8 +137,8 @@ class Zygote:
                         self._woken.recv(4096)
                     self._reap()
             if time.monotonic() - swept >= SWEEP:
-                if not self._orphans.kill():
-                    self._leave()
+                for slot in self._orphans.kill():
+                    self._give_back(slot)
                 swept = time.monotonic()
 
     def _on_order(self, apps: child.Apps) -> None:
@@ -212,6 +212,7 @@ class Zygote:
     def _reap(self) -> None:
         """Collect what has ended, then kill what it left: descendants that have become our own children."""
         ended: dict[int, int] = {}
+        reaped: set[int] = set()
         with suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 pid = found.si_pid
@@ -220,19 +221,14 @@ class Zygote:
                         os.killpg(pid, signal.SIGKILL)  # at once, faster than they fork; its number is still taken
                 _, status = os.waitpid(pid, 0)
                 self._own.discard(pid)
+                reaped.add(pid)
                 if pid in self._children:
                     ended[pid] = os.waitstatus_to_exitcode(status)
-        self._leaving += [self._children.pop(pid) for pid in ended]
-        alone = not self._orphans.kill()
+        free = self._orphans.kill(reaped, [self._children.pop(pid) for pid in ended])
         for pid, code in ended.items():
             self._say(Ended(pid, code))
-        if alone:
-            self._leave()
-
-    def _leave(self) -> None:
-        """Nobody is left of any child that has ended."""
-        while self._leaving:
-            self._give_back(self._leaving.pop())
+        for slot in free:
+            self._give_back(slot)
 
     def _give_back(self, slot: int) -> None:
         if helper := self._slots.give_back(slot):

@@ -14,7 +14,6 @@ from circuit_script.gateway.webhooks import Scope, Send
 
 log = logging.getLogger(__name__)
 
-MAX_HELD = 64 * 1024 * 1024  # bytes of all answers that are not yet written out
 PIECE = 256 * 1024  # bytes that are handed to a connection at once
 SMALL = 64 * 1024  # bytes of an answer that is not counted: a connection may hold as much in any case
 
@@ -30,9 +29,11 @@ class _Held:
 
 
 class Answers:
-    """Sends answers. Over the bound, those are cut off whose callers let the most bytes wait for the longest."""
+    """Sends answers. Over ``max_held`` bytes of those that are not yet written out, those are cut off whose callers let
+    the most wait for the longest."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_held: int) -> None:
+        self._max_held = max_held
         self._size = 0
         self._held: set[_Held] = set()
 
@@ -82,7 +83,7 @@ class Answers:
 
     def _make_room(self, coming: _Held) -> None:
         now = asyncio.get_running_loop().time()
-        while self._held and self._size + coming.size > MAX_HELD:
+        while self._held and self._size + coming.size > self._max_held:
             worst = max(self._held, key=lambda each: each.unread * (now - each.since))
             log.warning("a reader was cut off: %d bytes unread for %.1f s", worst.unread, now - worst.since)
             self._let_go(worst)

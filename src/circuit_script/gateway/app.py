@@ -29,10 +29,10 @@ class Gateway:
     """The ASGI application."""
 
     def __init__(
-        self, *, intake: Intake, status: StatusReader, max_body: int, endpoints: Endpoints, link: Link
+        self, *, intake: Intake, status: StatusReader, webhooks: Webhooks, endpoints: Endpoints, link: Link
     ) -> None:
         self._sources = intake.sources
-        self._webhooks = Webhooks(intake, max_body)
+        self._webhooks = webhooks
         self._endpoints = endpoints
         looks = status_routes(status)
         self._others = _others(intake, looks, link)

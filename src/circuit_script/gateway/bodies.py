@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 from circuit_script.gateway.webhooks import Receive, Scope
 
-MAX_HELD = 64 * 1024 * 1024  # bytes of all bodies that are here and not yet answered
 DRAINED = 1024 * 1024  # bytes of a refused body that are read, so that its sender gets to read the answer
 
 
@@ -26,11 +25,11 @@ class BodyRefused(Exception):
 
 
 class Bodies:
-    """Reads bodies of at most ``most`` bytes."""
+    """Reads bodies of at most ``most`` bytes, and ``max_held`` of all that are here and not yet answered."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, max_held: int) -> None:
         self._most = most
-        self._max_held = max(MAX_HELD, most)
+        self._max_held = max(max_held, most)
         self._held = 0
 
     @asynccontextmanager

@@ -52,13 +52,20 @@ class Endpoints:
     """An ASGI application: what the live release offers. ``expected`` says that there is something to offer."""
 
     def __init__(
-        self, *, link: Link, ring: KeyRing, bodies: Bodies, origins: Sequence[str] = (), expected: bool = False
+        self,
+        *,
+        link: Link,
+        ring: KeyRing,
+        bodies: Bodies,
+        answers: Answers,
+        origins: Sequence[str] = (),
+        expected: bool = False,
     ) -> None:
         self._link = link
         self._ring = ring
         self._bodies = bodies
         self._expected = expected
-        self._answers = Answers()
+        self._answers = answers
         self._calls = 0
         self._routes = Routes([])
         self._routes_of: object = None

@@ -15,9 +15,9 @@ from circuit_script import problems
 MAX_HEAD = 64 * 1024  # bytes of request line, headers and trailers
 MAX_HEADERS = 200  # each costs many times its bytes
 MAX_SECONDS = 30.0  # from the first byte of a request to its last
-MAX_CONNECTIONS = 900  # below the 1,024 files that a process usually may open
 ABORT = "circuit.abort"  # in a request's scope: ends its connection at once
 SURPLUS_SECONDS = 1.0  # in which a connection too many may ask, to be told to come later
+MAX_SURPLUS = 200  # connections too many at once; then the one of them that has been silent for longest goes
 
 
 class _OneWrite:
@@ -60,6 +60,8 @@ class _Dropped(list[tuple[bytes, bytes]]):
 class Protocol(HttpToolsProtocol):
     """One connection. Costs nothing for a request that arrives in one piece."""
 
+    most: int  # connections of its gateway
+    too_many: dict[Protocol, None]  # in the order in which they came
     _surplus = False
     _incomplete = True
     _in_head = True
@@ -70,11 +72,19 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(_OneWrite(transport, self.loop))  # type: ignore[arg-type]  # stands for one
         self.headers = []
-        self._surplus = len(self.connections) > MAX_CONNECTIONS
+        self._surplus = len(self.connections) > self.most
+        if self._surplus:
+            self.too_many[self] = None
+            if len(self.too_many) > MAX_SURPLUS:
+                silent = next(iter(self.too_many))
+                del self.too_many[silent]
+                silent.transport.abort()
         self._deadline = self.loop.call_later(SURPLUS_SECONDS if self._surplus else MAX_SECONDS, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
+        if self._surplus:
+            self.too_many.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -168,3 +178,13 @@ class Protocol(HttpToolsProtocol):
             lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
             self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
         self.transport.close()
+
+
+def protocol_for(connections: int) -> type[Protocol]:
+    """The protocol of one gateway, which has at most so many connections."""
+
+    class Limited(Protocol):
+        most = connections
+        too_many: dict[Protocol, None] = {}  # noqa: RUF012  # of this gateway's connections, whose class this is
+
+    return Limited

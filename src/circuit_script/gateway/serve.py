@@ -23,17 +23,19 @@ from circuit_script.events.intake import Intake
 from circuit_script.events.ledger import Ledger
 from circuit_script.events.sources import open_sources
 from circuit_script.events.status import StatusReader
+from circuit_script.gateway.answers import Answers
 from circuit_script.gateway.app import Gateway
 from circuit_script.gateway.bodies import Bodies
-from circuit_script.gateway.calls import Endpoints
+from circuit_script.gateway.calls import MAX_CALLS, Endpoints
 from circuit_script.gateway.listening import listen
-from circuit_script.gateway.protocol import Protocol
+from circuit_script.gateway.protocol import MAX_SURPLUS, protocol_for
+from circuit_script.gateway.webhooks import Webhooks
 from circuit_script.releases import has_endpoints
 from circuit_script.tenants import TenantMap
 from circuit_script.tenants.callers import make_ring
 
 GRACE = 10  # seconds that requests have to finish once the gateway is told to stop
-OPEN_FILES = 2048  # as many as connections and calls may need
+OWN_FILES = 124  # that a gateway has open besides: the database's, its log, the socket that listens
 WORKER_PATIENCE = 3.0  # seconds in which a worker that is there has answered
 
 
@@ -64,9 +66,10 @@ async def run_gateway(
     """Serve until ``stop`` is set, or, without one, until SIGTERM or SIGINT.
 
     ``on_ready`` gets the address once it listens; ``supervised`` says that somebody keeps this host's worker running.
-    Raises StartError when it cannot listen there, or when the release has endpoints and no worker answers.
+    Raises StartError when it cannot listen there or have so many connections, or when the release has endpoints and no
+    worker answers.
     """
-    _open_more_files()
+    _open_files(settings.gateway.max_connections)
     listener = listen(settings.gateway.host, settings.gateway.port)
     try:
         connect = partial(open_connection, url, pooler=settings.pooler, name="circuit-script gateway")
@@ -79,18 +82,20 @@ async def run_gateway(
         )
         pool = await open_pool(url, min_size=1, max_size=2, name="circuit-script status", pooler=settings.pooler)
         async with pool, Link(socket_path(settings.folder)) as link:
-            max_body = settings.gateway.max_body
+            max_body, max_held = settings.gateway.max_body, settings.gateway.max_held
             endpoints = Endpoints(
                 link=link,
                 ring=make_ring(pool),
-                bodies=Bodies(max_body),
+                bodies=Bodies(max_body, max_held),
+                answers=Answers(max_held),
                 origins=settings.gateway.cors_origins,
                 expected=await _worker_is_there(pool, link, supervised),
             )
+            webhooks = Webhooks(intake, max_body, max_held)
             gateway = Gateway(
-                intake=intake, status=StatusReader(pool), max_body=max_body, endpoints=endpoints, link=link
+                intake=intake, status=StatusReader(pool), webhooks=webhooks, endpoints=endpoints, link=link
             )
-            await _serve(gateway, listener, stop, on_ready)
+            await _serve(gateway, settings.gateway.max_connections, listener, stop, on_ready)
     finally:
         listener.close()
 
@@ -111,16 +116,27 @@ async def _worker_is_there(pool: Pool, link: Link, supervised: bool) -> bool:
     return wanted
 
 
-def _open_more_files() -> None:
-    """Each call of an endpoint takes a second file, its connection to the worker."""
+def _open_files(connections: int) -> None:
+    """Let this process open so many; each call of an endpoint takes a second file, its connection to the worker.
+
+    Raises StartError where not even the connections have room.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
-        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    least, wanted = connections + OWN_FILES, connections + OWN_FILES + MAX_SURPLUS + MAX_CALLS
+    if hard != resource.RLIM_INFINITY:
+        if hard < least:
+            raise StartError(
+                f"{connections:,} connections need {least:,} open files, and this process may have {hard:,}.",
+                cure="Let it have more (LimitNOFILE= of systemd, ulimit -Hn), or lower [gateway] max_connections.",
+            )
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(
     gateway: Gateway,
+    connections: int,
     listener: socket.socket,
     stop: asyncio.Event | None,
     on_ready: Callable[[str], None] | None,
@@ -128,7 +144,7 @@ async def _serve(
     config = uvicorn.Config(
         gateway,
         loop="none",  # the caller's
-        http=Protocol,
+        http=protocol_for(connections),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -18,7 +18,6 @@ Send = Callable[[Message], Awaitable[None]]
 
 PREFIX = "/webhooks/"
 MAX_ACCOUNT = 255  # characters
-MAX_HELD = 64 * 1024 * 1024  # bytes of all bodies that are here and not yet answered
 DRAINED = 8 * 1024 * 1024  # bytes of a refused body that are read, so that its sender gets to read the answer
 
 _LENGTH = str(len('{"id":""}') + 36).encode()
@@ -34,12 +33,15 @@ class _Gone(Exception):
 
 
 class Webhooks:
-    """Answers as the ledger did: 202 with the delivery's id, 200 with the first one's, or a problem."""
+    """Answers as the ledger did: 202 with the delivery's id, 200 with the first one's, or a problem.
 
-    def __init__(self, intake: Intake, max_body: int) -> None:
+    ``max_body`` is in bytes, ``max_held`` those of all bodies that are here and not yet answered.
+    """
+
+    def __init__(self, intake: Intake, max_body: int, max_held: int) -> None:
         self._intake = intake
         self._max_body = max_body
-        self._max_held = max(MAX_HELD, max_body)
+        self._max_held = max(max_held, max_body)
         self._held = 0
         self._wanted = {
             name: {header.encode(): header for header in source.kept_headers} for name, source in intake.sources.items()

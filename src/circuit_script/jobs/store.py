@@ -31,7 +31,7 @@ SELECT k.job FROM circuit.job_keys k
 WHERE k.tenant = %s AND k.name = %s AND k.key = %s AND circuit.holds_key(k)
 """
 DUE = """
-SELECT id, tenant, name, body, depth, due_at, unique_key FROM circuit.delayed_jobs
+SELECT id, tenant, name, body, depth, due_at, unique_key, vendor_id FROM circuit.delayed_jobs
 WHERE due_at <= now() + %s ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED
 """
 # take_in's: nobody claims a key meanwhile. Who stands still with it is cut off.
@@ -42,7 +42,7 @@ DELETE FROM circuit.job_keys k USING unnest(%s::text[], %s::text[], %s::text[]) 
 WHERE k.tenant = f.tenant AND k.name = f.name AND k.key = f.key AND NOT circuit.holds_key(k)
 """
 MEANT = """
-SELECT id, tenant, name, body, depth, due_at, unique_key FROM circuit.delayed_jobs
+SELECT id, tenant, name, body, depth, due_at, unique_key, vendor_id FROM circuit.delayed_jobs
 WHERE (%(name)s::text IS NULL OR name = %(name)s) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
 AND (%(record)s::text IS NULL OR id::text = %(record)s) ORDER BY id LIMIT %(bulk)s FOR UPDATE
 """
@@ -135,8 +135,7 @@ async def take_in_meant(connection: Connection, meant: Mapping[str, Any], bulk: 
 async def _take_in_waiting(connection: Connection, rows: Sequence[tuple[Any, ...]], horizon: timedelta) -> None:
     if not rows:
         return
-    jobs = [NewJob(id_, tenant, name, bytes(body), depth, due, unique) for
-            id_, tenant, name, body, depth, due, unique in rows]  # fmt: skip
+    jobs = [NewJob(id_, tenant, name, bytes(body), *rest) for id_, tenant, name, body, *rest in rows]
     await connection.execute(GONE, [[job.id for job in jobs]])
     await take_in_jobs(connection, jobs, horizon)
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 
 from circuit_script.errors import ConfigError
 
 DEFAULT = "default"
+
+
+def unknown_tenant_cure(tenant: str, known: Collection[str]) -> str:
+    """How to find the tenant that was meant."""
+    near = get_close_matches(tenant, known, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted(known)[:10])}."
+    return f"{hint} Others stand in circuit.toml: [tenants.{tenant}]."
 
 
 class TenantMap:

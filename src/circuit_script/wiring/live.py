@@ -24,6 +24,7 @@ from circuit_script.execution.pool import Manifest
 from circuit_script.execution.pool import Pool as Children
 from circuit_script.release_archive import keep_source
 from circuit_script.releases import Release, content_hash, make_live
+from circuit_script.wiring.tenants import TenantsThere
 
 log = structlog.get_logger()
 
@@ -79,8 +80,17 @@ class _Imported:
 class Releases:
     """Holds what is live. ``drain`` seconds are what a release that was replaced has to finish."""
 
-    def __init__(self, *, folder: Path, make_children: Callable[[], Children], database: Pool, drain: float) -> None:
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        make_children: Callable[[], Children],
+        database: Pool,
+        drain: float,
+        tenants: TenantsThere,
+    ) -> None:
         self._folder = folder
+        self._tenants = tenants
         self._make_children = make_children
         self._database = database
         self._drain = drain
@@ -135,6 +145,7 @@ class Releases:
             self._next = None  # who asks from now on may have seen files that this one does not see
             began = time.monotonic()
             before = self.live
+            await self._tenants.look_again(self._database)
             try:
                 imported = await self._import(before.release.content_hash)
             except AppError as error:
@@ -162,6 +173,7 @@ class Releases:
             children = self._make_children()
             try:
                 manifest = await children.start()
+                self._tenants.check(manifest.handlers)
                 if again == 1 or await self._digest() == digest:
                     return _Imported(digest, children, manifest)
             except BaseException:
@@ -181,7 +193,7 @@ class Releases:
         for warning in imported.manifest.warnings:
             log.warning("app.import", warning=warning)
         async with self._database.connection() as connection:
-            release = await make_live(connection, imported.digest, imported.manifest.handlers)
+            release = await make_live(connection, imported.digest, imported.manifest.handlers, self._tenants.names)
             await keep_source(connection, release, self._folder)
         return Live(release, imported.children, imported.manifest)
 

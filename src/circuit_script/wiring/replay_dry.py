@@ -7,44 +7,33 @@ itself, but where a pooler stands between.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from uuid import UUID
 
-import httpx
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from circuit_script.config import Settings
 from circuit_script.connectors.connector import Fields
-from circuit_script.connectors.local import LocalCRM
-from circuit_script.connectors.webhook import WebhookConnector
-from circuit_script.db.pool import Pool, open_pool
 from circuit_script.events.backlog import Queued
 from circuit_script.events.batch import Item, Loader
 from circuit_script.events.replay.choosing import Choice, Chosen, Filter, Route
 from circuit_script.events.sources import open_sources
-from circuit_script.execution.broker import BrokerParts
-from circuit_script.execution.callouts.breaker import Breakers
 from circuit_script.execution.outcome import HandlerSpec
-from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.release_archive import unpacked
 from circuit_script.tenants.accounts import TenantMap
 from circuit_script.wiring.bench import Bench, open_bench
 from circuit_script.wiring.callouts import Callouts
-from circuit_script.wiring.models import make_closed_models
-from circuit_script.wiring.outside import make_callouts
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, attempt
+from circuit_script.wiring.trial_ground import Ground, Opened, open_ground
 from circuit_script.wiring.trial_result import Line, Sent, TrialBatch, Written
 
 REFUSAL = (
     "a dry replay answers from what was recorded, and of this call nothing is; "
     "circuit.toml says for how long replies are kept: [ledger] reply_days"
 )
-SETTLING = 1.0  # seconds; there is nothing to settle
 CHUNK = 1000  # items that are read together, and of which batches are cut
 IDS = "SELECT name, id FROM circuit.handlers WHERE name = ANY(%s)"
 KNOWN = """
@@ -119,55 +108,28 @@ class Recorded:
         """Nothing is answered that is not in it already."""
 
 
-class DryReplay:
+class DryReplay(Opened):
     """Runs past events through the app in ``settings.folder``, or through ``release`` as its files were recorded.
     Use as ``async with``. Raises AppError, ReplayRefused, DatabaseUnavailable."""
 
     def __init__(self, settings: Settings, url: str, *, release: int | None = None) -> None:
+        super().__init__()
         self._settings = settings
         self.url = url if settings.pooler else _read_only(url)
         self._release = release
-        self._stack = contextlib.AsyncExitStack()
-
-    async def __aenter__(self) -> DryReplay:
-        try:
-            await self._open()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
 
     async def _open(self) -> None:
-        settings = self._settings
-        self._database: Pool = await open_pool(
-            self.url, min_size=1, max_size=4, name="circuit dry replay", pooler=settings.pooler
+        self._ground: Ground = await self._stack.enter_async_context(
+            open_ground(self._settings, self.url, Callouts(REFUSAL), name="circuit dry replay")
         )
-        self._stack.push_async_callback(self._database.close)
+        self._database, self._crm = self._ground.database, self._ground.crm
         folder: Path | None = None
         if self._release is not None:
             async with self._database.connection() as connection:
                 folder = await self._stack.enter_async_context(unpacked(connection, self._release))
-        self._bench: Bench = await self._stack.enter_async_context(open_bench(settings, folder))
-        self._closed = Callouts(REFUSAL)
-        client = await self._stack.enter_async_context(httpx.AsyncClient(transport=self._closed))
-        models = make_closed_models(settings, self._database, client, commit=False)
-        self._stack.push_async_callback(models.settling.close, SETTLING)
-        self._governor = CircuitGovernor.of_settings(settings)
-        self._crm = LocalCRM(self._database)
-        self._loader = Loader(self._database, open_sources(settings.sources), queued=False)
-        self._parts = BrokerParts(
-            crm=self._crm,
-            client=client,
-            callouts=replace(make_callouts(settings), attempts=1, breakers=Breakers(), reaches=False),
-            models=models,
-            repeats=self._governor.repeats,
-            knows=lambda connector, target: connector == WebhookConnector.name and target in settings.addresses,
-        )
+        self._bench: Bench = await self._stack.enter_async_context(open_bench(self._settings, folder))
+        self._parts = self._ground.closed_parts(commit=False)
+        self._loader = Loader(self._database, open_sources(self._settings.sources), queued=False)
         await self._name()
 
     async def _name(self) -> None:
@@ -196,7 +158,7 @@ class DryReplay:
                 for batch in self._cut(chunk):
                     async for done in self._redo(batch):
                         self.summary.add(done)
-                        self.summary.refused = len(self._closed.refused)
+                        self.summary.refused = len(self._ground.closed.refused)
                         yield done
 
     def _cut(self, chunk: Sequence[Chosen]) -> Iterator[list[Chosen]]:
@@ -238,7 +200,7 @@ class DryReplay:
         rows = [item.row for item in items]
         head = rows[0]
         given = [Given(item.incoming, item.record, item.old, item.row.arrived) for item in items]
-        spec = self._governor.bound(spec, head.tenant)
+        spec = self._ground.governor.bound(spec, head.tenant)
         trying = attempt(spec, given, object_=head.object, event=head.event, tenant=head.tenant, source="replay")
         events = [{**item.meta, "replay": "dry"} for item in items]
         trying.work = replace(trying.work, events=events, depth=max(item.depth for item in items) + 1)
@@ -251,7 +213,7 @@ class DryReplay:
             remaining=trying.remaining,
             checkpoint=trying.checkpoint,
         )
-        broker.closed = self._closed
+        broker.closed = self._ground.closed
         try:
             outcome = await self._bench.children.run(trying.work, broker)
         finally:

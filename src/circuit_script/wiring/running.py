@@ -54,8 +54,8 @@ class Worker:
         return self.releases.live
 
     async def reload(self) -> Reloaded:
-        """Run the app as its files are now; when they cannot be run, what runs goes on. Tenants get the tiers that
-        circuit.toml says now."""
+        """Run the app as its files are now; when they cannot be run, what runs goes on. Tenants are those that
+        circuit.toml says now, with their tiers."""
         follow_tiers(self.settings, self.quotas, self.governor, self.models)
         return await self.releases.reload()
 
@@ -98,12 +98,12 @@ async def run(
     courier = asyncio.create_task(worker.courier.run(), name="courier")
     writer = asyncio.create_task(logs.run(), name="logs")
     quotas = asyncio.create_task(worker.quotas.run(), name="quotas")
-    await prepare(database)
-    await worker.door.start()
     for task in (*beside, courier, writer, quotas):
         task.add_done_callback(lambda ended: _missed(ended, worker))
-    ready(worker)
     try:
+        await prepare(database)
+        await worker.door.start()
+        ready(worker)
         await worker.dispatcher.run()
     finally:
         await worker.door.stop(settings.worker.drain)

@@ -10,42 +10,35 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any
 
-import httpx
 import psycopg
 from psycopg.types.json import Jsonb
 
 from circuit_script.clock import uuid7
 from circuit_script.config import Settings
 from circuit_script.connectors.connector import Fields, Query
-from circuit_script.connectors.local import LocalCRM
-from circuit_script.connectors.webhook import WebhookConnector
-from circuit_script.db.pool import Pool, open_pool, unavailable
+from circuit_script.db.pool import unavailable
 from circuit_script.effects.settle import Settlement, Settler, is_transient
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import TrialRefused, VersionConflict
 from circuit_script.execution.broker import BrokerParts
-from circuit_script.execution.callouts.breaker import Breakers
 from circuit_script.execution.callouts.transport import open_client
 from circuit_script.execution.outcome import HandlerSpec
-from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.releases import Release, record_release
 from circuit_script.telemetry import LogWriter
 from circuit_script.tenants import DEFAULT
 from circuit_script.wiring.bench import Bench, open_bench
 from circuit_script.wiring.callouts import Callouts
-from circuit_script.wiring.models import make_closed_models, make_models, open_providers_client
-from circuit_script.wiring.outside import make_callouts
+from circuit_script.wiring.models import make_models, open_providers_client
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, TrialJournal, as_json, attempt
 from circuit_script.wiring.trial_call import Calling, collected
+from circuit_script.wiring.trial_ground import SETTLING, Ground, Opened, open_ground
 from circuit_script.wiring.trial_handler import named, route_of
 from circuit_script.wiring.trial_result import TrialBatch, TrialResult
 
 Records = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
-SETTLING = 5.0  # seconds that model calls have to be settled at the end
 DRY = "a dry run makes no callouts"
 NEXT_EVENTS = "SELECT nextval('circuit.event_ids') FROM generate_series(1, %s)"
 SEED = """
@@ -56,7 +49,7 @@ SET data = excluded.data, before = NULL, written = '{}', seq = excluded.seq, del
 """
 
 
-class Trial:
+class Trial(Opened):
     """Runs handlers of one app by hand, on a migrated database.
 
     ``bench`` is used and not closed; without one the trial has its own. ``callouts`` answers in the place of the
@@ -73,61 +66,39 @@ class Trial:
         keep_logs: bool = True,
         source: str = "trial",
     ) -> None:
+        super().__init__()
         self._settings = settings
         self._url = url
         self._given_bench = bench
         self._callouts = callouts
         self._keep_logs = keep_logs
         self._source = source
-        self._stack = contextlib.AsyncExitStack()
-
-    async def __aenter__(self) -> Trial:
-        try:
-            await self._open()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
 
     async def _open(self) -> None:
         if self._given_bench is None:
             self._bench = await self._stack.enter_async_context(open_bench(self._settings))
         else:
             self._bench = self._given_bench
-        self._database: Pool = await open_pool(
-            self._url, min_size=1, max_size=4, name="circuit trial", pooler=self._settings.pooler
+        closed = self._callouts or Callouts(DRY)
+        self._ground: Ground = await self._stack.enter_async_context(
+            open_ground(self._settings, self._url, closed, name="circuit trial")
         )
-        self._stack.push_async_callback(self._database.close)
+        self._database, self._crm, self._governor = self._ground.database, self._ground.crm, self._ground.governor
         async with self._database.connection() as connection:
             self._release: Release = await record_release(connection, self._bench.digest, self._bench.manifest.handlers)
-        self._dry = self._callouts or Callouts(DRY)
-        self._closed_client = await self._stack.enter_async_context(httpx.AsyncClient(transport=self._dry))
-        self._client = self._closed_client
-        self._rules = make_callouts(self._settings)
-        self._governor = CircuitGovernor.of_settings(self._settings)
-        if self._callouts is None:
-            self._client = await self._stack.enter_async_context(open_client(self._rules.guard))
-        await self._open_models()
-        self._crm = LocalCRM(self._database)
+        self._outside = await self._open_outside() if self._callouts is None else None
         self._settler = Settler(self._database, uuid7())
         self._logs = LogWriter(self._database, self._release.id)
         if self._keep_logs:
             self._stack.push_async_callback(self._flush_logs)
 
-    async def _open_models(self) -> None:
+    async def _open_outside(self) -> BrokerParts:
+        """Callouts and models that reach the network."""
+        client = await self._stack.enter_async_context(open_client(self._ground.rules.guard))
         providers = await self._stack.enter_async_context(open_providers_client())
-        self._models = make_models(self._settings, self._database, providers)
-        self._closed_models = {
-            commit: make_closed_models(self._settings, self._database, self._closed_client, commit=commit)
-            for commit in (True, False)
-        }
-        for models in (self._models, *self._closed_models.values()):
-            self._stack.push_async_callback(models.settling.close, SETTLING)
+        models = make_models(self._settings, self._database, providers)
+        self._stack.push_async_callback(models.settling.close, SETTLING)
+        return self._ground.parts(client, models)
 
     async def _flush_logs(self) -> None:
         self._logs.stop()
@@ -295,35 +266,23 @@ class Trial:
         answer = reply.answer(batch)
         return TrialResult(calling.spec.name, "", trying.work.event, tenant, (batch,), answer)
 
-    def _parts(self, closed: bool, commit: bool) -> BrokerParts:
-        addresses = self._settings.addresses
-        return BrokerParts(
-            crm=self._crm,
-            client=self._closed_client if closed else self._client,
-            # What was said beforehand is the last word: to ask again would only ask oneself.
-            callouts=replace(self._rules, attempts=1, breakers=Breakers(), reaches=False) if closed else self._rules,
-            models=self._closed_models[commit] if closed else self._models,
-            repeats=self._governor.repeats,
-            knows=lambda connector, target: connector == WebhookConnector.name and target in addresses,
-        )
-
     def _broker(self, trying: Attempt, commit: bool) -> TrialBroker:
         def log(line: dict[str, Any]) -> None:
             trying.log(line)
             if commit and self._keep_logs:
                 self._logs.add(trying.work.execution, trying.spec.name, trying.work.tenant, line)
 
-        closed = self._callouts is not None or not commit
+        outside = self._outside if commit else None
         broker = TrialBroker(
             trying.work,
-            self._parts(closed, commit),
+            self._ground.closed_parts(commit=commit) if outside is None else outside,
             held=trying.unit,
             journal=TrialJournal(),
             log=log,
             remaining=trying.remaining,
             checkpoint=trying.checkpoint,
         )
-        broker.closed = self._dry if closed else None
+        broker.closed = self._ground.closed if outside is None else None
         return broker
 
     async def _committed(

@@ -47,6 +47,7 @@ from circuit_script.wiring.quotas import make_quotas
 from circuit_script.wiring.recorded import RecordedReleases
 from circuit_script.wiring.running import Worker, run
 from circuit_script.wiring.tap import Tap, TappedSettler, tapped
+from circuit_script.wiring.tenants import TenantsThere
 
 log = structlog.get_logger()
 
@@ -97,6 +98,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
             make_children=partial(make_children, settings),
             database=database,
             drain=settings.worker.drain,
+            tenants=TenantsThere(settings),
         )
         stack.push_async_callback(releases.stop)
         await releases.start()

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from circuit_script.execution.isolation import landlock
+from circuit_script.execution.isolation import confine, landlock
 from tests.integration.execution.conftest import alive, until
 
 STOPS = """
-import os, signal, time
-from circuit_script.execution import hardening
-from circuit_script.execution.isolation import landlock, orphans
+import os, signal, sys, time
+from pathlib import Path
+from circuit_script.execution.isolation import confine, orphans
 
-hardening.drop_privileges()
-assert landlock.scope_signals() and orphans._bounded(os.getppid())
+confined, _ = confine.zygote(sys.argv[1], Path(sys.argv[2]), sys.argv[3], os.getppid())
+assert confined.scoped and orphans._bounded(os.getppid())
 undertaker = orphans.outlive(os.getpid(), os.getppid())
+confined.seal()
 while os.getsid(undertaker) != undertaker:
     time.sleep(0.001)
 if (left := os.fork()) == 0:
@@ -31,8 +33,15 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.skipif(landlock.abi() < landlock.OLDEST, reason="needs Landlock to keep signals in")
-async def test_nothing_stays_stopped_when_a_zygote_is_killed_while_all_below_it_are() -> None:
-    with subprocess.Popen([sys.executable, "-c", STOPS], stdout=subprocess.PIPE, text=True) as zygote:
+@pytest.mark.parametrize("mode", ["standard", "strict"])
+async def test_nothing_stays_stopped_when_a_zygote_is_killed_while_all_below_it_are(mode: str, tmp_path: Path) -> None:
+    if mode == "strict" and (missing := confine.lacks()):
+        pytest.skip(str(missing))
+    app, scratch = tmp_path / "app", tmp_path / "scratch"
+    for folder in (app, scratch):
+        folder.mkdir()
+    command = [sys.executable, "-c", STOPS, mode, str(app), str(scratch)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as zygote:
         assert zygote.stdout is not None
         below = [int(pid) for pid in zygote.stdout.readline().split()]
     assert len(below) == 2

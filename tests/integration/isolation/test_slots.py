@@ -57,6 +57,42 @@ async def test_a_slot_is_renewed_when_nobody_is_left_of_its_child(strict_of: Str
         assert not [pid for pid in map(int, below.split()) if alive(pid)]
 
 
+HOPS = """
+import ctypes
+LIBC = ctypes.CDLL(None)
+
+@trigger("Contact", ["afterInsert"])
+def hops(context):
+    reader, writer = os.pipe()
+    if LIBC.fork() == 0:
+        for hop in range(20):  # each in a session of its own, and without the one before
+            LIBC.setsid()
+            os.write(writer, b"%d " % os.getpid())
+            if hop == 19:
+                time.sleep(600)
+            if LIBC.fork():
+                os._exit(0)
+    os.close(writer)
+    said = os.read(reader, 4096)
+    while said.count(b" ") < 20:
+        said += os.read(reader, 4096)
+    log.info(said.decode())
+"""
+
+
+async def test_who_moves_to_a_new_session_and_process_over_and_over_ends_with_its_execution(
+    strict_of: StrictOf,
+) -> None:
+    bench = await strict_of(HOPS)
+    broker = Recorder()
+    await bench.run("hops", broker=broker)
+    (hopped,) = broker.messages
+    assert len(hopped.split()) == 20
+    await until(lambda: not any(map(alive, map(int, hopped.split()))), 30)
+    slots = Path(f"/proc/{bench.pool.zygote_pid}/root{root.SLOTS}")
+    await until(lambda: not any(os.listdir(own) for slot in slots.iterdir() for own in slot.iterdir()), 30)
+
+
 async def test_a_folder_of_temporary_files_cannot_be_guessed(strict_of: StrictOf) -> None:
     bench = await strict_of()
     theirs = eval(await code_in(bench, "open(os.environ['TMPDIR'] + '/report', 'w').close(); os.environ['TMPDIR']"))
@@ -74,6 +110,7 @@ import json, os, pathlib, sys
 from circuit_script.execution.isolation import confine
 
 confined, slots = confine.zygote("strict", pathlib.Path(sys.argv[1]), "", os.getppid())
+confined.seal()
 slot = slots.take()
 news, tell = os.pipe()
 found, report = os.pipe()

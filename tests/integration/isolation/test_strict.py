@@ -36,6 +36,14 @@ USUAL = {
         "7",
     ),
     "a loop of its own": ("import asyncio; asyncio.run(asyncio.sleep(0, 5))", "5"),
+    "more than a pair of sockets takes at once": (
+        "import asyncio, socket; async def f():\n a, b = socket.socketpair()\n"
+        " reader, kept = await asyncio.open_connection(sock=a)\n"
+        " _, writer = await asyncio.open_connection(sock=b)\n"
+        " writer.writelines([bytes(500_000)] * 2)\n writer.close()\n"
+        " return len(await reader.read()); asyncio.run(f())",
+        "1000000",
+    ),
     "the number of processors": ("os.cpu_count() >= 1", "True"),
     "its own /proc": ("open('/proc/self/status').readline()[:5]", "'Name:'"),
     "a file of the app": ("len(open('app.py').read()) > 10", "True"),

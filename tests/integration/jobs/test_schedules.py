@@ -37,8 +37,8 @@ async def begin_at(road: Road, moment: datetime, *handlers: HandlerSpec) -> None
     """Make these live as if it were that moment."""
     await road.live(*handlers)
     async with road.pool.connection() as connection:
-        await connection.execute("DELETE FROM circuit.schedules")
-        await follow(connection, handlers, moment)
+        await connection.execute("DELETE FROM circuit.schedule_tenants")
+        await follow(connection, handlers, moment=moment)
 
 
 async def test_three_tickers_racing_take_each_firing_in_once(road: Road) -> None:
@@ -58,7 +58,7 @@ async def test_three_tickers_racing_take_each_firing_in_once(road: Road) -> None
         await asyncio.gather(*(ticker.tick() for ticker in tickers))
 
     fired = await road.rows(FIRINGS)
-    assert [each for each in fired if each.startswith("nightly")] == ["nightly 2026-10-25T00:30:00+00:00"]
+    assert [each for each in fired if each.startswith("nightly")] == ["nightly 2026-10-25T00:30:00+00:00 default"]
     assert len([each for each in fired if each.startswith("often")]) == 7 * 3
     assert await road.rows(QUEUED) == [len(fired)]
 
@@ -107,7 +107,7 @@ async def test_a_worker_that_freezes_before_its_commit_is_cut_off_as_intake_wait
 async def test_a_ticker_does_not_spin_while_another_holds_what_is_due(road: Road) -> None:
     await begin_at(road, SUNDAY, nightly(Schedule(every=3600.0)))
     async with await road.connect() as other, other.transaction():
-        await other.execute("SELECT 1 FROM circuit.schedules FOR UPDATE")
+        await other.execute("SELECT 1 FROM circuit.schedule_tenants FOR UPDATE")
         assert await Ticker(road.pool).tick() == TAKEN
     assert await Ticker(road.pool).tick() > 0.0
     assert await road.rows(QUEUED) == [1]
@@ -118,7 +118,7 @@ async def test_a_clock_that_jumps_back_fires_nothing_twice(road: Road) -> None:
     async with road.pool.connection() as connection:
         assert len(await fire(connection, SUNDAY + timedelta(hours=1))) == 1
         assert await fire(connection, SUNDAY - timedelta(days=1)) == []
-        await connection.execute("UPDATE circuit.schedules SET next_at = %s", [SUNDAY + timedelta(hours=1)])
+        await connection.execute("UPDATE circuit.schedule_tenants SET next_at = %s", [SUNDAY + timedelta(hours=1)])
         await fire(connection, SUNDAY + timedelta(hours=1))
     assert await road.rows(QUEUED) == [1], "what the ledger has seen is not taken in again"
 
@@ -130,7 +130,7 @@ async def test_what_was_missed_is_caught_up_as_said_and_counted(road: Road) -> N
         await fire(connection, SUNDAY + timedelta(hours=5, minutes=10))
     found = await road.rows("SELECT event, count(*) FROM circuit.queue GROUP BY 1 ORDER BY 1")
     assert found == [("by_all", 5), ("by_last", 1)]
-    assert await road.rows("SELECT handler, skipped FROM circuit.schedules ORDER BY 1") == [
+    assert await road.rows("SELECT handler, skipped FROM circuit.schedule_tenants ORDER BY 1") == [
         ("by_all", 0), ("by_last", 4), ("by_none", 5)
     ]  # fmt: skip
 
@@ -139,7 +139,7 @@ async def test_jitter_delays_a_firing(road: Road) -> None:
     moment = now()
     await begin_at(road, moment, nightly(Schedule(every=3600.0, jitter=3000.0)))
     async with road.pool.connection() as connection:
-        ((next_at,),) = await (await connection.execute("SELECT next_at FROM circuit.schedules")).fetchall()
+        ((next_at,),) = await (await connection.execute("SELECT next_at FROM circuit.schedule_tenants")).fetchall()
         await fire(connection, next_at)
     assert await road.rows("SELECT count(*) FROM circuit.queue WHERE not_before > now()") == [0]
     assert await road.rows("SELECT due_at > %s FROM circuit.delayed_jobs", next_at) == [True]
@@ -148,15 +148,15 @@ async def test_jitter_delays_a_firing(road: Road) -> None:
 async def test_schedules_follow_the_live_release(road: Road) -> None:
     hourly, other = nightly(Schedule("0 * * * *")), nightly(Schedule(every=60.0), "other")
     await begin_at(road, SUNDAY, hourly, other)
-    states = "SELECT handler, next_at FROM circuit.schedules ORDER BY handler"
+    states = "SELECT handler, next_at FROM circuit.schedule_tenants ORDER BY handler"
     at = SUNDAY + timedelta(minutes=30)
     async with road.pool.connection() as connection:
-        await follow(connection, [nightly(Schedule("0 * * * *", catch_up="all"))], at)
+        await follow(connection, [nightly(Schedule("0 * * * *", catch_up="all"))], moment=at)
         assert await road.rows(states) == [("nightly", SUNDAY + timedelta(hours=1))], "it fires as before"
         assert await road.rows("SELECT catch_up FROM circuit.schedules") == ["all"]
-        await follow(connection, [nightly(Schedule("45 * * * *"))], at)
+        await follow(connection, [nightly(Schedule("45 * * * *"))], moment=at)
         assert await road.rows(states) == [("nightly", SUNDAY + timedelta(minutes=45))]
-        await follow(connection, [], at)
+        await follow(connection, [], moment=at)
     assert await road.rows(states) == []
 
 

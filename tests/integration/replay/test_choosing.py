@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -250,3 +251,29 @@ async def test_a_recorded_release_routes_as_it_did(road: Road, past: Replays) ->
             Route("Contact", event, ids["score"], "score") for event in ("afterDelete", "afterInsert", "afterUpdate")
         ]
         assert await recorded_routes(connection, first.id + 99) == []
+
+
+async def test_what_was_shown_is_all_that_is_taken(road: Road, past: Replays) -> None:
+    worker = await road.start()
+    await road.take_in(contact("a"))
+    await road.done()
+    choice = await past.choice(trigger="score")
+    async with road.pool.connection() as connection:
+        (shown,) = await choice.count(connection)
+        await road.take_in(contact("b"))
+        await road.done()
+        taken = [item.record async for chunk in choice.chunks(connection) for item in chunk]
+
+    assert worker.children.handled == ["a", "b"]
+    assert (shown.items, taken) == (1, ["a"])
+
+
+@pytest.mark.parametrize("asked", [{"record": "\udcff"}, {"text": "a\0b"}, {"tenant": "\0"}])
+def test_text_that_no_event_can_have_is_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(ReplayRefused, match="is no text"):
+        Filter(**asked)
+
+
+def test_a_time_that_ends_before_it_begins_is_refused() -> None:
+    with pytest.raises(ReplayRefused, match="end before it begins"):
+        Filter(since=now(), until=now() - timedelta(hours=1))

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from circuit_script.errors import AppError
+from circuit_script.clock import uuid7
+from circuit_script.config import load_settings
+from circuit_script.errors import AppError, IsolationUnavailable
 from circuit_script.events.run import Runner
+from circuit_script.execution.hardening import hide_from_children
+from circuit_script.execution.outcome import HandlerSpec, Work
 from circuit_script.execution.pool import Manifest
 from circuit_script.execution.pool import Pool as Children
+from circuit_script.governor import Limits
 from circuit_script.release_archive import keep_source
 from circuit_script.releases import content_hash, make_live
+from circuit_script.wiring.children import make_recorded_children
 from circuit_script.wiring.recorded import RecordedReleases
+from tests.integration.execution.conftest import Recorder
 from tests.road import SCORE, Road, happens
 
 
@@ -216,3 +225,57 @@ async def test_one_that_cannot_run_is_not_hosted(road: Road, tmp_path: Path, kep
     assert status == "failed"
     assert why in reason
     await hosting.recorded.stop()
+
+
+PEEK = HandlerSpec("peek", (("Contact", "afterInsert"),))
+PEEKS = """
+from circuit_script import log, trigger
+
+@trigger("Contact", ["afterInsert"])
+async def peek(context):
+    for name in ("circuit.toml", "app.py"):
+        try:
+            log.info(open("HOME/" + name).read(4) and "seen")
+        except OSError:
+            log.info("hidden")
+"""
+
+
+def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Children:
+    """The children of a release of the app in ``tmp_path``; where this machine has no strict isolation, skip."""
+    children = make_recorded_children(load_settings(tmp_path), folder)
+    begin = children.start
+
+    async def start() -> Manifest:
+        try:
+            return await begin()
+        except IsolationUnavailable as error:
+            pytest.skip(str(error))
+
+    monkeypatch.setattr(children, "start", start)
+    return children
+
+
+async def test_in_strict_isolation_one_sees_nothing_of_the_app_folder(
+    road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "app.py").write_text(PEEKS.replace("HOME", str(tmp_path)))
+    (tmp_path / "circuit.toml").write_text('[worker]\nchildren = 1\nisolation = "strict"\n')
+    async with road.pool.connection() as connection:
+        release = await make_live(connection, content_hash(tmp_path), [PEEK])
+        await keep_source(connection, release, tmp_path)
+    make = partial(strict, tmp_path, monkeypatch)
+    recorded = RecordedReleases(database=road.pool, make_children=make, keep=60.0)
+    recorded.serve(lambda live: cast(Runner, live), lambda: None, lambda release: None)
+    work = Work(uuid7(), "peek", "acme", "Contact", "afterInsert", [{"id": "a"}], [None], [{}], Limits(), time.time())
+    broker = Recorder()
+    hide_from_children()
+    try:
+        await recorded.prepare(release.id)
+        host = recorded.find(release.id)
+        assert host is not None
+        await host.pool.run(work, cast(Any, broker))
+    finally:
+        await recorded.stop()
+
+    assert broker.messages == ["hidden", "hidden"]

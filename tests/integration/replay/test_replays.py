@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
+from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from circuit_script.db.pool import Connection
@@ -14,6 +17,7 @@ from circuit_script.events.letters.close import retry
 from circuit_script.events.replay import replays
 from circuit_script.events.replay.choosing import State
 from circuit_script.events.replay.feeder import Feeder
+from circuit_script.events.requeue import Past, requeue
 from circuit_script.execution.broker import ExecutionBroker
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
@@ -144,7 +148,42 @@ async def test_what_is_cancelled_leaves_the_queue(road: Road, past: Replays) -> 
 
     assert worker.children.handled == ["live"]
     assert await past.became(replay) == {"cancelled": 10, "not begun": 20}
-    assert (await past.look(replay)).status == "cancelled"
+    stands = await past.look(replay)
+    assert (stands.status, stands.settled) == ("cancelled", 0)
+
+
+async def test_what_is_being_settled_when_its_replay_is_cancelled_is_not_tried_again(road: Road, past: Replays) -> None:
+    await handled(road, 2)
+    replay = await past.begin(trigger="score")
+    await Feeder(road.pool).feed()
+
+    async with road.pool.connection() as settling, road.pool.connection() as connection:
+        async with settling.transaction():
+            await settling.execute("UPDATE circuit.queue SET attempts = 1 WHERE record = 'c1'")  # for another attempt
+            cancelling = asyncio.create_task(replays.cancel(connection, str(replay.id)))
+            await road.until("SELECT count(*) FROM pg_locks WHERE NOT granted", [1])
+        await cancelling
+
+    assert await road.rows("SELECT count(*) FROM circuit.queue") == [0]
+    assert await past.became(replay) == {"cancelled": 2}
+
+
+async def test_a_worker_that_settles_and_who_cancels_do_not_wait_for_each_other(road: Road, past: Replays) -> None:
+    await handled(road, 2)
+    replay = await past.begin(trigger="score")
+    await Feeder(road.pool).feed()
+    touch = "UPDATE circuit.queue SET attempts = 1 WHERE record = %s"
+
+    async with road.pool.connection() as settling, road.pool.connection() as connection:
+        with contextlib.suppress(psycopg.errors.DeadlockDetected):  # the server chooses who gives way
+            async with settling.transaction():
+                await settling.execute(touch, ["c1"])
+                cancelling = asyncio.create_task(replays.cancel(connection, str(replay.id)))
+                await road.until("SELECT count(*) FROM pg_locks WHERE NOT granted", [1])
+                await settling.execute(touch, ["c0"])
+        await cancelling
+
+    assert await road.rows("SELECT count(*) FROM circuit.queue") == [0]
 
 
 @pytest.mark.slow
@@ -168,6 +207,35 @@ async def test_what_is_paused_goes_on_where_it_stood(road: Road, past: Replays) 
     await past.over(replay)
 
     assert sorted(worker.children.handled) == sorted(f"c{n}" for n in range(30))
+
+
+async def test_its_rate_holds_however_many_workers_feed_it(road: Road, past: Replays) -> None:
+    await handled(road, 3)
+    replay = await past.begin(trigger="score", rate=1)
+    await road.run("UPDATE circuit.replays SET fed_at = now() + interval '1 hour'")  # so little time has passed
+
+    for _ in range(3):
+        await Feeder(road.pool).feed()
+
+    assert (await past.look(replay)).fed == 0
+
+
+async def test_much_is_put_back_in_small_transactions(
+    road: Road, past: Replays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await handled(road, 5)
+    replay = await past.begin(trigger="score")
+    sizes: list[int] = []
+
+    async def noted(connection: Connection, again: list[Past], **said: Any) -> list[int]:
+        sizes.append(len(again))
+        return await requeue(connection, again, **said)
+
+    monkeypatch.setattr("circuit_script.events.replay.feeder.requeue", noted)
+    await Feeder(road.pool, at_once=2).feed()
+
+    assert (await past.look(replay)).fed == 5
+    assert sizes == [2, 2, 1]
 
 
 async def test_records_deleted_since_are_left_out_and_skipped(road: Road, past: Replays) -> None:
@@ -237,6 +305,33 @@ async def test_old_replays_are_swept_with_their_items(road: Road, past: Replays)
 
     assert await road.rows("SELECT count(*) FROM circuit.replays WHERE id = %s", old.id) == [0]
     assert await road.rows("SELECT count(*) FROM circuit.replay_items") == [0]
+
+
+async def test_of_old_replays_those_stay_of_which_anything_waits(road: Road, past: Replays) -> None:
+    await handled(road, 1)
+    old = await past.begin(trigger="score")
+    await Feeder(road.pool).feed()
+    await road.run("UPDATE circuit.replays SET status = 'cancelled', ended_at = now() - interval '31 days'")
+
+    await past.begin(record="x")
+
+    assert await road.rows("SELECT count(*) FROM circuit.replays WHERE id = %s", old.id) == [1]
+
+
+async def test_what_waits_of_a_replay_that_nobody_knows_never_runs_in_the_live_release(
+    road: Road, past: Replays
+) -> None:
+    await handled(road, 1)
+    await past.begin(trigger="score")
+    await Feeder(road.pool).feed()
+    await road.run("DELETE FROM circuit.replays")
+
+    worker = await road.start()
+    await road.done()
+
+    assert worker.children.works == []
+    (reason,) = await road.rows("SELECT reason FROM circuit.dead_letters")
+    assert "nothing is known any more of the replay" in reason
 
 
 async def test_a_dead_letter_is_closed_by_the_replay_that_takes_its_event(road: Road, past: Replays) -> None:

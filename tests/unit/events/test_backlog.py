@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from circuit_script.events import backlog as events_backlog
 from circuit_script.events.backlog import Backlog, Pace, Queued
 from circuit_script.execution.outcome import ALL_OR_NONE, HandlerSpec
 from circuit_script.tenants.pauses import Pause, Pauses
@@ -66,6 +67,18 @@ def test_a_batch_closes_when_its_oldest_row_has_waited_long_enough() -> None:
     assert waiting.next_due(10.5, pace) == pytest.approx(0.5)
     assert take(waiting, 11.0, pace) == [1, 2]
     assert waiting.next_due(11.0, pace) is None
+
+
+def test_a_closed_batch_that_may_not_run_is_due_at_no_time_and_others_are() -> None:
+    waiting = backlog(*(row(n, event=f"after{n}") for n in range(1, 20)))
+    pace = lambda spec: Pace(200, 1.0)  # noqa: E731  # one line
+    assert waiting.next_batch(2.0, pace, lambda tenant, spec: False) == []
+    assert waiting.next_due(2.0, pace) is None, "nobody looks before something has changed"
+
+    waiting.offer(row(30), 2.5)
+    assert waiting.next_due(2.6, pace) == pytest.approx(0.9)
+    assert waiting.next_batch(2.7, pace, lambda tenant, spec: False) == []
+    assert waiting.next_due(3.5, pace) == 0, "it has closed since the last look"
 
 
 def test_a_batch_is_of_one_tenant_one_handler_and_one_kind_of_event() -> None:
@@ -200,6 +213,22 @@ def test_a_tenant_that_may_not_run_does_not_stop_the_others() -> None:
     assert waiting.waiting_tenants() == 1
 
 
+def test_however_many_tenants_there_are_memory_is_bounded_and_each_of_them_has_a_row_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events_backlog, "FULL", 1)
+    monkeypatch.setattr(events_backlog, "MOST", 6)
+    rows = [row(n, tenant=f"t{(n - 1) // 4}") for n in range(1, 17)]
+    waiting = backlog(*rows, look_ahead=4)
+
+    assert len(waiting) == 4 + 2 + 1 + 1
+    assert sorted(waiting.skipped) == ["t1", "t2", "t3"]
+    assert waiting.hungry() == [], "who is skipped has a row"
+
+    waiting.done(next(each for each in rows if each.tenant == "t2"), 0.0)
+    assert waiting.hungry() == ["t2"]
+
+
 def test_a_tenant_with_enough_in_memory_is_skipped_and_read_again_when_it_is_hungry() -> None:
     rows = [row(n) for n in range(1, 11)]
     waiting = backlog(*rows, look_ahead=4)
@@ -270,13 +299,11 @@ def test_dropping_a_lane_forgets_its_rows_and_leaves_the_others() -> None:
     running, waiting_behind, other = row(1, key=1), row(2, key=1), row(3, key=2)
     waiting = backlog(running, waiting_behind, other)
     waiting.next_batch(0.0, AT_ONCE, anyone)
-    assert waiting.running_in([1])
 
     waiting.drop([1], 0.0)
 
     assert len(waiting) == 1
-    assert not waiting.running_in([1])
-    assert waiting.running_in([2])
+    assert waiting.low_water([1, 2], cursor=9) == {1: 9, 2: 2}
     assert take(waiting) == []
 
 
@@ -538,3 +565,13 @@ def test_a_batch_that_is_all_or_none_stays_together_also_when_its_release_comes_
     waiting.meet(7, 1.0)
 
     assert sorted([take(waiting, 1.0), take(waiting, 1.0)]) == [[1], [2, 3]]
+
+
+def test_what_arrives_takes_turns_with_what_a_replay_brings_of_the_same_handler() -> None:
+    waiting = Backlog(SPECS)
+    for n in range(1, 8):
+        each = row(n, handler=1)
+        each.replay = UUID(int=1) if n < 7 else None
+        waiting.offer(each, 0.0)
+
+    assert [take(waiting) for _ in range(3)] == [[1, 2, 3], [7], [4, 5, 6]]

@@ -11,7 +11,7 @@ import pytest
 
 from circuit_script.execution import hardening
 from circuit_script.execution.isolation import confine, landlock, mask, orphans, seccomp
-from circuit_script.execution.isolation.orphans import PATIENCE, Orphans
+from circuit_script.execution.isolation.orphans import PATIENCE, Homes, Orphans
 
 WORKER, ZYGOTE, STRAY, UNDERTAKER = 4_000_001, 4_000_002, 4_000_003, 4_000_004
 
@@ -70,6 +70,38 @@ def test_where_landlock_does_not_hold_nobody_else_is_signalled(kill: Any) -> Non
     assert kill.to_all == []
 
 
+def test_who_cannot_be_killed_is_stopped_once_and_no_more(kill: Any) -> None:
+    left = Orphans(ZYGOTE, WORKER, UNDERTAKER, lambda _: False)
+    for _ in range(4 * PATIENCE):
+        left.kill()
+    assert kill.to_all == [signal.SIGSTOP, signal.SIGCONT]
+
+
+def test_one_that_cannot_be_killed_holds_back_the_slot_of_its_child_alone() -> None:
+    homes = Homes()
+    assert homes.left([STRAY], [10], [1]) == []
+    assert homes.left([STRAY], [], []) == []
+    assert homes.left([STRAY], [11], [2]) == [2]
+    assert homes.left([STRAY, 20], [12], [3]) == []  # another child left one
+    assert homes.left([STRAY], [20], []) == [3]
+    assert homes.left([], [STRAY], []) == [1]
+
+
+def test_a_slot_is_held_back_as_long_as_any_that_descends_from_its_child_may_be_there() -> None:
+    homes = Homes()
+    assert homes.left([20], [10], [1]) == []
+    assert homes.left([21], [20], []) == []  # below the one before
+    assert homes.left([21, 22], [21], []) == []  # with a number that was another's
+    assert homes.left([], [21, 22], []) == [1]
+
+
+def test_who_is_seen_before_its_child_is_collected_holds_back_its_slot() -> None:
+    homes = Homes()
+    assert homes.left([20], [], []) == []
+    assert homes.left([20], [10], [1]) == []
+    assert homes.left([], [20], []) == [1]
+
+
 @pytest.mark.parametrize("version", [landlock.OLDEST - 1, landlock.OLDEST])
 def test_a_standard_zygote_knows_whether_its_signals_are_kept_in(
     version: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -83,5 +115,6 @@ def test_a_standard_zygote_knows_whether_its_signals_are_kept_in(
     for name in ("drop_privileges", "die_with_parent"):
         monkeypatch.setattr(hardening, name, lambda *_: None)
     confined, _ = confine.zygote("standard", tmp_path, "", WORKER)
+    confined.seal()
     assert confined.scoped is (version >= landlock.OLDEST)
     assert len(enforced) == confined.scoped

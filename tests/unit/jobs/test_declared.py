@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from circuit_script.errors import AppError, RequestRefused
@@ -54,6 +56,19 @@ def test_a_schedule_travels_in_the_spec(registry: Registry) -> None:
 
     assert registry.jobs()["nightly"].schedule == Schedule("0 7 * * MON-FRI", None, "Europe/Berlin", 60.0, "all")
     assert registry.jobs()["often"].schedule == Schedule(every=300.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("all", None), ("acme", ("acme",)), (["globex", "acme", "acme"], ("acme", "globex")), (("all",), ("all",))],
+)
+def test_a_schedule_says_for_whom_it_fires_and_the_manifest_keeps_it(registry: Registry, said: Any, meant: Any) -> None:
+    @scheduled(every="5m", tenants=said)
+    def often(context: Any) -> None: ...
+
+    spec = registry.jobs()["often"]
+    assert spec.schedule == Schedule(every=300.0, tenants=meant)
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(asdict(spec))), JobSpec) == spec
 
 
 def test_a_job_is_called_with_its_arguments(registry: Registry) -> None:
@@ -108,6 +123,10 @@ def fine(context: Any) -> None: ...  # fmt: skip
         (lambda: scheduled(every="often")(fine), "every is 'often'"),
         (lambda: scheduled(every="5m", catch_up="some")(fine), "catch_up is 'some'"),
         (lambda: scheduled(every="5m", jitter="2d")(fine), "jitter is '2d'"),
+        (lambda: scheduled(every="5m", tenants=[])(fine), "tenants is []"),
+        (lambda: scheduled(every="5m", tenants=["ada", ""])(fine), "tenants is ['ada', '']"),
+        (lambda: scheduled(every="5m", tenants=["a\0"])(fine), "tenants is ['a\\x00']"),
+        (lambda: scheduled(every="5m", tenants=None)(fine), "tenants is None"),
         (lambda: scheduled(every="5m")(job), "'a' has no default"),
         (lambda: (scheduled(every="5m")(fine), queueable()(fine)), "or it has two decorators"),
         (lambda: (trigger("Contact", "afterInsert")(fine), queueable()(fine)), "or it has two decorators"),

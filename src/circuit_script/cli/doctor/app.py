@@ -16,6 +16,7 @@ from circuit_script.events.sources import open_sources
 from circuit_script.gateway.listening import listen
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.tenants import TenantMap, Tiers
+from circuit_script.wiring.tenants import check_tenants
 
 PATIENCE = 5.0  # seconds for one address
 
@@ -25,6 +26,7 @@ async def app(settings: Settings) -> list[Check]:
     try:
         governor = CircuitGovernor.of_settings(settings)
         manifest = await import_in_child(settings)
+        check_tenants(manifest.handlers, settings.tenant_names)
     except CircuitError as error:
         return [bad("app", error.detail, f"{error.cure} More: circuit-script explain {error.page}")]
     endpoints = sum(1 for handler in manifest.handlers if handler.endpoint is not None)

@@ -85,6 +85,27 @@ CREATE TRIGGER decided AFTER UPDATE OF status ON circuit.effects
     FOR EACH ROW WHEN (NEW.status <> OLD.status AND (OLD.status IN ('in_doubt', 'dead') OR NEW.status = 'discarded'))
     EXECUTE FUNCTION circuit.decided();
 
+-- An effect that waited for its time has ended before it (cancelled, discarded, done after all): those that waited behind
+-- it as long as it did may leave. Of many that end at once, the first one lets them go.
+CREATE FUNCTION circuit.let_pass() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    following timestamptz;
+BEGIN
+    SELECT e.next_at INTO following FROM circuit.effects e
+    WHERE e.status = 'pending' AND e.tenant = OLD.tenant AND e.order_hash = OLD.order_hash AND e.seq > OLD.seq
+    ORDER BY e.seq LIMIT 1;
+    IF following = OLD.next_at THEN
+        UPDATE circuit.effects e SET next_at = now()
+        WHERE e.status = 'pending' AND e.tenant = OLD.tenant AND e.order_hash = OLD.order_hash AND e.seq > OLD.seq
+        AND e.next_at = OLD.next_at;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER let_pass AFTER UPDATE OF status ON circuit.effects
+    FOR EACH ROW WHEN (OLD.status = 'pending' AND NEW.status <> 'pending' AND OLD.next_at > now())
+    EXECUTE FUNCTION circuit.let_pass();
+
 -- What more there is to say of effects that an outcome has just made: `r_id` uses what `r_need` makes, `v_id` is for
 -- the version `v_version` of its record only. Those that are needed are locked: the courier settles them before this
 -- or after it, not meanwhile.

@@ -9,6 +9,7 @@ CREATE TABLE circuit.delayed_jobs (
     depth      smallint NOT NULL,
     due_at     timestamptz NOT NULL,
     unique_key text,
+    vendor_id  text NOT NULL,
     made_at    timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX delayed_jobs_due ON circuit.delayed_jobs (due_at);
@@ -23,23 +24,33 @@ CREATE TABLE circuit.job_keys (
     PRIMARY KEY (tenant, name, key)
 );
 
+-- What the live release says.
 CREATE TABLE circuit.schedules (
     handler  text PRIMARY KEY,
-    tenant   text NOT NULL DEFAULT 'default',
+    tenants  text[],
     cron     text,
     every    float8,
     timezone text NOT NULL,
     jitter   float8 NOT NULL,
     catch_up text NOT NULL CHECK (catch_up IN ('last', 'all', 'none')),
+    CHECK ((cron IS NULL) <> (every IS NULL))
+);
+COMMENT ON COLUMN circuit.schedules.tenants IS 'for whom it fires; null: for all that there are';
+
+-- When a schedule fires next for a tenant. A tenant that comes later begins with the next firing.
+CREATE TABLE circuit.schedule_tenants (
+    handler  text NOT NULL,
+    tenant   text NOT NULL,
     next_at  timestamptz,
     last_at  timestamptz,
+    last_job uuid,
     skipped  bigint NOT NULL DEFAULT 0,
-    since    timestamptz NOT NULL DEFAULT now(),
-    CHECK ((cron IS NULL) <> (every IS NULL))
+    PRIMARY KEY (handler, tenant)
 ) WITH (fillfactor = 50);
-COMMENT ON COLUMN circuit.schedules.next_at IS 'advanced in the transaction that takes the firing in; null: never again';
-COMMENT ON COLUMN circuit.schedules.skipped IS 'firings that were missed and left out, as catch_up says';
-CREATE INDEX schedules_due ON circuit.schedules (next_at);
+COMMENT ON COLUMN circuit.schedule_tenants.next_at
+    IS 'advanced in the transaction that takes the firing in; null: never again';
+COMMENT ON COLUMN circuit.schedule_tenants.skipped IS 'firings that were missed and left out, as catch_up says';
+CREATE INDEX schedule_tenants_due ON circuit.schedule_tenants (next_at);
 
 CREATE INDEX queue_jobs ON circuit.queue (id) WHERE object = 'Job';
 
@@ -91,8 +102,8 @@ BEGIN
         END IF;
         IF dues[i] > now() + horizon THEN
             kinds[i] := 'later';
-            INSERT INTO circuit.delayed_jobs (id, tenant, name, body, depth, due_at, unique_key)
-            VALUES (ids[i], tenants[i], names[i], bodies[i], depths[i], dues[i], unique_keys[i])
+            INSERT INTO circuit.delayed_jobs (id, tenant, name, body, depth, due_at, unique_key, vendor_id)
+            VALUES (ids[i], tenants[i], names[i], bodies[i], depths[i], dues[i], unique_keys[i], vendor_ids[i])
             ON CONFLICT DO NOTHING;
         ELSIF unique_keys[i] IS NOT NULL THEN
             -- One by one, as a later one of this call may want the same key.
@@ -146,4 +157,7 @@ END $$;
 
 SELECT circuit.of_tenant('circuit.delayed_jobs');
 SELECT circuit.of_tenant('circuit.job_keys');
-SELECT circuit.of_tenant('circuit.schedules');
+SELECT circuit.of_tenant('circuit.schedule_tenants');
+-- For whom else it fires is no tenant's business.
+SELECT circuit.of_tenant('circuit.schedules', '(handler, cron, every, timezone, jitter, catch_up)', mine =>
+    'EXISTS (SELECT 1 FROM circuit.schedule_tenants t WHERE t.handler = schedules.handler)');

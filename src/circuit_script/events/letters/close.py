@@ -17,7 +17,7 @@ from circuit_script.db.pool import Connection
 from circuit_script.effects.doubt import send_again, settle_discarded
 from circuit_script.errors import LetterRefused
 from circuit_script.events.letters.letter import LARGEST, OPEN, missing, rows
-from circuit_script.events.letters.payload import ERASED, FORGOTTEN, GONE, read
+from circuit_script.events.letters.payload import ERASED, FORGOTTEN, GONE, UNREADABLE, read_all
 from circuit_script.events.requeue import Past, requeue
 
 CHUNK = 200  # letters in one transaction: intake waits while their events are put back on the queue
@@ -33,12 +33,12 @@ _LIVE = """
 SELECT m ->> 'name' AS name FROM circuit.live l JOIN circuit.releases r ON r.id = l.release,
        jsonb_array_elements(r.manifest) AS m
 """
-_BODIES = """
-SELECT e.delivery, e.ordinal, d.source, d.body FROM unnest(%(deliveries)s::uuid[], %(ordinals)s::smallint[])
-     AS w (delivery, ordinal)
+_EVENTS = """
+SELECT e.delivery, e.ordinal FROM unnest(%(deliveries)s::uuid[], %(ordinals)s::smallint[]) AS w (delivery, ordinal)
 JOIN circuit.events e ON e.delivery = w.delivery AND e.ordinal = w.ordinal
-JOIN circuit.deliveries d ON d.id = w.delivery
 """
+# One after the other: a body may be large, and have brought all that died.
+_BODY = "SELECT source, body FROM circuit.deliveries WHERE id = %(delivery)s"
 # A replay may have done what a retry is asked for.
 _SUCCEEDED = """
 SELECT w.id, max(o.at) AS at
@@ -70,12 +70,13 @@ _DOUBTFUL = "SELECT id FROM circuit.effects WHERE id = ANY(%(effects)s::uuid[]) 
 @dataclass(frozen=True, slots=True)
 class Fate:
     """What became of one letter: ``retried``, ``discarded``, ``before`` (somebody had closed it; ``said`` tells who and
-    when) or ``refused`` (``said`` tells why, and what to do)."""
+    when) or ``refused`` (``said`` tells why, and what to do). ``otherwise``: it was closed before, and not as asked."""
 
     letter: int
     done: str
     said: str = ""
     again: int | None = None
+    otherwise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,12 @@ class Held:
     execution: UUID | None
     name: str | None
 
-    @property
-    def before(self) -> Fate | None:
-        """What there is to say when it is closed already."""
+    def before(self, asked: str) -> Fate | None:
+        """What there is to say when it is closed already, to who asks for it to be ``retried`` or ``discarded``."""
         if self.status == OPEN or self.closed_at is None:
             return None
         at = f"{self.closed_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        return Fate(self.id, "before", f"it was {self.status} by {self.by} at {at}")
+        return Fate(self.id, "before", f"it was {self.status} by {self.by} at {at}", otherwise=self.status != asked)
 
 
 async def retry(connection: Connection, ids: Sequence[int], by: str, *, tenant: str | None = None) -> list[Fate]:
@@ -113,7 +113,7 @@ async def retry(connection: Connection, ids: Sequence[int], by: str, *, tenant: 
     them. Raises LetterRefused when there is none of one's number (of ``tenant``, if given)."""
     async with connection.transaction():
         held = await hold(connection, ids, tenant)
-        fates = {each.id: before for each in held if (before := each.before)}
+        fates = {each.id: before for each in held if (before := each.before("retried"))}
         waiting = [each for each in held if each.id not in fates]
         fates |= await _retry_effects(connection, [each for each in waiting if each.kind == "effect"], by)
         fates |= await _retry_events(connection, [each for each in waiting if each.kind == "event"], by)  # intake waits
@@ -126,7 +126,7 @@ async def discard(
     """Leave them as they are, for good; at most CHUNK of them. Raises LetterRefused as `retry` does."""
     async with connection.transaction():
         held = await hold(connection, ids, tenant)
-        fates = {each.id: before for each in held if (before := each.before)}
+        fates = {each.id: before for each in held if (before := each.before("discarded"))}
         waiting = [each for each in held if each.id not in fates]
         doubtful = await _in_doubt(connection, waiting)
         fates |= {each.id: _doubtful(each) for each in waiting if each.effect in doubtful}
@@ -227,13 +227,17 @@ async def _succeeded(connection: Connection, held: Sequence[Held], by: str) -> d
 async def _must_be_readable(connection: Connection, held: Sequence[Held]) -> dict[int, Fate]:
     """Refusals of those of which there is nothing left that a handler could be given."""
     values = {"deliveries": [each.delivery for each in held], "ordinals": [each.ordinal for each in held]}
-    found = {(row["delivery"], row["ordinal"]): row for row in await rows(connection, _BODIES, values)}
-    fates = {}
+    events = {(row["delivery"], row["ordinal"]) for row in await rows(connection, _EVENTS, values)}
+    fates = {each.id: _nothing_left(each, GONE) for each in held if (each.delivery, each.ordinal) not in events}
+    together: dict[UUID | None, list[Held]] = {}
     for each in held:
-        row = found.get((each.delivery, each.ordinal))
-        fault = read(row["source"], bytes(row["body"]), row["ordinal"])[1] if row else GONE
-        if fault:
-            fates[each.id] = _nothing_left(each, fault)
+        if each.id not in fates:
+            together.setdefault(each.delivery, []).append(each)
+    for delivery, several in together.items():
+        found = await rows(connection, _BODY, {"delivery": delivery})
+        records, fault = read_all(found[0]["source"], bytes(found[0]["body"])) if found else ([], GONE)
+        lost = [each for each in several if (each.ordinal or 0) >= len(records)]
+        fates |= {each.id: _nothing_left(each, fault or UNREADABLE) for each in lost}
     return fates
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from circuit_script.db.pool import Connection
 from circuit_script.effects.doubt import send_again, settle_delivered, settle_discarded
+from circuit_script.effects.results import DONE_AFTER_ALL
 from circuit_script.errors import LetterRefused
 from circuit_script.events.letters.letter import reading, rows
 from circuit_script.events.letters.story import Answer, Attempt, Line, answers_of, lines_of, of_execution
@@ -37,6 +38,7 @@ _OF_LETTER = "SELECT effect FROM circuit.dead_letters WHERE id = %(letter)s AND 
 _LATEST = """
 SELECT status, by, closed_at, why FROM circuit.dead_letters WHERE effect = %(effect)s ORDER BY id DESC LIMIT 1
 """
+_HEARD = f"SELECT id FROM circuit.effects WHERE id = %(effect)s AND reason = '{DONE_AFTER_ALL}'"
 _LOCK = "SELECT id FROM circuit.effects WHERE id = %(id)s AND status = 'in_doubt' FOR UPDATE"
 _CLOSE = """
 UPDATE circuit.dead_letters SET status = %(letter)s, by = %(by)s, closed_at = now(), why = %(why)s
@@ -197,5 +199,9 @@ async def _settled(connection: Connection, effect: UUID, status: str) -> LetterR
     for row in await rows(connection, _LATEST, {"effect": effect}):
         if row["closed_at"] is not None:
             at = f"{row['closed_at'].astimezone():%Y-%m-%d %H:%M:%S}"
-            return LetterRefused(f"It is not in doubt any more: settled by {row['by']} at {at}, {row['why'] or ''}.")
+            later = (
+                " Its vendor said later that it was done." if await rows(connection, _HEARD, {"effect": effect}) else ""
+            )
+            said = f"It is not in doubt any more: settled by {row['by']} at {at}, {row['why'] or ''}.{later}"
+            return LetterRefused(said)
     return LetterRefused(f"The effect {effect} is not in doubt: it is {status}.")

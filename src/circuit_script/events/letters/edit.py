@@ -74,7 +74,7 @@ async def send_edited(
     _must_be_json(fields)
     async with connection.transaction():
         (held,) = await hold(connection, [letter], tenant)
-        if before := held.before:
+        if before := held.before("retried"):
             must_have_been_done(before)
         send = _send_event if held.kind == "event" else _send_effect
         return await send(connection, held, fields, by)

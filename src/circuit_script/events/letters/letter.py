@@ -35,7 +35,7 @@ _CHOSEN = f"""{_LETTERS}
   AND (%(record)s::text IS NULL OR d.record = %(record)s)
   AND (%(kind)s::text IS NULL OR d.kind = %(kind)s)
   AND (%(since)s::timestamptz IS NULL OR d.at >= %(since)s)
-  AND (%(trigger)s::text IS NULL OR h.name = %(trigger)s OR h.name LIKE '%%.' || %(trigger)s)
+  AND (%(trigger)s::text IS NULL OR right('.' || h.name, length(%(trigger)s) + 1) = '.' || %(trigger)s)
   AND (%(reason)s::text IS NULL OR strpos(lower(d.reason), lower(%(reason)s)) > 0 OR d.cause = %(reason)s)
 """
 _COLUMNS = """

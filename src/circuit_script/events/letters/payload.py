@@ -90,10 +90,18 @@ async def payload_of(connection: Connection, letter: Letter) -> Payload:
 
 def read(source: str, body: bytes, ordinal: int) -> tuple[Fields | None, str]:
     """The record in a delivery's body; or None, and why it cannot be read."""
+    several, fault = read_all(source, body)
+    if ordinal < len(several):
+        return several[ordinal], ""
+    return None, fault or f"{UNREADABLE}: it has no record {ordinal}"
+
+
+def read_all(source: str, body: bytes) -> tuple[list[Fields], str]:
+    """The records in a delivery's body; or none, and why it cannot be read."""
     try:
-        return READERS[source].records(body)[ordinal], ""
+        return READERS[source].records(body), ""
     except (LookupError, TypeError, ValueError, CircuitError) as error:
-        return None, f"{UNREADABLE}: {error}" if body else ERASED
+        return [], f"{UNREADABLE}: {error}" if body else ERASED
 
 
 async def _stored(connection: Connection, letter: Letter) -> Fields | None:

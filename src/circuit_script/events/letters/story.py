@@ -44,7 +44,19 @@ SELECT * FROM (
 ) latest ORDER BY at
 """
 _WAITS = "SELECT attempts, not_before FROM circuit.queue WHERE id = %(again)s AND handler = %(handler)s"
+_ENDED = """
+SELECT o.status, o.at FROM circuit.outcomes o
+WHERE o.delivery = %(delivery)s AND o.ordinal = %(ordinal)s AND o.handler = %(handler)s AND o.at >= %(closed_at)s
+ORDER BY o.at DESC LIMIT 1
+"""
 _EFFECT = "SELECT status FROM circuit.effects WHERE id = %(effect)s"
+# The letter that a retry ended in, if it died again.
+_NEXT = """
+SELECT id FROM circuit.dead_letters
+WHERE id > %(id)s AND ((kind = 'event' AND event_id = %(again)s AND delivery = %(delivery)s AND handler = %(handler)s)
+                       OR (kind = 'effect' AND effect = %(effect)s))
+ORDER BY id LIMIT 1
+"""
 _ANSWERS = (
     "SELECT at, attempt, status, said FROM circuit.effect_answers WHERE effect = %(effect)s ORDER BY at LIMIT 100"
 )
@@ -162,12 +174,28 @@ def _used(
 
 
 async def _now(connection: Connection, letter: Letter, handler: int | None) -> str:
+    """Where it stands, if it was retried; of an effect, always."""
+    sent = letter.edited or letter.delivery
+    values = {
+        "id": letter.id,
+        "again": letter.again,
+        "delivery": sent,
+        "ordinal": 0 if letter.edited else letter.ordinal,
+        "handler": handler,
+        "effect": letter.effect,
+        "closed_at": letter.closed_at,
+    }
+    if letter.status == "retried":
+        for row in await rows(connection, _NEXT, values):
+            return f"it died again: letter {row['id']}"
     if letter.kind == "effect":
-        for row in await rows(connection, _EFFECT, {"effect": letter.effect}):
+        for row in await rows(connection, _EFFECT, values):
             return f"the effect is {row['status'].replace('_', ' ')}"
         return ""
-    for row in await rows(connection, _WAITS, {"again": letter.again, "handler": handler}):
+    for row in await rows(connection, _WAITS, values):
         put_off = row["not_before"]
         until = f", the next attempt at {put_off.astimezone():%Y-%m-%d %H:%M:%S}" if put_off else ""
         return f"it waits in the queue as event {letter.again}{until}"
+    for row in await rows(connection, _ENDED, values) if letter.again is not None else []:
+        return f"{row['status']} at {row['at'].astimezone():%Y-%m-%d %H:%M:%S}"
     return ""

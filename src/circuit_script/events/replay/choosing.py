@@ -72,6 +72,9 @@ CONDITIONS: Mapping[str, str] = {
         SELECT x.delivery, x.ordinal, x.handler FROM circuit.outcomes x
         WHERE x.execution = %(execution)s AND x.delivery < %(beyond)s)""",
 }
+# Of a choice that was shown beforehand: what has arrived since was not shown.
+NEWEST = "SELECT pg_sequence_last_value('circuit.event_ids')"
+SHOWN = "e.id <= %(newest)s"
 OWNED, UNOWNED = "e.tenant IS NOT NULL", "e.tenant IS NULL"
 # A job whose enqueuer is taken, too, is enqueued anew by it, as is the finalizer of a job: by itself it would be done
 # twice. Of the executions of what is taken nothing is looked up where there are no jobs.
@@ -103,6 +106,12 @@ class State(StrEnum):
     unassigned = "unassigned"
 
 
+def check_text(name: str, said: object) -> None:
+    """Raises ReplayRefused for text that PostgreSQL does not take."""
+    if isinstance(said, str) and ("\0" in said or said.encode("utf-8", "replace").decode() != said):
+        raise ReplayRefused(f"--{name} {said!a} is no text.", cure="Write it in UTF-8, without NUL.")
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """What all of an item must be. ``trigger`` is a handler's name, its end, or its class; ``until`` is not included;
@@ -118,6 +127,13 @@ class Filter:
     text: str | None = None
     status: State | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ReplayRefused for what no event can have: text that cannot be stored, an end before its beginning."""
+        for each in fields(self):
+            check_text(each.name, getattr(self, each.name))
+        if self.since is not None and self.until is not None and self.until <= self.since:
+            raise ReplayRefused("It would end before it begins.", cure="--until is the later of the two moments.")
 
     def as_dict(self) -> dict[str, Any]:
         """What was asked for, by name, as JSON has it."""
@@ -201,9 +217,13 @@ class Choice:
         self._routes = fitting(routes, wanted.trigger)
         self._names = {route.handler: route.name for route in self._routes}
         self._tenants = tenants
+        self._newest: int | None = None  # the last event that had arrived when it was counted
 
     async def count(self, connection: Connection) -> list[Counted]:
-        """What it would take, and what it would leave out (with a limit, only the former). Raises psycopg.Error."""
+        """What it would take, and what it would leave out (with a limit, only the former). From now on it takes nothing
+        that arrives later. Raises psycopg.Error."""
+        row = await (await connection.execute(NEWEST)).fetchone()
+        self._newest = (row[0] if row is not None else None) or 0
         found: dict[tuple[str, date, str | None], int] = {}
         if self.filter.limit is not None:
             async for chunk in self.chunks(connection):
@@ -262,6 +282,7 @@ class Choice:
         wanted = self.filter
         asked = [name for name in wanted.as_dict() if name in CONDITIONS and not (unowned and name == "tenant")]
         where = [UNOWNED if unowned else OWNED, *(CONDITIONS[name] for name in asked)]
+        where += [SHOWN] if self._newest is not None else []
         items = f"{ITEMS} WHERE {' AND '.join(where)}"
         if wanted.status is not None:
             items = f"SELECT * FROM ({items}) AS s WHERE s.state = ANY(%(states)s)"
@@ -274,6 +295,7 @@ class Choice:
         return {
             **{each.name: getattr(wanted, each.name) for each in fields(wanted)},
             "beyond": _later(wanted.execution),
+            "newest": self._newest,
             "text": text,
             "escaped": json.dumps(wanted.text or "")[1:-1].encode(),
             "states": _states(wanted.status),

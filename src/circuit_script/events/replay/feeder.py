@@ -18,10 +18,12 @@ import structlog
 from circuit_script.db.pool import Connection, Pool
 from circuit_script.errors import DatabaseUnavailable, ReplayRefused
 from circuit_script.events.requeue import Past, requeue
+from circuit_script.failpoints import areach
 
 PAUSE = 1.0  # seconds between two looks while a replay runs
 IDLE = 60.0  # seconds after which it looks by itself, should it not have been told
 BUSY = 500  # events that wait, and are none of a replay: then it waits, too
+AT_ONCE = 500  # items of one transaction: while they are put back, intake waits
 
 # Of recorded releases so many at a time, those whose replay began first: each takes processes of its own.
 RELEASES = 2
@@ -87,7 +89,8 @@ FROM unnest(%s::bigint[], %s::smallint[], %s::text[]) AS s (past, handler, why)
 WHERE i.replay = %s AND i.past = s.past AND i.handler = s.handler
 """
 MOVE = """
-UPDATE circuit.replays SET fed = fed + %s, skipped = skipped + %s, fed_to = %s, fed_at = now() WHERE id = %s
+UPDATE circuit.replays
+SET fed = fed + %s, skipped = skipped + %s, fed_to = %s, fed_at = now() - make_interval(secs => %s) WHERE id = %s
 """
 END = "UPDATE circuit.replays SET status = 'done', ended_at = now() WHERE id = %s"
 
@@ -97,11 +100,14 @@ log = structlog.get_logger()
 class Feeder:
     """One per worker. Times are in seconds."""
 
-    def __init__(self, database: Pool, *, pause: float = PAUSE, idle: float = IDLE, busy: int = BUSY) -> None:
+    def __init__(
+        self, database: Pool, *, pause: float = PAUSE, idle: float = IDLE, busy: int = BUSY, at_once: int = AT_ONCE
+    ) -> None:
         self._database = database
         self._pause = pause
         self._idle = idle
         self._busy = busy
+        self._at_once = at_once
         self._told = asyncio.Event()
 
     def wake(self) -> None:
@@ -129,24 +135,26 @@ class Feeder:
             running = [row[0] for row in await (await connection.execute(RUNNING, [RELEASES])).fetchall()]
             for replay in running:
                 try:
-                    await self._feed_one(connection, replay)
+                    while await self._feed_one(connection, replay):
+                        pass
                 except (psycopg.DatabaseError, ReplayRefused) as error:  # the others go on
                     if connection.closed:
                         raise
                     log.warning("replay.feed", replay=str(replay), error=str(error), next="trying again")
         return bool(running)
 
-    async def _feed_one(self, connection: Connection, replay: UUID) -> None:
-        """What is put back, and that it is, stand in one transaction: whoever goes on after a kill goes on there."""
+    async def _feed_one(self, connection: Connection, replay: UUID) -> bool:
+        """Whether more of it may be due. What is put back, and that it is, stand in one transaction: whoever goes on
+        after a kill goes on there."""
         async with connection.transaction():
             await connection.execute(TURN)
             row = await (await connection.execute(LOCK, {"id": replay, "busy": self._busy})).fetchone()
             if row is None:
-                return
+                return False
             rate, fed_to, elapsed, waiting, live, by = row
-            room = min(max(1, int(rate * elapsed)), rate - waiting) if live < self._busy else 0
+            room = min(int(rate * elapsed), rate - waiting, self._at_once) if live < self._busy else 0
             if room <= 0:
-                return
+                return False
             items = await (await connection.execute(NEXT, [replay, fed_to, room])).fetchall()
             if await self._held_letters(connection, items):  # whom we waited for may have put some of them back
                 items = await (await connection.execute(NEXT, [replay, fed_to, room])).fetchall()
@@ -154,18 +162,24 @@ class Feeder:
                 if not waiting:
                     await connection.execute(END, [replay])
                     log.info("replay.done", replay=str(replay))
-                return
-            await self._put_back(connection, replay, items, by)
+                return False
+            await areach("replay.before")
+            await self._put_back(connection, replay, items, by, left=elapsed - room / rate)
+            return room == self._at_once
 
     async def _held_letters(self, connection: Connection, items: Sequence[tuple[Any, ...]]) -> bool:
         """Lock the dead letters of these; whether there may have been any."""
         values = [[item[place] for item in items] for place in (2, 3, 1)]
         return (await connection.execute(HOLD_LETTERS, values)).rowcount > 0
 
-    async def _put_back(self, connection: Connection, replay: UUID, items: Sequence[tuple[Any, ...]], by: str) -> None:
+    async def _put_back(
+        self, connection: Connection, replay: UUID, items: Sequence[tuple[Any, ...]], by: str, *, left: float
+    ) -> None:
+        """``left`` is for how many seconds more may be put back than this."""
         skipped = [(past, handler, why) for past, handler, _, _, _, why in items if why is not None]
         if skipped:
             await connection.execute(SKIP, [*map(list, zip(*skipped, strict=True)), replay])
         again = [Past(delivery, n, handler, tenant) for _, handler, delivery, n, tenant, why in items if why is None]
-        await connection.execute(MOVE, [len(again), len(skipped), items[-1][0], replay])
+        await connection.execute(MOVE, [len(again), len(skipped), items[-1][0], left, replay])
         await requeue(connection, again, replay=replay, by=by)
+        await areach("replay.put")

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from circuit_script.clock import uuid7
 from circuit_script.db.binary_arrays import bigints, smallints, texts, uuids
 from circuit_script.db.pool import Connection
 from circuit_script.errors import ReplayRefused
-from circuit_script.events.replay.choosing import Choice
+from circuit_script.events.replay.choosing import Choice, check_text
 
 CHANNEL = "circuit_replays"
 RATE = 200  # items a second
+AGAIN = 0.05  # seconds after a deadlock
 NOTIFY = f"NOTIFY {CHANNEL}"
 
-# Nobody waits any more for those whose command was ended while it still chose.
+# Nobody waits any more for those whose command was ended while it still chose. One of which anything waits stays,
+# however old: it alone says through which release that runs.
 SWEEP = """
 WITH gone AS (
-    DELETE FROM circuit.replays
-    WHERE (status IN ('done', 'cancelled', 'failed') AND ended_at < now() - interval '30 days')
-       OR (status = 'choosing' AND at < now() - interval '1 day') RETURNING id)
+    DELETE FROM circuit.replays r
+    WHERE ((status IN ('done', 'cancelled', 'failed') AND ended_at < now() - interval '30 days')
+       OR (status = 'choosing' AND at < now() - interval '1 day'))
+      AND NOT EXISTS (SELECT FROM circuit.queue q WHERE q.replay = r.id) RETURNING id)
 DELETE FROM circuit.replay_items i USING gone WHERE i.replay = gone.id
 """
 BEGIN = """
@@ -52,16 +58,17 @@ WITH failed AS (
 SELECT id FROM failed UNION
 SELECT q.replay FROM circuit.queue q JOIN circuit.replays r ON r.id = q.replay WHERE r.release = %(release)s
 """
-# A row that is being settled in this moment is left to who settles it. A dead letter that was closed as its event was
-# put back is open again: nothing has come of it.
+# A row that is being settled in this moment is waited for: it may stay, for its next attempt. A dead letter that was
+# closed as its event was put back is open again: nothing has come of it.
 TAKE_OFF = """
 WITH gone AS (
     DELETE FROM circuit.queue q USING (
-        SELECT id, handler FROM circuit.queue WHERE replay = %(id)s ORDER BY id, handler FOR UPDATE SKIP LOCKED) AS w
+        SELECT id, handler FROM circuit.queue WHERE replay = %(id)s ORDER BY id, handler FOR UPDATE) AS w
     WHERE q.id = w.id AND q.handler = w.handler RETURNING q.id, q.past, q.handler, q.delivery),
 opened AS (
     UPDATE circuit.dead_letters l SET status = 'open', by = NULL, closed_at = NULL, again = NULL FROM gone g
-    WHERE l.delivery = g.delivery AND l.handler = g.handler AND l.again = g.id AND l.status = 'retried')
+    WHERE l.delivery = g.delivery AND l.handler = g.handler AND l.again = g.id AND l.status = 'retried'),
+counted AS (UPDATE circuit.replays SET fed = fed - (SELECT count(*) FROM gone) WHERE id = %(id)s)
 UPDATE circuit.replay_items i SET skipped = %(why)s FROM gone g
 WHERE i.replay = %(id)s AND i.past = g.past AND i.handler = g.handler
 """
@@ -93,9 +100,9 @@ GROUP BY 1
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One replay. Of ``chosen`` items ``fed`` were put back on the queue, where ``waiting`` still are; ``skipped`` are
-    those that could not be put back any more. ``rate`` is in items a second, ``release`` the recorded one through which
-    it goes, None for the live one, and ``reason`` why it failed."""
+    """One replay. Of ``chosen`` items ``fed`` were put back on the queue, where ``waiting`` still are (what its end has
+    taken off again is in neither); ``skipped`` are those that could not be put back any more. ``rate`` is in items a
+    second, ``release`` the recorded one through which it goes, None for the live one, and ``reason`` why it failed."""
 
     id: UUID
     status: str
@@ -132,8 +139,10 @@ async def begin(
 ) -> Replay:
     """Choose the items and have them fed from now on, by whatever workers there are, through this recorded release.
 
-    Two connections: one reads the ledger as the filter's tenant may, the other writes. Raises psycopg.Error.
+    Two connections: one reads the ledger as the filter's tenant may, the other writes. Raises ReplayRefused for a
+    ``by`` that is no text, psycopg.Error.
     """
+    check_text("by", by)
     id_ = uuid7()
     await writing.execute(SWEEP)
     await writing.execute(BEGIN, [id_, Jsonb(choice.filter.as_dict()), by, rate, release])
@@ -172,20 +181,26 @@ async def cancel(connection: Connection, which: str) -> Replay:
     """End it, and take off the queue what waits of it. What runs of it in this moment may finish, or be discarded.
     Raises ReplayRefused, psycopg.Error."""
     id_ = await _find(connection, which)
-    async with connection.transaction():
+
+    async def end() -> None:
         if not await _change(connection, CANCEL, id_):
             raise ReplayRefused(f"Replay {id_} is over already.")
         await connection.execute(TAKE_OFF, {"id": id_, "why": "cancelled"})
+
+    await _in_one(connection, end)
     return await look(connection, id_)
 
 
 async def fail(connection: Connection, release: int, reason: str) -> None:
     """End every replay through a release that cannot be run, and take off the queue what waits of them. Raises
     psycopg.Error."""
-    async with connection.transaction():
+
+    async def end() -> None:
         rows = await (await connection.execute(FAIL, {"release": release, "why": reason})).fetchall()
         for (id_,) in rows:
             await connection.execute(TAKE_OFF, {"id": id_, "why": "its release cannot be run"})
+
+    await _in_one(connection, end)
 
 
 async def find(connection: Connection, which: str) -> Replay:
@@ -218,11 +233,23 @@ async def became(connection: Connection, id_: UUID) -> dict[str, int]:
     return {str(state): int(items) for state, items in sorted(rows)}
 
 
+async def _in_one(connection: Connection, do: Callable[[], Awaitable[None]]) -> None:
+    """In one transaction; again, where this and a worker that settles waited for each other."""
+    while True:
+        try:
+            async with connection.transaction():
+                await do()
+                return
+        except psycopg.errors.DeadlockDetected:
+            await asyncio.sleep(AGAIN)
+
+
 async def _find(connection: Connection, which: str) -> UUID:
-    said = which.strip().lower().replace("%", "").replace("_", "")
-    rows = await (await connection.execute(FIND, [said])).fetchall()
-    if not said or len(rows) != 1:
-        several = "Several replays begin" if len(rows) > 1 and said else "No replay begins"
+    said = which.strip().lower()
+    found = await connection.execute(FIND, [said]) if re.fullmatch("[0-9a-f-]+", said) else None
+    rows = [] if found is None else await found.fetchall()
+    if len(rows) != 1:
+        several = "Several replays begin" if rows else "No replay begins"
         raise ReplayRefused(f"{several} with {which!r}.", cure="`circuit-script replay list` shows their ids.")
     return UUID(str(rows[0][0]))
 

@@ -5,6 +5,7 @@ What each mode keeps from whom: docs/reference/isolation.md.
 
 from __future__ import annotations
 
+import asyncio.selector_events
 import os
 import pwd
 import resource
@@ -61,6 +62,14 @@ class Confined(msgspec.Struct, frozen=True):
     slots: str = ""
     scoped: bool = False
 
+    def seal(self) -> None:
+        """Filter the system calls of this process, the zygote, and of all that it starts from now on. Raises OSError in
+        strict mode; in standard mode some machines let nobody filter."""
+        if self.mode == "strict":
+            return seccomp.install()
+        with suppress(OSError):
+            seccomp.install_usual()
+
     def child(self, slot: int) -> None:
         """Confine this process, a new child, beside its siblings and its zygote. ``slot`` numbers its folder.
 
@@ -77,6 +86,8 @@ class Confined(msgspec.Struct, frozen=True):
             surroundings.live_in(own)
         landlock.fence(self.read, (own, *paths.DEVICES), self.listed)
         seccomp.install_for_child()
+        # From Python 3.12 on asyncio writes with sendmsg what a socket did not take at once, unless there is none.
+        setattr(asyncio.selector_events, "_HAS_SENDMSG", False)  # noqa: B010  # its stub does not know it
 
 
 def use_folder(own: str) -> None:
@@ -87,18 +98,15 @@ def use_folder(own: str) -> None:
 
 def zygote(mode: Mode, folder: Path, scratch: str, parent: int, home: Path | None = None) -> tuple[Confined, Slots]:
     """Confine this process, which shall import the app. ``scratch`` is a folder of its own, for temporary files where
-    there can be no private root; ``home`` has what is hidden, where it is not ``folder``. Raises Impossible in strict
-    mode."""
+    there can be no private root; ``home`` has what is hidden, where it is not ``folder``. It is for the caller to
+    `seal` it. Raises Impossible in strict mode."""
     slots: Slots = NoFolders()
     home = home or folder
     if mode == "standard":
         hides = mask.cover(paths.hidden(home))
         hardening.drop_privileges()
         hardening.die_with_parent(parent)
-        scoped = landlock.scope_signals()
-        with suppress(OSError):  # some machines let nobody filter
-            seccomp.install_usual()
-        return Confined("standard", hides, scoped=scoped), slots
+        return Confined("standard", hides, scoped=landlock.scope_signals()), slots
     if missing := lacks():
         raise missing
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -114,7 +122,6 @@ def zygote(mode: Mode, folder: Path, scratch: str, parent: int, home: Path | Non
     hardening.die_with_parent(parent)  # a change of the uid forgot it
     use_folder(confined.slots)
     landlock.fence(confined.read, (confined.slots, *paths.DEVICES), confined.listed)
-    seccomp.install()
     _must_read(folder)
     return confined, slots
 

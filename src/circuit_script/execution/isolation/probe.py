@@ -36,7 +36,7 @@ def main(folder: str) -> Found:
 def _strict(folder: Path, scratch: str) -> Found:
     root = os.geteuid() == 0
     try:
-        confine.zygote("strict", folder, scratch, os.getppid())
+        confine.zygote("strict", folder, scratch, os.getppid())[0].seal()
     except confine.Impossible as error:
         return Found(missing=error.what, cure=error.cure)
     how = f"uid {os.getuid()}, a root and a network of its own, " if root else ""
