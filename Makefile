@@ -47,9 +47,10 @@ test-stories: .venv/ready ## what a person does: the command line, dev, Flask, e
 test-slow: .venv/ready ## the tests that take minutes, and each property with ten times as many examples
 	@$(STAGE) "slow tests" $(BIN)/python -m pytest --hypothesis-profile thorough -m "slow or hypothesis" $(PYTEST_ARGS)
 
-faults: .venv/ready ## accidents from a printed seed, each audited (SCHEDULES=1000, SEED=7; QUICK=1: a hundred)
+faults: .venv/ready ## accidents from a printed seed, each audited (SCHEDULES=1000, SEED=7, BESIDE=3; QUICK=1: a hundred)
 	@$(STAGE) "faults: kills, cuts, stalls, restarts, a full disk, clocks that jump, vendors that misbehave" \
-	  $(BIN)/python -m tests.faults --schedules $(or $(SCHEDULES),$(if $(QUICK),100,1000)) $(if $(SEED),--seed $(SEED))
+	  $(BIN)/python -m tests.faults --schedules $(or $(SCHEDULES),$(if $(QUICK),100,1000)) --beside $(or $(BESIDE),3) \
+	  $(if $(SEED),--seed $(SEED))
 
 soak: .venv/ready-bench ## a steady load with failures: memory, tables and latency stay flat (MINUTES=10)
 	@$(STAGE) "soak: $(or $(MINUTES),10) minutes of load" $(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)

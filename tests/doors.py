@@ -21,7 +21,7 @@ from circuit_script.endpoints.answerer import Answerer, AnswererParts
 from circuit_script.endpoints.attempt import EndpointBroker
 from circuit_script.endpoints.door import Door
 from circuit_script.endpoints.protocol import Offer
-from circuit_script.execution.broker import BrokerParts
+from circuit_script.execution.broker.broker import BrokerParts
 from circuit_script.execution.outcome import EndpointSpec, Failed, HandlerSpec, Outcome, Succeeded, Way, Work
 from circuit_script.execution.protocol import Head
 from circuit_script.governor import Limits

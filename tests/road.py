@@ -29,10 +29,10 @@ from circuit_script.events.ledger import Ledger, LedgerRow
 from circuit_script.events.run import Runner, RunnerParts
 from circuit_script.events.sources import EventDraft, open_sources
 from circuit_script.events.verdicts import RetryPolicy
-from circuit_script.execution.broker import BrokerParts, ExecutionBroker
-from circuit_script.execution.callouts.addresses import Private
-from circuit_script.execution.callouts.fetch import CalloutParts
-from circuit_script.execution.callouts.guard import Guard
+from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
+from circuit_script.execution.broker.callouts.addresses import Private
+from circuit_script.execution.broker.callouts.fetch import CalloutParts
+from circuit_script.execution.broker.callouts.guard import Guard
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
 from circuit_script.jobs.connector import JobsConnector

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from circuit_script.execution.hardening import governed_environment
 
 PR_SET_CHILD_SUBREAPER = 36
-NAME = "circuit_script.execution.zygote"
+NAME = "circuit_script.execution.zygote.zygote"
 LARGEST = 256 * 1024
 PATIENCE = 60.0
 
@@ -50,7 +50,7 @@ class Zygote:
 
 
 class Nursery:
-    """Stands where `circuit_script.execution.zygote_link` has `subprocess`."""
+    """Stands where `circuit_script.execution.host.zygote_link` has `subprocess`."""
 
     DEVNULL = subprocess.DEVNULL
 
@@ -144,10 +144,10 @@ def _begin(order: Order, descriptors: list[int]) -> str:
 
 
 if __name__ == "__main__":
-    from circuit_script.execution import zygote
+    from circuit_script.execution.zygote import zygote
 
     if int(sys.argv[3]):
-        import circuit_script.execution.endpoint_app  # noqa: F401 - what an app with endpoints imports, FastAPI above all
+        import circuit_script.execution.web.endpoint_app  # noqa: F401 - what an app with endpoints imports, FastAPI above all
     with socket.socket(fileno=int(sys.argv[2])) as wire:
         argument = _next(wire)
     zygote.main(argument)

@@ -24,8 +24,8 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 from benchmarks.load import percentile
 from benchmarks.processes import ROOT, python, until
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.outcome import Breached, Succeeded, Work
-from circuit_script.execution.pool import Pool
 from circuit_script.governor import Limits, Usage
 
 WALL_TIME = 0.1

@@ -9,21 +9,21 @@ if TYPE_CHECKING:
     import httpx
 
     from circuit_script.errors import BudgetExceeded, CalloutRefused, QuotaExceeded, RequestRefused
-    from circuit_script.execution.calls import send_webhook
-    from circuit_script.execution.context import Context, current_context
-    from circuit_script.execution.database import CircuitDB
+    from circuit_script.execution.authoring.calls import send_webhook
+    from circuit_script.execution.authoring.context import Context, current_context
+    from circuit_script.execution.authoring.database import CircuitDB
+    from circuit_script.execution.authoring.endpoints import HTTPProblem, endpoint
+    from circuit_script.execution.authoring.governed_model import GovernedModel as GovernedModel
+    from circuit_script.execution.authoring.handlers import CircuitTrigger, trigger
+    from circuit_script.execution.authoring.jobs import enqueue, queueable, scheduled
+    from circuit_script.execution.authoring.log import CircuitLog, log
+    from circuit_script.execution.authoring.models import llm as llm
+    from circuit_script.execution.authoring.records import Record
+    from circuit_script.execution.authoring.scripts import run_script
+    from circuit_script.execution.authoring.starting import on_child_start
+    from circuit_script.execution.child.running import run
     from circuit_script.execution.decisions import Cancel, Retry
-    from circuit_script.execution.endpoints import HTTPProblem, endpoint
-    from circuit_script.execution.governed_model import GovernedModel as GovernedModel
-    from circuit_script.execution.handlers import CircuitTrigger, trigger
-    from circuit_script.execution.jobs import enqueue, queueable, scheduled
-    from circuit_script.execution.log import CircuitLog, log
-    from circuit_script.execution.models import llm as llm
-    from circuit_script.execution.records import Record
     from circuit_script.execution.retries import Retries
-    from circuit_script.execution.running import run
-    from circuit_script.execution.scripts import run_script
-    from circuit_script.execution.starting import on_child_start
     from circuit_script.governor import LimitExceeded, Limits
 
     http: httpx.AsyncClient
@@ -64,32 +64,32 @@ _HOMES = {
     "BudgetExceeded": "circuit_script.errors",
     "CalloutRefused": "circuit_script.errors",
     "Cancel": "circuit_script.execution.decisions",
-    "CircuitDB": "circuit_script.execution.database",
-    "CircuitLog": "circuit_script.execution.log",
-    "CircuitTrigger": "circuit_script.execution.handlers",
-    "Context": "circuit_script.execution.context",
-    "GovernedModel": "circuit_script.execution.models",
-    "HTTPProblem": "circuit_script.execution.endpoints",
+    "CircuitDB": "circuit_script.execution.authoring.database",
+    "CircuitLog": "circuit_script.execution.authoring.log",
+    "CircuitTrigger": "circuit_script.execution.authoring.handlers",
+    "Context": "circuit_script.execution.authoring.context",
+    "GovernedModel": "circuit_script.execution.authoring.models",
+    "HTTPProblem": "circuit_script.execution.authoring.endpoints",
     "LimitExceeded": "circuit_script.governor",
     "Limits": "circuit_script.governor",
     "QuotaExceeded": "circuit_script.errors",
-    "Record": "circuit_script.execution.records",
+    "Record": "circuit_script.execution.authoring.records",
     "RequestRefused": "circuit_script.errors",
     "Retries": "circuit_script.execution.retries",
     "Retry": "circuit_script.execution.decisions",
-    "current_context": "circuit_script.execution.context",
-    "endpoint": "circuit_script.execution.endpoints",
-    "enqueue": "circuit_script.execution.jobs",
-    "http": "circuit_script.execution.http_client",
-    "llm": "circuit_script.execution.models",
-    "log": "circuit_script.execution.log",
-    "on_child_start": "circuit_script.execution.starting",
-    "queueable": "circuit_script.execution.jobs",
-    "run": "circuit_script.execution.running",
-    "run_script": "circuit_script.execution.scripts",
-    "scheduled": "circuit_script.execution.jobs",
-    "send_webhook": "circuit_script.execution.calls",
-    "trigger": "circuit_script.execution.handlers",
+    "current_context": "circuit_script.execution.authoring.context",
+    "endpoint": "circuit_script.execution.authoring.endpoints",
+    "enqueue": "circuit_script.execution.authoring.jobs",
+    "http": "circuit_script.execution.authoring.http_client",
+    "llm": "circuit_script.execution.authoring.models",
+    "log": "circuit_script.execution.authoring.log",
+    "on_child_start": "circuit_script.execution.authoring.starting",
+    "queueable": "circuit_script.execution.authoring.jobs",
+    "run": "circuit_script.execution.child.running",
+    "run_script": "circuit_script.execution.authoring.scripts",
+    "scheduled": "circuit_script.execution.authoring.jobs",
+    "send_webhook": "circuit_script.execution.authoring.calls",
+    "trigger": "circuit_script.execution.authoring.handlers",
 }
 
 

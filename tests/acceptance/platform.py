@@ -292,9 +292,9 @@ def answers(port: int, path: str) -> int:
 def role_of(process: psutil.Process) -> str:
     """What a process of a platform is: gateway, worker, zygote, child, supervisor, or other."""
     command = process.cmdline()
-    if "circuit_script.execution.zygote" in command:
+    if "circuit_script.execution.zygote.zygote" in command:
         parent = process.parent()
-        below = parent is not None and "circuit_script.execution.zygote" in parent.cmdline()
+        below = parent is not None and "circuit_script.execution.zygote.zygote" in parent.cmdline()
         return "child" if below else "zygote"
     if "--role" in command:
         return command[command.index("--role") + 1]

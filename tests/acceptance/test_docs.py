@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 import circuit_script
 from circuit_script.config import Settings
-from circuit_script.execution.place import EVENTS, OBJECTS
+from circuit_script.execution.authoring.place import EVENTS, OBJECTS
 from circuit_script.governor import Limits
 from tests import servers
 from tests.acceptance.docs_runner import ROOT, Block, Command, Story, blocks_of, commands_of, differs, told

@@ -10,10 +10,10 @@ from typing import Any
 
 from circuit_script.errors import IsolationUnavailable
 from circuit_script.execution.hardening import hide_from_children
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.isolation import landlock
 from circuit_script.execution.nursery import Hosting
 from circuit_script.execution.outcome import Succeeded
-from circuit_script.execution.pool import Pool
 from circuit_script.execution.procfs import descendants_of
 from circuit_script.governor import LimitExceeded
 from tests.evasion.table import Mode, Trick

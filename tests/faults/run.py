@@ -28,7 +28,7 @@ from tests.servers import remove
 
 TAKEN_WITHIN = 60.0  # seconds from the first delivery until all are acknowledged
 QUIET_WITHIN = 60.0  # seconds from then until nothing is left to do
-LOOK = 0.03
+LOOK = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +207,11 @@ class Rig:
             async with asyncio.timeout(QUIET_WITHIN):
                 while wanted - {(each.mark, each.handler) for each in self.vendor.seen}:
                     self.vendor.came.clear()
-                    with contextlib.suppress(TimeoutError):
+                    try:
                         await asyncio.wait_for(self.vendor.came.wait(), 0.5)
-                    if not await self._left() - Counter(dead=10**9):
-                        break  # nothing will come any more: the audit says what is missing
+                    except TimeoutError:
+                        if not await self._left() - Counter(dead=10**9):
+                            break  # nothing will come any more: the audit says what is missing
                 self.timeline.say("the vendor has seen all")
                 while left := await self._left():
                     if set(left) == {"dead"}:

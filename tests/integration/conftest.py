@@ -1,6 +1,6 @@
 import pytest
 
-from circuit_script.execution import zygote_link
+from circuit_script.execution.host import zygote_link
 from tests import servers
 from tests.gateways import running
 from tests.integration.courier_vendor import Office

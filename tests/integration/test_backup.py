@@ -19,7 +19,7 @@ from circuit_script.config import Address
 from circuit_script.erasure import Person, forget
 from circuit_script.errors import BackupRefused
 from circuit_script.events import maintenance
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Outcome, Succeeded, Work
 from tests.receiver import receiving, response
 from tests.road import SCORE, Incoming, Road, contact, happens, open_road, score, succeed

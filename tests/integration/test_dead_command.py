@@ -19,7 +19,7 @@ from circuit_script.clock import uuid7
 from circuit_script.config import FILE
 from circuit_script.db.pool import Connection, open_connection
 from circuit_script.errors import LetterRefused
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Failed, Outcome, Succeeded, Work
 from tests.road import SCORE, Incoming, Road, open_road
 

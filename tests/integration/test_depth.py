@@ -15,7 +15,7 @@ import pytest
 from circuit_script.config import Address
 from circuit_script.connectors import depth
 from circuit_script.connectors.webhook import signature
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Limits
 from tests.gateways import SECRET, running

@@ -12,7 +12,7 @@ import pytest
 from circuit_script.config import Address
 from circuit_script.effects.settle import Settlement, Settler
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded, Work
 from tests.receiver import receiving, response
 from tests.road import SCORE, Road, contact, happens, open_road, places, score

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Outcome, Succeeded, Work
 from tests.road import SCORE, Incoming, Road, contact, happens, open_road
 

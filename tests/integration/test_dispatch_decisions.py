@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Outcome, Succeeded, Work
 from tests.road import SCORE, Road, contact, open_road, places, score
 

@@ -12,7 +12,7 @@ from circuit_script.clock import uuid7
 from circuit_script.events.executions import RETIRED
 from circuit_script.events.lanes import LANES
 from circuit_script.events.reader import QueueReader
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import HandlerSpec, Outcome, Succeeded, Work
 from tests.road import SCORE, Road, contact, happens, open_road, score
 

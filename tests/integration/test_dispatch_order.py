@@ -10,9 +10,9 @@ import pytest
 
 from circuit_script.config import Address
 from circuit_script.events import dispatch
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.outcome import HandlerSpec, Work
-from circuit_script.execution.pool import Pool
 from tests.receiver import receiving, response
 from tests.road import SCORE, FakeChildren, Incoming, Road, contact, happens, open_road, score
 

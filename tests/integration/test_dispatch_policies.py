@@ -10,7 +10,7 @@ import pytest
 
 from circuit_script.clock import now
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import ALL_OR_NONE, Breached, Failed, Hint, Outcome, Succeeded, Work
 from circuit_script.execution.retries import Retries
 from tests.road import SCORE, Road, contact, open_road, places, score

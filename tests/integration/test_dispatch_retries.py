@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Breached, Failed, HandlerSpec, Outcome, Succeeded, Work
 from tests.receiver import receiving, response
 from tests.road import SCORE, Road, contact, open_road, places, score

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import HandlerSpec, Outcome, Succeeded, Work
 from tests.road import contact, open_road
 

@@ -26,7 +26,7 @@ from circuit_script.events.letters import (
 )
 from circuit_script.events.maintenance import once
 from circuit_script.events.requeue import Past, requeue
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Work
 from tests.road import SCORE, Road, contact, open_road, score
 

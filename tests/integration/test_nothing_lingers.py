@@ -17,10 +17,10 @@ from circuit_script.endpoints.address import socket_path
 from circuit_script.endpoints.client import Link, Stream
 from circuit_script.endpoints.protocol import Answer, Call
 from circuit_script.endpoints.reply import Reply
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
+from circuit_script.execution.host.run import Execution
+from circuit_script.execution.host.watch import Watch
 from circuit_script.execution.outcome import HttpRequest, Work
-from circuit_script.execution.run import Execution
-from circuit_script.execution.watch import Watch
 from tests.road import PATIENCE, Road, contact, eventually, open_road
 from tests.workers import working
 

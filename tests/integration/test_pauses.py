@@ -11,7 +11,7 @@ import pytest
 
 from circuit_script.errors import ControlRefused
 from circuit_script.events.controls import Selection, cancel, found, waiting
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Outcome, Succeeded, Work
 from circuit_script.tenants.pauses import Kind, pause, read_pauses, resume
 from tests.road import SCORE, Incoming, Road, Worker, contact, happens, open_road

@@ -13,7 +13,7 @@ import pytest
 from circuit_script.clock import uuid7
 from circuit_script.config import TenantSettings, TierQuota, TierSettings
 from circuit_script.events.notices import Notices
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
 from circuit_script.tenants import Tiers

@@ -77,7 +77,7 @@ class Author:
 def is_zygote(process: psutil.Process) -> bool:
     """Each leads a session of its own; who forks them for tests does not."""
     try:
-        return "circuit_script.execution.zygote" in process.cmdline() and os.getsid(process.pid) == process.pid
+        return "circuit_script.execution.zygote.zygote" in process.cmdline() and os.getsid(process.pid) == process.pid
     except (psutil.NoSuchProcess, ProcessLookupError):
         return False
 

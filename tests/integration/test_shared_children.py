@@ -14,9 +14,9 @@ import pytest
 
 from circuit_script.endpoints.client import Link, Stream
 from circuit_script.endpoints.protocol import Answer
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Work
-from circuit_script.execution.pool import Pool
 from tests.doors import answer, begin_events, endpoint, insert, open_post
 from tests.integration.test_endpoints import ENDS, SAID, call
 from tests.receiver import Receiver, response

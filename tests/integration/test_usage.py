@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Breached, Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import PER_RECORD, Usage
 from circuit_script.telemetry.usage import Ceiling, breaches_of, near_misses, usage_of, users_of

@@ -11,7 +11,7 @@ from circuit_script.config import Address
 from circuit_script.connectors.connector import InDoubt, Operation
 from circuit_script.effects.unit import UnitOfWork
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import VERSION, Outcome, Succeeded, Work
 from tests.road import SCORE, Road, contact, open_road
 

@@ -10,7 +10,7 @@ import pytest
 from circuit_script.clock import uuid7
 from circuit_script.events.status import StatusReader
 from circuit_script.events.why import Answer, why
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Outcome, Work
 from circuit_script.tenants.pauses import pause
 from tests.integration.courier_vendor import Office

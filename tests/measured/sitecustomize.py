@@ -7,7 +7,7 @@ down before it forks, and a child has only its own lines to tell: 10 ms of each 
 import os
 import sys
 
-if "COVERAGE_PROCESS_CONFIG" in os.environ and "circuit_script.execution.zygote" in sys.orig_argv:
+if "COVERAGE_PROCESS_CONFIG" in os.environ and "circuit_script.execution.zygote.zygote" in sys.orig_argv:
     zygote = os.getpid()  # tests/zygotes.py forks zygotes, and changes it in them
 
     def save() -> None:

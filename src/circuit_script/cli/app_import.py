@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from circuit_script.config import Settings
 from circuit_script.execution.hardening import hide_from_children
+from circuit_script.execution.host.pool import Manifest
+from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.execution.nursery import Hosting
-from circuit_script.execution.pool import Manifest
-from circuit_script.execution.pool import Pool as Children
 from circuit_script.governor import limits_of
 
 

@@ -13,7 +13,7 @@ from circuit_script.cli.output import print_json
 from circuit_script.clock import now
 from circuit_script.config import Settings, load_settings
 from circuit_script.errors import ConfigError
-from circuit_script.execution.jobs import refused
+from circuit_script.execution.authoring.jobs import refused
 from circuit_script.execution.timing import WrongTime, due_at
 from circuit_script.jobs.outside import Asked, enqueue_now, whoever
 from circuit_script.jobs.store import Taken

@@ -11,7 +11,7 @@ import typer
 from circuit_script.config import FILE
 from circuit_script.endpoints.address import find_folder
 from circuit_script.errors import NoApp
-from circuit_script.execution.importing import has_app
+from circuit_script.execution.authoring.importing import has_app
 
 Folder = Annotated[Path | None, typer.Option(help="The app's folder, where it is neither this one nor one above it.")]
 

@@ -19,7 +19,7 @@ from circuit_script.cli.output import add_rows, console, print_json, table
 from circuit_script.cli.verbs import group
 from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import unavailable
-from circuit_script.execution.jobs import ALL
+from circuit_script.execution.authoring.jobs import ALL
 from circuit_script.execution.timing import duration_shown
 from circuit_script.jobs.look import WAITS, Look, Scheduled, Waiting, look
 from circuit_script.jobs.outside import Asked, whoever

@@ -29,7 +29,7 @@ from circuit_script.endpoints.reply import Caller, Reply, not_found, problem
 from circuit_script.endpoints.routes import Found, Routes
 from circuit_script.endpoints.run import SHORTEST, Children, LogLine, Run, Serving, settlement_of
 from circuit_script.errors import DatabaseUnavailable, Fenced, VersionConflict
-from circuit_script.execution.broker import BrokerParts
+from circuit_script.execution.broker.broker import BrokerParts
 from circuit_script.execution.outcome import HandlerSpec, Work
 from circuit_script.failpoints import areach
 from circuit_script.governor import Usage

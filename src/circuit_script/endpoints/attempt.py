@@ -10,9 +10,9 @@ from typing import Any
 from circuit_script.effects.unit import UnitOfWork
 from circuit_script.endpoints.reply import Reply
 from circuit_script.endpoints.run import SHORTEST, Children, Run, work_of
-from circuit_script.execution.broker import BrokerParts, ExecutionBroker
+from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
+from circuit_script.execution.broker.outside import Journal
 from circuit_script.execution.outcome import Failed, Outcome, Work
-from circuit_script.execution.outside import Journal
 from circuit_script.execution.protocol import Head
 from circuit_script.tasks import end
 

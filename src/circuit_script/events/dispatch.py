@@ -22,8 +22,8 @@ from circuit_script.events.hosts import Handlers, Host, NothingRecorded, Recorde
 from circuit_script.events.lanes import Lanes
 from circuit_script.events.reader import QueueReader
 from circuit_script.events.run import Runner
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.outcome import HandlerSpec
-from circuit_script.execution.pool import Pool
 from circuit_script.failpoints import areach
 from circuit_script.tasks import end
 from circuit_script.tenants.pauses import Pauses

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from circuit_script.events.run import Runner
 from circuit_script.events.taken import Taken
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.outcome import HandlerSpec
-from circuit_script.execution.pool import Pool
 
 
 class Handlers(dict[int, HandlerSpec]):

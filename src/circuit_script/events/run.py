@@ -25,9 +25,9 @@ from circuit_script.events.conclude import Batch, Terms, arrived_of, lost_line
 from circuit_script.events.finalizers import Finalizers
 from circuit_script.events.journal import BatchJournal
 from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, in_step, settle_row, too_old
-from circuit_script.execution.broker import BrokerParts, ExecutionBroker
+from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
+from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.execution.outcome import ALL_OR_NONE, Breached, Failed, HandlerSpec, Outcome, Succeeded, Work
-from circuit_script.execution.pool import Pool as Children
 from circuit_script.failpoints import areach
 from circuit_script.governor import Usage
 from circuit_script.governor.governor import CircuitGovernor

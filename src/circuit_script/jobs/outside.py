@@ -16,7 +16,7 @@ from circuit_script.clock import uuid7
 from circuit_script.config import FILE, load_settings
 from circuit_script.db.embedded import EmbeddedPostgres
 from circuit_script.db.pool import Connection, open_connection, unavailable
-from circuit_script.execution.jobs import check_takes, check_values, refused, unknown_cure
+from circuit_script.execution.authoring.jobs import check_takes, check_values, refused, unknown_cure
 from circuit_script.execution.outcome import JobSpec
 from circuit_script.jobs.store import NewJob, Taken, body_of, take_in_jobs
 

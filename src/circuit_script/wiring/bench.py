@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circuit_script.config import Settings
-from circuit_script.execution.pool import Manifest
-from circuit_script.execution.pool import Pool as Children
+from circuit_script.execution.host.pool import Manifest
+from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.releases import content_hash
 from circuit_script.wiring.children import make_children
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from circuit_script.config import Settings
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.nursery import Hosting, WebApp
-from circuit_script.execution.pool import Pool
 from circuit_script.governor import limits_of
 
 

@@ -6,7 +6,7 @@ import httpx
 
 from circuit_script.config import Settings
 from circuit_script.connectors.connector import Rate
-from circuit_script.execution.callouts.transport import no_cookies
+from circuit_script.execution.broker.callouts.transport import no_cookies
 
 KEPT = 100  # connections to vendors that are kept for the next delivery
 

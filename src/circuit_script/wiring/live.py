@@ -20,8 +20,8 @@ import structlog
 
 from circuit_script.db.pool import Pool
 from circuit_script.errors import AppError, CircuitError, DatabaseUnavailable
-from circuit_script.execution.pool import Manifest
-from circuit_script.execution.pool import Pool as Children
+from circuit_script.execution.host.pool import Manifest
+from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.release_archive import keep_source
 from circuit_script.releases import Release, content_hash, make_live
 from circuit_script.wiring.tenants import TenantsThere

@@ -9,7 +9,7 @@ import httpx
 
 from circuit_script.config import Settings, TierSettings
 from circuit_script.db.pool import Pool
-from circuit_script.execution.callouts.transport import no_cookies
+from circuit_script.execution.broker.callouts.transport import no_cookies
 from circuit_script.governor.budget import Budget, Money, Unkept
 from circuit_script.governor.money import nanos
 from circuit_script.llm import Models, Price, Prices, Provider

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from circuit_script.execution.place import OBJECTS
+from circuit_script.execution.authoring.place import OBJECTS
 
 
 def fault_of(object: str, own: Collection[str] = ()) -> str:

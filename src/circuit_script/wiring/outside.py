@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from circuit_script.config import FILE, Settings
 from circuit_script.errors import ConfigError
-from circuit_script.execution.callouts.addresses import Private
-from circuit_script.execution.callouts.fetch import CalloutParts, SpendQuota, no_quota
-from circuit_script.execution.callouts.guard import Guard
-from circuit_script.execution.callouts.hosts import Host
+from circuit_script.execution.broker.callouts.addresses import Private
+from circuit_script.execution.broker.callouts.fetch import CalloutParts, SpendQuota, no_quota
+from circuit_script.execution.broker.callouts.guard import Guard
+from circuit_script.execution.broker.callouts.hosts import Host
 
 
 def make_callouts(settings: Settings, spend: SpendQuota = no_quota) -> CalloutParts:

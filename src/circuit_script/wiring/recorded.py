@@ -21,7 +21,7 @@ from circuit_script.events.hosts import Handlers, Host
 from circuit_script.events.replay import replays
 from circuit_script.events.replay.feeder import RELEASES
 from circuit_script.events.run import Runner
-from circuit_script.execution.pool import Pool as Children
+from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.release_archive import remove_abandoned, unpacked
 from circuit_script.releases import known_as
 from circuit_script.tasks import end

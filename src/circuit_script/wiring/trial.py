@@ -22,8 +22,8 @@ from circuit_script.db.pool import unavailable
 from circuit_script.effects.settle import Settlement, Settler, is_transient
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import TrialRefused, VersionConflict
-from circuit_script.execution.broker import BrokerParts
-from circuit_script.execution.callouts.transport import open_client
+from circuit_script.execution.broker.broker import BrokerParts
+from circuit_script.execution.broker.callouts.transport import open_client
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.releases import Release, record_release
 from circuit_script.telemetry import LogWriter

@@ -20,8 +20,8 @@ from circuit_script.events.conclude import lost_line
 from circuit_script.events.intake import order_hash
 from circuit_script.events.sources.source import order_key
 from circuit_script.events.verdicts import ended, ends_of
-from circuit_script.execution.answer import Answered
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
+from circuit_script.execution.host.answer import Answered
 from circuit_script.execution.outcome import ALL_OR_NONE, Breached, Failed, HandlerSpec, Hint, Outcome, Succeeded, Work
 from circuit_script.execution.protocol import Head
 from circuit_script.wiring.callouts import Callouts

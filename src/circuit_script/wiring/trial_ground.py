@@ -15,9 +15,9 @@ from circuit_script.config import Settings
 from circuit_script.connectors.local import LocalCRM
 from circuit_script.connectors.webhook import WebhookConnector
 from circuit_script.db.pool import Pool, open_pool
-from circuit_script.execution.broker import BrokerParts
-from circuit_script.execution.callouts.breaker import Breakers
-from circuit_script.execution.callouts.fetch import CalloutParts
+from circuit_script.execution.broker.broker import BrokerParts
+from circuit_script.execution.broker.callouts.breaker import Breakers
+from circuit_script.execution.broker.callouts.fetch import CalloutParts
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.llm import Models
 from circuit_script.wiring.callouts import Callouts

@@ -27,9 +27,9 @@ from circuit_script.events.lanes import Lanes
 from circuit_script.events.run import Runner, RunnerParts
 from circuit_script.events.sources import open_sources
 from circuit_script.events.verdicts import RetryPolicy
-from circuit_script.execution.broker import BrokerParts
-from circuit_script.execution.callouts.fetch import CalloutParts
-from circuit_script.execution.callouts.transport import open_client
+from circuit_script.execution.broker.broker import BrokerParts
+from circuit_script.execution.broker.callouts.fetch import CalloutParts
+from circuit_script.execution.broker.callouts.transport import open_client
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.jobs.connector import JobsConnector
 from circuit_script.llm import Models

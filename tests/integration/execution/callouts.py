@@ -10,10 +10,10 @@ import httpx
 from circuit_script.clock import uuid7
 from circuit_script.connectors.connector import Fields, Query
 from circuit_script.effects.unit import UnitOfWork
-from circuit_script.execution.broker import BrokerParts, ExecutionBroker
-from circuit_script.execution.callouts.addresses import Private
-from circuit_script.execution.callouts.fetch import CalloutParts
-from circuit_script.execution.callouts.guard import Guard
+from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
+from circuit_script.execution.broker.callouts.addresses import Private
+from circuit_script.execution.broker.callouts.fetch import CalloutParts
+from circuit_script.execution.broker.callouts.guard import Guard
 from circuit_script.execution.outcome import Work
 from circuit_script.governor import Limits
 

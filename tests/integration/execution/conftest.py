@@ -16,10 +16,10 @@ import pytest
 
 from circuit_script.clock import uuid7
 from circuit_script.errors import RequestRefused
+from circuit_script.execution.host.pool import Pool
+from circuit_script.execution.host.zygote_link import USUAL
 from circuit_script.execution.nursery import Hosting
 from circuit_script.execution.outcome import Fields, Outcome, Work
-from circuit_script.execution.pool import Pool
-from circuit_script.execution.zygote_link import USUAL
 from circuit_script.governor import LimitExceeded, Limits, Usage
 
 HEADER = "from circuit_script import *\nimport asyncio, os, sys, time\n"

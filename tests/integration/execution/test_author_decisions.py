@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from circuit_script.errors import AppError
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.outcome import Failed, Outcome, Succeeded
-from circuit_script.execution.pool import Pool
 from tests.integration.execution.conftest import HEADER, PoolOf, Recorder
 
 APP = """

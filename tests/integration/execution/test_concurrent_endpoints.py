@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from circuit_script.clock import uuid7
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.outcome import Breached, HttpRequest, Outcome, Succeeded, Work
-from circuit_script.execution.pool import Pool
 from circuit_script.governor import Limits
 from tests.integration.execution.calls import Caller
 from tests.integration.execution.conftest import PoolOf, until

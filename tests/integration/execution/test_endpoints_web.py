@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from circuit_script.errors import AppError
+from circuit_script.execution.host.pool import Manifest, Pool
 from circuit_script.execution.nursery import WebApp
 from circuit_script.execution.outcome import Breached, EndpointSpec, Failed, Succeeded
-from circuit_script.execution.pool import Manifest, Pool
 from tests.integration.execution.calls import Caller, Door
 from tests.integration.execution.conftest import Bench
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from circuit_script.execution.callouts.addresses import Private
-from circuit_script.execution.callouts.guard import Guard
-from circuit_script.execution.callouts.transport import open_client
+from circuit_script.execution.broker.callouts.addresses import Private
+from circuit_script.execution.broker.callouts.guard import Guard
+from circuit_script.execution.broker.callouts.transport import open_client
 from circuit_script.execution.outcome import Breached, Failed, Succeeded
 from tests.integration.execution.callouts import Broker
 from tests.integration.execution.conftest import Bench, PoolOf

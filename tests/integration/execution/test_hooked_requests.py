@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.callouts.addresses import Private
-from circuit_script.execution.callouts.fetch import CalloutParts
-from circuit_script.execution.callouts.guard import Guard
-from circuit_script.execution.callouts.transport import open_client
+from circuit_script.execution.broker.callouts.addresses import Private
+from circuit_script.execution.broker.callouts.fetch import CalloutParts
+from circuit_script.execution.broker.callouts.guard import Guard
+from circuit_script.execution.broker.callouts.transport import open_client
 from circuit_script.execution.outcome import Breached, Failed, Succeeded
 from tests.integration.execution.callouts import Broker
 from tests.integration.execution.conftest import Bench, PoolOf

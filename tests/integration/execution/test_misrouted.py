@@ -12,9 +12,9 @@ import pytest
 
 from circuit_script.endpoints.protocol import Offer
 from circuit_script.endpoints.routes import Routes
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.nursery import WebApp
 from circuit_script.execution.outcome import Failed, Succeeded
-from circuit_script.execution.pool import Pool
 from tests.integration.execution.calls import Caller, Door
 from tests.integration.execution.conftest import Bench
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from circuit_script.errors import IsolationUnavailable
-from circuit_script.execution.crew import Crew, Seat
+from circuit_script.execution.host.crew import Crew, Seat
 from circuit_script.execution.nursery import Hosting
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
 from tests.integration.execution.conftest import Bench, PoolOf, Recorder, until

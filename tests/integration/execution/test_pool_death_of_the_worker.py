@@ -27,7 +27,7 @@ import asyncio, pathlib, sys
 from circuit_script.clock import uuid7
 from circuit_script.execution.hardening import hide_from_children
 from circuit_script.execution.outcome import Work
-from circuit_script.execution.pool import Pool
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.procfs import descendants_of
 from circuit_script.governor import Limits, Usage
 import os

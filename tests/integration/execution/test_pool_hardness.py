@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from circuit_script.execution import child_link
+from circuit_script.execution.host import child_link
 from circuit_script.execution.outcome import Breached, Failed, Outcome, Succeeded
 from circuit_script.execution.procfs import parent_of
 from tests.integration.execution.conftest import Bench, PoolOf, Recorder, alive, until

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from circuit_script.errors import AppError
+from circuit_script.execution.host.pool import PARKED, Pool
 from circuit_script.execution.outcome import Breached, Failed, Succeeded
-from circuit_script.execution.pool import PARKED, Pool
 from tests.integration.execution.conftest import PoolOf, Recorder, alive, descriptors, until
 
 APP = """

@@ -7,7 +7,7 @@ from dataclasses import replace
 import httpx
 
 from circuit_script.errors import QuotaExceeded
-from circuit_script.execution.callouts.fetch import CalloutParts
+from circuit_script.execution.broker.callouts.fetch import CalloutParts
 from circuit_script.execution.outcome import Failed, Succeeded
 from tests.integration.execution.callouts import Broker
 from tests.integration.execution.conftest import PoolOf

@@ -175,7 +175,7 @@ from circuit_script.clock import uuid7
 from circuit_script.execution.hardening import hide_from_children
 from circuit_script.execution.nursery import Hosting
 from circuit_script.execution.outcome import Work
-from circuit_script.execution.pool import Pool
+from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.procfs import descendants_of
 from circuit_script.governor import Limits, Usage
 
@@ -299,7 +299,7 @@ import asyncio, tempfile
 from circuit_script.clock import uuid7
 from circuit_script.execution.nursery import Hosting
 from circuit_script.execution.outcome import Work
-from circuit_script.execution.pool import Pool
+from circuit_script.execution.host.pool import Pool
 from circuit_script.governor import Limits, Usage
 paths.STATE = paths.FILE = ""  # its settings are there: they must not be read all the same
 root.enter(folder, 65534, 65534)

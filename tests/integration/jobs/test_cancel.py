@@ -13,7 +13,7 @@ from circuit_script.clock import now, uuid7
 from circuit_script.connectors.connector import Effect
 from circuit_script.events.controls import Selection, found, waiting
 from circuit_script.events.why import why
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import HandlerSpec, JobSpec, Outcome, Succeeded, Work
 from circuit_script.jobs.cancel import cancel
 from circuit_script.jobs.connector import JobsConnector

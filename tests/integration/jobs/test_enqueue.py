@@ -14,7 +14,7 @@ from circuit_script.clock import now, uuid7
 from circuit_script.config import Address
 from circuit_script.connectors.connector import Delivered, Effect, Refused
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Failed, HandlerSpec, JobSpec, Outcome, Succeeded, Work
 from circuit_script.governor import LimitExceeded, Limits
 from circuit_script.jobs.connector import JobsConnector

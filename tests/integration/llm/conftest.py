@@ -14,7 +14,7 @@ import pytest
 
 from circuit_script.clock import uuid7
 from circuit_script.db.pool import Pool, open_pool
-from circuit_script.execution.model_calls import ModelCalls
+from circuit_script.execution.broker.model_calls import ModelCalls
 from circuit_script.execution.outcome import Work
 from circuit_script.governor import Limits, Meter
 from circuit_script.governor.budget import Budget, Money

@@ -16,9 +16,9 @@ import pytest
 from circuit_script.clock import uuid7
 from circuit_script.connectors.local import LocalCRM
 from circuit_script.effects.unit import UnitOfWork
-from circuit_script.execution.broker import BrokerParts, ExecutionBroker
+from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
+from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.execution.outcome import SPREAD, Breached, Failed, Outcome, Succeeded, Work
-from circuit_script.execution.pool import Pool as Children
 from circuit_script.governor import MB, Limits
 from circuit_script.governor.money import NANO
 from circuit_script.llm.models import TenantMoney

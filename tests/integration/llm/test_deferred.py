@@ -10,8 +10,8 @@ import pytest
 
 from circuit_script.errors import QuotaExceeded
 from circuit_script.events.status import StatusReader
-from circuit_script.execution import model_calls, outside
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker import model_calls, outside
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.llm.models import TenantMoney
 from circuit_script.telemetry.reader import LogQuery, LogReader

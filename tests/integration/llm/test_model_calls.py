@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from circuit_script.execution.model_calls import ModelCalls
+from circuit_script.execution.broker.model_calls import ModelCalls
 from circuit_script.execution.outcome import SPREAD
 from circuit_script.governor import LimitExceeded, LoopFound
 from circuit_script.governor.budget import Budget, Ceilings, Full, Reservation

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from circuit_script.execution.model_calls import ModelCalls
+from circuit_script.execution.broker.model_calls import ModelCalls
 from tests.integration.llm.conftest import prompt
 from tests.openai_provider import IN, OUT, Do
 from tests.road import happens

@@ -11,7 +11,7 @@ import pytest
 from circuit_script.clock import now, uuid7
 from circuit_script.errors import ReplayRefused
 from circuit_script.events.replay.choosing import AGAIN, Filter, Route, State, live_routes, recorded_routes
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Failed, HandlerSpec, JobSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
 from circuit_script.jobs.store import NewJob, body_of, take_in_jobs

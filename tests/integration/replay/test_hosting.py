@@ -15,9 +15,9 @@ from circuit_script.config import load_settings
 from circuit_script.errors import AppError, IsolationUnavailable
 from circuit_script.events.run import Runner
 from circuit_script.execution.hardening import hide_from_children
+from circuit_script.execution.host.pool import Manifest
+from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.execution.outcome import HandlerSpec, Work
-from circuit_script.execution.pool import Manifest
-from circuit_script.execution.pool import Pool as Children
 from circuit_script.governor import Limits
 from circuit_script.release_archive import keep_source
 from circuit_script.releases import content_hash, make_live

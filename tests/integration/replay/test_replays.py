@@ -18,7 +18,7 @@ from circuit_script.events.replay import replays
 from circuit_script.events.replay.choosing import State
 from circuit_script.events.replay.feeder import Feeder
 from circuit_script.events.requeue import Past, requeue
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
 from circuit_script.tenants.pauses import pause

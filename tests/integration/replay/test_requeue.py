@@ -11,7 +11,7 @@ import pytest
 from circuit_script.clock import uuid7
 from circuit_script.errors import ReplayRefused
 from circuit_script.events.requeue import Past, requeue
-from circuit_script.execution.broker import ExecutionBroker
+from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.outcome import HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
 from tests.road import SCORE, Incoming, Road, contact, open_road

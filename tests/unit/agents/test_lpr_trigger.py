@@ -16,7 +16,7 @@ from circuit_script import Record
 from circuit_script.agents import VirtualLPR, load_profile
 from circuit_script.agents.virtual_lpr import trigger as module
 from circuit_script.agents.virtual_lpr.replies import classify_appointment, classify_message, classify_reply
-from circuit_script.execution.handlers import registry
+from circuit_script.execution.authoring.handlers import registry
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 LOCAL = load_profile("local_service")

@@ -21,9 +21,9 @@ from circuit_script.clock import uuid7
 from circuit_script.config import FILE, Settings, load_settings
 from circuit_script.effects.settle import Settled, Settlement
 from circuit_script.errors import AppError, ConfigError, StartError
+from circuit_script.execution.host.pool import Manifest
+from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.execution.outcome import EndpointSpec, HandlerSpec, Way
-from circuit_script.execution.pool import Manifest
-from circuit_script.execution.pool import Pool as Children
 from circuit_script.releases import Release
 from circuit_script.wiring import Live
 

@@ -3,14 +3,14 @@ from __future__ import annotations
 from circuit_script.cli.traces import authors_part, indented, taken_out
 
 TRACE = """Traceback (most recent call last):
-  File "/venv/circuit_script/execution/child.py", line 9, in _handle
+  File "/venv/circuit_script/execution/child/child.py", line 9, in _handle
     return self._loop.run(found)
            ^^^^^^^^^^^^^^^^^^^^^
   File "/usr/lib/python3.11/asyncio/runners.py", line 118, in run
     return self._loop.run_until_complete(task)
   File "/srv/acme/app/triggers.py", line 4, in score
     await CircuitDB.update("Contact", record)
-  File "/venv/circuit_script/execution/database.py", line 70, in update
+  File "/venv/circuit_script/execution/authoring/database.py", line 70, in update
     raise Refused(said)
 Refused: no
 """
@@ -21,7 +21,7 @@ def test_frames_above_the_authors_are_left_out_and_those_below_stay() -> None:
         "Traceback (most recent call last):",
         '  File "/srv/acme/app/triggers.py", line 4, in score',
         '    await CircuitDB.update("Contact", record)',
-        '  File "/venv/circuit_script/execution/database.py", line 70, in update',
+        '  File "/venv/circuit_script/execution/authoring/database.py", line 70, in update',
         "    raise Refused(said)",
         "Refused: no",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from circuit_script.execution.answer import MAX_ANSWER, MAX_HEADER_BYTES, MAX_HEADERS, Answer
+from circuit_script.execution.host.answer import MAX_ANSWER, MAX_HEADER_BYTES, MAX_HEADERS, Answer
 from circuit_script.execution.protocol import Chunk, Head, ProtocolError
 from circuit_script.governor import LimitExceeded
 

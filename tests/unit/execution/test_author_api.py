@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import circuit_script
-from circuit_script.execution.context import reason_of
+from circuit_script.execution.authoring.context import reason_of
+from circuit_script.execution.authoring.log import CircuitLog
+from circuit_script.execution.authoring.meters import Meters
+from circuit_script.execution.authoring.records import Record, Records
 from circuit_script.execution.hardening import governed_environment
-from circuit_script.execution.log import CircuitLog
-from circuit_script.execution.meters import Meters
-from circuit_script.execution.records import Record, Records
 from circuit_script.governor import Limits
 
 SOURCE = str(Path(circuit_script.__file__).parents[1])
@@ -51,13 +51,15 @@ def test_who_checks_types_is_not_told_that_there_may_be_any_name() -> None:
     assert "__getattr__" not in [each.name for each in module.body if isinstance(each, ast.FunctionDef)]
 
 
-@pytest.mark.parametrize("statement", [ALL_BUT_HTTP, "import circuit_script.execution.zygote"], ids=["all", "zygote"])
+@pytest.mark.parametrize(
+    "statement", [ALL_BUT_HTTP, "import circuit_script.execution.zygote.zygote"], ids=["all", "zygote"]
+)
 def test_the_side_of_the_author_imports_no_server_part_and_no_vendor(statement: str) -> None:
     loaded = imported_by(statement)
-    assert "circuit_script.execution.handlers" in loaded
+    assert "circuit_script.execution.authoring.handlers" in loaded
     parts = {name.split(".")[1] for name in loaded if name.startswith("circuit_script.")}
     assert parts <= {"errors", "governor", "execution", "clock", "failpoints"}
-    assert not {"circuit_script.execution.broker", "circuit_script.execution.pool"} & loaded
+    assert not {"circuit_script.execution.broker.broker", "circuit_script.execution.host.pool"} & loaded
     assert not {"psycopg", "fastapi", "httpx", "pydantic", "uvloop", "structlog"} & loaded
 
 

@@ -12,8 +12,8 @@ from circuit_script.clock import uuid7
 from circuit_script.connectors.connector import Fields, Query
 from circuit_script.effects.unit import UnitOfWork, matches
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.broker import BrokerParts, ExecutionBroker
-from circuit_script.execution.callouts.fetch import CalloutParts
+from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
+from circuit_script.execution.broker.callouts.fetch import CalloutParts
 from circuit_script.execution.outcome import Hint, Work
 from circuit_script.governor import MB, LimitExceeded, Limits
 from tests.receiver import Receiver, receiving, response

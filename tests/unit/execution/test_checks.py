@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from circuit_script.errors import AppError
-from circuit_script.execution.checks import check_awaits, forgotten_in, modules_of
+from circuit_script.execution.authoring.checks import check_awaits, forgotten_in, modules_of
 
 Imported = Callable[[str], ModuleType]
 

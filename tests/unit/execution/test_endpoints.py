@@ -12,9 +12,10 @@ import pytest
 import circuit_script
 from circuit_script import problems
 from circuit_script.errors import AppError
-from circuit_script.execution import endpoint_app, endpoints
-from circuit_script.execution.endpoints import HTTPProblem, endpoint
-from circuit_script.execution.handlers import Registry
+from circuit_script.execution.authoring import endpoints
+from circuit_script.execution.authoring.endpoints import HTTPProblem, endpoint
+from circuit_script.execution.authoring.handlers import Registry
+from circuit_script.execution.web import endpoint_app
 from circuit_script.governor import Limits
 
 

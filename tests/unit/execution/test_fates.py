@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from circuit_script.execution.fates import told
+from circuit_script.execution.host.fates import told
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 from circuit_script.errors import AppError
 from circuit_script.events.sources.gohighlevel import _KNOWN
 from circuit_script.events.sources.source import BY_CONTACT
-from circuit_script.execution.handlers import CircuitTrigger, Registry, trigger
+from circuit_script.execution.authoring.handlers import CircuitTrigger, Registry, trigger
+from circuit_script.execution.authoring.place import OBJECTS, Options
 from circuit_script.execution.outcome import EndpointSpec
-from circuit_script.execution.place import OBJECTS, Options
 from circuit_script.governor import Limits
 
 
@@ -129,7 +129,7 @@ def test_a_wrong_declaration_is_refused_with_file_line_and_cure(declared: dict[s
 
 @pytest.mark.parametrize("thing", [Contacts, staticmethod(handler), lambda context: None, 7])
 def test_what_is_not_a_function_is_refused(thing: Any) -> None:
-    from circuit_script.execution.handlers import trigger
+    from circuit_script.execution.authoring.handlers import trigger
 
     with pytest.raises(AppError) as refused:
         trigger("Contact", "afterInsert")(thing)

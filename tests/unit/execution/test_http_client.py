@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 import circuit_script
-from circuit_script.execution.http_client import HttpRefused
+from circuit_script.execution.authoring.http_client import HttpRefused
 
 PROBE = """
 import sys

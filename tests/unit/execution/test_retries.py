@@ -9,9 +9,9 @@ import pytest
 
 from circuit_script.errors import AppError, CalloutRefused, ConfigError
 from circuit_script.events.verdicts import RetryPolicy
-from circuit_script.execution.handlers import Registry
+from circuit_script.execution.authoring.handlers import Registry
+from circuit_script.execution.authoring.place import Options
 from circuit_script.execution.outcome import Hint
-from circuit_script.execution.place import Options
 from circuit_script.execution.retries import Retries, kinds_of, retry_after
 
 

@@ -22,13 +22,14 @@ from werkzeug.routing import BaseConverter
 from circuit_script.endpoints.protocol import Offer
 from circuit_script.endpoints.routes import Routes
 from circuit_script.errors import AppError
-from circuit_script.execution import endpoint_app, endpoints
-from circuit_script.execution.endpoint_app import EndpointApp
-from circuit_script.execution.endpoints import endpoint
-from circuit_script.execution.handlers import Registry
+from circuit_script.execution.authoring import endpoints
+from circuit_script.execution.authoring.endpoints import endpoint
+from circuit_script.execution.authoring.handlers import Registry
+from circuit_script.execution.authoring.patterns import ANYTHING, Hole, Part, pattern_of
 from circuit_script.execution.outcome import EndpointSpec, Way
-from circuit_script.execution.patterns import ANYTHING, Hole, Part, pattern_of
-from circuit_script.execution.web_routes import GOVERNED, WebRoute, flask_routes, starlette_routes
+from circuit_script.execution.web import endpoint_app
+from circuit_script.execution.web.endpoint_app import EndpointApp
+from circuit_script.execution.web.routes import GOVERNED, WebRoute, flask_routes, starlette_routes
 
 METHODS = st.lists(st.sampled_from(["GET", "POST", "DELETE"]), min_size=1, max_size=2, unique=True)
 METHOD = st.sampled_from(["GET", "POST", "DELETE", "HEAD"])

@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.database import CircuitDB
+from circuit_script.execution.authoring.database import CircuitDB
+from circuit_script.execution.authoring.records import Records
 from circuit_script.execution.protocol import Reply, Run, packed
-from circuit_script.execution.records import Records
 from circuit_script.execution.session import Session, Wire, enter
 
 RUN = Run("e", "h", "t", "Contact", "afterInsert", [], packed([]), packed([]), {"log_bytes": 1e6, "wall_time": 1}, 0.0)

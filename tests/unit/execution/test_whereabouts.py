@@ -10,7 +10,7 @@ from types import FrameType
 import pytest
 
 from circuit_script.execution import whereabouts
-from circuit_script.execution.stacks import line_of_stack
+from circuit_script.execution.host.stacks import line_of_stack
 
 STACK = """Thread 0x00007f01 (most recent call first):
   File "/app/background.py", line 3 in waits
@@ -21,7 +21,7 @@ Current thread 0x00007f02 (most recent call first):
   File "/app/.venv/lib/python3.11/site-packages/vendor/client.py", line 44 in get
   File "/app/lib/calls.py", line 12 in ask
   File "/app/app.py", line 7 in handler
-  File "/opt/circuit_script/execution/child.py", line 197 in _handle
+  File "/opt/circuit_script/execution/child/child.py", line 197 in _handle
 """
 
 
@@ -55,7 +55,7 @@ def frame_in(file: str) -> FrameType:
         ("/app/lib/calls.py", "lib/calls.py:3"),
         ("/app/.venv/lib/python3.11/site-packages/vendor.py", ""),
         ("/application/calls.py", ""),
-        ("/opt/circuit_script/execution/calls.py", ""),
+        ("/opt/circuit_script/execution/authoring/calls.py", ""),
     ],
 )
 def test_it_is_the_innermost_in_the_apps_folder_but_not_of_what_is_installed_there(file: str, line: str) -> None:

@@ -21,9 +21,9 @@ LOAD = """
 import json, sys
 from pathlib import Path
 from circuit_script.errors import AppError
-from circuit_script.execution.handlers import Registry
+from circuit_script.execution.authoring.handlers import Registry
 from circuit_script.execution.nursery import WebApp
-from circuit_script.execution.web import load_web
+from circuit_script.execution.web.app import load_web
 
 registry = Registry()
 sys.path.insert(0, sys.argv[1])

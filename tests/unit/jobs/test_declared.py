@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from circuit_script.errors import AppError, RequestRefused
-from circuit_script.execution import handlers, jobs
-from circuit_script.execution.handlers import Registry, trigger
-from circuit_script.execution.jobs import asking, enqueue, queueable, scheduled
+from circuit_script.execution.authoring import handlers, jobs
+from circuit_script.execution.authoring.handlers import Registry, trigger
+from circuit_script.execution.authoring.jobs import asking, enqueue, queueable, scheduled
 from circuit_script.execution.outcome import HandlerSpec, JobSpec
 from circuit_script.execution.timing import Schedule
 from circuit_script.governor import Limits

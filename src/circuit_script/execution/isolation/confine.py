@@ -18,7 +18,8 @@ from typing import Literal
 
 import msgspec
 
-from circuit_script.execution import hardening, surroundings
+from circuit_script.execution import hardening
+from circuit_script.execution.child import surroundings
 from circuit_script.execution.isolation import landlock, mask, paths, root, seccomp
 from circuit_script.execution.isolation.slots import FileSystems, Folders, Janitor, NoFolders, Slots
 

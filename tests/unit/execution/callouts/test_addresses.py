@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuit_script.errors import CalloutRefused
-from circuit_script.execution.callouts.addresses import Private, not_public, parsed
-from circuit_script.execution.callouts.guard import Guard
-from circuit_script.execution.callouts.hosts import Host, matches_any
+from circuit_script.execution.broker.callouts.addresses import Private, not_public, parsed
+from circuit_script.execution.broker.callouts.guard import Guard
+from circuit_script.execution.broker.callouts.hosts import Host, matches_any
 
 FORBIDDEN = ["127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "172.16.0.1", "100.64.0.1", "0.0.0.0"]
 

@@ -14,7 +14,7 @@ from circuit_script.connectors.circuits import (
     WINDOW,
 )
 from circuit_script.errors import CalloutRefused
-from circuit_script.execution.callouts.breaker import Breakers
+from circuit_script.execution.broker.callouts.breaker import Breakers
 
 
 class Clock:

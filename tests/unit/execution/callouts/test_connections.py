@@ -14,13 +14,13 @@ import pytest
 
 from circuit_script.connectors.circuits import FAILURES
 from circuit_script.errors import CalloutRefused, RequestRefused
-from circuit_script.execution.callouts import transport
-from circuit_script.execution.callouts.addresses import Private
-from circuit_script.execution.callouts.breaker import Breakers
-from circuit_script.execution.callouts.fetch import Answered, Callout, CalloutParts, Fetcher, NoAnswer, Result
-from circuit_script.execution.callouts.guard import Guard
-from circuit_script.execution.callouts.resolver import Resolver
-from circuit_script.execution.callouts.transport import GuardedTransport, open_client
+from circuit_script.execution.broker.callouts import transport
+from circuit_script.execution.broker.callouts.addresses import Private
+from circuit_script.execution.broker.callouts.breaker import Breakers
+from circuit_script.execution.broker.callouts.fetch import Answered, Callout, CalloutParts, Fetcher, NoAnswer, Result
+from circuit_script.execution.broker.callouts.guard import Guard
+from circuit_script.execution.broker.callouts.resolver import Resolver
+from circuit_script.execution.broker.callouts.transport import GuardedTransport, open_client
 from tests.receiver import receiving, response
 
 HERE = Private.of(["127.0.0.1", "localhost"])

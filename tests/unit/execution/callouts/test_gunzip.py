@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circuit_script.execution.callouts.gunzip import Gunzip
+from circuit_script.execution.broker.callouts.gunzip import Gunzip
 from circuit_script.governor import LimitExceeded
 
 

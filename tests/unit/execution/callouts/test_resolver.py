@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from circuit_script.execution.callouts import resolver
-from circuit_script.execution.callouts.resolver import OF_TENANT, Resolver, Wait, waiting
+from circuit_script.execution.broker.callouts import resolver
+from circuit_script.execution.broker.callouts.resolver import OF_TENANT, Resolver, Wait, waiting
 from tests.road import happens
 
 

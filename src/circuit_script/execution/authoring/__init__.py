@@ -1,0 +1,1 @@
+"""What an author writes with: declarations, context, records, CircuitDB, http, llm, jobs, log."""

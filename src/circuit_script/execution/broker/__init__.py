@@ -1,0 +1,1 @@
+"""What children ask of the trusted side: counted, bounded, journaled."""

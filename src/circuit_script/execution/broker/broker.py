@@ -1,0 +1,324 @@
+"""The parent's answer to what a governed child asks for: counted, bounded, journaled, and held where it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+from uuid import UUID
+
+import httpx
+import msgspec
+
+from circuit_script.clock import now
+from circuit_script.connectors.connector import CRM, Fields, Operation, Query
+from circuit_script.errors import DatabaseUnavailable, RequestRefused
+from circuit_script.execution.authoring.jobs import MOST_ARGUMENTS
+from circuit_script.execution.broker import model_calls, outside
+from circuit_script.execution.broker.callouts.fetch import CalloutParts, no_quota
+from circuit_script.execution.broker.model_calls import ModelCalls
+from circuit_script.execution.broker.outside import Journal, Outside
+from circuit_script.execution.broker.versions import shown, versions_of
+from circuit_script.execution.outcome import JOB, JOBS, Hint, Work, bounded
+from circuit_script.execution.timing import LONGEST_DELAY
+from circuit_script.governor import MB, REPEATS, Meter, Usage
+from circuit_script.llm import Models
+from circuit_script.tenants.entitlement import NOTICE
+
+HELD_BYTES = 32 * MB
+MAX_KEY = 255  # characters
+CLOCKS_APART = 60.0  # seconds that a child's clock may be ahead of ours
+
+
+class Held(Protocol):
+    """Where writes and sends wait for the outcome."""
+
+    def write(
+        self,
+        op: str,
+        object_: str,
+        rows: Sequence[Any],
+        owner: int | None,
+        versions: Mapping[str, int] | None = None,
+    ) -> list[str]: ...
+
+    def send(
+        self,
+        connector: str,
+        operation: str,
+        target: str,
+        payload: Fields,
+        owner: int | None,
+        *,
+        makes_id: bool = False,
+        if_version: str | None = None,
+    ) -> UUID: ...
+
+    def overlay_rows(self, object_: str, ids: Sequence[str], rows: Sequence[Fields | None]) -> list[Fields | None]: ...
+
+    def unread(self, object_: str, rows: Sequence[Fields]) -> list[str]: ...
+
+    def overlay_query(self, query: Query, rows: Sequence[Fields]) -> list[Fields]: ...
+
+
+class UniqueJobs(Protocol):
+    """The id of the job of this tenant, name and key that waits or runs; None when there is none."""
+
+    async def __call__(self, tenant: str, name: str, key: str) -> str | None: ...
+
+
+class Checkpoint(Protocol):
+    """Commits the records up to ``upto``, which have these errors and decisions. Raises RequestRefused."""
+
+    async def __call__(
+        self, upto: int, errors: Mapping[int, str], decided: Mapping[int, float | None], hints: Mapping[int, Hint]
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerParts:
+    """What the brokers of one worker share. ``knows`` says whether a connector has an address of this name,
+    ``declared`` what it promises of an operation; ``repeats`` is how often an execution may make the same call and
+    learn nothing."""
+
+    crm: CRM
+    client: httpx.AsyncClient
+    knows: Callable[[str, str], bool]
+    declared: Callable[[str, str], Operation | None] = lambda connector, operation: None
+    callouts: CalloutParts = field(default_factory=CalloutParts)
+    repeats: int = REPEATS
+    models: Models | None = None
+    unique_jobs: UniqueJobs | None = None
+
+
+class ExecutionBroker:
+    """One execution's broker. Without a ``checkpoint`` those of the handler change nothing: all is committed at the
+    end."""
+
+    def __init__(
+        self,
+        work: Work,
+        parts: BrokerParts,
+        *,
+        held: Held,
+        journal: Journal,
+        log: Callable[[dict[str, Any]], None],
+        remaining: Callable[[], float],
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.database_away = False
+        self._work = work
+        self._meter = Meter(work.limits, len(work.records), parts.repeats)
+        self._meter.usage.depth = work.depth
+        self._crm = parts.crm
+        self._knows = parts.knows
+        self._declared = parts.declared
+        self._held = held
+        self._log = log
+        self._commit = checkpoint
+        self._unique_jobs = parts.unique_jobs
+        self._held_bytes = 0
+        self._known: set[tuple[str, str]] = {(work.object, str(row.get("id"))) for row in work.records}
+        # What is done about a quota that is used up does not count against it.
+        callouts = replace(parts.callouts, spend=no_quota) if work.object == NOTICE else parts.callouts
+        self._outside = Outside(
+            work, meter=self._meter, journal=journal, client=parts.client, remaining=remaining, parts=callouts
+        )
+        self._models = ModelCalls(work, meter=self._meter, journal=journal, models=parts.models, remaining=remaining)
+        self._outside.put_off = self._models.put_off
+
+    @property
+    def usage(self) -> Usage:
+        """What the execution has used so far."""
+        return self._meter.usage
+
+    @property
+    def deferred(self) -> float | None:
+        """The seconds until a model call may be made that was put off; None when none was."""
+        return self._models.deferred
+
+    @property
+    def put_off(self) -> set[float]:
+        """The seconds for which something was put off that waits for money or a quota; one object until the end."""
+        return self._models.put_off
+
+    def close(self) -> None:
+        """The execution is over: nobody waits for answers any more."""
+        self._models.close()
+
+    async def request(self, verb: str, arguments: dict[str, Any]) -> Any:
+        """Answer one request of the child.
+
+        Raises RequestRefused for what it may not have, and LimitExceeded, for ever after the first one.
+        """
+        self._meter.go_on()
+        try:
+            if (handle := _VERBS.get(verb)) is not None:
+                return await handle(self, arguments)
+            if (ask := outside.VERBS.get(verb)) is not None:
+                return await ask(self._outside, arguments)
+            if (call := model_calls.VERBS.get(verb)) is not None:
+                return await call(self._models, arguments)
+            raise RequestRefused(f"there is no request {verb!r}.")
+        except DatabaseUnavailable as error:
+            self.database_away = True
+            raise RequestRefused(f"{verb}: the database is away: {error.detail}") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RequestRefused(f"{verb}: {type(error).__name__}: {error}.") from None
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Take one log line; its record's place becomes the record's id.
+
+        Raises LimitExceeded when it is over the limit; the line is then dropped.
+        """
+        size = len(str(line.get("message", ""))) + len(str(line.get("context") or ""))
+        self._meter.spend("log_bytes", size)
+        if line.get("record") is not None:
+            line["record"] = self._id_at(line["record"])
+        self._log(line)
+
+    def _id_at(self, place: Any) -> str | None:
+        """The id of the record at this place, for whoever looks for what concerns one record."""
+        if not isinstance(place, int) or not 0 <= place < len(self._work.records):
+            return None
+        identifier = self._work.records[place].get("id")
+        return None if identifier is None else str(identifier)
+
+    def _hold(self, value: Any) -> None:
+        """Count what is held for the outcome: it waits in the worker's memory, and leaves in one statement."""
+        encoded = msgspec.msgpack.encode(value, enc_hook=str)
+        self._meter.changed(encoded)
+        self._held_bytes += len(encoded)
+        self._meter.hold("effect_bytes", self._held_bytes, HELD_BYTES)
+
+    async def _dml(self, asked: dict[str, Any]) -> dict[str, list[str]]:
+        object_, op, rows = str(asked["object"]), str(asked["op"]), asked["rows"]
+        self._meter.spend("dml_statements")
+        self._meter.spend("dml_rows", len(rows))
+        self._hold(rows)
+        if op in ("update", "delete"):
+            await self._must_exist(op, object_, rows)
+        versions = versions_of(op, asked.get("versions"))
+        ids = self._held.write(op, object_, rows, self._work.owner(asked.get("record")), versions)
+        self._known.update((object_, each) for each in ids)
+        return {"ids": ids}
+
+    async def _must_exist(self, op: str, object_: str, rows: Sequence[Any]) -> None:
+        """An update of a record that nobody has seen is an error, as it is with every CRM."""
+        unseen = [
+            str(row["id"])
+            for row in rows
+            if isinstance(row, dict) and row.get("id") and (object_, str(row["id"])) not in self._known
+        ]
+        if not unseen:
+            return
+        found = await self._crm.get(self._work.tenant, object_, unseen)
+        missing = [key for key, row in zip(unseen, found, strict=True) if row is None]
+        if missing:
+            raise RequestRefused(f"{op} {object_}: there is no record {missing[0]!r}.")
+        self._known.update((object_, key) for key in unseen)
+
+    async def _query(self, asked: dict[str, Any]) -> list[Fields]:
+        self._meter.spend("db_queries")
+        limit = asked.get("limit")
+        limit = 1000 if limit is None else int(limit)
+        where = asked.get("where") or {}
+        if not isinstance(where, dict):
+            raise TypeError("where maps fields to values")
+        query = Query(str(asked["object"]), where, asked.get("order_by"), limit)
+        rows = await self._crm.query(self._work.tenant, query)
+        if unread := self._held.unread(query.object, rows):
+            written = await self._crm.get(self._work.tenant, query.object, unread)
+            rows += [row for row in written if row is not None]
+        stored = list(rows)
+        rows = self._held.overlay_query(query, rows)
+        self._meter.spend("db_rows", len(rows))
+        self._known.update((query.object, str(row["id"])) for row in rows)
+        return [row for row in shown(rows, stored) if row is not None] if asked.get("versions") else rows
+
+    async def _get(self, asked: dict[str, Any]) -> list[Fields | None]:
+        self._meter.spend("db_queries")
+        object_, ids = str(asked["object"]), [str(each) for each in asked["ids"]]
+        stored = await self._crm.get(self._work.tenant, object_, ids)
+        rows = self._held.overlay_rows(object_, ids, stored)
+        self._meter.spend("db_rows", sum(row is not None for row in rows))
+        self._known.update((object_, key) for key, row in zip(ids, rows, strict=True) if row is not None)
+        return shown(rows, stored) if asked.get("versions") else rows
+
+    async def _send(self, asked: dict[str, Any]) -> dict[str, str]:
+        connector, target = str(asked["connector"]), str(asked["to"])
+        if not self._knows(connector, target):
+            raise RequestRefused(
+                f"{connector} knows no address {target!r}.",
+                cure=f"Add [addresses.{target}] with its url to circuit.toml.",
+            )
+        if not isinstance(asked["payload"], dict):
+            raise RequestRefused(f"a payload is a mapping, not a {type(asked['payload']).__name__}.")
+        operation, version = str(asked["operation"]), asked.get("if_version")
+        declared = self._declared(connector, operation)
+        if version is not None and not (declared and declared.if_version):
+            raise RequestRefused(f"{connector}.{operation} cannot be made to depend on a version.")
+        self._meter.spend("messages")
+        self._hold(asked["payload"])
+        held = self._held.send(
+            connector,
+            operation,
+            target,
+            asked["payload"],
+            self._work.owner(asked.get("record")),
+            makes_id=bool(declared and declared.makes_ids),
+            if_version=None if version is None else str(version),
+        )
+        return {"id": str(held)}
+
+    async def _enqueue(self, asked: dict[str, Any]) -> dict[str, str]:
+        name, arguments, key = str(asked["job"]), asked["arguments"], asked["unique"]
+        if not isinstance(arguments, dict) or len(msgspec.json.encode(arguments)) > MOST_ARGUMENTS + len(arguments) * 8:
+            raise RequestRefused(f"{name}: the arguments of a job are a mapping of at most {MOST_ARGUMENTS:,} bytes.")
+        self._meter.spend("jobs")
+        if key is not None and self._unique_jobs is not None:
+            there = await self._unique_jobs(self._work.tenant, name, str(key))
+            if there is not None and not self._is_own(there):
+                return {"id": there}
+        due = None if asked["due"] is None else float(asked["due"])
+        if due is not None and not 0 <= due <= now().timestamp() + LONGEST_DELAY + CLOCKS_APART:
+            raise RequestRefused(f"{name}: no job is made for the moment {due}.")
+        payload = {
+            "arguments": arguments,
+            "due": due,
+            "unique": None if key is None else str(key)[:MAX_KEY],
+            "by": self._work.handler,
+            "execution": str(self._work.execution),
+        }
+        self._hold(payload)
+        held = self._held.send(JOBS, "enqueue", name[:MAX_KEY], payload, self._work.owner(asked.get("record")))
+        return {"id": str(held)}
+
+    def _is_own(self, job: str) -> bool:
+        """Whether it is the job that runs here: when what it enqueues is made, it has ended."""
+        return self._work.object == JOB and any(str(each.get("id")) == job for each in self._work.records)
+
+    async def _checkpoint(self, asked: dict[str, Any]) -> None:
+        size = len(self._work.records)
+        upto = asked["upto"]
+        if not isinstance(upto, int) or not 0 <= upto < size:
+            raise ValueError(f"there is no record {upto!r} in this batch")
+        errors = {int(place): str(reason) for place, reason in asked["errors"]}
+        decided = {int(place): bounded(after) for place, after in asked["decided"]}
+        hints = {
+            int(place): Hint(tuple(map(str, kinds)), bounded(after) or 0.0)
+            for place, kinds, after in asked.get("hints", ())
+        }
+        if self._commit is not None:
+            await self._commit(upto, errors, decided, hints)
+
+
+# Of the class, not of the instance: one that holds its own methods waits for the garbage collector.
+_VERBS: Mapping[str, Callable[[ExecutionBroker, dict[str, Any]], Any]] = {
+    "dml": ExecutionBroker._dml,
+    "query": ExecutionBroker._query,
+    "get": ExecutionBroker._get,
+    "send": ExecutionBroker._send,
+    "enqueue": ExecutionBroker._enqueue,
+    "checkpoint": ExecutionBroker._checkpoint,
+}
