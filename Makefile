@@ -48,7 +48,7 @@ test-slow: .venv/ready ## the tests that take minutes, and each property with te
 	@$(STAGE) "slow tests" $(BIN)/python -m pytest --hypothesis-profile thorough -m "slow or hypothesis" $(PYTEST_ARGS)
 
 faults: .venv/ready ## accidents from a printed seed, each audited (SCHEDULES=1000, SEED=7, BESIDE=3; QUICK=1: a hundred)
-	@$(STAGE) "faults: kills, cuts, stalls, restarts, a full disk, clocks that jump, vendors that misbehave" \
+	@PYTHONDONTWRITEBYTECODE= $(STAGE) "faults: kills, cuts, stalls, restarts, a full disk, clocks, vendors that misbehave" \
 	  $(BIN)/python -m tests.faults --schedules $(or $(SCHEDULES),$(if $(QUICK),100,1000)) --beside $(or $(BESIDE),3) \
 	  $(if $(SEED),--seed $(SEED))
 

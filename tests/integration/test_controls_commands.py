@@ -9,12 +9,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import typer
 
 from circuit_script.cli import cancel, pause, resume, why
 from circuit_script.config import FILE
-from circuit_script.errors import ControlRefused
+from circuit_script.errors import ControlRefused, DatabaseUnavailable
 from tests.road import SCORE, contact, open_road
 
 
@@ -106,6 +107,20 @@ def test_a_cancel_that_is_broken_off_says_what_stays_paused(
     pause.run(folder=folder, listed=True, as_json=True)
     (left,) = json.loads(capsys.readouterr().out)
     assert (left["value"], left["tenant"]) == ("score", "acme")
+
+
+def test_a_cancel_that_ends_before_it_has_paused_anything_does_not_say_so(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any) -> None:
+        raise psycopg.OperationalError("the server closed the connection")
+
+    monkeypatch.setattr("circuit_script.jobs.cancel.take_in_meant", refuse)
+    with pytest.raises(DatabaseUnavailable):
+        cancel.run(folder=folder, trigger="score", yes=True)
+    said = capsys.readouterr().err
+    assert "broken off after 0 events; what is paused now: circuit-script pause --list" in said
+    assert "stays paused" not in said
 
 
 @pytest.mark.parametrize("kind", ["trigger", "connector", "record", "tenant"])

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,10 @@ class Faulty(ThreadingHTTPServer):
     sends: int | None = None
     kept = b""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.removed: list[str] = []
+
 
 class Asked(BaseHTTPRequestHandler):
     server: Faulty
@@ -33,6 +38,10 @@ class Asked(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         self.server.kept = self.rfile.read(int(self.headers["content-length"]))[self.server.loses :]
+        self._say()
+
+    def do_DELETE(self) -> None:
+        self.server.removed.append(self.path)
         self._say()
 
     def do_HEAD(self) -> None:
@@ -83,6 +92,7 @@ async def test_a_copy_of_which_bytes_were_lost_is_none(server: Faulty, copy: Pat
     server.loses = 1
     with pytest.raises(BackupRefused, match="has 99,999 bytes there, and 100,000 were sent"):
         await place.put(copy, "a.backup")
+    assert server.removed == ["/acme/copies/a.backup"], "it would count as one of those that are kept"
 
 
 async def test_a_copy_of_which_the_end_does_not_come_leaves_no_file(server: Faulty, copy: Path, tmp_path: Path) -> None:

@@ -84,6 +84,18 @@ async def test_what_waited_behind_a_cancelled_effect_as_long_as_it_did_leaves_at
     assert (vendor.got, other.got) == ([1], [2, 3])
 
 
+async def test_what_stands_behind_an_earlier_one_as_well_goes_on_waiting_for_it(office: Office) -> None:
+    for n, connector in ((1, "first"), (2, "vendor"), (3, "other")):
+        await office.effect(n, key=7, connector=connector)
+    await office.road.run("UPDATE circuit.effects SET next_at = now() + interval '1 day'")
+    due = "SELECT payload -> 'n' FROM circuit.effects WHERE status = 'pending' AND next_at <= now()"
+
+    assert await cancelled(office) == (1, 0)
+    assert await office.road.rows(due) == []
+    await office.road.run("UPDATE circuit.effects SET status = 'discarded' WHERE connector = 'first'")
+    assert await office.road.rows(due) == [3]
+
+
 async def test_what_a_dead_worker_may_have_sent_is_looked_up_and_not_sent_after_it_was_cancelled(
     office: Office,
 ) -> None:

@@ -174,11 +174,12 @@ def test_a_stack_in_the_log_stands_below_its_line(desk: Desk) -> None:
 
 
 def test_a_kind_of_letters_is_retried_by_the_line_that_list_says(desk: Desk) -> None:
-    said = desk.said(dead, "list")
-    line = next(each for each in said.splitlines() if each.startswith("all of a kind: "))
-    arguments = shlex.split(line.partition(": circuit-script dead ")[2])
-    assert arguments == ["retry", "--reason", "ValueError: no address in '…'"]
-    assert desk.said(dead, *arguments, "--yes") == "3 retried\n"
+    for narrowed, count in ((["--tenant", "acme", "--record", "c1"], 1), ([], 2)):
+        said = desk.said(dead, "list", *narrowed)
+        line = next(each for each in said.splitlines() if each.startswith("all of a kind: "))
+        arguments = shlex.split(line.partition(": circuit-script dead ")[2])
+        assert arguments == ["retry", "--reason", "ValueError: no address in '…'", *narrowed]
+        assert desk.said(dead, *arguments, "--yes") == f"{count} retried\n"
 
 
 @pytest.mark.parametrize("filter_", ["--reason", "--trigger", "--record", "--tenant"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -227,3 +228,19 @@ async def test_a_worker_that_stops_while_the_database_is_away_does_not_wait_for_
     await worker.stop()
 
     assert worker.children.handled == ["a"]
+
+
+async def test_a_worker_that_stops_has_the_time_that_is_left_since_it_was_told_to(road: Road) -> None:
+    async def never(work: Work, broker: ExecutionBroker) -> Outcome:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    worker = await road.start(never, drain=60.0)
+    await road.take_in(contact("a"))
+    await happens(lambda: worker.children.handled == ["a"], "it runs")
+    worker.dispatcher.stop()
+    worker.dispatcher._gives_up = time.monotonic() + 0.5  # the database was away for most of it
+
+    await asyncio.wait_for(asyncio.shield(worker.task), 30.0)
+
+    assert await road.rows("SELECT count(*) FROM circuit.lanes WHERE owner IS NOT NULL") == [0]

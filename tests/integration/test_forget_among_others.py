@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -14,11 +15,13 @@ import pytest
 from circuit_script.clock import now, uuid7
 from circuit_script.erasure import Person, forget
 from circuit_script.execution.outcome import HandlerSpec, JobSpec
-from circuit_script.jobs.store import NewJob, body_of, take_in_jobs
+from circuit_script.jobs.store import NewJob, body_of, take_in_jobs, take_in_meant
 from tests.road import SCORE, Incoming, Road, contact, open_road
 
 REMIND = HandlerSpec("remind", (("Job", "remind"),), job=JobSpec("queueable", anything=True))
-ANNA = {"email": "anna@example.com"}
+MAIL = "anna@example.com"
+ANNA = {"email": MAIL}
+erasing = sys.modules[forget.__module__]  # the function has its module's name
 EFFECT = (
     "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, target, "
     "payload, status) VALUES (%s, 'acme', %s, 1, 1, 1, %s, 'enqueue', 'x', %s, %s)"
@@ -48,6 +51,13 @@ async def handled_together(road: Road) -> UUID:
     return execution
 
 
+async def known_as(road: Road, id_: str, data: Any) -> None:
+    await road.run(
+        "INSERT INTO circuit.records (tenant, object, id, data) VALUES ('acme', 'Contact', %s, %s)",
+        id_, json.dumps(data),
+    )  # fmt: skip
+
+
 async def say(road: Road, execution: UUID, message: str, context: Any = None) -> None:
     await road.run(
         "INSERT INTO circuit.circuit_logs (at, level, message, context, execution, handler, tenant) "
@@ -63,6 +73,14 @@ async def enqueue(road: Road, arguments: Any, *, delayed: bool = False, unique: 
     async with road.pool.connection() as connection:
         await take_in_jobs(connection, [made])
     return job
+
+
+def nested(id_: str) -> dict[str, Any]:
+    """Too deep to be looked through."""
+    made: Any = id_
+    for _ in range(400):
+        made = [made]
+    return {"who": made, "others": ["ben"]}
 
 
 async def arguments_of(road: Road) -> dict[str, Any]:
@@ -88,12 +106,29 @@ async def arguments_of(road: Road) -> dict[str, Any]:
         ("4711", "scored", {"who": 4711}, True),
         ("an(na", "an(na wrote", None, True),
         ("anna", "annabel wrote", None, False),
+        ("4711", "scored", {"said": "of\n4711"}, True),
+        ("4711", "GET /go?to=%2Fcontacts%2F4711", None, True),
+        ("4711", "GET /go?to=%2F94711", None, False),
+        ("an/na", "GET /contacts/an%2Fna", None, True),
+        ('an"na', "scored", {"who": 'an"na'}, True),
+        ("an\\d+", "an44 wrote", None, False),
+        ("7", "scored", {"who": "anna@example.com"}, True),
+        ("7", "sent to ANNA@Example.com.", None, True),
+        ("7", "mailto%3Aanna%40example.com", None, True),
+        ("7", "sent to joanna@example.com", None, False),
+        ("7", "sent to anna@example.company", None, False),
+        ("7", "called 49 (30) 123456.", None, True),
+        ("7", "done on 2026-05-01", None, False),
+        ("7", "somebody at @example.com", None, False),
     ],
 )
 async def test_an_id_is_known_where_it_stands_for_itself(
     road: Road, id_: str, said: str, context: Any, named: bool
 ) -> None:
     await road.take_in(contact(id_, **ANNA), contact("ben"))
+    await known_as(
+        road, id_, {**ANNA, "phone": "+49 (30) 123456", "phone_since": "2026-05-01", "email_at": "@example.com"}
+    )
     await say(road, await handled_together(road), said, context)
 
     would = await run_forget(road, id_, dry_run=True)
@@ -104,16 +139,21 @@ async def test_an_id_is_known_where_it_stands_for_itself(
 
 async def test_nobodys_jobs_are_taken_for_those_of_a_short_id_but_what_has_the_address_is(road: Road) -> None:
     await road.take_in(contact("7", **ANNA))
-    await road.run("INSERT INTO circuit.records (tenant, object, id, data) VALUES ('acme', 'Contact', '7', %s)",
-                   json.dumps(ANNA))  # fmt: skip
+    await known_as(road, "7", ANNA)
     stays = await enqueue(road, {"step": "7"}, delayed=True)
     waits = await enqueue(road, {"step": "7"})
-    await enqueue(road, {"to": "anna@example.com"}, delayed=True)
+    others = await enqueue(road, {"to": ["jo.anna@example.com", "anna@example.com.au"]}, delayed=True)
+    await enqueue(road, {"to": "Anna@example.com"}, delayed=True)
     gone = await enqueue(road, {"to": "mailto:anna@example.com"})
 
     await run_forget(road, "7")
 
-    assert await arguments_of(road) == {str(stays): {"step": "7"}, str(waits): {"step": "7"}, str(gone): None}
+    assert await arguments_of(road) == {
+        str(stays): {"step": "7"},
+        str(waits): {"step": "7"},
+        str(others): {"to": ["jo.anna@example.com", "anna@example.com.au"]},
+        str(gone): None,
+    }
     assert await road.rows("SELECT record FROM circuit.queue WHERE object = 'Job'") == [str(waits)]
 
 
@@ -128,6 +168,11 @@ async def test_a_job_about_several_goes_on_without_the_person(road: Road, delaye
             ({"to": [{"id": "anna", "n": 1}, {"id": "ben", "n": None}]}, {"to": [{"id": "ben", "n": None}]}),
             ({"points": {"anna": 3, "ben": 4}}, {"points": {"ben": 4}}),
             ({"who": ["ben", None], "words": "an anna"}, {"who": ["ben", None], "words": "an anna"}),
+            (
+                {"who": ["ben", "anna"], "says": ["hi Ben", "hi Anna"], "tags": ["a", "b", "c"]},
+                {"who": ["ben"], "says": ["hi Ben"], "tags": ["a", "b", "c"]},
+            ),
+            ({"to": [["anna", "Anna"], ["ben", "Ben"]]}, {"to": [["ben", "Ben"]]}),
         )
     }
     theirs = [
@@ -136,8 +181,9 @@ async def test_a_job_about_several_goes_on_without_the_person(road: Road, delaye
             ({"who": ["anna"]}, None),
             ({"who": "anna", "others": ["ben"]}, None),
             ({"points": {"anna": 3}}, None),
-            ({"who": ["anna", "ben"]}, "anna" if delayed else None),
-        )[: 4 if delayed else 3]
+            (nested("anna"), None),
+            ({"who": ["ben"]}, "anna"),
+        )[: 5 if delayed else 4]
     ]
 
     would = await run_forget(road, "anna", dry_run=True)
@@ -170,12 +216,23 @@ async def test_what_a_job_about_several_has_done_is_the_others_too(road: Road) -
             "INSERT INTO circuit.journal (event, handler, key, tenant, reply) VALUES (%s, 1, %s, 'acme', %s)",
             event, said.encode(), said.encode(),
         )  # fmt: skip
+    packed = msgspec.msgpack.encode("anna")
+    await road.run(
+        "INSERT INTO circuit.journal (event, handler, key, tenant, reply) VALUES (%s, 1, %s, 'acme', %s)",
+        event, packed, packed,
+    )  # fmt: skip
+    await road.run(
+        "INSERT INTO circuit.executions (id, tenant, release, handler, object, event, records, status, reason, detail, "
+        "started_at, usage) VALUES (%s, 'acme', 1, 1, 'Job', 'remind', 1, 'failed', 'no anna', 'Trace', now(), '{}')",
+        ran,
+    )
 
     await run_forget(road, "anna")
 
     assert await arguments_of(road) == {str(job): {"who": ["ben"]}}
     assert await road.rows("SELECT message FROM circuit.circuit_logs ORDER BY 1") == ["forgotten", "told ben"]
     assert await road.rows("SELECT reply FROM circuit.journal") == [b"told ben"]
+    assert await road.rows("SELECT reason FROM circuit.executions WHERE id = %s", ran) == ["forgotten"]
     sent = "SELECT status FROM circuit.effects WHERE connector = 'nowhere'"
     assert await road.rows(sent) == ["pending", "pending"], "what has not left may be for the others"
 
@@ -199,3 +256,43 @@ async def test_what_comes_from_a_vendor_and_is_called_a_job_is_no_job(road: Road
     await run_forget(road, "anna")
 
     assert await road.rows("SELECT record FROM circuit.queue") == ["j1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "left"), [({"who": "anna"}, None), ({"who": ["anna", "ben"]}, {"who": ["ben"]}), ({"to": MAIL}, None)]
+)
+async def test_a_job_that_comes_to_the_queue_meanwhile_is_found_there(
+    road: Road, monkeypatch: pytest.MonkeyPatch, given: Any, left: Any
+) -> None:
+    await road.take_in(contact("anna", **ANNA), contact("ben"))
+    await known_as(road, "anna", ANNA)
+    job = await enqueue(road, given, delayed=True)
+    find = erasing.find
+
+    async def found_and_moved(*arguments: Any) -> Any:
+        traces = await find(*arguments)
+        async with road.pool.connection() as other:
+            await take_in_meant(other, {"name": "remind", "tenant": "acme", "record": str(job)})
+        return traces
+
+    monkeypatch.setattr(erasing, "find", found_and_moved)
+    await run_forget(road, "anna")
+
+    assert await arguments_of(road) == {str(job): left}
+    waits = await road.rows("SELECT record FROM circuit.queue WHERE object = 'Job'")
+    assert waits == ([str(job)] if left else [])
+
+
+async def test_a_finalizer_of_a_job_about_several_is_not_told_of_the_person(road: Road) -> None:
+    await road.take_in(contact("anna", **ANNA), contact("ben"))
+    job = uuid7()
+    body = body_of(job, "remind", {"who": ["anna", "ben"]}, status="dead", reason="there is no anna")
+    async with road.pool.connection() as connection:
+        await take_in_jobs(connection, [NewJob(job, "acme", "remind", body)])
+
+    await run_forget(road, "anna")
+
+    (kept,) = await road.rows("SELECT body FROM circuit.deliveries WHERE source = 'circuit'")
+    assert msgspec.json.decode(kept)["data"]["job"] == {
+        "id": str(job), "name": "remind", "status": "dead", "reason": "forgotten",
+    }  # fmt: skip

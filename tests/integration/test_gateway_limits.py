@@ -83,6 +83,63 @@ def test_a_connection_too_many_is_told_to_come_later(module_database, tmp_path):
         servers.until(lambda: send(port, "GET", "/healthz").status == 200, "both connections are closed")
 
 
+def test_connections_too_many_take_no_place_of_the_others(module_database, tmp_path, monkeypatch):
+    monkeypatch.setattr(protocol, "SURPLUS_SECONDS", 600.0)
+    with running(module_database, tmp_path, max_connections=2) as port, ExitStack() as stack:
+        first = [connected(port) for _ in range(2)]
+        for _ in range(5):
+            stack.enter_context(connected(port))
+        for wire in first:
+            wire.close()
+        servers.until(lambda: send(port, "GET", "/healthz").status == 200, "both places are free")
+
+
+def test_empty_lines_after_a_request_do_not_hold_a_connection(module_database, tmp_path, monkeypatch):
+    monkeypatch.setattr(protocol.Protocol, "connection_made", quick_to_close(protocol.Protocol.connection_made))
+    whole = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    with running(module_database, tmp_path) as port, connected(port) as wire:
+        wire.sendall(whole)
+        assert b"200 OK" in wire.recv(65536)
+        wire.sendall(b"\r\n")
+        assert read_to_its_end(wire) == b""
+    monkeypatch.undo()
+    with running(module_database, tmp_path) as port, connected(port) as wire:
+        wire.sendall(whole + whole[:9])
+        assert b"200 OK" in wire.recv(65536)
+        wire.sendall(whole[9:])
+        assert b"200 OK" in wire.recv(65536), "a request that has begun is waited for"
+
+
+def quick_to_close(connection_made):
+    def made(self, transport):
+        self.timeout_keep_alive = 1.0
+        connection_made(self, transport)
+
+    return made
+
+
+def test_who_reads_nothing_does_not_hold_a_connection(module_database, tmp_path, monkeypatch):
+    monkeypatch.setattr(protocol, "READ_SECONDS", 0.5)
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+    with running(module_database, tmp_path) as port, socket.socket() as wire:
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.settimeout(30)
+        wire.connect(("127.0.0.1", port))
+        cut_off = False
+        while not cut_off:
+            try:
+                wire.sendall(asked * 50)
+            except ConnectionError:
+                cut_off = True
+
+
+def read_to_its_end(wire):
+    received = b""
+    while piece := wire.recv(65536):
+        received += piece
+    return received
+
+
 def test_of_silent_connections_too_many_only_the_latest_are_kept(module_database, tmp_path, monkeypatch):
     monkeypatch.setattr(protocol, "MAX_SURPLUS", 3)
     monkeypatch.setattr(protocol, "SURPLUS_SECONDS", 600.0)

@@ -14,9 +14,10 @@ from psycopg.conninfo import conninfo_to_dict
 
 from circuit_script.backup import back_up, restore
 from circuit_script.clock import uuid7
+from circuit_script.erasure import Person, forget
 from circuit_script.errors import BackupRefused
 from circuit_script.events.lanes import BEAT
-from tests.road import SCORE, Road, open_road
+from tests.road import SCORE, Road, contact, open_road
 from tests.servers import until
 
 backup_restore = sys.modules[restore.__module__]  # the function has its module's name
@@ -107,6 +108,33 @@ async def test_what_came_in_while_it_waited_for_its_turn_is_not_replaced(road: R
         with pytest.raises(BackupRefused, match="is not empty"):
             await late
         assert await (await other.execute("SELECT count(*) FROM circuit.deliveries")).fetchone() == (1,)
+
+
+async def test_who_is_forgotten_while_it_waits_for_its_turn_is_forgotten_again(
+    road: Road, target: str, file: Path
+) -> None:
+    await road.take_in(contact("anna"))
+    await back_up(road.url, file)
+    await restore(file, target)
+    async with await psycopg.AsyncConnection.connect(target) as other:
+        await other.execute("LOCK TABLE circuit.migrations IN ACCESS EXCLUSIVE MODE")
+        late = asyncio.create_task(restore(file, target, replace=name_of(target)))
+        await asyncio.to_thread(until, waits_for_a_lock(target), "the restore waits", 30)
+        await forget(other, Person("anna", "acme"), "eva")
+        await other.commit()
+        assert [each.record for each in (await late).forgotten] == ["anna"]
+
+
+async def test_whoever_holds_a_table_for_too_long_is_said_to(
+    road: Road, target: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await back_up(road.url, file)
+    await restore(file, target)
+    monkeypatch.setattr(backup_restore, "PATIENCE", "SET LOCAL lock_timeout = '300ms'")
+    async with await psycopg.AsyncConnection.connect(target) as reader:
+        await reader.execute("SELECT FROM circuit.migrations")
+        with pytest.raises(BackupRefused, match="did not end in time"):
+            await restore(file, target)
 
 
 async def test_what_cannot_be_tidied_up_does_not_make_a_restore_look_undone(

@@ -92,7 +92,6 @@ async def restore(
     try:
         await check_and_prepare(connection)
         database, _ = await _refuse_in_use(connection, replace)
-        missed = _missed(manifest, [*await remembered(connection), *also_forgotten])
         await _remove_aside(connection)  # of a restore that was killed at its very end
         async with connection.transaction():
             await connection.execute("SET LOCAL statement_timeout = 0")
@@ -100,6 +99,7 @@ async def restore(
             await _shut(connection)
             # Once more, now that nobody comes in: another restore may have put something there meanwhile.
             _, filled = await _refuse_in_use(connection, replace)
+            missed = _missed(manifest, [*await remembered(connection), *also_forgotten])
             await _set_aside(connection)
             await build(connection, then)
             await _fill(connection, path, manifest, told)
@@ -112,6 +112,11 @@ async def restore(
                 reason = f"restored as of {manifest.taken_at:%Y-%m-%d %H:%M %Z}"
                 await pause(connection, "everything", "", reason=reason, by=paused_by)
         return Restored(database, manifest, filled, forgotten, await _tidy(connection))
+    except psycopg.errors.LockNotAvailable as error:
+        raise BackupRefused(
+            "Somebody reads or changes the tables that are to be replaced, and did not end in time.",
+            cure="Try again when that has ended. Nothing was changed.",
+        ) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise unavailable(error) from error
     except psycopg.Error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +59,8 @@ class Bucket:
         key = self._prefix + name
         there = await self._ask(lambda: self._put(file, key))
         if there != (size := file.stat().st_size):
+            with contextlib.suppress(BackupRefused):  # else it would count as one of the copies that are kept
+                await self.remove(name)
             raise BackupRefused(
                 f"s3://{self._bucket}/{key} has {there:,} bytes there, and {size:,} were sent.",
                 cure="Nothing older was deleted. Try again, or keep copies elsewhere.",

@@ -73,22 +73,23 @@ def run(
     what = "effect" if meant.kind == "connector" else "event"
     if count and not yes:
         _ask(f"Cancel {_several(count, what)} ({meant.shown})? It cannot be undone.")
-    done, began = 0, False
+    done, held = 0, False
 
     async def leave(connection: Connection) -> tuple[int, list[str]]:
-        nonlocal began
+        nonlocal held
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         quiet = as_json or not sys.stderr.isatty()
         with Progress(*columns, console=console(stderr=True), disable=quiet, transient=True) as progress:
             task = progress.add_task("cancelling", total=count)
 
             def tell(so_far: int) -> None:
-                nonlocal done
-                done = so_far
-                progress.update(task, completed=so_far)
+                nonlocal done, held
+                done, held = so_far, True
+                if so_far:
+                    progress.update(task, completed=so_far)
 
-            began = True
             await cancel(connection, meant, reason=reason, by=who, told=tell)
+            held = False
         pauses = [each for each in await read_pauses(connection) if each.shown == meant.shown]
         away = await leaving(connection, meant) if meant.kind == "connector" else 0
         return away, [f"by {each.by}: {each.reason}" if each.reason else f"by {each.by}" for each in pauses]
@@ -96,9 +97,10 @@ def run(
     try:
         away, pauses = do(settings, NAME, leave)
     except (KeyboardInterrupt, CircuitError):
-        if began:
+        rest = "what is paused now: circuit-script pause --list"
+        if held:
             rest = f"the rest stays paused: cancel it again, or {_resume(meant)}"
-            console(stderr=True).print(f"broken off after {_several(done, what)}; {escape(rest)}", soft_wrap=True)
+        console(stderr=True).print(f"broken off after {_several(done, what)}; {escape(rest)}", soft_wrap=True)
         raise
     if as_json:
         about = {"kind": meant.kind, "value": meant.value, "tenant": meant.tenant}

@@ -117,8 +117,15 @@ def list_(
         said = {name: [asdict(each) for each in some] for name, some in (("causes", counted), ("letters", found))}
         print_json({"total": total, **said, "in_doubt": unsure})
         return
+    options = (("--trigger", trigger), ("--tenant", tenant), ("--record", record), ("--kind", kind), ("--since", since))
     show_letters(
-        console(), counted, found, status=status.value, filtered=wanted != Wanted(wanted.status), doubts=unsure
+        console(),
+        counted,
+        found,
+        status=status.value,
+        filtered=wanted != Wanted(wanted.status),
+        doubts=unsure,
+        narrowed=[each for name, value in options if value for each in (name, value)],
     )
 
 

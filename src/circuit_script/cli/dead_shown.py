@@ -29,9 +29,16 @@ DEPTH = "depth"  # each execution is at least its own
 
 
 def show_letters(
-    out: Console, counted: Sequence[Cause], found: Sequence[Letter], *, status: str, filtered: bool, doubts: int = 0
+    out: Console,
+    counted: Sequence[Cause],
+    found: Sequence[Letter],
+    *,
+    status: str,
+    filtered: bool,
+    doubts: int = 0,
+    narrowed: Sequence[str] = (),
 ) -> None:
-    """The causes, then the letters, then what to do."""
+    """The causes, then the letters, then what to do. ``narrowed`` are the options by which they were found."""
     if not counted:
         which = "that fits" if filtered else "" if status == "all" else f"that is {status}"
         out.print(f"There is no dead letter {which}".rstrip() + ".")
@@ -41,7 +48,7 @@ def show_letters(
         out.print(Text(f"{total:,}{of} dead letter{'s' if total != 1 else ''}", "bold"))
         _show_causes(out, counted)
         if found:
-            _show_found(out, found, counted, status)
+            _show_found(out, found, counted, status, narrowed)
     if doubts:
         few = "1 effect is" if doubts == 1 else f"{doubts:,} effects are"
         out.print(f"\n{few} in doubt: circuit-script doubt list", style="yellow")
@@ -54,7 +61,9 @@ def _show_causes(out: Console, counted: Sequence[Cause]) -> None:
         out.print(f"… and {rest:,} of other causes", style="dim")
 
 
-def _show_found(out: Console, found: Sequence[Letter], counted: Sequence[Cause], status: str) -> None:
+def _show_found(
+    out: Console, found: Sequence[Letter], counted: Sequence[Cause], status: str, narrowed: Sequence[str]
+) -> None:
     total, everybody = counted[0].of, status == "all"
     headings = ("letter", "died", "trigger", "tenant", "record", "attempts", "reason", *(["then"] if everybody else []))
     rows = (
@@ -78,8 +87,9 @@ def _show_found(out: Console, found: Sequence[Letter], counted: Sequence[Cause],
     out.print(f"all of one: circuit-script dead show {one}  ·  again: circuit-script dead retry {one}", style="dim")
     cause = counted[0].cause
     if status == "open" and cause and cause == visible(cause):
-        again = f"circuit-script dead retry --reason {_quoted(cause)}"
-        out.print(Text(f"all of a kind: {again}", "dim"), soft_wrap=True)
+        of = "".join(f" {shlex.quote(each)}" for each in narrowed)
+        again = f"circuit-script dead retry --reason {_quoted(cause)}{of}"
+        out.print(Text(f"all of a kind: {visible(again)}", "dim"), soft_wrap=True)
 
 
 def show_story(out: Console, story: Story) -> None:

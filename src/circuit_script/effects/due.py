@@ -55,8 +55,8 @@ WITH first AS (
         AND (e.record IS NULL OR e.connector = '{JOBS}' OR (e.record <> ALL(%(records)s::text[])
              AND e.tenant || E'\\n' || e.record <> ALL(%(own_records)s::text[])))
         AND e.seq = (
-            SELECT min(p.seq) FROM circuit.effects p WHERE p.status = 'pending'
-            AND p.tenant = e.tenant AND p.order_hash = e.order_hash)
+            SELECT p.seq FROM circuit.effects p WHERE p.status = 'pending'
+            AND p.tenant = e.tenant AND p.order_hash = e.order_hash ORDER BY p.seq LIMIT 1)
         ORDER BY e.next_at LIMIT g.most) h
     ORDER BY turn, h.seq LIMIT %(bulk)s
 )

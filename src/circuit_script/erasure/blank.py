@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from circuit_script.erasure.naming import NAMES
+from circuit_script.erasure.naming import NAMES, NAMES_IN_BYTES
 
 WORD = "forgotten"
 
@@ -80,7 +80,7 @@ STEPS = (
     Blank(
         "journal",
         "parts",
-        f"{_MINE} AND event = ANY(%(parts)s) AND " + NAMES.format(text="encode(reply, 'escape')"),
+        f"{_MINE} AND event = ANY(%(parts)s) AND " + NAMES_IN_BYTES.format(bytes="reply"),
         "DELETE",
     ),
     Blank(
@@ -92,7 +92,7 @@ STEPS = (
     Blank(
         "dead_letters",
         "shared",
-        f"{_MINE} AND execution = ANY(%(shared)s) AND " + NAMES.format(text="concat(reason, why, was)"),
+        f"{_MINE} AND execution = ANY(%(shared)s) AND " + NAMES.format(text="concat_ws(' ', reason, why, was)"),
         f"reason = '{WORD}', why = NULL, was = NULL",
     ),
     Blank(
@@ -154,7 +154,7 @@ STEPS = (
         "circuit_logs",
         "shared",
         f"{_MINE} AND execution = ANY(%(shared)s) AND record IS NULL AND "
-        + NAMES.format(text="message || coalesce(context::text, '')"),
+        + NAMES.format(text="concat_ws(' ', message, context)"),
         f"message = '{WORD}', context = NULL",
     ),
     Blank(
@@ -166,7 +166,7 @@ STEPS = (
     Blank(
         "executions",
         "shared",
-        f"{_MINE} AND id = ANY(%(shared)s) AND " + NAMES.format(text="concat(reason, detail)"),
+        f"{_MINE} AND id = ANY(%(shared)s) AND " + NAMES.format(text="concat_ws(' ', reason, detail)"),
         f"reason = '{WORD}', detail = NULL",
     ),
     Blank(

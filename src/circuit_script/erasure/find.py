@@ -12,7 +12,7 @@ from uuid import UUID
 
 from circuit_script.db.pool import Connection
 from circuit_script.erasure.jobs import Trim, jobs_naming
-from circuit_script.erasure.naming import Named, pattern
+from circuit_script.erasure.naming import Named, known_by
 
 CHUNK = 500  # rows that one transaction changes at most
 CONTACT = "Contact"
@@ -59,11 +59,19 @@ WHERE tenant = %(tenant)s AND object = 'Job' AND record = ANY(%(jobs)s)
 _PARTS = "SELECT id FROM circuit.events WHERE delivery = ANY(%(parts)s)"
 
 # What a person is known by in texts that do not say the record: addresses and numbers, no names, which others may have.
-_WORDS = """
-SELECT DISTINCT f.value FROM circuit.records r JOIN unnest(%(objects)s::text[], %(ids)s::text[]) AS k (object, id)
-ON r.object = k.object AND r.id = k.id, jsonb_each_text(r.data) AS f
-WHERE r.tenant = %(tenant)s AND f.key ~* '(e.?mail|phone|mobile)' AND length(f.value) BETWEEN 6 AND 255
-AND f.value ~ '@|[0-9].*[0-9].*[0-9].*[0-9].*[0-9].*[0-9]'
+# A field of that name may say something else ("mobile_since"), which others have, too: a date, or a mere domain.
+_WORDS = r"""
+SELECT DISTINCT m.found FROM circuit.records r JOIN unnest(%(objects)s::text[], %(ids)s::text[]) AS k (object, id)
+ON r.object = k.object AND r.id = k.id, jsonb_each_text(r.data) AS f,
+LATERAL (
+    SELECT a[1] FROM regexp_matches(f.value, '[^\s@,;:<>()"''\[\]{}]+@[^\s@,;:<>()"''\[\]{}]+', 'g') AS a
+    UNION ALL
+    SELECT n[1] FROM regexp_matches(f.value, '[0-9][0-9 ()./-]{4,}[0-9]', 'g') AS n
+    WHERE f.key ~* '(phone|mobile)' AND n[1] ~ '([0-9][^0-9]*){6}'
+    AND n[1] !~ '^((19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{4})'
+) AS m (found)
+WHERE r.tenant = %(tenant)s AND f.key ~* '(e.?mail|phone|mobile)' AND length(f.value) < 10000
+AND length(m.found) BETWEEN 6 AND 255
 """
 # What was put back has replies under its new ids, too.
 _AGAIN = """
@@ -105,12 +113,12 @@ class Traces:
 
     @property
     def names(self) -> list[str]:
-        return [*self.ids, *self.words]
+        return [name for name, _ in known_by(self.ids, self.words)]
 
     @property
     def patterns(self) -> list[str | None]:
         """Parallel to ``names``."""
-        return [*map(pattern, self.ids), *(None for _ in self.words)]
+        return [pattern for _, pattern in known_by(self.ids, self.words)]
 
 
 async def owners(connection: Connection, record: str) -> list[str | None]:
@@ -119,8 +127,8 @@ async def owners(connection: Connection, record: str) -> list[str | None]:
     return [tenant for (tenant,) in rows]
 
 
-async def find(connection: Connection, person: Person) -> Traces:
-    """Everything that is to be blanked, by its keys."""
+async def find(connection: Connection, person: Person, before: Traces | None = None) -> Traces:
+    """Everything that is to be blanked, by its keys; ``before`` is what was found when it was looked for last."""
     of = _OF_NOBODY if person.tenant is None else _OF
     about: dict[str, Any] = {"tenant": person.tenant, "record": person.record, "object": person.object}
     events = await _rows(connection, _EVENTS.format(of=of, which=_ITSELF), about)
@@ -131,7 +139,9 @@ async def find(connection: Connection, person: Person) -> Traces:
     records.update((object, record) for _, _, _, object, record in events)
     traces = Traces(sorted(records), sorted({row[0] for row in events}), sorted({row[2] for row in events}))
     whose = {**about, "objects": [object for object, _ in traces.records], "ids": [id_ for _, id_ in traces.records]}
-    traces.words = sorted(word for (word,) in await _rows(connection, _WORDS, whose))
+    words = {word for (word,) in await _rows(connection, _WORDS, whose)}
+    traces.words = sorted(words.union(before.words if before else ()))
+    about["known"] = [str(job) for job in before.jobs] if before else []
     calls = await _rows(connection, _CALLS, {**about, "records": traces.ids})
     traces.deliveries += [delivery for delivery, _ in calls]
     while await _follow(connection, about, traces):
@@ -151,7 +161,7 @@ async def _follow(connection: Connection, about: dict[str, Any], traces: Traces)
     traces.own = [execution for execution, alone in found if alone]
     traces.shared = [execution for execution, alone in found if not alone]
     enqueued = await _rows(connection, _JOBS, {**about, "own": traces.own, "records": traces.ids})
-    known = {job for (job,) in enqueued}
+    known = {*about["known"], *(job for (job,) in enqueued)}
     naming = await jobs_naming(connection, about["tenant"], Named(traces.ids, traces.words), traces.shared, known)
     theirs = known | naming.theirs
     traces.jobs, traces.trims = sorted(map(UUID, theirs)), naming.trims
@@ -161,6 +171,13 @@ async def _follow(connection: Connection, about: dict[str, Any], traces: Traces)
     traces.deliveries += [delivery for delivery, _ in more]
     traces.events += [event for _, event in more]
     return bool(more) or _partly(traces) != parts
+
+
+async def moved(connection: Connection, person: Person, traces: Traces) -> bool:
+    """Whether a job of theirs has come to the queue since they were looked for."""
+    here = set(traces.deliveries)
+    ran = await _rows(connection, _JOBS_RAN, {"tenant": person.tenant, "jobs": [str(job) for job in traces.jobs]})
+    return any(delivery not in here for delivery, _ in ran)
 
 
 def _partly(traces: Traces) -> list[UUID]:

@@ -23,7 +23,7 @@ from circuit_script.erasure.blank import (
     STEPS,
     WAITING,
 )
-from circuit_script.erasure.find import Person, Traces, chunks, find
+from circuit_script.erasure.find import Person, Traces, chunks, find, moved
 from circuit_script.erasure.jobs import TRIM
 
 LISTS = ("ids", "names", "patterns", "deliveries", "events", "own", "shared", "jobs", "parts")
@@ -38,6 +38,7 @@ RETURNING id
 _REPORT = "UPDATE circuit.forgets SET blanked = %s WHERE id = %s"
 _PATIENCE = "SET LOCAL lock_timeout = '30s'"
 _AGAIN = 0.05  # seconds
+_ROUNDS = 5  # as often at most it is looked again for jobs that went on meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,16 @@ async def forget(
     """
     number = await _remember(connection, person, by) if remember and not dry_run else None
     traces = await find(connection, person)
-    blanked = await (_count(connection, person, traces) if dry_run else _blank(connection, person, traces))
+    if dry_run:
+        blanked = await _count(connection, person, traces)
+    else:
+        blanked, missed = await _blank(connection, person, traces)
+        for _ in range(_ROUNDS):
+            if not missed and not await moved(connection, person, traces):
+                break
+            traces = await find(connection, person, traces)
+            more, missed = await _blank(connection, person, traces)
+            blanked += more
     found = {table: n for table, n in sorted(blanked.items()) if n}
     if number is not None:
         await connection.execute(_REPORT, [Jsonb({"done": True, **found}), number])
@@ -82,7 +92,9 @@ async def _remember(connection: Connection, person: Person, by: str) -> int:
     return int(row[0])
 
 
-async def _blank(connection: Connection, person: Person, traces: Traces) -> Counter[str]:
+async def _blank(connection: Connection, person: Person, traces: Traces) -> tuple[Counter[str], bool]:
+    """How many rows of each table, and whether a job was not any more what it was when it was found."""
+    missed = False
     blanked: Counter[str] = Counter()
     values = _values(person, traces)
     # Row by row: whoever settles a batch locks many of them, and nobody may wait for somebody who waits for him.
@@ -91,7 +103,9 @@ async def _blank(connection: Connection, person: Person, traces: Traces) -> Coun
         blanked["queue"] += await _change(connection, CANCEL, row)
     for each in traces.trims:
         row = {"id": each.id, "was": each.was, "now": each.now}
-        blanked[each.table] += await _change(connection, TRIM[each.table], row)
+        trimmed = await _change(connection, TRIM[each.table], row)
+        blanked[each.table] += trimmed
+        missed = missed or not trimmed
     for part in chunks(traces.deliveries):
         blanked["latest"] += await _change(connection, LATEST, {"deliveries": part})
     for step in STEPS:
@@ -101,7 +115,7 @@ async def _blank(connection: Connection, person: Person, traces: Traces) -> Coun
         objects, ids = [object for object, _ in some], [id_ for _, id_ in some]
         blanked["records"] += await _change(connection, RECORDS, {**values, "objects": objects, "ids": ids})
     await connection.execute(RESOLVE.encode(), values, prepare=False)
-    return blanked
+    return blanked, missed
 
 
 async def _count(connection: Connection, person: Person, traces: Traces) -> Counter[str]:

@@ -181,12 +181,14 @@ async def cancel(
     """Take everything of it that is in the queue now out of it, for good; how many rows that were.
 
     Nothing of it starts meanwhile. What runs is fenced: its row is gone, so its result does not count. ``told`` gets
-    the number after each transaction. What a connector still has to deliver is discarded; what is on its way ends by
-    its vendor's answer (`leaving` counts it), and is not sent again. If it is interrupted, the rest of it stays paused.
+    the number after each transaction, the first of which pauses it: 0. What a connector still has to deliver is
+    discarded; what is on its way ends by its vendor's answer (`leaving` counts it), and is not sent again. If it is
+    interrupted, the rest of it stays paused.
     """
     words = f"cancelled by {by}" + (f": {reason}" if reason else "")
     mine = await _pauses(connection, HOLD, [selection.kind, selection.value, selection.tenant, by])
     done = 0
+    told(done)
     chunks = _effects if selection.kind == "connector" else _rows
     async for size in chunks(connection, selection, words, by):
         done += size

@@ -343,12 +343,14 @@ class Dispatcher:
             await asyncio.wait_for(self._wake.wait(), max(seconds, 0.0005))
 
     async def _drain(self, connection: Connection) -> None:
-        """Let what runs settle and what vendors answer be told, keeping the lease, then give the lanes to others."""
+        """Let what runs settle and what vendors answer be told, keeping the lease, then give the lanes to others. The
+        time for that counts from the stop, however often the connection is lost meanwhile."""
         await end(list(self._executions.preparing))  # nothing of these runs
-        deadline, renewal = time.monotonic() + self._options.drain, 0.0
-        while (self._executions.running or self._delivering()) and time.monotonic() < deadline:
+        renewal = 0.0
+        while (self._executions.running or self._delivering()) and time.monotonic() < self._gives_up:
             if self._executions.running:
-                await asyncio.wait(set(self._executions.running), timeout=self._options.lease / 4)
+                left = max(0.0, self._gives_up - time.monotonic())
+                await asyncio.wait(set(self._executions.running), timeout=min(left, self._options.lease / 4))
             else:
                 await asyncio.sleep(LOADED_TICK)
             if time.monotonic() >= renewal:

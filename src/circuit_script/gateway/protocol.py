@@ -15,6 +15,7 @@ from circuit_script import problems
 MAX_HEAD = 64 * 1024  # bytes of request line, headers and trailers
 MAX_HEADERS = 200  # each costs many times its bytes
 MAX_SECONDS = 30.0  # from the first byte of a request to its last
+READ_SECONDS = 60.0  # in which its sender must have read what waits to be written, but for a little
 ABORT = "circuit.abort"  # in a request's scope: ends its connection at once
 SURPLUS_SECONDS = 1.0  # in which a connection too many may ask, to be told to come later
 MAX_SURPLUS = 200  # connections too many at once; then the one of them that has been silent for longest goes
@@ -41,6 +42,8 @@ class _OneWrite:
     def close(self) -> None:
         self._flush()
         self._transport.close()
+        if self._transport.get_write_buffer_size():  # who never reads it must not keep the connection
+            self._loop.call_later(READ_SECONDS, self._transport.abort)
 
     def _flush(self) -> None:
         if self._pending:
@@ -68,11 +71,12 @@ class Protocol(HttpToolsProtocol):
     _in_trailers = False
     _head = 0
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(_OneWrite(transport, self.loop))  # type: ignore[arg-type]  # stands for one
         self.headers = []
-        self._surplus = len(self.connections) > self.most
+        self._surplus = len(self.connections) - len(self.too_many) > self.most
         if self._surplus:
             self.too_many[self] = None
             if len(self.too_many) > MAX_SURPLUS:
@@ -85,10 +89,21 @@ class Protocol(HttpToolsProtocol):
         self._stop_clock()
         if self._surplus:
             self.too_many.pop(self, None)
-        super().connection_lost(exc)
+        super().connection_lost(exc)  # which resumes writing
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
+        if self._incomplete:  # empty lines between two requests are no reason to wait for longer
+            self._unset_keepalive_if_required()
         if self._surplus:
             # Not 503, by which one vendor drops its event; not before it asks, or it may never read the answer.
             self._refuse(429, "Too many connections are open; send again.")
@@ -130,6 +145,7 @@ class Protocol(HttpToolsProtocol):
         return True  # uvicorn leaves the request alone then, until it is parsed again
 
     def on_message_begin(self) -> None:
+        self._unset_keepalive_if_required()
         self._incomplete = self._in_head = True
         self._in_trailers = False
         self._head = 0

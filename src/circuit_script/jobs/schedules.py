@@ -26,6 +26,7 @@ from circuit_script.tenants import DEFAULT
 BY = "schedule"
 BULK = 250  # tenants, and about as many firings, in one transaction: intake waits for it
 ANOTHER_LOOK = timedelta(hours=1)
+SET_BACK = timedelta(hours=1)  # more than this, and the clock was: what fires next lies too far ahead
 
 KNOWN = "SELECT handler, cron, every, timezone, jitter, catch_up, tenants FROM circuit.schedules FOR UPDATE"
 REMOVE = "DELETE FROM circuit.schedules WHERE handler <> ALL(%s)"
@@ -55,6 +56,11 @@ INSERT INTO circuit.schedule_tenants (handler, tenant, next_at)
 SELECT w.handler, w.tenant, f.next_at FROM wanted w
 JOIN unnest(%(handlers)s::text[], %(firsts)s::timestamptz[]) AS f (handler, next_at) ON f.handler = w.handler
 WHERE NOT EXISTS (SELECT 1 FROM circuit.schedule_tenants t WHERE t.handler = w.handler AND t.tenant = w.tenant)
+"""
+MEND = """
+UPDATE circuit.schedule_tenants t SET next_at = f.next_at
+FROM unnest(%(handlers)s::text[], %(firsts)s::timestamptz[], %(latests)s::timestamptz[]) AS f (handler, next_at, latest)
+WHERE t.handler = f.handler AND t.next_at > f.latest
 """
 GONE = """
 SELECT s.handler, n FROM circuit.schedules s CROSS JOIN LATERAL unnest(s.tenants) AS n
@@ -178,11 +184,14 @@ async def _known(connection: Connection) -> dict[str, Schedule]:
 async def _spread(
     connection: Connection, schedules: Mapping[str, Schedule], tenants: Collection[str], moment: datetime
 ) -> None:
-    """Each schedule stands for each of its tenants, and for nobody else."""
+    """Each schedule stands for each of its tenants, and for nobody else. One that fired by a clock that was ahead, and
+    was set back since, fires again from now on; a firing that was taken in then is known by its id."""
     firsts = [each.next_after(moment) for each in schedules.values()]
-    asked = {"known": list(tenants), "default": DEFAULT, "handlers": list(schedules), "firsts": firsts}
-    await connection.execute(LEAVE, asked)
-    await connection.execute(JOIN, asked)
+    latests = [each.next_after(moment + SET_BACK) for each in schedules.values()]
+    places = {"handlers": list(schedules), "firsts": firsts, "latests": latests}
+    asked = {"known": list(tenants), "default": DEFAULT, **places}
+    for statement in (LEAVE, MEND, JOIN):
+        await connection.execute(statement, asked)
 
 
 def _due(handler: str, schedule: Schedule, next_at: datetime, moment: datetime) -> Due:

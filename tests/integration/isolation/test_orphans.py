@@ -22,6 +22,11 @@ undertaker = orphans.outlive(os.getpid(), os.getppid())
 confined.seal()
 while os.getsid(undertaker) != undertaker:
     time.sleep(0.001)
+try:
+    open(f"/proc/{undertaker}/mem", "r+b")
+    raise SystemExit("its memory can be written to")
+except OSError:
+    pass
 if (left := os.fork()) == 0:
     os.setsid()
     time.sleep(600)

@@ -108,6 +108,22 @@ async def test_all_are_those_of_the_moment_and_who_comes_later_gets_nothing_befo
     assert whose(await fire(connection, MIDNIGHT + 6 * HOUR)) == [("ben", 2)], "who comes again is new"
 
 
+async def test_a_clock_that_was_ahead_silences_no_schedule_for_longer_than_to_the_next_start(
+    road: Road, connection: Connection
+) -> None:
+    await begin(road, ["ada"], hourly())
+    await fire(connection, MIDNIGHT + HOUR)
+    await fire(connection, MIDNIGHT + 30 * HOUR)
+    await follow_tenants(connection, ["ada"], MIDNIGHT + timedelta(minutes=1))
+    assert await road.rows(NEXT) == [("ada", MIDNIGHT + HOUR)]
+    for hour in (1, 2):
+        await fire(connection, MIDNIGHT + hour * HOUR)
+    fired = "SELECT vendor_id FROM circuit.seen ORDER BY 1"
+    hours = [f"hourly {(MIDNIGHT + HOUR * n).isoformat()} ada" for n in (1, 2, 30)]
+    assert await road.rows(fired) == hours
+    assert len(await road.rows(QUEUED)) == 3, "the first one is there already"
+
+
 async def test_tenants_of_a_list_and_default_fire_and_nobody_else(road: Road, connection: Connection) -> None:
     await begin(road, ["ada", "ben", "cleo"], hourly(("ben", "default", "gone")))
     assert whose(await fire(connection, MIDNIGHT + HOUR)) == [("ben", 1), ("default", 1)]

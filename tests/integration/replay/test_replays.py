@@ -212,12 +212,40 @@ async def test_what_is_paused_goes_on_where_it_stood(road: Road, past: Replays) 
 async def test_its_rate_holds_however_many_workers_feed_it(road: Road, past: Replays) -> None:
     await handled(road, 3)
     replay = await past.begin(trigger="score", rate=1)
-    await road.run("UPDATE circuit.replays SET fed_at = now() + interval '1 hour'")  # so little time has passed
+    await road.run("UPDATE circuit.replays SET fed_at = now() + interval '50 seconds'")  # so little time has passed
 
     for _ in range(3):
         await Feeder(road.pool).feed()
 
     assert (await past.look(replay)).fed == 0
+
+
+async def test_a_clock_that_was_set_back_does_not_hold_it(road: Road, past: Replays) -> None:
+    await handled(road, 1)
+    replay = await past.begin(trigger="score")
+    await road.run("UPDATE circuit.replays SET fed_at = now() + interval '1 hour'")
+
+    await Feeder(road.pool).feed()
+
+    assert (await past.look(replay)).fed == 1
+
+
+async def test_replays_take_turns_however_much_one_of_them_may_put_back(
+    road: Road, past: Replays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await handled(road, 3, "ann")
+    await handled(road, 3, "bob")
+    one, other = [await past.begin(text=name) for name in ("ann", "bob")]
+    order: list[UUID] = []
+
+    async def noted(connection: Connection, again: list[Past], **said: Any) -> list[int]:
+        order.append(said["replay"])
+        return await requeue(connection, again, **said)
+
+    monkeypatch.setattr("circuit_script.events.replay.feeder.requeue", noted)
+    await Feeder(road.pool, at_once=1).feed()
+
+    assert order == [one.id, other.id] * 3
 
 
 async def test_much_is_put_back_in_small_transactions(

@@ -86,7 +86,8 @@ CREATE TRIGGER decided AFTER UPDATE OF status ON circuit.effects
     EXECUTE FUNCTION circuit.decided();
 
 -- An effect that waited for its time has ended before it (cancelled, discarded, done after all): those that waited behind
--- it as long as it did may leave. Of many that end at once, the first one lets them go.
+-- it as long as it did may leave, unless an earlier one still holds them. Of many that end at once, the first one lets
+-- them go.
 CREATE FUNCTION circuit.let_pass() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -95,7 +96,10 @@ BEGIN
     SELECT e.next_at INTO following FROM circuit.effects e
     WHERE e.status = 'pending' AND e.tenant = OLD.tenant AND e.order_hash = OLD.order_hash AND e.seq > OLD.seq
     ORDER BY e.seq LIMIT 1;
-    IF following = OLD.next_at THEN
+    IF following = OLD.next_at AND NOT EXISTS (
+        SELECT FROM circuit.effects e
+        WHERE e.status = 'pending' AND e.tenant = OLD.tenant AND e.order_hash = OLD.order_hash AND e.seq < OLD.seq)
+    THEN
         UPDATE circuit.effects e SET next_at = now()
         WHERE e.status = 'pending' AND e.tenant = OLD.tenant AND e.order_hash = OLD.order_hash AND e.seq > OLD.seq
         AND e.next_at = OLD.next_at;

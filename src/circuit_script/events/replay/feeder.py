@@ -38,8 +38,11 @@ ORDER BY r.at
 TURN = "SELECT pg_advisory_xact_lock(hashtext('circuit.replay'))"
 # Who is held or ended in this moment is left alone. What arrived below the lanes' low water is gone already. What waits
 # because it is paused is no traffic; so as not to go through all of it each second, only what is first is looked at.
+# A clock that was set back holds it no longer than a minute.
 LOCK = """
-SELECT r.rate, r.fed_to, least(extract(epoch FROM now() - coalesce(r.fed_at, r.at)), 1)::float8,
+SELECT r.rate, r.fed_to,
+       CASE WHEN coalesce(r.fed_at, r.at) > now() + interval '1 minute' THEN 1
+            ELSE least(extract(epoch FROM now() - coalesce(r.fed_at, r.at)), 1) END::float8,
        (SELECT count(*) FROM circuit.queue q WHERE q.replay = r.id),
        (SELECT count(*) FROM (
             SELECT FROM (
@@ -130,18 +133,23 @@ class Feeder:
                     await asyncio.wait_for(self._told.wait(), self._idle)
 
     async def feed(self) -> bool:
-        """Feed each replay that runs, once; whether there was one. Raises psycopg.Error."""
+        """Feed what is due of each replay that runs, in turns; whether there was one. Raises psycopg.Error."""
         async with self._database.connection() as connection:
-            running = [row[0] for row in await (await connection.execute(RUNNING, [RELEASES])).fetchall()]
-            for replay in running:
-                try:
-                    while await self._feed_one(connection, replay):
-                        pass
-                except (psycopg.DatabaseError, ReplayRefused) as error:  # the others go on
-                    if connection.closed:
-                        raise
-                    log.warning("replay.feed", replay=str(replay), error=str(error), next="trying again")
-        return bool(running)
+            while True:
+                running = [row[0] for row in await (await connection.execute(RUNNING, [RELEASES])).fetchall()]
+                more = [await self._feed_or_tell(connection, replay) for replay in running]
+                if not any(more):
+                    return bool(running)
+
+    async def _feed_or_tell(self, connection: Connection, replay: UUID) -> bool:
+        """Whether more of it may be due; when it cannot be fed, the others go on."""
+        try:
+            return await self._feed_one(connection, replay)
+        except (psycopg.DatabaseError, ReplayRefused) as error:
+            if connection.closed:
+                raise
+            log.warning("replay.feed", replay=str(replay), error=str(error), next="trying again")
+            return False
 
     async def _feed_one(self, connection: Connection, replay: UUID) -> bool:
         """Whether more of it may be due. What is put back, and that it is, stand in one transaction: whoever goes on

@@ -7,7 +7,7 @@ import runpy
 import select
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import copy_context
 from pathlib import Path
 from threading import Thread
@@ -59,6 +59,7 @@ class _Heard:
 
     def __init__(self, descriptor: int, level: str) -> None:
         self._descriptor = descriptor
+        self._process = os.getpid()
         self._lines = Printed.stream(level)
 
     def __enter__(self) -> None:
@@ -66,23 +67,24 @@ class _Heard:
         self._heard, said = os.pipe()
         self._over, self._end = os.pipe()
         os.set_blocking(self._heard, False)
+        self._thread = Thread(target=copy_context().run, args=(self._listen,), daemon=True)
+        self._thread.start()  # first: with nobody to listen, who speaks would wait for ever
         os.dup2(said, self._descriptor)
         os.close(said)
-        self._thread = Thread(target=copy_context().run, args=(self._listen,), daemon=True)
-        self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         """A program that goes on without the script is not waited for, and what it still says goes nowhere."""
         os.dup2(self._before, self._descriptor)
-        os.close(self._end)
+        if os.getpid() == self._process:  # not one that the script has forked, which may end the same way
+            os.write(self._end, b".")  # to close it says nothing while such a one has it open, too
         self._thread.join()
-        for each in (self._before, self._heard, self._over):
+        for each in (self._before, self._heard, self._over, self._end):
             os.close(each)
 
     def _listen(self) -> None:
         poll = select.poll()
         poll.register(self._heard, select.POLLIN)
-        poll.register(self._over, 0)  # its end is always told
+        poll.register(self._over, select.POLLIN)
         over = closed = False
         while not over:
             over = self._over in dict(poll.poll())
@@ -91,10 +93,12 @@ class _Heard:
         finish_lines(self._lines)
 
     def _pass_on(self) -> bool:
-        """Whether nobody can write any more: the script has closed its own, too."""
-        with suppress(BlockingIOError):
-            while chunk := os.read(self._heard, CHUNK):
-                self._lines.buffer.write(chunk)
-                self._lines.buffer.flush()
-            return True
-        return False
+        """Pass on what is there, no more than a pipe holds: one that never stops must not keep us. Whether nobody can
+        write any more: the script has closed its own, too."""
+        try:
+            chunk = os.read(self._heard, CHUNK)
+        except BlockingIOError:
+            return False
+        self._lines.buffer.write(chunk)
+        self._lines.buffer.flush()
+        return not chunk

@@ -109,13 +109,15 @@ def outlive(zygote: int, outside: int | None) -> int:
     """Start the process that kills whatever is left when this one, the ``zygote``, has ended: however it ended.
 
     It lies behind the same bounds of Landlock, which end its one signal; and it is none of the children, so that none
-    can signal it. Without such bounds, told by ``outside`` as in `Orphans`, it ends at once. To be called before
-    `Confined.seal`, whose filter would keep it from being woken. Returns its process id. Raises OSError.
+    can signal it. As no filter is over it, nobody may write to its memory either. Without such bounds, told by
+    ``outside`` as in `Orphans`, it ends at once. To be called before `Confined.seal`, whose filter would keep it from
+    being woken. Returns its process id. Raises OSError.
     """
     if pid := os.fork():
         return pid
     try:
         hardening.die_with_parent(by=signal.SIGCONT)  # it may have been stopped, with all below the zygote
+        hardening.hide_from_children()
         os.closerange(0, os.sysconf("SC_OPEN_MAX"))
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         os.setsid()
