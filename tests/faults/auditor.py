@@ -29,7 +29,8 @@ WHERE object = 'Tally' AND data ->> 'mark' = ANY(%s) GROUP BY 1, 2
 QUIET = """
 SELECT (SELECT count(*) FROM circuit.queue) + (SELECT count(*) FROM circuit.delayed_jobs),
        (SELECT count(*) FROM circuit.effects WHERE status = 'pending'), (SELECT count(*) FROM circuit.dead_letters),
-       (SELECT count(*) FROM circuit.replays WHERE status = 'running')
+       (SELECT count(*) FROM circuit.replays WHERE status = 'running'),
+       (SELECT coalesce(sum(id), 0) FROM circuit.queue), (SELECT coalesce(sum(attempts), 0) FROM circuit.effects)
 """
 GIVE_UP = (
     "DELETE FROM circuit.queue",
@@ -132,12 +133,12 @@ def routed(url: str) -> int:
         return int(row[0])
 
 
-def waiting(url: str) -> Counter[str]:
-    """How many queue rows, effects and dead letters there are."""
+def waiting(url: str) -> tuple[Counter[str], tuple[int, ...]]:
+    """How many queue rows, effects and dead letters there are; and what changes with whatever is done about them."""
     with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
         row = connection.execute(QUIET).fetchone()
         assert row is not None
-        return Counter({"queue": row[0], "effects": row[1], "dead": row[2], "replays": row[3]})
+        return Counter({"queue": row[0], "effects": row[1], "dead": row[2], "replays": row[3]}), tuple(map(int, row))
 
 
 def give_up(url: str) -> None:

@@ -27,7 +27,8 @@ from tests.faults.vendor import Mood, Vendor
 from tests.servers import remove
 
 TAKEN_WITHIN = 60.0  # seconds from the first delivery until all are acknowledged
-QUIET_WITHIN = 60.0  # seconds from then until nothing is left to do
+STILL = 60.0  # seconds in which nothing at all is done about what waits: it is stuck
+QUIET_WITHIN = 300.0  # seconds from then until nothing is left to do, however busy the machine
 LOOK = 0.05
 
 
@@ -89,6 +90,7 @@ class Rig:
     timeline: Timeline
     failpoints: Path
     past: Again | None = None  # what may be replayed
+    _progress: tuple[int, ...] = ()
 
     async def run(self, schedule: Schedule, seed: int) -> Result:
         """Deliver, let the accidents happen, mend everything, wait until it is quiet, audit."""
@@ -115,7 +117,7 @@ class Rig:
         self.timeline.say(f"{len(sender.acked)} are acknowledged, answers {dict(sender.statuses)}")
         stuck = stuck or await self._until_quiet(sender.acked)
         prefix = f"{seed}-{schedule.number}-"
-        findings = await self._audit(sender, prefix, again)
+        findings = await self._audit(sender, prefix, again, ended=not stuck)
         if stuck:
             await self.fleet.end()
             await asyncio.to_thread(auditor.give_up, self.database.url)
@@ -202,25 +204,25 @@ class Rig:
     async def _until_quiet(self, acked: list[Acked]) -> str:
         """ "" once the vendor has seen all and nothing waits; else what is stuck."""
         wanted = {(each.mark, caller) for each in acked for caller in each.callers}
-        left: Counter[str] = Counter()
         try:
-            async with asyncio.timeout(QUIET_WITHIN):
+            async with asyncio.timeout(QUIET_WITHIN), asyncio.timeout(STILL) as still:
                 while wanted - {(each.mark, each.handler) for each in self.vendor.seen}:
                     self.vendor.came.clear()
                     try:
                         await asyncio.wait_for(self.vendor.came.wait(), 0.5)
+                        still.reschedule(asyncio.get_running_loop().time() + STILL)
                     except TimeoutError:
-                        if not await self._left() - Counter(dead=10**9):
+                        if not await self._left(still) - Counter(dead=10**9):
                             break  # nothing will come any more: the audit says what is missing
                 self.timeline.say("the vendor has seen all")
-                while left := await self._left():
+                while left := await self._left(still):
                     if set(left) == {"dead"}:
                         return ""
                     await asyncio.sleep(LOOK)
         except TimeoutError:
             missing = wanted - {(each.mark, each.handler) for each in self.vendor.seen}
             left = await self._left()
-            return f"after {QUIET_WITHIN:g} s still {dict(left)}, and {len(missing)} did not come to the vendor"
+            return f"it stands still with {dict(left)}, and {len(missing)} did not come to the vendor"
         return ""
 
     async def _until_routed(self) -> None:
@@ -229,20 +231,27 @@ class Rig:
             while await asyncio.to_thread(auditor.routed, self.database.url) < len(HANDLERS):
                 await asyncio.sleep(LOOK)
 
-    async def _left(self) -> Counter[str]:
+    async def _left(self, still: asyncio.Timeout | None = None) -> Counter[str]:
+        """What waits. While something is done about it, ``still`` is put off."""
         try:
-            return +await asyncio.to_thread(auditor.waiting, self.database.url)
+            left, progress = await asyncio.to_thread(auditor.waiting, self.database.url)
         except psycopg.OperationalError:
             await self.database.ensure()
             return Counter(database=1)
+        progress = (*progress, len(self.vendor.seen))
+        if still is not None and progress != self._progress:
+            still.reschedule(asyncio.get_running_loop().time() + STILL)
+        self._progress = progress
+        return +left
 
-    async def _audit(self, sender: Sender, prefix: str, again: Again | None) -> Findings:
+    async def _audit(self, sender: Sender, prefix: str, again: Again | None, *, ended: bool) -> Findings:
+        """What is wrong. Of a replay that has not ended nothing can be said."""
         marks = [each.mark for each in sender.acked]
         seen = [each for each in self.vendor.seen if each.mark.startswith(prefix)]  # not what came late of those before
         kept = await asyncio.to_thread(auditor.read, self.database.url, marks)
         findings = auditor.audit(sender.acked, seen, kept)
         findings.doubled += [each for each in self.vendor.doubled if again is None or not each.startswith(again.prefix)]
-        if again is not None:
+        if again is not None and ended:
             seen = [each for each in self.vendor.seen if each.mark.startswith(again.prefix)]
             kept = await asyncio.to_thread(auditor.read, self.database.url, [each.mark for each in again.acked])
             times = await asyncio.to_thread(again.times, self.database.url)
