@@ -34,6 +34,7 @@ def server(request: pytest.FixtureRequest, platform: Platform) -> Iterator[Gunic
     """gunicorn with threads that import the app themselves, and with processes forked from one that has."""
     kinds = {"threads": ["--workers", "2", "--threads", "8"], "preload": ["--workers", "2", "--preload"]}
     with gunicorn(platform.folder, *kinds[request.param]) as started:
+        until(lambda: len(started.workers()) == 2, "gunicorn has both of its workers")
         yield started
 
 
