@@ -222,7 +222,8 @@ class Rig:
         except TimeoutError:
             missing = wanted - {(each.mark, each.handler) for each in self.vendor.seen}
             left = await self._left()
-            return f"it stands still with {dict(left)}, and {len(missing)} did not come to the vendor"
+            said = f"nothing was done for {STILL:g} s, or all took over {QUIET_WITHIN:g} s: there are still"
+            return f"{said} {dict(left)}, and {len(missing)} did not come to the vendor"
         return ""
 
     async def _until_routed(self) -> None:
