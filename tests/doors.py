@@ -28,6 +28,7 @@ from circuit_script.governor import Limits
 from circuit_script.releases import make_live
 from circuit_script.tenants.entitlement import UNLIMITED, Quotas
 from circuit_script.tenants.keys import create_key
+from tests.loopback import NOBODY
 
 Handler = Callable[[Work, EndpointBroker], Awaitable[Outcome | None]]
 PATIENCE = 15.0
@@ -123,7 +124,7 @@ async def open_post(
 ) -> AsyncIterator[Post]:
     """A worker's door in ``folder``, whose children run ``handler``."""
     pool = await open_pool(url, min_size=1, max_size=6, name="test", pooler=pooler)
-    client = httpx.AsyncClient()
+    client = httpx.AsyncClient(verify=NOBODY)
     children = FakeChildren(handler)
     answerer = Answerer(
         AnswererParts(

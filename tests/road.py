@@ -38,6 +38,7 @@ from circuit_script.governor import Usage
 from circuit_script.jobs.connector import JobsConnector
 from circuit_script.releases import Release, make_live
 from circuit_script.tenants.entitlement import UNLIMITED, Quotas
+from tests.loopback import NOBODY
 
 LOOPBACK = CalloutParts(guard=Guard(private=Private.of(["127.0.0.1"])), attempts=1)  # where the tests' receivers are
 Handler = Callable[[Work, ExecutionBroker], Awaitable[Outcome | None]]
@@ -136,7 +137,7 @@ class Road:
         self.pool = pool
         self.pooler = pooler
         self.release: Release = Release(0, "", {})
-        self.client = httpx.AsyncClient()
+        self.client = httpx.AsyncClient(verify=NOBODY)
         self.workers: list[Worker] = []
         self.lines: list[dict[str, Any]] = []
 

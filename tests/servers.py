@@ -92,11 +92,9 @@ def prepare(server: Server) -> Server:
     login = sql.Identifier(server.login)
     with psycopg.connect(server.superuser, autocommit=True) as connection:
         query = "SELECT 1 FROM pg_roles WHERE rolname = %s"
-        known = connection.execute(query, (server.login,)).fetchone()
-        verb = sql.SQL("ALTER ROLE" if known else "CREATE ROLE")
-        connection.execute(
-            verb + sql.SQL(" {} LOGIN NOSUPERUSER CREATEROLE PASSWORD {}").format(login, sql.Literal(server.password))
-        )
+        if not connection.execute(query, (server.login,)).fetchone():  # an embedded server has made its own
+            verb = sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER CREATEROLE PASSWORD {}")
+            connection.execute(verb.format(login, sql.Literal(server.password)))
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(TEMPLATE), login))
     direct = as_url(server.superuser, user=server.login, password=server.password, dbname=TEMPLATE)
     try:

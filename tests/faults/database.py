@@ -62,7 +62,7 @@ class Database:
             await asyncio.to_thread(
                 self._server.run,
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                f"WHERE datname = '{self.name}' AND pid <> pg_backend_pid()",
+                f"WHERE datname = '{self.name}' AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
             )
 
     async def fill(self, *, wal: bool) -> None:

@@ -19,7 +19,7 @@ from tests.road import SCORE, Road, contact, happens, open_road, score
 
 OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 
 
@@ -136,7 +136,7 @@ async def test_a_database_that_restarts_stops_nothing_for_good(road: Road) -> No
         with pytest.raises(psycopg.Error):
             await road.run(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() ORDER BY pid = pg_backend_pid()"
+                "WHERE datname = current_database() AND backend_type = 'client backend' ORDER BY pid = pg_backend_pid()"
             )
         await road.take_in(*(contact(f"b{uuid7()}") for _ in range(20)))
     await road.done()

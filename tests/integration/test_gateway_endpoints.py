@@ -25,6 +25,7 @@ from circuit_script.releases import make_live
 from circuit_script.tenants import keys as tenant_keys
 from tests.doors import Post, answer, begin_events, endpoint, open_post
 from tests.gateways import MAX_BODY, configured, raw, running
+from tests.loopback import NOBODY
 
 ORIGIN = "https://app.example"
 EVENTS = "/api/events"
@@ -70,7 +71,9 @@ async def gateway(database: str, app_folder: Path) -> AsyncIterator[Fixture]:
         port = await asyncio.to_thread(inner.__enter__)
         # In a thread: the gateway's end waits for calls that the door, in this loop, must still answer.
         stack.push_async_callback(asyncio.to_thread, inner.__exit__, None, None, None)
-        client = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20))
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=NOBODY)
+        )
         yield post, client, await post.key()
 
 
@@ -283,7 +286,9 @@ async def test_more_calls_than_the_gateway_holds_are_told_to_come_back(gateway: 
 
     post.children.handler = wait
     async with contextlib.AsyncExitStack() as stack:  # a client takes time that is quadratic in its connections
-        clients = [httpx.AsyncClient(base_url=client.base_url, headers=headers, timeout=60) for _ in range(10)]
+        clients = [
+            httpx.AsyncClient(base_url=client.base_url, headers=headers, timeout=60, verify=NOBODY) for _ in range(10)
+        ]
         many = [await stack.enter_async_context(each) for each in clients]
         calls = [asyncio.create_task(many[n % 10].post("/api/echo")) for n in range(500)]
         done: set[asyncio.Task[httpx.Response]] = set()

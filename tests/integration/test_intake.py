@@ -293,7 +293,7 @@ class Restartable:
         async with await psycopg.AsyncConnection.connect(self.url, autocommit=True) as other:
             await other.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from circuit_script.config import TenantSettings, TierQuota, TierSettings
 from circuit_script.errors import DatabaseUnavailable
 from circuit_script.tenants import Tiers
 from circuit_script.tenants.entitlement import Ticket
+from circuit_script.tenants.leases import Lease
 from tests.integration import test_quotas as plain
 from tests.integration.test_quotas import Office, take_all, tiers
 from tests.road import eventually, happens
@@ -133,3 +135,18 @@ async def test_of_another_ceiling_there_are_other_notices(office: Office) -> Non
         (80, 40),
         (100, 40),
     ]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_answer_that_is_older_than_a_notice_tells_nobody_again(office: Office) -> None:
+    governor = office.open(tiers(TierQuota(day=10)))
+    assert await take_all(governor) == 10
+    await happens(lambda: len(office.notices) == 2, "nobody was told")
+    notifier, seen = governor._notifier, office.notices[1]
+    lease = Lease(tenant=seen.tenant, quota=seen.quota, tier=seen.tier, slot=0)
+
+    notifier.heard(lease, [replace(seen.period, noticed=0)])
+    notifier.heard(lease, [replace(seen.period, ceiling=8, noticed=0)])
+
+    await happens(lambda: len(office.notices) == 4, "of the new ceiling nobody was told")
+    assert [(each.percent, each.period.ceiling) for each in office.notices[2:]] == [(80, 8), (100, 8)]

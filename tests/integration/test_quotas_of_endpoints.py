@@ -21,6 +21,7 @@ from circuit_script.tenants.entitlement import Notice
 from circuit_script.tenants.quotas import TenantGovernor
 from tests.doors import Post, answer, endpoint, open_post
 from tests.gateways import running
+from tests.loopback import NOBODY
 
 TIERS = Tiers(
     {"own": TierSettings(executions=TierQuota(day=2), upgrade="https://example.com/plans")},
@@ -53,7 +54,12 @@ async def gateway(database: str, app_folder: Path) -> AsyncIterator[Fixture]:
         port = await asyncio.to_thread(inner.__enter__)
         # In a thread: the gateway's end waits for calls that the door, in this loop, must still answer.
         stack.push_async_callback(asyncio.to_thread, inner.__exit__, None, None, None)
-        yield post, await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20))
+        yield (
+            post,
+            await stack.enter_async_context(
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=NOBODY)
+            ),
+        )
 
 
 async def test_over_its_quota_a_caller_gets_429_with_the_reset_and_the_way_to_more(gateway: Fixture) -> None:

@@ -36,11 +36,13 @@ class Notifier:
         self._leases = leases
         self._notify = notify
         self._telling: dict[Key, asyncio.Task[None]] = {}
+        self._told_of: dict[tuple[str, str, str], Period] = {}  # the last by tenant, quota and period's name
         self._stopping = False
 
     def heard(self, lease: Lease, periods: Sequence[Period]) -> None:
         """So much is used: tell the tenant of each threshold that was crossed."""
-        for period in periods:
+        for heard in periods:
+            period = self._known(lease, heard)
             key = lease.tenant, lease.quota, replace(period, used=0, noticed=0)
             if crossed(period) and key not in self._telling:
                 self._telling[key] = asyncio.create_task(self._tell(key, lease, period))
@@ -51,6 +53,13 @@ class Notifier:
         if self._telling:
             await asyncio.wait(set(self._telling.values()), timeout=GOODBYE)
 
+    def _known(self, lease: Lease, heard: Period) -> Period:
+        """``heard`` with what was told since the database was asked for it."""
+        told = self._told_of.get((lease.tenant, lease.quota, heard.name))
+        if told is None or (told.starts, told.ceiling) != (heard.starts, heard.ceiling):
+            return heard
+        return replace(heard, noticed=max(heard.noticed, told.noticed))
+
     async def _tell(self, key: Key, lease: Lease, period: Period) -> None:
         what = {"tenant": lease.tenant, "quota": lease.quota, "period": period.name, "used": period.used}
         try:
@@ -59,6 +68,7 @@ class Notifier:
                     if self._stopping:
                         return
                     await asyncio.sleep(PAUSE)
+                self._told_of[lease.tenant, lease.quota, period.name] = replace(period, noticed=percent)
                 log.warning("quota.notice", **what, percent=percent, ceiling=period.ceiling)
         finally:
             del self._telling[key]

@@ -9,7 +9,7 @@ import httpx
 
 from circuit_script.config import Settings, TierSettings
 from circuit_script.db.pool import Pool
-from circuit_script.execution.broker.callouts.transport import no_cookies
+from circuit_script.execution.broker.callouts.transport import authorities, no_cookies
 from circuit_script.governor.budget import Budget, Money, Unkept
 from circuit_script.governor.money import nanos
 from circuit_script.llm import Models, Price, Prices, Provider
@@ -24,7 +24,7 @@ MOCKED = "a key that no provider sees"
 def open_providers_client() -> httpx.AsyncClient:
     """A client of providers' addresses, which the operator has configured: they may be private ones."""
     limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=20)
-    return httpx.AsyncClient(follow_redirects=False, cookies=no_cookies(), limits=limits)
+    return httpx.AsyncClient(verify=authorities(), follow_redirects=False, cookies=no_cookies(), limits=limits)
 
 
 def make_models(settings: Settings, pool: Pool, client: httpx.AsyncClient) -> Models:

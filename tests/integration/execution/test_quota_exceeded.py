@@ -11,6 +11,7 @@ from circuit_script.execution.broker.callouts.fetch import CalloutParts
 from circuit_script.execution.outcome import Failed, Succeeded
 from tests.integration.execution.callouts import Broker
 from tests.integration.execution.conftest import PoolOf
+from tests.loopback import NOBODY
 
 APP = """
 @trigger("Contact", ["afterInsert"])
@@ -44,7 +45,7 @@ def broker(client: httpx.AsyncClient, *, defer: bool = False, at_ceiling: str | 
 
 async def test_it_has_its_name_and_left_alone_it_is_a_failure_that_says_so(pool_of: PoolOf) -> None:
     bench = await pool_of(APP)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=NOBODY) as client:
         asked = broker(client)
         assert isinstance(await bench.run("caught", broker=asked), Succeeded)
         assert asked.messages == ["600 True The tenant's quota is used up. 5 of 5 are used. For more: https://x"]
@@ -57,7 +58,7 @@ async def test_it_has_its_name_and_left_alone_it_is_a_failure_that_says_so(pool_
 
 async def test_where_the_policy_is_to_defer_the_record_waits_for_the_quota(pool_of: PoolOf) -> None:
     bench = await pool_of(APP)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=NOBODY) as client:
         for handler in ("left_alone", "in_its_record"):
             for defer, at_ceiling in ((True, None), (False, "defer")):
                 asked = broker(client, defer=defer, at_ceiling=at_ceiling)

@@ -22,6 +22,7 @@ from circuit_script.governor.money import NANO, nanos
 from circuit_script.llm import Models, Price, Prices
 from circuit_script.llm import Provider as Address
 from circuit_script.llm.models import ModelOptions, TenantMoney
+from tests.loopback import NOBODY
 from tests.openai_provider import Do, Provider, providing
 
 PRICE = Price.plain(Decimal(1), Decimal(10))
@@ -126,7 +127,7 @@ def open_bench(database: str, pooler: bool) -> OpenBench:
         key: str | None = "sk-secret",
     ) -> AsyncIterator[Bench]:
         tenant = tenant or TenantMoney(day=5 * NANO)
-        async with providing(behave) as provider, httpx.AsyncClient() as client:
+        async with providing(behave) as provider, httpx.AsyncClient(verify=NOBODY) as client:
             pool = await open_pool(database, min_size=1, max_size=8, name="test", pooler=pooler)
             address = Address("openai", provider.url, ("big", "small"), client, key=key, openai=True)
             options = ModelOptions(

@@ -18,6 +18,7 @@ from circuit_script.connectors import webhook
 from circuit_script.connectors.connector import Delivered, Delivery, Effect, InDoubt, Later, Refused, SlowDown, Unknown
 from circuit_script.connectors.registry import make_registry
 from circuit_script.connectors.webhook import WebhookConnector, retry_after, signature
+from tests.loopback import NOBODY
 from tests.receiver import Got, receiving, response
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes ...").decode()
@@ -25,7 +26,7 @@ SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes ...").decode()
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient() as made:
+    async with httpx.AsyncClient(verify=NOBODY) as made:
         yield made
 
 

@@ -16,6 +16,7 @@ from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.broker.callouts.fetch import CalloutParts
 from circuit_script.execution.outcome import Hint, Work
 from circuit_script.governor import MB, LimitExceeded, Limits
+from tests.loopback import NOBODY
 from tests.receiver import Receiver, receiving, response
 
 
@@ -109,7 +110,7 @@ class Bench:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient() as made:
+    async with httpx.AsyncClient(verify=NOBODY) as made:
         yield made
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from circuit_script.llm import Provider
 from circuit_script.llm.provider import Refusal, Tokens, tokens_of
+from tests.loopback import NOBODY
 from tests.openai_provider import Do, providing
 
 KEY = "sk-proj-" + "A" * 150
@@ -44,7 +45,7 @@ def test_an_answer_that_says_nothing_has_no_tokens() -> None:
 
 
 async def refused(do: Do) -> Refusal:
-    async with providing(lambda asked: do) as provider, httpx.AsyncClient() as client:
+    async with providing(lambda asked: do) as provider, httpx.AsyncClient(verify=NOBODY) as client:
         address = Provider("far", provider.url, ("*",), client, key=KEY)
         with pytest.raises(Refusal) as refusal:
             await address.complete(b'{"model":"m","max_tokens":1,"messages":[]}', 5.0)

@@ -13,6 +13,7 @@ from openapi_schema_validator import OAS31Validator
 
 from circuit_script.llm import Provider
 from circuit_script.llm.request import read
+from tests.loopback import NOBODY
 from tests.openai_provider import Do, providing
 
 
@@ -55,7 +56,7 @@ async def test_it_speaks_as_the_vendor_says() -> None:
         "max_tokens": 100,
     }
     does = iter([Do(), Do(tool=("f", {"a": 1})), Do(text="a b c")])
-    async with providing(lambda asked: next(does)) as provider, httpx.AsyncClient() as client:
+    async with providing(lambda asked: next(does)) as provider, httpx.AsyncClient(verify=NOBODY) as client:
         openai = Provider("openai", provider.url, (), client, key="k", openai=True)
         for stream in (False, False, True):
             asked = read({**said, "stream": stream})
