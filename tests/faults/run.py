@@ -116,7 +116,7 @@ class Rig:
         unreached = await self._mend()
         self.timeline.say(f"{len(sender.acked)} are acknowledged, answers {dict(sender.statuses)}")
         stuck = stuck or await self._until_quiet(sender.acked)
-        prefix = f"{seed}-{schedule.number}-"
+        prefix = f"s{seed}-{schedule.number}-"  # stands in no other mark: a replay chooses by it
         findings = await self._audit(sender, prefix, again, ended=not stuck)
         if stuck:
             await self.fleet.end()

@@ -64,7 +64,7 @@ def draw(seed: int, number: int, kinds: Collection[str] = ()) -> Schedule:
     chance = random.Random(f"{seed}/{number}")
     stage = STAGES[number % len(STAGES)]
     records = chance.randint(10, 12)
-    streams = tuple(_stream(chance, f"{seed}-{number}-{place}") for place in range(records))
+    streams = tuple(_stream(chance, f"s{seed}-{number}-{place}") for place in range(records))
     faults = sorted((_fault(chance, stage, kinds) for _ in range(chance.randint(1, 5))), key=lambda each: each.at)
     (replay,) = chance.choices(("", REAL, DRY), (16, 3, 1))
     if replay == REAL and (not kinds or "failpoint" in kinds):
