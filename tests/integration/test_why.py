@@ -93,6 +93,21 @@ async def test_effects_of_a_record_wait_for_what_the_courier_tells(road: Road) -
     assert [(each.why, each.reason) for each in (await ask(road, str(first))).effects] == [("open", "5 failures")]
 
 
+async def test_the_effects_that_a_delivery_led_to(road: Road) -> None:
+    office = Office(road)
+    (mine,) = await road.take_in(contact("c1"))
+    (other,) = await road.take_in(contact("c2"))
+    execution = uuid7()
+    for delivery, record in (mine, 1), (other, 2):
+        await road.run("INSERT INTO circuit.outcomes (delivery, ordinal, handler, execution, tenant, status) "
+                       "VALUES (%s, 0, 1, %s, 'acme', 'succeeded')", delivery, execution)  # fmt: skip
+        id_ = await office.effect(record)
+        await road.run("UPDATE circuit.effects SET execution = %s WHERE id = %s", execution, id_)
+
+    assert [each.record for each in (await ask(road, str(mine))).effects] == ["c1"], "of its batch, its own only"
+    assert [each.record for each in (await ask(road, str(other))).effects] == ["c2"]
+
+
 async def test_a_pause_a_quota_and_the_line(road: Road) -> None:
     worker = await road.start()
     await road.take_in(contact("c0"))

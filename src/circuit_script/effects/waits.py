@@ -81,11 +81,13 @@ SELECT t.tenant, t.connector, t.operation, t.target, t.why, count(*)::integer AS
        coalesce(left(max(t.reason), 500), '') AS reason
 FROM told t GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 1, 2, 3, 4, 5 LIMIT %(limit)s
 """
-# Those of one record, or one by its id.
+# Those of one record, those that a delivery led to, or one by its id.
 READ_OF = f"""
 WITH waiting AS MATERIALIZED (
     SELECT {_COLUMNS} FROM circuit.effects e
-    WHERE e.status = 'pending' AND (e.record = %(record)s OR e.id = %(id)s)
+    WHERE e.status = 'pending' AND (e.record = %(record)s OR e.id = %(id)s OR (
+        e.execution = ANY(ARRAY(SELECT o.execution FROM circuit.outcomes o WHERE o.delivery = %(id)s))
+        AND e.record = ANY(ARRAY(SELECT v.record FROM circuit.events v WHERE v.delivery = %(id)s))))
     AND (%(tenant)s::text IS NULL OR e.tenant = %(tenant)s) ORDER BY e.tenant, e.order_hash, e.seq LIMIT {SHOWN}
 ), placed AS (
     SELECT w.*, (SELECT count(*) FROM circuit.effects f WHERE f.status = 'pending' AND f.tenant = w.tenant
@@ -142,7 +144,8 @@ class WaitingEffect:
 async def effects_waiting_of(
     connection: Connection, record: str, *, id_: UUID | None = None, tenant: str | None = None
 ) -> list[WaitingEffect]:
-    """The effects of a record, or the effect with that id, that wait, in the order in which they leave."""
+    """The effects that wait of a record, of the delivery with that id, or the effect itself, in the order in which they
+    leave. Those of a delivery are about its records: others of its batch are not its own."""
     async with connection.cursor(row_factory=class_row(WaitingEffect)) as cursor:
         await cursor.execute(READ_OF.encode(), {"record": record, "id": id_, "tenant": tenant})
         return await cursor.fetchall()
