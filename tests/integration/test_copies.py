@@ -19,8 +19,8 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from circuit_script.backup import back_up, file_name, open_place, restore, schedule
-from circuit_script.backup.forgets import read_forgets, write_forgets
-from circuit_script.backup.places import outdated
+from circuit_script.backup.forgets import add_list, lists_in, read_forgets, write_forgets
+from circuit_script.backup.places import FolderPlace, outdated
 from circuit_script.backup.planned import LOCK, NOT_NOW, Plan, copy_now
 from circuit_script.backup.schedule import _run as run_planned
 from circuit_script.cli.doctor.check import State
@@ -304,6 +304,32 @@ def test_two_who_forget_at_once_are_both_on_the_list(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(lambda entry: write_forgets(path, [entry]), entries))
     assert {each.hash for each in read_forgets(path)} == {each.hash for each in entries}
+
+
+async def test_in_a_place_without_a_lock_no_writer_undoes_another(tmp_path: Path) -> None:
+    class Together(FolderPlace):
+        """Nobody puts before all have read."""
+
+        async def put(self, file: Path, name: str) -> str:
+            await together.wait()
+            return await super().put(file, name)
+
+    entries = [Remembered("acme", None, b"salt", bytes([n]), now(), "eva", True) for n in range(5)]
+    together = asyncio.Barrier(4)
+    place = Together(tmp_path)
+    write_forgets(tmp_path / "forgets.json", entries[:1])  # of a host that put one list for all
+
+    await asyncio.gather(*(add_list(place, [each]) for each in entries[1:]))
+    assert {each.hash for each in await lists_in(place)} == {each.hash for each in entries}
+    assert not (tmp_path / "forgets.json").exists(), "what it said stands in the others"
+
+    await add_list(FolderPlace(tmp_path), [])
+    assert {each.hash for each in await lists_in(place)} == {each.hash for each in entries}
+    assert len(await place.names()) == 1
+
+    (tmp_path / "forgets-0123456789abcdef0123456789abcdef.json").write_text("{")
+    with pytest.raises(BackupRefused, match="who was forgotten"):
+        await lists_in(place)
 
 
 def test_a_list_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:

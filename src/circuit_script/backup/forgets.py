@@ -1,16 +1,26 @@
-"""The list of who was forgotten, as a file beside the copies: it outlives the database that it is of."""
+"""The list of who was forgotten, as a file beside the copies: it outlives the database that it is of.
+
+In a place that many hosts write to, and that has no lock, each writer puts a list of its own and then removes those
+that it had read: what another has put meanwhile stays.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from circuit_script.backup.places import FORGETS, Place
+from circuit_script.clock import uuid7
 from circuit_script.erasure import Remembered
 from circuit_script.errors import BackupRefused
+
+_ONE = re.compile(r"forgets(-[0-9a-f]{32})?\.json")
 
 
 def read_forgets(path: Path) -> list[Remembered]:
@@ -48,3 +58,43 @@ def _write(path: Path, entries: Sequence[Remembered]) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+async def lists_in(place: Place) -> list[Remembered]:
+    """What every list there says. Raises BackupRefused."""
+    return (await _fetched(place))[0]
+
+
+async def add_list(place: Place, entries: Sequence[Remembered]) -> str:
+    """Put ``entries`` there, with what the lists there say; where that is now. Raises BackupRefused."""
+    known, names = await _fetched(place)
+    with tempfile.TemporaryDirectory(prefix="forgets-") as folder:
+        file = Path(folder) / FORGETS
+        write_forgets(file, [*known, *entries])
+        where = await place.put(file, f"forgets-{uuid7().hex}.json")
+    for name in names:
+        await place.remove(name)
+    return where
+
+
+async def _fetched(place: Place) -> tuple[list[Remembered], list[str]]:
+    """The entries of all lists there, and those lists' names."""
+    names = _lists(await place.names())
+    while True:
+        try:
+            return [entry for name in names for entry in await _fetch(place, name)], names
+        except BackupRefused:  # another writer has replaced some meanwhile, or they cannot be read
+            before, names = names, _lists(await place.names())
+            if names == before:
+                raise
+
+
+async def _fetch(place: Place, name: str) -> list[Remembered]:
+    with tempfile.TemporaryDirectory(prefix="forgets-") as folder:
+        file = Path(folder) / FORGETS
+        await place.fetch(name, file)
+        return read_forgets(file)
+
+
+def _lists(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if _ONE.fullmatch(name))

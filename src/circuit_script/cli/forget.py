@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import psycopg
 import typer
 
 from circuit_script.backup import open_place
-from circuit_script.backup.forgets import write_forgets
+from circuit_script.backup.forgets import add_list, write_forgets
 from circuit_script.backup.places import FORGETS
 from circuit_script.cli.app_database import looking
 from circuit_script.cli.folder import Folder, app_folder
@@ -112,12 +110,7 @@ async def _keep_list(settings: Settings, listed: Sequence[Remembered]) -> list[s
         return kept
     try:
         place = open_place(settings.backup.to, settings.backup.endpoint_url)
-        with tempfile.TemporaryDirectory(prefix="forgets-") as folder:
-            file = Path(folder) / FORGETS
-            if FORGETS in await place.names():
-                await place.fetch(FORGETS, file)
-            write_forgets(file, listed)
-            kept.append(await place.put(file, FORGETS))
+        kept.append(await add_list(place, listed))
     except CircuitError as error:
         console(stderr=True).print(
             f"The list could not be put beside the copies: {error} Copy {path} there.", markup=False

@@ -14,8 +14,8 @@ import typer
 from psycopg.conninfo import conninfo_to_dict
 
 from circuit_script.backup import Manifest, Restored, is_remote, open_place, restore, verify
-from circuit_script.backup.forgets import read_forgets
-from circuit_script.backup.places import FORGETS
+from circuit_script.backup.forgets import lists_in, read_forgets
+from circuit_script.backup.places import FORGETS, FolderPlace
 from circuit_script.backup.restore import ASIDE
 from circuit_script.cli.copying import shown_progress
 from circuit_script.cli.folder import Folder, app_folder
@@ -99,17 +99,14 @@ async def _file(backup: str, settings: Settings | None) -> AsyncIterator[tuple[P
     listed = read_forgets(settings.state / FORGETS) if settings is not None else []
     if not is_remote(backup):
         path = Path(backup)
-        yield path, [*listed, *read_forgets(path.parent / FORGETS)]
+        yield path, [*listed, *await lists_in(FolderPlace(path.parent))]
         return
     prefix, _, name = backup.rpartition("/")
     place = open_place(prefix, settings.backup.endpoint_url if settings is not None else None)
     with tempfile.TemporaryDirectory(prefix="restore-") as folder:
         path = Path(folder) / "copy"
         await place.fetch(name, path)
-        if FORGETS in await place.names():
-            await place.fetch(FORGETS, Path(folder) / FORGETS)
-            listed += read_forgets(Path(folder) / FORGETS)
-        yield path, listed
+        yield path, [*listed, *await lists_in(place)]
 
 
 @contextlib.asynccontextmanager
