@@ -83,4 +83,4 @@ docs: .venv/ready ## read the documentation at http://127.0.0.1:8001, built agai
 	@$(BIN)/zensical serve --dev-addr 127.0.0.1:8001
 
 clean: ## remove .venv and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache site .cache .coverage .coverage.* htmlcov
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache site .cache .bench .coverage .coverage.* htmlcov

@@ -1,6 +1,6 @@
 """How much slower the road is with ten million events in the ledger.
 
-They are made once, by generate_series, in a PostgreSQL of its own under .cache, spread over the last 29 days. Each
+They are made once, by generate_series, in a PostgreSQL of its own under .bench, spread over the last 29 days. Each
 further run measures on what is there; another schema makes them anew.
 """
 
@@ -25,7 +25,7 @@ from circuit_script.db.migrate import migrate
 
 FULL, QUICK = 10_000_000, 200_000
 SLICE = 250_000  # rows that one statement makes
-CACHE = Path(os.environ.get("CIRCUIT_BENCH_CACHE", ROOT / ".cache" / "ledger"))
+CACHE = Path(os.environ.get("CIRCUIT_BENCH_CACHE", ROOT / ".bench" / "ledger"))
 PARTITIONS = """
 SELECT circuit.make_partition(parent, (now() AT TIME ZONE 'UTC')::date - n)
 FROM unnest(ARRAY['deliveries', 'events', 'outcomes']) AS parent, generate_series(0, 29) AS n
