@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -150,7 +151,7 @@ async def test_a_name_that_is_not_found_in_time_tells_nothing_of_the_host() -> N
     go.set()
     assert all(isinstance(each, NoAnswer) and each.ours for each in found)
     assert isinstance(found[0], NoAnswer)
-    assert "waited 1.10 s for the addresses of slow.example" in found[0].said
+    assert re.search(r"waited 1\.\d\d s for the addresses of slow\.example", found[0].said)
     parts.breakers.ask("acme", "slow.example")
 
 
