@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from circuit_script.errors import AppError
+from circuit_script.execution.host import zygote_link
 from circuit_script.execution.outcome import Failed, Succeeded
 from tests.integration.execution.conftest import PoolOf, until
 
@@ -43,3 +50,31 @@ async def test_children_that_die_as_they_start_are_told_and_nobody_waits_for_the
     (tmp_path / "deadly").unlink()
     await until(lambda: bench.pool.children)
     assert isinstance(await bench.run("good"), Succeeded)
+
+
+async def test_a_host_of_handlers_that_cannot_be_made_for_a_while_is_tried_again(
+    pool_of: PoolOf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = await pool_of(APP, size=1)
+    made, refused = subprocess.Popen, []
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        if len(refused) < 2:
+            refused.append(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
+            raise refused[-1]
+        return made(*arguments, **options)
+
+    monkeypatch.setattr(zygote_link.subprocess, "Popen", refuse)
+    os.kill(bench.pool.zygote_pid, signal.SIGKILL)
+    await until(lambda: len(refused) == 2)
+    assert isinstance(await bench.run("good"), Succeeded)
+    assert "temporarily unavailable" in caplog.text
+
+
+async def test_a_host_of_handlers_that_this_user_may_not_run_says_so_and_holds_nobody_up(
+    pool_of: PoolOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zygote_link, "subprocess", subprocess)  # not what the tests start hosts by
+    monkeypatch.setattr(zygote_link.sys, "executable", "/nowhere/python")
+    with pytest.raises(AppError, match=r"cannot be started.*No such file"):
+        await pool_of(APP, size=1)

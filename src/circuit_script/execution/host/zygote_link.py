@@ -103,8 +103,11 @@ class ZygoteLink:
         not let it be fenced in as is wanted."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
-        with theirs:
-            self._process = self._spawn(theirs)
+        try:
+            with theirs:
+                self._process = self._spawn(theirs)
+        except OSError as error:  # no memory, too many processes, an interpreter that this user may not run
+            raise self._unborn(error) from error
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._control, self._on_readable)
@@ -123,6 +126,19 @@ class ZygoteLink:
         finally:
             if not self._ready.done() or self._ready.cancelled() or self._ready.exception() is not None:
                 self.kill()
+
+    def _unborn(self, error: OSError) -> AppError:
+        """No process could be made: nothing is left of this link."""
+        self._control.close()
+        self._ready.cancel()
+        if self._scratch:
+            remove(self._scratch)
+        self._parent.on_zygote_death(self)
+        return AppError(
+            f"the process that hosts {self._app!r} cannot be started: {error}.",
+            cure=f"Free memory or processes of this host, and let this user run {sys.executable}.",
+            page="import-failed",
+        )
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         if self._hosting.isolation == "strict" and os.geteuid() != 0:
