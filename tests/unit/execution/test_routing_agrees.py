@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Match, Mount, Route
@@ -187,6 +187,7 @@ STARLETTE_SEGMENTS = st.sampled_from(["a", "b", "{x}", "{x:int}", "{x:float}", "
     ),
     asked=st.lists(st.tuples(METHOD, PATHS), min_size=1, max_size=12),
 )
+@example([(["a"], ["GET"], True), (["{x}", "a"], ["GET"], False)], [("GET", (["a\n", "a"], ""))])
 def test_starlettes_own_route_is_the_gateways_choice(written: Any, asked: Any) -> None:
     made: list[Any] = []
     for number, (segments, methods, mounted) in enumerate(written):

@@ -143,7 +143,7 @@ def starlette_routes(routes: Iterable[Any]) -> list[WebRoute]:
                 made = WebRoute(path, route.path, methods, route.endpoint, route.name)
             case Mount():
                 path = _starlette_pattern(route.path, route.param_convertors)
-                made = WebRoute(path + "/.*" + _LINE_BREAK, route.path + "/…")
+                made = WebRoute(path.removesuffix(_LINE_BREAK) + "/.*" + _LINE_BREAK, route.path + "/…")
                 if route.path:
                     redirects.append(WebRoute(path, route.path))  # Starlette answers that it is at /path/
             case _:
