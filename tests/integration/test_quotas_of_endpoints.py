@@ -54,12 +54,8 @@ async def gateway(database: str, app_folder: Path) -> AsyncIterator[Fixture]:
         port = await asyncio.to_thread(inner.__enter__)
         # In a thread: the gateway's end waits for calls that the door, in this loop, must still answer.
         stack.push_async_callback(asyncio.to_thread, inner.__exit__, None, None, None)
-        yield (
-            post,
-            await stack.enter_async_context(
-                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=NOBODY)
-            ),
-        )
+        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=NOBODY)
+        yield post, await stack.enter_async_context(client)
 
 
 async def test_over_its_quota_a_caller_gets_429_with_the_reset_and_the_way_to_more(gateway: Fixture) -> None:

@@ -52,11 +52,13 @@ async def test_children_that_die_as_they_start_are_told_and_nobody_waits_for_the
     assert isinstance(await bench.run("good"), Succeeded)
 
 
+@pytest.mark.parametrize("where", ["subprocess.Popen", "socket.socketpair"])
 async def test_a_host_of_handlers_that_cannot_be_made_for_a_while_is_tried_again(
-    pool_of: PoolOf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pool_of: PoolOf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
     bench = await pool_of(APP, size=1)
-    made, refused = subprocess.Popen, []
+    module, name = where.split(".")
+    made, refused = getattr(getattr(zygote_link, module), name), []
 
     def refuse(*arguments: Any, **options: Any) -> Any:
         if len(refused) < 2:
@@ -64,7 +66,7 @@ async def test_a_host_of_handlers_that_cannot_be_made_for_a_while_is_tried_again
             raise refused[-1]
         return made(*arguments, **options)
 
-    monkeypatch.setattr(zygote_link.subprocess, "Popen", refuse)
+    monkeypatch.setattr(getattr(zygote_link, module), name, refuse)
     os.kill(bench.pool.zygote_pid, signal.SIGKILL)
     await until(lambda: len(refused) == 2)
     assert isinstance(await bench.run("good"), Succeeded)

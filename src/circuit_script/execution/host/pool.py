@@ -351,7 +351,7 @@ class Pool:
                     break
                 zygote.kill()
                 wrong = "its files have changed on disk: they are no longer those of the release that ran."
-            except AppError as error:
+            except (AppError, OSError) as error:  # no descriptor is left, either
                 wrong = str(error)
             if wrong != said:
                 said = wrong
