@@ -1,6 +1,6 @@
 import pytest
 
-from circuit_script.execution.host import zygote_link
+from circuit_script.execution.host import crew, run, zygote_link
 from tests import servers
 from tests.gateways import running
 from tests.integration.courier_vendor import Office
@@ -49,3 +49,10 @@ def target(empty_database):
 def file(tmp_path):
     """Where a copy is put."""
     return tmp_path / "copy.backup"
+
+
+@pytest.fixture
+def time_to_speak(monkeypatch):
+    """On a busy machine a child over its limits may be killed before it has said what it did: here it has a second."""
+    monkeypatch.setattr(run, "KILL_AFTER", 1.0)
+    monkeypatch.setattr(crew, "KILL_AFTER", 1.0)

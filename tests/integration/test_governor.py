@@ -142,6 +142,7 @@ def states(*told: str) -> Any:
     return lambda callout: {"state": next(answers)}
 
 
+@pytest.mark.usefixtures("time_to_speak")
 async def test_a_loop_ends_with_its_cycle_and_line_and_leaves_nothing(trial: Trial, callouts: Callouts) -> None:
     mock = callouts.mock("GET", "https://api.example.com/status", json={"state": "pending"})
 

@@ -11,6 +11,8 @@ from circuit_script.execution.outcome import Breached, Outcome, Succeeded
 from circuit_script.governor import LimitExceeded, Limits, LoopFound, Meter
 from tests.integration.execution.conftest import PoolOf, Recorder, until
 
+pytestmark = pytest.mark.usefixtures("time_to_speak")
+
 APP = """
 import ctypes, faulthandler, signal, threading
 from concurrent.futures import ThreadPoolExecutor

@@ -208,6 +208,7 @@ async def test_whose_thread_holds_the_interpreter_is_found(pool_of: PoolOf) -> N
     assert all(isinstance(each, Succeeded) for each in outcomes), outcomes
 
 
+@pytest.mark.usefixtures("time_to_speak")
 async def test_the_clock_of_one_that_is_alone_is_its_own(pool_of: PoolOf) -> None:
     """Nobody is kept waiting, so nobody is blamed for it; and a breach needs no second run to be told whose it is."""
     bench = await pool_of(APP, size=1, longest_turn=0.1)
