@@ -6,7 +6,7 @@ forks is a zygote in all else: below the test's own process, in a session of its
 and the descriptors that it would have been started with. Who is fenced in strictly or spawns its children starts as it
 does in production; so does everything in tests/acceptance.
 
-Coverage counts what children run in every fourth file of tests only: it is the same code each time, and counting it
+Coverage counts what children run in every second file of tests only: it is the same code each time, and counting it
 makes a child's life almost twice as long.
 
 Run as a program, this file is that process.
@@ -106,7 +106,7 @@ class Nursery:
 
 def _counted() -> bool:
     file = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0]
-    return COUNTING in os.environ and zlib.crc32(file.encode()) % 4 == 0
+    return COUNTING in os.environ and zlib.crc32(file.encode()) % 2 == 0
 
 
 def _has_endpoints(folder: Path) -> bool:

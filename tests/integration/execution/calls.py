@@ -212,7 +212,9 @@ async def evil_head():
     return "late"
 
 @trigger("Contact", ["afterInsert"])
-async def slow(context): await asyncio.sleep(0.5 if context.new_records[0].id == "slow" else 0)
+async def slow(context):
+    while context.new_records[0].id == "slow" and not os.path.exists("go-on"):
+        await asyncio.sleep(0.01)
 
 @trigger("Contact", ["afterInsert"])
 async def answers_nobody(context):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from circuit_script.errors import AppError
-from circuit_script.execution.host import zygote_link
+from circuit_script.execution.host import child_link, zygote_link
 from circuit_script.execution.outcome import Failed, Succeeded
 from tests.integration.execution.conftest import PoolOf, until
 
@@ -36,8 +36,9 @@ def good(context):
 
 @pytest.mark.parametrize("handler", ["good", "shares"])
 async def test_children_that_die_as_they_start_are_told_and_nobody_waits_for_them(
-    pool_of: PoolOf, tmp_path: Path, caplog: pytest.LogCaptureFixture, handler: str
+    pool_of: PoolOf, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, handler: str
 ) -> None:
+    monkeypatch.setattr(child_link, "HANG_UP_PATIENCE", 10.0)  # a busy machine needs longer to end a process
     (tmp_path / "deadly").touch()
     bench = await pool_of(APP, size=1)
     for _ in range(2):
