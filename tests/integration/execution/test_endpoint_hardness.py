@@ -28,6 +28,7 @@ async def test_no_endpoint_outlives_its_wall_time(door: Door, handler: str) -> N
     assert caller.head is None
 
 
+@pytest.mark.usefixtures("time_to_speak")
 @pytest.mark.parametrize("handler", ["plain_sleep", "waits_plainly", "waits_plainly_inside"])
 async def test_plain_code_is_ended_by_an_alarm_so_that_its_finally_runs(pool_of: PoolOf, handler: str) -> None:
     source = (
