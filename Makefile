@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAGE := $(PYTHON) scripts/stage
 PYTEST_ARGS ?=
 
-.PHONY: help dev demo test test-evasion test-stories test-slow faults soak check format bench bench-door bench-governor bench-faults docs clean
+.PHONY: help dev demo test test-evasion test-stories test-slow faults soak check format bench bench-door bench-governor bench-faults bench-see screenshots docs clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to do
@@ -77,6 +77,12 @@ bench-governor: .venv/ready-bench ## what governing costs, how fast a runaway is
 
 bench-faults: .venv/ready-bench ## what faults cost: a bad record, a loud neighbour, an old snapshot, a large ledger (QUICK=1: smaller)
 	@$(STAGE) "benchmark: faults" $(BIN)/python -m benchmarks.faults $(if $(QUICK),--quick)
+
+bench-see: .venv/ready-bench ## what seeing costs: search of ten million lines, pages, the road, alerts, roles (QUICK=1, ONLY=search)
+	@$(STAGE) "benchmark: seeing" $(BIN)/python -m benchmarks.see $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+screenshots: .venv/ready ## pictures of every page of the dashboard, for people to look at (needs chromium), in .bench/screenshots
+	@$(STAGE) "screenshots" $(BIN)/python -m tests.browser.screenshots
 
 docs: .venv/ready ## read the documentation at http://127.0.0.1:8001, built again on change
 	@$(BIN)/python scripts/link_pages.py

@@ -75,7 +75,11 @@ async def ours(
 
     command = [python(), "-m", "circuit_script.cli", "serve"]
     async with running(
-        command, log=folder / "serve.log", cwd=folder, env={"DATABASE_URL": database}, ready=ready
+        command,
+        log=folder / "serve.log",
+        cwd=folder,
+        env={"DATABASE_URL": database, "CIRCUIT_DASHBOARD__ENABLED": "false"},  # none of the others has one
+        ready=ready,
     ) as process:
         yield Contestant(port, database, process, OURS_DONE)
 

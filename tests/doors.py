@@ -26,6 +26,7 @@ from circuit_script.execution.outcome import EndpointSpec, Failed, HandlerSpec, 
 from circuit_script.execution.protocol import Head
 from circuit_script.governor import Limits
 from circuit_script.releases import make_live
+from circuit_script.telemetry.trace_writer import TraceWriter
 from circuit_script.tenants.entitlement import UNLIMITED, Quotas
 from circuit_script.tenants.keys import create_key
 from tests.loopback import NOBODY
@@ -86,6 +87,7 @@ class Post:
     children: FakeChildren
     door: Door
     answerer: Answerer
+    traces: TraceWriter
     pooler: bool = False
     lines: list[Any] = field(default_factory=list)
     openapi: bytes = b""
@@ -120,12 +122,18 @@ class Post:
 
 @contextlib.asynccontextmanager
 async def open_post(
-    url: str, folder: Path, handler: Handler, *, places: int = 4, pooler: bool = False, quotas: Quotas = UNLIMITED
+    url: str,
+    folder: Path,
+    handler: Handler,
+    *,
+    places: int = 4,
+    pooler: bool = False,
+    quotas: Quotas = UNLIMITED,
 ) -> AsyncIterator[Post]:
     """A worker's door in ``folder``, whose children run ``handler``."""
     pool = await open_pool(url, min_size=1, max_size=6, name="test", pooler=pooler)
     client = httpx.AsyncClient(verify=NOBODY)
-    children = FakeChildren(handler)
+    children, traces = FakeChildren(handler), TraceWriter(pool)
     answerer = Answerer(
         AnswererParts(
             database=pool,
@@ -134,13 +142,14 @@ async def open_post(
             sent=lambda: None,
             places=places,
             quotas=quotas,
+            traces=traces,
         )
     )
     # The test's own process is the worker here, so its gateways would be taken for its children.
     door = Door(socket_path(folder), answerer, refuse=lambda pid: False)
     await door.start()
     try:
-        yield Post(url, pool, folder, children, door, answerer, pooler)
+        yield Post(url, pool, folder, children, door, answerer, traces, pooler)
     finally:
         await door.stop(1.0)
         await client.aclose()

@@ -37,6 +37,7 @@ from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succe
 from circuit_script.governor import Usage
 from circuit_script.jobs.connector import JobsConnector
 from circuit_script.releases import Release, make_live
+from circuit_script.telemetry.trace_writer import TraceWriter
 from circuit_script.tenants.entitlement import UNLIMITED, Quotas
 from tests.loopback import NOBODY
 
@@ -55,14 +56,15 @@ class Incoming:
     tenant: str = "acme"
     key: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def row(self) -> LedgerRow:
         data = {"id": self.record, **self.fields}
         body = json.dumps({"type": f"{self.object}.{self.event}", "data": data}).encode()
         key = self.key or self.record
         draft = EventDraft(self.object, self.event, self.record, key)
-        hashes = (order_hash(self.tenant, key),)
-        return LedgerRow(uuid7(), "standard", "shop", self.tenant, str(uuid7()), None, b"{}", body, (draft,), hashes)
+        hashes, sent = (order_hash(self.tenant, key),), json.dumps(dict(self.headers)).encode()
+        return LedgerRow(uuid7(), "standard", "shop", self.tenant, str(uuid7()), None, sent, body, (draft,), hashes)
 
 
 def contact(record: str, event: str = "afterInsert", **fields: Any) -> Incoming:
@@ -194,12 +196,12 @@ class Road:
 
     async def start(self, handler: Handler = succeed, *, size: int = 2, **changes: Any) -> Worker:
         """A worker whose children run ``handler``, or are the ``children`` that are given. ``changes``: attempts,
-        backoff, hold, lease, drain, look_ahead, quotas, models, recorded."""
+        backoff, hold, lease, drain, look_ahead, quotas, models, recorded, traces."""
         children: FakeChildren = changes.get("children") or FakeChildren(handler, size)
         lease = changes.get("lease", 10.0)
         lanes = Lanes(uuid7(), lease)
         addresses: Mapping[str, Address] = changes.get("addresses", {})
-        courier = self.courier(lanes, addresses, lambda: dispatcher.kept)
+        courier = self.courier(lanes, addresses, lambda: dispatcher.kept, changes.get("traces"))
         quotas: Quotas = changes.get("quotas", UNLIMITED)
         parts = RunnerParts(
             database=self.pool,
@@ -218,6 +220,7 @@ class Road:
             sent=courier.wake,
             quotas=quotas,
             finalizers=finalizers_of(self.release.handlers),
+            traces=changes.get("traces"),
         )
         policy = RetryPolicy(changes.get("attempts", 3), changes.get("backoff", 0.05), changes.get("hold", 60.0))
         dispatcher = Dispatcher(
@@ -239,13 +242,20 @@ class Road:
         self.workers.append(worker)
         return worker
 
-    def courier(self, lanes: Lanes, addresses: Mapping[str, Address], held: Callable[[], Mapping[int, int]]) -> Courier:
+    def courier(
+        self,
+        lanes: Lanes,
+        addresses: Mapping[str, Address],
+        held: Callable[[], Mapping[int, int]],
+        traces: TraceWriter | None = None,
+    ) -> Courier:
         return Courier(
             database=self.pool,
             connectors=make_registry(addresses, self.client, JobsConnector(self.pool)),
             worker=lanes.worker,
             held=held,
             options=CourierOptions(attempts=3, backoff=0.02, poll=0.02),
+            traces=traces,
         )
 
     @contextlib.asynccontextmanager

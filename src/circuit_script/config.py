@@ -29,6 +29,15 @@ from pydantic_settings import (
 from circuit_script.errors import ConfigError
 from circuit_script.settings_faults import refuse_unknown_variables, refused, unreadable
 from circuit_script.settings_origin import FILE as FILE
+from circuit_script.settings_see import (
+    AlertSettings,
+    DashboardSettings,
+    GuardianSettings,
+    LogSettings,
+    SentrySettings,
+    TraceSettings,
+)
+from circuit_script.settings_spans import seconds_of
 
 VENDOR_GOHIGHLEVEL_KEY = "MCowBQYDK2VwAyEAi2HR1srL4o18O8BRa7gVJY7G7bupbN3H9AwJrHCDiOg="
 
@@ -203,7 +212,7 @@ class BackupSettings(_Section):
     @property
     def seconds(self) -> float:
         """``every`` as seconds."""
-        return int(self.every[:-1]) * {"m": 60.0, "h": 3600.0, "d": 86400.0}[self.every[-1]]
+        return seconds_of(self.every)
 
 
 class GoHighLevelSettings(_Section):
@@ -331,6 +340,12 @@ class Settings(BaseSettings):
     limits: dict[str, int | float] = {}
     ceilings: dict[str, int | float] = {}
     governor: GovernorSettings = GovernorSettings()
+    log: LogSettings = LogSettings()
+    traces: TraceSettings = TraceSettings()
+    sentry: SentrySettings = SentrySettings()
+    alerts: AlertSettings = AlertSettings()
+    guardian: GuardianSettings = GuardianSettings()
+    dashboard: DashboardSettings = DashboardSettings()
 
     @property
     def accounts(self) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -4,8 +4,10 @@
     ├── ConfigError             circuit.toml, the environment or an argument is wrong
     ├── NoApp                   the folder holds no app
     ├── KeyRefused              an API key that cannot be made, or is not there
+    ├── PeopleRefused           an account that cannot be made or changed like this
     ├── SettleRefused           a model call that nobody has to settle
     ├── LetterRefused           a dead letter, or an effect in doubt, that cannot be settled like this
+    ├── AlertRefused            an alert, or a channel of alerts, that is not there
     ├── BackupRefused           a backup that cannot be made or restored
     ├── ForgetRefused           nobody, or too many, would be forgotten
     ├── TestsRefused            the app's tests cannot be run
@@ -18,7 +20,9 @@
     ├── IntakeRefused           a delivery that is not accepted (has an HTTP status)
     ├── TrialRefused            a handler cannot be run by hand like this
     ├── ControlRefused          there is nothing of that name to pause or to cancel
+    ├── ActRefused              a person may not do this, or is not signed in any more
     ├── ReplayRefused           past events cannot be run again like this
+    ├── LogQueryRefused         a question to the log that nobody can understand
     ├── RequestRefused          a governed child asked the broker for something it may not have
     │   ├── CalloutRefused      it may not call there, or not now
     │   │   └── QuotaExceeded   its tenant has used up what its tier allows
@@ -68,6 +72,12 @@ class KeyRefused(CircuitError):
     page = "api-key"
 
 
+class PeopleRefused(CircuitError):
+    """This cannot be done with accounts."""
+
+    page = "people"
+
+
 class SettleRefused(CircuitError):
     """This call cannot be settled by hand."""
 
@@ -78,6 +88,12 @@ class LetterRefused(CircuitError):
     """This cannot be done with the letter."""
 
     page = "dead-letter"
+
+
+class AlertRefused(CircuitError):
+    """This cannot be done with alerts."""
+
+    page = "alerts"
 
 
 class BackupRefused(CircuitError):
@@ -161,6 +177,12 @@ class ControlRefused(CircuitError):
     page = "paused"
 
 
+class ActRefused(CircuitError):
+    """This is not done."""
+
+    page = "dashboard"
+
+
 class ReplayRefused(CircuitError):
     """This cannot be replayed."""
 
@@ -210,6 +232,19 @@ class QuotaExceeded(CalloutRefused):
 
     page = "quota-exceeded"
     defer = False  # whether the tenant's tier puts off what fails by it
+
+
+class LogQueryRefused(CircuitError):
+    """This cannot be searched for.
+
+    ``position`` is the place in what was typed, from 0.
+    """
+
+    page = "log-query"
+
+    def __init__(self, detail: str = "", *, position: int, cure: str = "") -> None:
+        self.position = position
+        super().__init__(f"{detail} (at character {position + 1})" if position >= 0 else detail, cure=cure)
 
 
 class VersionConflict(CircuitError):

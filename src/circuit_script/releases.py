@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from circuit_script.db.pool import Connection
 from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.governor import Limits
 from circuit_script.jobs.schedules import follow
 from circuit_script.tenants import DEFAULT
 
@@ -42,6 +43,18 @@ ENDPOINTS = """
 SELECT EXISTS (SELECT 1 FROM circuit.live l JOIN circuit.releases r ON r.id = l.release,
                jsonb_array_elements(r.manifest) AS h WHERE jsonb_typeof(h -> 'endpoint') = 'object')
 """
+
+
+LIVE_MANIFEST = "SELECT manifest FROM circuit.releases WHERE id = (SELECT circuit.live_release())"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A handler as the live release declares it. ``budget`` is US dollars in a day, None for no bound of its own."""
+
+    name: str
+    limits: Limits
+    budget: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +100,18 @@ async def has_endpoints(connection: Connection) -> bool:
     return bool(row and row[0])
 
 
+async def live_handlers(connection: Connection) -> list[Declared]:
+    """The handlers of the live release, by name; what another version of the platform has written is left out."""
+    row = await (await connection.execute(LIVE_MANIFEST)).fetchone()
+    found = []
+    for each in row[0] if row else ():
+        known = {
+            name: value for name, value in (each.get("limits") or {}).items() if name in Limits.__dataclass_fields__
+        }
+        found.append(Declared(each["name"], Limits(**known), each.get("budget")))
+    return sorted(found, key=lambda declared: declared.name)
+
+
 async def make_live(
     connection: Connection, digest: str, handlers: Sequence[HandlerSpec], tenants: Collection[str] = (DEFAULT,)
 ) -> Release:
@@ -123,7 +148,8 @@ async def _recorded(connection: Connection, digest: str, handlers: Sequence[Hand
         {"name": each.name, "routes": [list(route) for route in each.routes], "batch_size": each.batch_size,
          "limits": each.limits.as_dict(), "file": each.file, "line": each.line, "doc": each.doc,
          "endpoint": None if each.endpoint is None else asdict(each.endpoint),
-         **({} if each.job is None else {"job": asdict(each.job)})}
+         **({} if each.job is None else {"job": asdict(each.job)}),
+         **({} if each.budget is None else {"budget": float(each.budget)})}
         for each in handlers
     ]  # fmt: skip
     names = [each.name for each in handlers]

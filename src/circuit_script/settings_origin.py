@@ -26,8 +26,9 @@ ARGUMENT = "argument"
 ENVIRONMENT = "environment "
 HIDDEN = "set (not shown)"
 
-_SECRET = re.compile(r"secret|password|token|(?<!public_)(?<!legacy_)key$", re.IGNORECASE)
-_ADDRESS = re.compile(r"url$|^url$", re.IGNORECASE)
+_SECRET = re.compile(r"secret|password|token|headers$|(?<!public_)(?<!legacy_)key$", re.IGNORECASE)
+_ADDRESS = re.compile(r"url$|^dsn$", re.IGNORECASE)
+_OF_A_HOST = frozenset({"http", "https", "postgres", "postgresql"})  # elsewhere a token may stand where a host does
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,8 @@ def _without_secrets(address: str) -> str:
         return HIDDEN
     if not parts.scheme or "://" not in address:
         return HIDDEN
+    if parts.scheme not in _OF_A_HOST:
+        return f"{parts.scheme}://…"
     return f"{parts.scheme}://{'…@' if parts.username else ''}{host}{port}{'/…' if parts.path.strip('/') else ''}"
 
 

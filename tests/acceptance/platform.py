@@ -91,10 +91,11 @@ def _made_by_init() -> Path:
 def environment(database: str | None, *, measured: bool = True) -> dict[str, str]:
     """Ours, without what would configure the platform, with the database's URL if it is not the embedded one.
 
-    One that is not ``measured`` tells nothing to coverage.
+    One that is not ``measured`` tells nothing to coverage. There is no dashboard: few tests want one, all would pay.
     """
     theirs = ("CIRCUIT_", "DATABASE_URL") if measured else ("CIRCUIT_", "DATABASE_URL", "COVERAGE_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
+    kept["CIRCUIT_DASHBOARD__ENABLED"] = "false"
     return kept if database is None else {**kept, "DATABASE_URL": database}
 
 
@@ -107,6 +108,7 @@ class Platform:
     database: str | None = None
     arguments: Sequence[str] = ()
     measured: bool = False  # coverage makes it half as fast, and what is killed tells nothing
+    more: dict[str, str] = field(default_factory=dict)  # of its environment
     process: subprocess.Popen[bytes] = field(init=False)
     url: str = field(init=False, default="")
     _said: int = field(init=False, default=0)
@@ -120,7 +122,7 @@ class Platform:
                 [COMMAND, "serve", "--folder", str(self.folder), *self.arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment(self.database, measured=self.measured),
+                env=environment(self.database, measured=self.measured) | self.more,
                 start_new_session=True,  # a terminal's Ctrl-C reaches the whole group: `interrupt`
             )
         if wait:

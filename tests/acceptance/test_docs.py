@@ -34,7 +34,7 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted(path for path in DOCS.rglob("*.md") if any(blocks_of(path)))]
 ALL_PAGES = sorted(DOCS.rglob("*.md"))
 QUICKSTART = "quickstart.md"
-MOST_NOT_RUN = 12
+MOST_NOT_RUN = 13
 
 
 def name_of(page: Path) -> str:
@@ -185,8 +185,9 @@ def test_every_setting_stands_in_the_reference_with_its_default() -> None:
     for name, default in known.items():
         if default in (None, "") or default in ({}, ()):
             assert listed[name] in ("none", "the vendor's"), name
-        elif listed[name] != "the vendor's":
-            assert yaml.safe_load(listed[name].strip("`")) == default, name
+        elif listed[name] not in ("the vendor's", "three are shipped"):
+            written = yaml.safe_load(listed[name].strip("`"))
+            assert written == (list(default) if isinstance(default, tuple) else default), name
 
 
 def test_every_limit_stands_in_the_reference_with_its_default() -> None:

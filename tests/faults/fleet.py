@@ -208,6 +208,7 @@ class Fleet:
     async def _keep(self, role: Role) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CIRCUIT_")}
         environment |= {"DATABASE_URL": self.database, "CIRCUIT_FAILPOINTS": str(self.failpoints)}
+        environment["CIRCUIT_DASHBOARD__ENABLED"] = "false"
         while True:
             with self.log.open("ab") as output:
                 role.process = subprocess.Popen(

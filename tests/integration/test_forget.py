@@ -64,6 +64,11 @@ async def leave_traces(road: Road, record: str, address: str, tenant: str = "acm
             "VALUES (now(), 'info', %s, %s, %s, 'score', %s, %s)",
             f"{note} {address}", told, execution, tenant, owner,
         )  # fmt: skip
+    span = [[1, "callout", "client", 0, 5, "ok", {"url": f"https://vendor.example/{address}"}]]
+    await road.run(
+        "INSERT INTO circuit.traces (execution, tenant, trace, spans) VALUES (%s, %s, %s, %s)",
+        execution, tenant, execution, json.dumps(span),
+    )  # fmt: skip
     for status in ("pending", "delivered", "in_doubt"):
         await road.run(
             "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, "
@@ -127,6 +132,7 @@ async def test_nothing_of_a_person_is_left_in_any_table_and_all_of_others_is(roa
     assert blanked == {
         "circuit_logs": 2, "dead_letters": 1, "delayed_jobs": 1, "deliveries": 1, "executions": 1, "idempotency": 1,
         "job_keys": 1, "journal": 1, "outcomes": 1, "pauses": 1, "records": 1, "replays": 2,
+        "traces": 1,
     }  # fmt: skip
     assert await road.rows("SELECT count(*) FROM circuit.events") == [2], "rows stay, so that counts stay true"
     sent = "SELECT status FROM circuit.effects WHERE record = 'anna' AND connector = 'nowhere' ORDER BY 1"

@@ -66,6 +66,14 @@ def test_standard_webhooks_arrive_at_their_account(port, module_database):
     assert fetch(module_database, query) == [("acme", "default")]
 
 
+def test_the_trace_of_whoever_sent_it_is_kept_with_a_delivery(port, module_database):
+    header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    body = contact("W-traced")
+    assert post(port, body, signed(body) | {"TraceParent": header}).status == 202
+    query = "SELECT headers ->> 'traceparent' FROM circuit.deliveries WHERE vendor_id = 'W-traced'"
+    assert fetch(module_database, query) == [(header,)]
+
+
 def test_an_unknown_type_is_accepted(port):
     assert post(port, b'{"type": "MoonPhase", "webhookId": "W-moon"}').status == 202
 

@@ -73,8 +73,8 @@ async def test_each_question_leaves_out_what_does_not_fit_it(road: Road) -> None
     assert await messages(road, level="error") == []
     assert sorted(await messages(road, level="debug")) == ["mine", "other"]
     assert await messages(road, since=now() - timedelta(hours=1)) == ["mine"]
-    assert await messages(road, search="MIN") == ["mine"]
-    assert sorted(await messages(road, search="plano")) == ["mine", "other"]
+    assert await messages(road, text="MIN") == ["mine"]
+    assert sorted(await messages(road, text="plano")) == ["mine", "other"]
     assert await messages(road, tenant="beta") == ["other"]
     assert await messages(road, tenant="nobody") == []
 

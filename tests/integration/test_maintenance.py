@@ -164,7 +164,7 @@ async def test_a_partition_has_what_its_parent_has(road: Road) -> None:
             f"circuit.{parent}", parent,
         )  # fmt: skip
         assert missing == 0
-    assert await road.rows("SELECT circuit.make_partitions(8)") == [5]
+    assert await road.rows("SELECT circuit.make_partitions(8)") == [6]
 
 
 async def test_default_partitions_are_emptied_below_retention_but_for_what_waits(road: Road) -> None:

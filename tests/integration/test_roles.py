@@ -48,6 +48,7 @@ OF_TABLE: dict[str, dict[str, Any]] = {
     "quota_use": {"period": "day"},
     "pauses": {"kind": "trigger"},
     "courier_waits": {"kind": "rate"},
+    "alerts": {"severity": "warning", "resolved": "2026-01-02"},  # of one key only one is open
 }
 
 

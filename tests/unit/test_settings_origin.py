@@ -91,6 +91,20 @@ def test_no_secret_is_ever_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert settings["sources.gohighlevel.public_key"].value.startswith("MCow"), "a public key is no secret"
 
 
+def test_no_secret_of_what_telemetry_speaks_with_is_shown(folder: Path) -> None:
+    (folder / "circuit.toml").write_text("""
+        sentry.dsn = "https://hunter2@sentry.example/7"
+        traces.otlp_url = "https://u:hunter2@tempo.example/v1/traces?key=hunter2"
+        traces.otlp_headers = { Authorization = "Bearer hunter2", x-team = "hunter2" }
+        alerts.channels.phone.url = "tgram://hunter2/4711"
+        alerts.channels.pager.url = "tgram://123:hunter2/4711"
+    """)
+    settings = found(folder)
+    assert "hunter2" not in json.dumps([[each.name, str(each.value)] for each in settings.values()])
+    assert settings["sentry.dsn"].value == "https://…@sentry.example/…"
+    assert settings["traces.otlp_headers.x-team"].value == HIDDEN
+
+
 @pytest.mark.parametrize("url", ["not a url hunter2", "host=db password=hunter2", "postgresql://[::1/hunter2"])
 def test_an_address_that_cannot_be_read_is_not_shown(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", url)

@@ -10,8 +10,12 @@ from psycopg import sql
 from circuit_script.db.pool import Connection
 from circuit_script.errors import BackupRefused
 
-# Nobody owns a lane or holds a lease of a restored database; it is an installation of its own, and was never tended.
-LEFT_OUT = frozenset({"migrations", "lanes", "workers", "quota_leases", "courier_waits", "installation", "upkeep"})
+# Nobody owns a lane or holds a lease of a restored database; it is an installation of its own, was never tended, and
+# nobody is signed in to it.
+LEFT_OUT = frozenset(
+    {"migrations", "lanes", "workers", "quota_leases", "courier_waits", "installation", "upkeep"}
+    | {"sessions", "sign_in_links", "sign_in_attempts"}
+)
 
 _TABLES = """
 SELECT c.relname::text, c.relkind = 'p', c.relforcerowsecurity,

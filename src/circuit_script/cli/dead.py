@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -39,12 +39,12 @@ from circuit_script.events.letters import (
     doubts,
     find_letter,
     letters,
+    must_have_place,
     payload_of,
     retry,
     send_edited,
     story_of,
 )
-from circuit_script.execution.outcome import JOB
 from circuit_script.jobs.outside import whoever
 
 NAME = "dead"
@@ -234,7 +234,7 @@ def edit(
         after = with_settings(before, from_file, settings_ or [])
     else:
         after = edited_by_hand(before, letter, payload.fault)
-    _must_have_place(found, before, after)
+    must_have_place(found, before, after)
     if payload.fields is not None and after == payload.fields:
         raise LetterRefused("Nothing was changed.", cure=f"As it is: circuit-script dead retry {letter}")
     done = do(settings, lambda connection: send_edited(connection, letter, after, who, tenant=tenant))
@@ -244,16 +244,6 @@ def edit(
     changed(console(), before, after)
     what = f"event {done.again} of the new delivery {done.delivery}" if done.delivery else f"effect {done.effect}"
     print(f"retried: letter {letter} as {what}, by {who}")
-
-
-def _must_have_place(letter: Letter, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """What a person gives a job is an argument: beside them nobody would read it. Raises LetterRefused."""
-    new = sorted(after.keys() - before.keys() - {"id", "arguments", "job"})
-    if letter.object == JOB and new:
-        raise LetterRefused(
-            f"A job has no {new[0]!r}: what it is given stands in its arguments.",
-            cure=f"circuit-script dead edit {letter.id} --set arguments.{new[0]}=…",
-        )
 
 
 def _wanted(

@@ -13,17 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from circuit_script.cli.output import visible
 from circuit_script.errors import LetterRefused
+from circuit_script.events.letters import parsed
 
 Fields = dict[str, Any]
-
-NO_OBJECT = 'A payload is a JSON object, like {"id": "c1"}.'
 
 
 def with_settings(before: Mapping[str, Any], from_file: Path | None, said: Sequence[str]) -> Fields:
@@ -70,18 +68,6 @@ def edited_by_hand(before: Mapping[str, Any], letter: int, note: str = "") -> Fi
             file.unlink()
             folder.rmdir()
             return after
-
-
-def parsed(text: str) -> Fields:
-    """A JSON object. Raises LetterRefused with the place of the fault."""
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-        msgspec.json.encode(value)
-    except (ValueError, RecursionError) as error:
-        raise LetterRefused(f"That is not JSON: {error}.", cure=NO_OBJECT) from None
-    if not isinstance(value, dict):
-        raise LetterRefused(f"That is a {type(value).__name__}.", cure=NO_OBJECT)
-    return value
 
 
 def changed(out: Console, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

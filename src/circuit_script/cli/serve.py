@@ -25,22 +25,24 @@ class Role(StrEnum):
     all = "all"
     gateway = "gateway"
     worker = "worker"
+    dashboard = "dashboard"
 
 
 def run(
     folder: Folder = None,
     role: Annotated[Role, typer.Option(help="Run one role only, on a host of its own.")] = Role.all,
-    port: Annotated[int | None, typer.Option(help="Port of the gateway (0 picks a free one).")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the gateway, or of the dashboard alone (0 picks a free one).")
+    ] = None,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     supervised: Annotated[int, typer.Option(hidden=True, help="The supervisor's process.")] = 0,
     control_fd: Annotated[int | None, typer.Option(hidden=True, help="Where `dev` asks the worker to reload.")] = None,
     dev: Annotated[bool, typer.Option(hidden=True, help="Speak to a developer.")] = False,
 ) -> None:
-    """Run the app: PostgreSQL, gateway and worker. SIGTERM drains and exits 0; SIGHUP runs the app's files as they are
-    now."""
+    """Run the app: PostgreSQL, gateway, worker and dashboard. SIGTERM drains and exits 0; SIGHUP runs the app's files
+    as they are now."""
     hide_from_children()
-    given: dict[str, Any] = {} if port is None else {"gateway": {"port": port}}
-    settings = load_settings(app_folder(folder), **given)
+    settings = load_settings(app_folder(folder), **ports(port, dashboard=role is Role.dashboard))
     match role:  # only a role needs what it imports
         case Role.all:
             uvloop.run(Supervisor(settings).run())
@@ -56,6 +58,20 @@ def run(
 
             begin("worker", supervised, dev=dev)
             uvloop.run(run_worker_role(settings, ready_fd, supervised, control_fd))
+        case Role.dashboard:
+            with loading():
+                from circuit_script.cli.dashboard import run_role as run_dashboard_role
+
+            begin("dashboard", supervised, dev=dev)
+            uvloop.run(run_dashboard_role(settings, ready_fd, supervised))
+
+
+def ports(port: int | None, *, dashboard: bool = False) -> dict[str, Any]:
+    """What ``--port`` says of the settings. Who picks a free one for the gateway does so for the dashboard, too."""
+    if port is None:
+        return {}
+    said = {"port": port}
+    return {"dashboard": said} if dashboard else {"gateway": said} | ({} if port else {"dashboard": said})
 
 
 def _collect_garbage_seldom() -> None:

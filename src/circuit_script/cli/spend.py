@@ -16,7 +16,7 @@ import typer
 from circuit_script.cli.app_database import looking
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import add_rows, console, print_json, table
-from circuit_script.cli.spend_budgets import Budgeted, handlers_budgets, held, show_budgets
+from circuit_script.cli.spend_budgets import handlers_budgets, show_budgets
 from circuit_script.cli.verbs import group
 from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import Connection, unavailable
@@ -33,6 +33,7 @@ from circuit_script.governor.spending import (
     unsettled,
 )
 from circuit_script.jobs.outside import whoever
+from circuit_script.llm.budgets import Budgeted, held
 
 NAME = "spend"
 EXAMPLES = (

@@ -14,7 +14,7 @@ from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import add_rows, console, print_json, table
 from circuit_script.config import Settings, load_settings
 from circuit_script.errors import NotRunning
-from circuit_script.events.chores import BACKUP
+from circuit_script.events.chores import BACKUP, GUARDIAN
 
 NAME = "status"
 EXAMPLES = "Examples:  circuit-script status  ·  circuit-script status --json | jq .queue_depth"
@@ -99,11 +99,14 @@ def _figures(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _upkeep(chores: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """The latest copy, and whatever chore fails."""
+    """The latest copy, what the guardian has found, and whatever chore fails."""
     for chore in chores:
         done = _at(chore["succeeded_at"]) if chore["succeeded_at"] else "never"
         if chore["failure"]:
             yield chore["chore"], f"failed {_at(chore['failed_at'])}: {_short(chore['failure'])}; last good: {done}"
+        elif chore["chore"].partition(" ")[0] == GUARDIAN:
+            for finding in chore["detail"].get("findings", ())[:SHOWN]:
+                yield "found", f"{_short(finding['what'])} {_short(finding['next'])}"
         elif chore["chore"] == BACKUP:
             yield chore["chore"], f"{done}, {chore['detail']['rows']:,} rows to {_short(chore['detail']['where'])}"
 

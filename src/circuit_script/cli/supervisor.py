@@ -9,10 +9,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from importlib.util import find_spec
 
+import msgspec
+
+from circuit_script import supervised
 from circuit_script.cli.hangup import Terminal
+from circuit_script.cli.heartbeat import Heart
+from circuit_script.cli.init_system import InitSystem
+from circuit_script.cli.role_process import More, RoleProcess, reading, say, terminate
 from circuit_script.config import Settings
 from circuit_script.db.embedded import EmbeddedPostgres
 from circuit_script.db.migrate import migrate
@@ -23,7 +29,11 @@ START_TIMEOUT = 60.0
 GATEWAY_GRACE = 18.0  # the gateway gives requests 10 s, and then flushes
 SHORTEST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
+LONGEST_WITHOUT = 60.0  # seconds that the dashboard, without which all goes on, waits for its next attempt
+HOUR = 3600.0
+DASHBOARD_GRACE = 8.0  # it gives pages that are open 3 s
 EXPLAINED = 1
+DASHBOARD = "pip install 'circuit-script[dashboard]'"
 
 
 async def database_of(settings: Settings, *, started: bool = False) -> str:
@@ -41,35 +51,18 @@ async def database_of(settings: Settings, *, started: bool = False) -> str:
     return url
 
 
-@dataclass(slots=True)
-class RoleProcess:
-    """One role as a process; ``ready`` is what it said when it was."""
-
-    name: str
-    process: asyncio.subprocess.Process
-    ready: str
-    since: float = field(default_factory=time.monotonic)
-
-
-@dataclass(frozen=True, slots=True)
-class More:
-    """``descriptors`` are inherited under their numbers, and closed here once they are."""
-
-    arguments: Sequence[str] = ()
-    descriptors: Sequence[int] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
 class Explained(StartError):
     """Circuit Script cannot start."""
 
 
 class Supervisor:
-    """``serve`` without a role: PostgreSQL (if embedded), worker, gateway."""
+    """``serve`` without a role: PostgreSQL (if embedded), worker, gateway, and beside them the dashboard."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._roles: dict[str, RoleProcess] = {}
+        self._standings: dict[str, supervised.Standing] = {}
+        self._init = InitSystem()
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._stop = asyncio.Event()
         self._signals = 0
@@ -87,11 +80,14 @@ class Supervisor:
             try:
                 await database_of(self._settings)
                 await self._start_roles()
+                self._init.ready()
                 await self._stop.wait()
             except Explained:
                 raise SystemExit(EXPLAINED) from None
             finally:
+                self._init.stopping()
                 await self._end()
+                supervised.forget(self._settings.state)
 
     def _signalled(self) -> None:
         self._signals += 1
@@ -157,7 +153,35 @@ class Supervisor:
                 return
         if self._settings.database_url is None:
             self._watchers["database"] = asyncio.create_task(self._watch_database())
+        self._watchers["heart"] = asyncio.create_task(Heart(lambda: self._settings, lambda: self._roles).run())
+        if self._init.every is not None:
+            self._watchers["init"] = asyncio.create_task(self._tell_init(self._init.every))
         self._say_ready(self._roles["gateway"].ready)
+        self._begin_dashboard()
+
+    def _begin_dashboard(self) -> None:
+        """Start it beside the others, which do not wait for it, if it is wanted and there."""
+        if not self._settings.dashboard.enabled or self._stop.is_set():
+            return
+        if find_spec("nicegui") is not None:
+            self._watchers["dashboard"] = asyncio.create_task(self._keep_dashboard())
+        else:
+            say(f"no dashboard: {DASHBOARD} brings it, [dashboard] enabled = false keeps it away")
+
+    async def _keep_dashboard(self) -> None:
+        """Keep it running, however often its first start fails."""
+        started = await self._insist("dashboard", 0.0)
+        if started is not None:
+            await self._say_dashboard(started.ready)
+            await self._watch(started)
+
+    async def _say_dashboard(self, address: str) -> None:
+        say(f"dashboard: {self._settings.dashboard.url or address}/")
+
+    async def _tell_init(self, every: float) -> None:
+        while True:
+            self._init.alive()
+            await asyncio.sleep(every)
 
     async def _begin(self, name: str) -> None:
         """Start a role, and keep it running from then on."""
@@ -193,7 +217,7 @@ class Supervisor:
             for each in (send, *more.descriptors):
                 os.close(each)
         try:
-            async with _reading(receive) as reader:
+            async with reading(receive) as reader:
                 words = await self._first_words(reader)
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
@@ -204,13 +228,23 @@ class Supervisor:
             raise StartError(f"The {name} was not ready after {START_TIMEOUT:g} s.")
         if not words.endswith(b"\n"):
             if self._stop.is_set():
-                await _terminate(process, GATEWAY_GRACE)
+                await terminate(process, GATEWAY_GRACE)
                 return RoleProcess(name, process, "")
             code = await process.wait()
             kind = Explained if code == EXPLAINED else StartError
             raise kind(f"The {name} ended with status {code}; what it said stands above.")
         role = self._roles[name] = RoleProcess(name, process, words.decode().strip())
+        self._note(name, supervised.Standing(process.pid, role.ready, time.time()))
         return role
+
+    def _note(self, name: str, standing: supervised.Standing, *, ended: bool = False) -> None:
+        """Tell of a role; how often it ended within the last hour stays known."""
+        moment = time.time()
+        before = self._standings.get(name, supervised.Standing())
+        again = (moment,) if ended else ()
+        restarts = tuple(each for each in before.restarts if each > moment - HOUR) + again
+        self._standings[name] = msgspec.structs.replace(standing, restarts=restarts)
+        supervised.tell(self._settings.state, supervised.Roles(os.getpid(), self._standings))
 
     async def _first_words(self, reader: asyncio.StreamReader) -> bytes | None:
         """What a role says when it is ready; nothing when it ends or we are told to stop, None when time is up."""
@@ -224,9 +258,11 @@ class Supervisor:
                 task.cancel()
 
     def _port(self, name: str) -> int:
-        """A restarted gateway keeps the port that the first one was given."""
+        """A restarted gateway or dashboard keeps the port that the first one was given."""
         before = self._roles.get(name)
-        return int(before.ready.rpartition(":")[2]) if name == "gateway" and before else self._settings.gateway.port
+        if before is not None and name != "worker":
+            return int(before.ready.rpartition(":")[2])
+        return self._settings.dashboard.port if name == "dashboard" else self._settings.gateway.port
 
     async def _watch(self, role: RoleProcess) -> None:
         """Restart the role whenever it ends, at once if it had lived for a while."""
@@ -237,19 +273,30 @@ class Supervisor:
                 return
             pause = SHORTEST_PAUSE if time.monotonic() - role.since > 30 else min(LONGEST_PAUSE, pause * 2)
             say(f"the {role.name} ended with status {code}; starting it again in {pause:.1f} s")
-            started = None
-            while started is None:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), pause)
-                    return
-                try:
-                    started = await self._start(role.name)
-                except (StartError, OSError) as error:
-                    pause = await self._pause_after(role.name, error, min(LONGEST_PAUSE, pause * 2))
+            self._note(role.name, supervised.Standing(down=f"it ended with status {code}"), ended=True)
+            started = await self._insist(role.name, pause)
+            if started is None:
+                return
             role = started
+
+    async def _insist(self, name: str, pause: float) -> RoleProcess | None:
+        """Start a role after a pause, again and again until it runs; None when we are told to stop."""
+        longest = LONGEST_WITHOUT if name == "dashboard" else LONGEST_PAUSE
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause)
+                return None
+            try:
+                return await self._start(name)
+            except (StartError, OSError) as error:
+                self._note(name, supervised.Standing(down=str(error)))
+                pause = await self._pause_after(name, error, min(longest, max(pause, SHORTEST_PAUSE) * 2))
+        return None
 
     async def _pause_after(self, name: str, error: StartError | OSError, pause: float) -> float:
         """Say why a role did not start; how many seconds later it is to be tried again."""
+        if name == "dashboard" and isinstance(error, Explained):
+            pause = max(pause, LONGEST_PAUSE)  # it has said why, and that does not pass by itself
         say(f"{error} Trying again in {pause:.1f} s.")
         return pause
 
@@ -278,37 +325,11 @@ class Supervisor:
         say("stopped")
 
     async def _end_roles(self) -> None:
-        for name, grace in (("gateway", GATEWAY_GRACE), ("worker", self._settings.worker.drain + 10)):
-            role = self._roles.get(name)
-            if role is not None:
-                await _terminate(role.process, grace)
+        door = {"dashboard": DASHBOARD_GRACE, "gateway": GATEWAY_GRACE}
+        await asyncio.gather(*(self._end_role(name, grace) for name, grace in door.items()))
+        await self._end_role("worker", self._settings.worker.drain + 10)
 
-
-async def _terminate(process: asyncio.subprocess.Process, grace: float) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), grace)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-
-
-@contextlib.asynccontextmanager
-async def _reading(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
-    )
-    try:
-        yield reader
-    finally:
-        transport.close()
-
-
-def say(words: str) -> None:
-    """Tell whoever started us, while there is somebody."""
-    with contextlib.suppress(OSError):
-        print(f"circuit-script: {words}", file=sys.stderr, flush=True)
+    async def _end_role(self, name: str, grace: float) -> None:
+        role = self._roles.get(name)
+        if role is not None:
+            await terminate(role.process, grace)

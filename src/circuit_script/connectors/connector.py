@@ -56,7 +56,8 @@ class Operation:
 @dataclass(frozen=True, slots=True)
 class Effect:
     """One write to the outside world. ``id`` is its idempotency key; ``depth`` is how many executions, one causing the
-    next, led to it; ``if_version`` is the only version of its record that it is for, None for any."""
+    next, led to it; ``if_version`` is the only version of its record that it is for, None for any; ``traceparent`` is
+    the header by which its vendor goes on with its trace."""
 
     id: UUID
     tenant: str
@@ -67,6 +68,7 @@ class Effect:
     attempts: int = 0
     depth: int = 0
     if_version: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

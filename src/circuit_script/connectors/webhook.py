@@ -33,6 +33,7 @@ from circuit_script.connectors.connector import (
     SlowDown,
     Unknown,
 )
+from circuit_script.telemetry.w3c import HEADER as TRACEPARENT
 
 DEPTH = depth.HEADER
 RETRYABLE = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504})
@@ -71,6 +72,8 @@ class WebhookConnector:
             **signature(address.secret, str(effect.id), stamp, body),
             DEPTH: depth.header(address.secret, str(effect.id), stamp, effect.depth),
         }
+        if effect.traceparent is not None:
+            headers[TRACEPARENT] = effect.traceparent
         try:
             async with asyncio.timeout(PATIENCE), self._client.stream("POST", address.url, content=body,
                                                                       headers=headers) as answer:  # fmt: skip

@@ -63,9 +63,9 @@ def timestamps(values: Sequence[datetime | None]) -> Packed:
     return _packed(TIMESTAMPTZ, [None if each is None else _INT8((each - _EPOCH) // _MICROSECOND) for each in values])
 
 
-def jsonbs(values: Sequence[bytes]) -> Packed:
+def jsonbs(values: Sequence[bytes | None]) -> Packed:
     """``values`` are JSON in UTF-8."""
-    return _packed(JSONB, [b"\x01" + each for each in values])
+    return _packed(JSONB, [None if each is None else b"\x01" + each for each in values])
 
 
 def _packed(type_: int, values: Sequence[bytes | None]) -> Packed:

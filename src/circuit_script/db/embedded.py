@@ -125,6 +125,11 @@ class EmbeddedPostgres:
         return home is not None and server_lock.is_running(home / "data")
 
     @property
+    def home(self) -> Path | None:
+        """Where its data is; None until that has been decided."""
+        return self._home_so_far()
+
+    @property
     def running_url(self) -> str:
         """The login role's conninfo URL. Raises StartError when the server is not running; never starts it."""
         home = self._home_so_far()

@@ -22,6 +22,7 @@ _CHECKS = (texts, texts, texts, bigints)
 _KEYS = (texts, texts, texts)
 _REFERENCES = (uuids, uuids)
 _VERSIONS = (uuids, texts)
+_TRACES = (uuids, uuids)
 _UNCHANGED = len(_CHECKS) + len(_KEYS)
 _REFER = len(_REFERENCES) + len(_VERSIONS)
 
@@ -36,7 +37,7 @@ class Conditions:
         self._settle = settle
         self._next = parameters + 1
         self._where: list[str] = []
-        self._then = ""
+        self._then: list[str] = []
         self.values: list[Packed] = []
 
     def answers(self, calls: Sequence[tuple[UUID, str, int, answered.Call]]) -> None:
@@ -61,12 +62,18 @@ class Conditions:
         needs = [(each.id, need) for each in sends for need in each.needs]
         versions = [(each.id, each.if_version) for each in sends if each.if_version is not None]
         if needs or versions:
-            self._then = f"circuit.refer({self._places(_REFER)})"
+            self._then.append(f"circuit.refer({self._places(_REFER)})")
             self._add([*_packed(needs, _REFERENCES), *_packed(versions, _VERSIONS)])
+
+    def traces(self, effects: Sequence[tuple[UUID, UUID]]) -> None:
+        """Effects that go on with another trace than that of their execution."""
+        if effects:
+            self._then.append(f"circuit.trace_effects({self._places(len(_TRACES))})")
+            self._add(_packed(effects, _TRACES))
 
     @property
     def statement(self) -> str:
-        what = f"CASE WHEN {self._settle} THEN {self._then} END" if self._then else self._settle
+        what = f"CASE WHEN {self._settle} THEN {' AND '.join(self._then)} END" if self._then else self._settle
         return f"SELECT {what}" + (f" WHERE {' AND '.join(self._where)}" if self._where else "")
 
     def _places(self, number: int) -> str:

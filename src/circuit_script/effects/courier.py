@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
@@ -15,12 +16,14 @@ import structlog
 
 from circuit_script.connectors.connector import (
     Connector,
+    Delivered,
     Delivery,
     InDoubt,
     LooksUp,
     Operation,
     Rate,
     Refused,
+    SlowDown,
     Unknown,
 )
 from circuit_script.connectors.registry import declared
@@ -33,6 +36,8 @@ from circuit_script.effects.results import Rule, Told, judge, settle
 from circuit_script.effects.settle import is_transient
 from circuit_script.effects.waits import Teller
 from circuit_script.failpoints import areach
+from circuit_script.telemetry.otlp import Made
+from circuit_script.telemetry.spans import OK
 
 log = structlog.get_logger()
 
@@ -40,6 +45,7 @@ GRACE = 0.5  # seconds for a request that ran out of time to say so
 GROUPS = 200  # of a tenant, operation and target, that one round looks at
 MOST = 2000  # effects that one round reads
 MAX_SERVED = 10_000
+MOST_SAID = 100  # characters of why a request failed, in its trace
 SHARE = 20  # a lap that took a second is followed by so many of sleep, unless somebody wakes the courier
 LONGEST_SLEEP = 5.0  # seconds
 
@@ -49,7 +55,8 @@ class CourierOptions:
     """``backoff`` is the first delay in seconds; it doubles up to an hour. ``poll`` is the longest sleep.
 
     ``bulk`` is how many effects are read at a time (more where requests take more), ``room`` how many requests may be
-    on their way to one target. ``rates`` are by connector and operation, and replace what connectors declare.
+    on their way to one target; ``traced``: who gets an effect is told its trace. ``rates`` are by connector and
+    operation, and replace what connectors declare.
     """
 
     attempts: int = 8
@@ -57,7 +64,14 @@ class CourierOptions:
     poll: float = 1.0
     bulk: int = 200
     room: int = 64
+    traced: bool = True
     rates: Mapping[tuple[str, str], Rate] = field(default_factory=dict)
+
+
+class Traces(Protocol):
+    """Who hears what became of requests. It must not wait, nor raise."""
+
+    def delivered(self, made: Made, name: str, status: str, began_ns: int, **said: Any) -> None: ...
 
 
 class Courier:
@@ -77,7 +91,9 @@ class Courier:
         held: Callable[[], Mapping[int, int]],
         options: CourierOptions,
         paused: Paused = nothing_paused,
+        traces: Traces | None = None,
     ) -> None:
+        self._traces = traces
         self._database = database
         self._connectors = connectors
         self._worker = worker
@@ -174,6 +190,8 @@ class Courier:
             }
             stopped = self._paused().records
             due = await read_due(connection, most, epochs, self._flying, MOST, stopped) if most else []
+            if not self._options.traced:
+                due = [replace(each, effect=replace(each.effect, traceparent=None)) for each in due]
             if not more:
                 await self._teller.tell(connection, self._gate.waits())
                 self._gate.rested()
@@ -247,6 +265,7 @@ class Courier:
             goes_on=lambda: not self._stopping and len(self._ours(due)) == len(due),
         )
         results: Mapping[UUID, Delivery | None] = {}
+        began = time.time_ns()
         try:
             results = await carrier.carry(due)
         except Exception as error:  # nothing has left
@@ -256,6 +275,8 @@ class Courier:
                 self._gate.gave_up(group)
         for each in due:
             result = results.get(each.effect.id)
+            if self._traces is not None and result is not None:
+                _trace(self._traces, each, result, began)
             free = each.effect.id in results  # it is known not to be done, or to be another worker's
             self._results.append(_unsent(each, free) if result is None else judge(each, result, rule))
         self._wake.set()
@@ -293,6 +314,22 @@ class Courier:
         async with self._database.connection() as connection:
             await settle(connection, told, self._worker)
         await areach("courier.told")
+
+
+def _trace(traces: Traces, due: Due, result: Delivery, began: int) -> None:
+    """Tell how a request went; of what its vendor said, only the beginning: behind it may stand what was sent."""
+    if due.execution is None or due.trace is None or isinstance(result, SlowDown):  # it was not tried
+        return
+    status = OK if isinstance(result, Delivered) else type(result).__name__.lower()
+    said = "" if isinstance(result, Delivered) else str(result.reason).partition(":")[0][:MOST_SAID]
+    about: dict[str, Any] = {
+        "target": due.group.target,
+        "attempt": due.effect.attempts + 1,
+        "tenant": due.effect.tenant,
+    }
+    made = Made(due.effect.id, due.execution, due.trace, due.effect.attempts)
+    name = f"{due.group.connector}.{due.group.operation}"
+    traces.delivered(made, name, status, began, **about, **({"error": said} if said else {}))
 
 
 def _is_away(error: Exception) -> bool:

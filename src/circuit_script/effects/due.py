@@ -7,7 +7,7 @@ costs nothing, however much of it there is.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -16,6 +16,7 @@ from circuit_script.clock import now
 from circuit_script.connectors.connector import Effect
 from circuit_script.db.pool import Connection
 from circuit_script.execution.outcome import JOBS
+from circuit_script.telemetry.w3c import span_id, traceparent
 
 # A lap over the groups, so many at a time: one probe of the index for each, which finds what is due first. Those that a
 # vendor asked to leave alone are left alone by every worker.
@@ -61,7 +62,7 @@ WITH first AS (
     ORDER BY turn, h.seq LIMIT %(bulk)s
 )
 SELECT e.id, e.tenant, e.operation, e.target, e.record, e.payload, e.attempts, e.depth, e.if_version,
-       e.connector, e.lane, e.left_at
+       e.execution, coalesce(e.trace, e.execution), e.connector, e.lane, e.left_at
 FROM first JOIN circuit.effects e ON e.id = first.id ORDER BY first.turn, first.seq
 """
 
@@ -83,7 +84,8 @@ class Group(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Due:
     """An effect that may leave. ``left_at`` is when a request for it has left of which nobody heard what came; ``mark``
-    is what this worker puts there when one leaves that must not be repeated blindly."""
+    is what this worker puts there when one leaves that must not be repeated blindly. ``trace`` is the one that it
+    belongs to, ``execution`` who made it."""
 
     effect: Effect
     group: Group
@@ -91,6 +93,8 @@ class Due:
     epoch: int
     left_at: datetime | None = None
     mark: datetime = field(default_factory=now)
+    execution: UUID | None = None
+    trace: UUID | None = None
 
     @property
     def doubtful(self) -> bool:
@@ -139,8 +143,9 @@ async def read_due(
     }
     rows = await (await connection.execute(DUE, values)).fetchall()
     found = []
-    for *effect, connector, lane, left_at in rows:
+    for *effect, execution, trace, connector, lane, left_at in rows:
         made = Effect(*effect)
+        made = replace(made, traceparent=traceparent(trace, span_id(made.id, made.attempts)))
         group = Group(made.tenant, connector, made.operation, made.target)
-        found.append(Due(made, group, lane, epochs[lane], left_at))
+        found.append(Due(made, group, lane, epochs[lane], left_at, execution=execution, trace=trace))
     return found

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from circuit_script.config import Settings
 from circuit_script.connectors.connector import Rate
 from circuit_script.effects.due import Group
 
@@ -19,6 +20,15 @@ MAX_BUCKETS = 10_000  # beyond, full ones are forgotten: they would be made full
 LANES = 64
 
 Key = tuple[str, str, str, str]
+
+
+def rates_of(settings: Settings) -> dict[tuple[str, str], Rate]:
+    """The rates that circuit.toml says, by connector and operation."""
+    return {
+        (connector, operation): Rate(rate.calls, rate.seconds, rate.burst, rate.of)
+        for connector, each in settings.connectors.items()
+        for operation, rate in each.rates.items()
+    }
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -79,7 +79,8 @@ class Settlement:
 
     ``place`` is the lane and order of its effects where it has no rows; ``call`` is the request that it answers;
     ``local`` is the id of the effect that tells what it wrote, where that is not the only one of its execution;
-    ``depth`` is the execution's, and so that of all it causes.
+    ``depth`` is the execution's, and so that of all it causes; ``trace`` is the one that its effects go on with, None
+    for the execution's own.
     """
 
     execution: UUID
@@ -103,6 +104,7 @@ class Settlement:
     call: answered.Call | None = None
     local: UUID | None = None
     depth: int = 1
+    trace: UUID | None = None
 
     def touched(self) -> set[tuple[str, str, str]]:
         """Keys of the CRM records that this settlement changes."""
@@ -125,9 +127,10 @@ class _Row:
 class Settler:
     """Commits settlements for one worker. What arrives while a commit is under way shares the next one."""
 
-    def __init__(self, pool: Pool, worker: UUID) -> None:
+    def __init__(self, pool: Pool, worker: UUID, redact: Callable[[str], str] = str) -> None:
         self._pool = pool
         self._worker = worker
+        self._redact = redact
         self._waiting: list[tuple[Settlement, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -138,7 +141,7 @@ class Settler:
         read, and psycopg.Error when the database could not say.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((settlement, future))
+        self._waiting.append((_redacted(settlement, self._redact), future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         try:
@@ -207,6 +210,18 @@ class Settler:
         await areach("settle.committed")
 
 
+def _redacted(settlement: Settlement, redact: Callable[[str], str]) -> Settlement:
+    """Without what is secret or personal in the reasons of what failed."""
+    if settlement.reason is None and settlement.detail is None and not any(row.reason for row in settlement.rows):
+        return settlement
+
+    def clean(said: str | None) -> str | None:
+        return redact(said) if said else said
+
+    rows = [replace(row, reason=clean(row.reason)) if row.reason else row for row in settlement.rows]
+    return replace(settlement, reason=clean(settlement.reason), detail=clean(settlement.detail), rows=rows)
+
+
 def _resolve(future: asyncio.Future[None], error: Exception | None = None) -> None:
     if future.done():
         return
@@ -238,6 +253,7 @@ def _conditions(settlements: Sequence[Settlement]) -> Conditions:
     if checked:
         asked.checks(checked, [key for s in settlements for key in s.touched()])
     asked.refers([send for s in settlements for send, _, _ in s.sends])
+    asked.traces([(send.id, s.trace) for s in settlements if s.trace is not None for send, _, _ in s.sends])
     return asked
 
 

@@ -27,13 +27,15 @@ from circuit_script.endpoints.line import Line, LineFull, Shared
 from circuit_script.endpoints.protocol import Answer, Call, Offer
 from circuit_script.endpoints.reply import Caller, Reply, not_found, problem
 from circuit_script.endpoints.routes import Found, Routes
-from circuit_script.endpoints.run import SHORTEST, Children, LogLine, Run, Serving, settlement_of
+from circuit_script.endpoints.run import SHORTEST, Children, LogLine, Run, Serving, hand_on, settlement_of
 from circuit_script.errors import DatabaseUnavailable, Fenced, VersionConflict
 from circuit_script.execution.broker.broker import BrokerParts
 from circuit_script.execution.outcome import HandlerSpec, Work
 from circuit_script.failpoints import areach
 from circuit_script.governor import Usage
 from circuit_script.governor.governor import CircuitGovernor
+from circuit_script.telemetry.spans import INTERNAL
+from circuit_script.telemetry.trace_writer import TraceWriter
 from circuit_script.tenants import DEFAULT
 from circuit_script.tenants.entitlement import UNLIMITED, Quotas, Refused, Ticket
 
@@ -62,6 +64,7 @@ class AnswererParts:
     places: int = 8
     governor: CircuitGovernor = field(default_factory=CircuitGovernor)
     quotas: Quotas = UNLIMITED
+    traces: TraceWriter | None = None
 
 
 class Answerer:
@@ -176,6 +179,7 @@ class Answerer:
         if isinstance(ticket, Answer):
             return ticket
         reply = Reply(run.caller, str(run.execution), may_stream=run.call.key is None)
+        self._record(run)
         done = await attempt(run, self._parts.broker, reply)
         work, broker = done.work, done.broker
         bounded = work.limits.wall_time if work.limits.wall_time < run.spec.limits.wall_time else None
@@ -191,7 +195,7 @@ class Answerer:
             self._parts.quotas.give_back(ticket)
             await self._release(run)
         else:
-            conclusion = await self._commit(run, work, done.unit, conclusion, broker.usage)
+            conclusion = await self._traced(run, work, done.unit, conclusion, broker.usage)
         return _told(reply, conclusion, run.execution)
 
     async def _claim(self, run: Run) -> Answer | None:
@@ -243,6 +247,23 @@ class Answerer:
         with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
             async with asyncio.timeout(COMMIT_PATIENCE):
                 await self._keys.release(run.call.tenant, run.spec.name, run.key, run.execution)
+
+    def _record(self, run: Run) -> None:
+        """From now on what it asks is recorded, if anybody wants that; until now it has waited for its place."""
+        if self._parts.traces is not None:
+            run.recorder = self._parts.traces.recorder(run.execution, [run.context] if run.context is not None else ())
+            run.recorder.before("admission", time.monotonic() - run.began)
+
+    async def _traced(self, run: Run, work: Work, unit: UnitOfWork, conclusion: Conclusion, usage: Usage) -> Conclusion:
+        """Commit, and hand the trace on."""
+        traces, recorder = self._parts.traces, run.recorder
+        if traces is None or recorder is None:
+            return await self._commit(run, work, unit, conclusion, usage)
+        commit = recorder.begin("commit", INTERNAL, {})
+        conclusion = await self._commit(run, work, unit, conclusion, usage)
+        commit.end()
+        hand_on(traces, run, recorder, conclusion, usage)
+        return conclusion
 
     async def _commit(self, run: Run, work: Work, unit: UnitOfWork, conclusion: Conclusion, usage: Usage) -> Conclusion:
         """Commit what was concluded; what is then to be told. A lost connection leaves it open whether the commit

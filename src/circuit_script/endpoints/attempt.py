@@ -91,8 +91,9 @@ async def _once(run: Run, parts: BrokerParts, reply: Reply, journal: Journal, *,
         parts,
         held=unit,
         journal=journal,
-        log=lambda line: run.serving.log_line(work.execution, work.handler, work.tenant, line),
+        log=lambda line: run.serving.log_line(work.execution, work.handler, work.tenant, {**line, "trace": run.trace}),
         remaining=lambda: started + work.limits.wall_time - time.monotonic(),
+        recorder=run.recorder,
     )
     try:
         outcome = await _outcome(run.serving.children, work, broker, reply)

@@ -23,12 +23,15 @@ from circuit_script.endpoints.routes import Routes
 from circuit_script.events.intake import order_hash
 from circuit_script.execution.outcome import HandlerSpec, Outcome, Work
 from circuit_script.governor import Usage
+from circuit_script.telemetry.spans import OK, Arrival, Ended, Recorder
+from circuit_script.telemetry.trace_writer import TraceWriter
+from circuit_script.telemetry.w3c import HEADER, TraceContext, read_traceparent
 
 LANES = 64
 MAX_EVENT = 500  # characters of method and path
 MAX_DETAIL = 8000  # characters of a traceback
 MAX_HEADER = 1000  # characters of one header's value that the ledger keeps
-KEPT = frozenset({"accept", "content-encoding", "content-type", "idempotency-key", "user-agent"})
+KEPT = frozenset({"accept", "content-encoding", "content-type", "idempotency-key", HEADER, "user-agent"})
 SHORTEST = 0.05  # seconds that an execution is given at least
 
 
@@ -68,6 +71,17 @@ class Run:
     execution: UUID = field(default_factory=uuid7)
     delivery: UUID = field(default_factory=uuid7)
     key: str | None = None
+    context: TraceContext | None = None
+    recorder: Recorder | None = None
+
+    def __post_init__(self) -> None:
+        said = [value for name, value in self.call.request.headers if name == HEADER]
+        self.context = read_traceparent(said[0]) if len(said) == 1 else None
+
+    @property
+    def trace(self) -> str | None:
+        """Its caller's trace; None where that said none, and it has its own."""
+        return None if self.context is None else self.context.trace.hex
 
     @property
     def left(self) -> float:
@@ -117,6 +131,27 @@ def settlement_of(run: Run, work: Work, unit: UnitOfWork, conclusion: Conclusion
         sends=[(send, *place) for send in unit.sends] if conclusion.effects else (),
         place=place,
         call=_call(run, conclusion),
+        trace=None if run.context is None else run.context.trace,
+    )
+
+
+def hand_on(writer: TraceWriter, run: Run, recorder: Recorder, conclusion: Conclusion, usage: Usage) -> None:
+    """Hand on the trace of a call that was answered so, if it is wanted."""
+    status = OK if conclusion.status == "succeeded" else conclusion.status
+    if not writer.wants(status):
+        return
+    arrived = time.time() - (time.monotonic() - run.began)
+    writer.add(
+        Ended(
+            recorder=recorder,
+            tenant=run.call.tenant,
+            handler=run.spec.name,
+            status=status,
+            reason=conclusion.reason,
+            release=run.serving.release,
+            arrivals=[Arrival(run.delivery, arrived, "endpoint")],
+            usage=usage.as_dict(),
+        )
     )
 
 

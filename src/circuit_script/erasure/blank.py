@@ -157,6 +157,21 @@ STEPS = (
         + NAMES.format(text="concat_ws(' ', message, context)"),
         f"message = '{WORD}', context = NULL",
     ),
+    # What somebody was told: it names leads, and quotes why something failed.
+    Blank(
+        "alerts",
+        "ids",
+        f"(tenant IS NULL OR {_MINE}) AND what <> '{WORD}' AND "
+        + NAMES.format(text="concat_ws(' ', key, what, next, link, hits)"),
+        f"key = rule || ':{WORD}-' || id, what = '{WORD}', next = '', link = '', hits = '[]'",
+    ),
+    Blank("traces", "own", f"{_MINE} AND execution = ANY(%(own)s) AND spans <> '[]'", "spans = '[]'"),
+    Blank(
+        "traces",
+        "shared",
+        f"{_MINE} AND execution = ANY(%(shared)s) AND " + NAMES.format(text="spans::text"),
+        "spans = '[]'",
+    ),
     Blank(
         "executions",
         "own",

@@ -20,7 +20,7 @@ from circuit_script.execution.outcome import JOB, Fields
 
 LOAD = """
 SELECT q.id IS NOT NULL, d.source, d.body, d.received_at, d.vendor_id, r.data, r.before, r.written, r.seq, r.deleted,
-       r.depth, r.xmin::text::bigint
+       r.depth, r.xmin::text::bigint, d.headers ->> 'traceparent'
 FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::smallint[])
      WITH ORDINALITY AS b (delivery, tenant, object, record, id, handler, place)
 LEFT JOIN circuit.queue q ON q.id = b.id AND q.handler = b.handler
@@ -51,7 +51,7 @@ JOURNAL = "SELECT event, handler, key, reply FROM circuit.journal WHERE event = 
 class Item:
     """One record of a batch. ``incoming`` is what the vendor sent, ``record`` that laid over what is stored; ``depth``
     is how many executions, one causing the next, led to its event; ``older`` are the updates that it stands for, the
-    first one first."""
+    first one first; ``trace`` is the ``traceparent`` that it came with."""
 
     row: Queued
     incoming: Fields
@@ -61,6 +61,7 @@ class Item:
     echo: bool
     depth: int = 0
     older: tuple[Item, ...] = ()
+    trace: str | None = None
 
 
 class RowsLeft(Exception):
@@ -183,6 +184,7 @@ class Loader:
         deleted: bool | None,
         written_at: int | None,
         version: int | None,
+        trace: str | None,
     ) -> Item:
         if source is None or body is None or received_at is None:
             raise LookupError("it is no longer in the ledger")
@@ -207,6 +209,7 @@ class Loader:
             },
             echo=echo,
             depth=depth,
+            trace=trace if row.object != JOB else _trace_of_job(incoming),
         )
 
 
@@ -215,6 +218,13 @@ def _current(row: Queued, stored: Fields, incoming: Fields, seq: int) -> Fields:
     if row.past is not None and seq >= row.arrived:
         return {**incoming, **stored, "id": incoming["id"]}
     return {**stored, **incoming}
+
+
+def _trace_of_job(incoming: Fields) -> str | None:
+    """The ``traceparent`` of the effect by which a job was enqueued."""
+    said = incoming.get("job")
+    trace = said.get("traceparent") if isinstance(said, dict) else None
+    return trace if isinstance(trace, str) else None
 
 
 def _has_past(row: Queued) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -11,6 +12,7 @@ from circuit_script.db.pool import Connection
 BACKUP = "backup"
 MAINTENANCE = "maintenance"
 REINDEX = "reindex"
+GUARDIAN = "guardian"  # what concerns all hosts; "guardian HOST" is a host's own
 
 _DONE = """
 INSERT INTO circuit.upkeep AS u (chore, succeeded_at, detail) VALUES (%s, now(), %s)
@@ -29,6 +31,17 @@ SELECT greatest(0, extract(epoch FROM greatest(
 FROM circuit.upkeep WHERE chore = %(chore)s
 """
 
+_DONE_AT = "SELECT succeeded_at FROM circuit.upkeep WHERE chore = %s"
+_NOTES = """
+SELECT chore, succeeded_at, detail FROM circuit.upkeep
+WHERE (chore = %(chore)s OR starts_with(chore, %(chore)s || ' '))
+AND succeeded_at > now() - make_interval(secs => %(s)s) ORDER BY chore
+"""
+_OLD_NOTES = """
+DELETE FROM circuit.upkeep
+WHERE starts_with(chore, %(chore)s || ' ') AND greatest(succeeded_at, failed_at) < now() - make_interval(secs => %(s)s)
+"""
+
 
 async def succeeded(connection: Connection, chore: str, **detail: Any) -> None:
     await connection.execute(_DONE, [chore, Jsonb(detail)])
@@ -43,3 +56,20 @@ async def due_in(connection: Connection, chore: str, *, every: float, again: flo
     row = await (await connection.execute(_DUE, {"chore": chore, "every": every, "again": again})).fetchone()
     assert row is not None  # an aggregate has one row
     return float(row[0])
+
+
+async def done_at(connection: Connection, chore: str) -> datetime | None:
+    """When the chore last succeeded."""
+    row = await (await connection.execute(_DONE_AT, [chore])).fetchone()
+    return row[0] if row else None
+
+
+async def notes_of(connection: Connection, chore: str, seconds: float) -> dict[str, dict[str, Any]]:
+    """What the chore, and what is called after it (``"chore …"``), noted within so many seconds."""
+    rows = await (await connection.execute(_NOTES, {"chore": chore, "s": seconds})).fetchall()
+    return {name: detail for name, _, detail in rows}
+
+
+async def drop_notes(connection: Connection, chore: str, seconds: float) -> None:
+    """Forget what is called after the chore and was not done for so many seconds: hosts come and go."""
+    await connection.execute(_OLD_NOTES, {"chore": chore, "s": seconds})

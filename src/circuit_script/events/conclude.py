@@ -90,6 +90,7 @@ class Batch:
     settled: int = 0
     failures: list[RecordEnd] = field(default_factory=list)  # of the settled records
     waiting: list[Queued] = field(default_factory=list)  # those of them that are tried again
+    trace: UUID | None = None  # that it goes on with, where it is not its own
 
     @property
     def rows(self) -> list[Queued]:
@@ -203,6 +204,7 @@ class Batch:
             arrived=[each for each in brought if each is not None],
             place=(last.lane, last.order_hash),
             depth=self.work.depth,
+            trace=self.trace,
         )
 
     def _epochs(self, items: Sequence[Item]) -> Mapping[int, int]:

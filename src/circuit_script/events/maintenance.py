@@ -20,6 +20,7 @@ from circuit_script.db.pool import Connection, Pool
 from circuit_script.events.chores import MAINTENANCE, due_in, failed, succeeded
 from circuit_script.events.journal import SWEEP
 from circuit_script.events.reindex import reindex
+from circuit_script.telemetry.keeping import build_indexes, forgetting, whole_days
 
 log = structlog.get_logger()
 
@@ -40,6 +41,7 @@ SELECT parent, day FROM (
 WHERE to_regclass('circuit.' || parent || '_' || to_char(day, 'YYYYMMDD')) IS NULL ORDER BY day, parent
 """
 MAKE = "SELECT circuit.make_partition(%s, %s)"
+NOTHING: Mapping[str, int] = {}
 LOG_LINES = True  # log lines have a retention of their own
 OLD_PARTITIONS = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
@@ -94,19 +96,26 @@ FORGET = {
     "events_other": _forget("events_other", f"delivery < {_WAITING}", "delivery"),
     "executions_other": _forget("executions_other", f"id < {_FLOOR}", "id"),
     "outcomes_other": _forget("outcomes_other", f"delivery < {_FLOOR}", "delivery"),
+    "traces_other": _forget("traces_other", f"execution < {_FLOOR}", "execution"),
 }
 FORGET_LOGS = _forget("circuit_logs_other", f"execution < {_FLOOR}", "execution")
 
 
 async def maintain(
-    pool: Pool, retention_days: int = 30, log_days: int | None = None, *, reply_days: int = REPLY_DAYS
+    pool: Pool,
+    retention_days: int = 30,
+    log_days: int | None = None,
+    *,
+    reply_days: int = REPLY_DAYS,
+    log_keep: Mapping[str, int] = NOTHING,
 ) -> None:
     """Once an hour, by one worker of all; what failed is logged, shown by `doctor`, and tried again after minutes."""
     await asyncio.sleep(EVERY / 60 * random.uniform(0, 1))  # a start has other things to do
     while True:
         try:
             if await _due(pool):
-                await once(pool, retention_days, reply_days, log_days)
+                await once(pool, retention_days, reply_days, log_days, log_keep)
+                await build_indexes(pool)
                 await reindex(pool)
         except Exception as error:  # whatever it is, tables must not grow for ever after
             log.warning("maintenance", error=repr(error), next="trying again in ten minutes")
@@ -137,10 +146,17 @@ async def _prepare(pool: Pool, failures: list[str]) -> None:
                 await connection.execute(MAKE, [parent, day])
 
 
-async def once(pool: Pool, retention_days: int, reply_days: int = REPLY_DAYS, log_days: int | None = None) -> list[str]:
+async def once(
+    pool: Pool,
+    retention_days: int,
+    reply_days: int = REPLY_DAYS,
+    log_days: int | None = None,
+    log_keep: Mapping[str, int] = NOTHING,
+) -> list[str]:
     """One round; returns the partitions that were dropped. How it went is remembered for `doctor`.
 
-    A partition with events that still wait is kept, whatever its age; log lines are for ever without ``log_days``.
+    A partition with events that still wait is kept, whatever its age; log lines are for ever without ``log_days``,
+    unless ``log_keep`` says for how many days those of their level are kept.
     """
     failures: list[str] = []
     await _prepare(pool, failures)
@@ -148,6 +164,13 @@ async def once(pool: Pool, retention_days: int, reply_days: int = REPLY_DAYS, lo
         with _tolerant(f"forget {table}", failures):
             await _repeat(pool, statement, {"days": retention_days, "replies": reply_days, "chunk": CHUNK})
     dropped = await _drop_old(pool, retention_days, not LOG_LINES, failures)
+    log_days = whole_days(log_keep, log_days)
+    if log_keep:
+        async with pool.connection() as connection:
+            statements = await forgetting(connection, log_keep)
+        for words, statement in statements:
+            with _tolerant(f"forget {words}", failures):
+                await _repeat(pool, statement, {"chunk": CHUNK})
     if log_days is not None:
         with _tolerant("forget circuit_logs_other", failures):
             await _repeat(pool, FORGET_LOGS, {"days": log_days, "chunk": CHUNK})

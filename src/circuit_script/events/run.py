@@ -24,6 +24,7 @@ from circuit_script.events.commit import Again, Committer, put_off, refusal, wai
 from circuit_script.events.conclude import Batch, Terms, arrived_of, lost_line
 from circuit_script.events.finalizers import Finalizers
 from circuit_script.events.journal import BatchJournal
+from circuit_script.events.traced import begun, contexts_of, finished, only, with_trace
 from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, in_step, settle_row, too_old
 from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.host.pool import Pool as Children
@@ -31,6 +32,8 @@ from circuit_script.execution.outcome import ALL_OR_NONE, Breached, Failed, Hand
 from circuit_script.failpoints import areach
 from circuit_script.governor import Usage
 from circuit_script.governor.governor import CircuitGovernor
+from circuit_script.telemetry.spans import INTERNAL, Recorder
+from circuit_script.telemetry.trace_writer import TraceWriter
 from circuit_script.tenants.entitlement import FREE, NOTICE, UNLIMITED, Quotas, Refused, Ticket
 
 log = structlog.get_logger()
@@ -56,6 +59,7 @@ class RunnerParts:
     governor: CircuitGovernor = field(default_factory=CircuitGovernor)
     quotas: Quotas = UNLIMITED
     finalizers: Finalizers = field(default_factory=dict)
+    traces: TraceWriter | None = None
 
 
 class Runner:
@@ -80,13 +84,13 @@ class Runner:
             if isinstance(found, Again):
                 return found
             ticket = found
-        executed = False
+        executed, began = False, time.monotonic()
         try:
             several = any(row.absorbed or row.before is not None for row in rows)
             loaded = await (coalesce.load(self._parts.loader, rows) if several else self._parts.loader.load(rows))
             await areach("run.before")
             executed = True
-            again, executed = await self._run(rows, loaded, spec, epochs, ticket)
+            again, executed = await self._run(rows, loaded, spec, epochs, ticket, began)
         except RowsLeft:
             return await self._committer.reread(rows)
         finally:
@@ -111,6 +115,7 @@ class Runner:
         spec: HandlerSpec,
         epochs: Mapping[int, int],
         ticket: Ticket,
+        began: float,
     ) -> tuple[Again, bool]:
         """Execute and settle what was loaded; and whether anything was executed."""
         items, unreadable = loaded
@@ -126,10 +131,10 @@ class Runner:
         if first is not None:
             return await self._committer.reread(rows) if first.fenced else first, False
         if len(alive) == len(items):
-            return await self._execute(items, spec, epochs, ticket), True
+            return await self._execute(items, spec, epochs, ticket, began), True
         if not alive:
             return Again(), False
-        inner = await self._execute([items[place] for place in alive], spec, epochs, ticket)
+        inner = await self._execute([items[place] for place in alive], spec, epochs, ticket, began)
         return replace(inner, parts=[[alive[place] for place in part] for part in inner.parts]), True
 
     async def _set_apart(
@@ -214,15 +219,17 @@ class Runner:
         return await self._commit(replace(settlement, arrived=arrived, usage=usage), rows)
 
     async def _execute(
-        self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int], ticket: Ticket
+        self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int], ticket: Ticket, began: float
     ) -> Again:
         rows = [item.row for item in items]
         work = _work(items, spec)
         unit = UnitOfWork(work.object, [row.record for row in rows], [_contact(item) for item in items])
-        batch = Batch(work, items, unit, self._terms(epochs, spec))
+        contexts = contexts_of(items)
+        batch = Batch(work, items, unit, self._terms(epochs, spec), trace=only(contexts))
+        recorder = begun(self._parts.traces, work, contexts, time.monotonic() - began)
         journal = BatchJournal(rows, self._parts.database)
         checkpoints = Checkpoints(batch, journal, self._committer)
-        broker = self._broker(work, unit, journal, checkpoints)
+        broker = self._broker(batch, journal, checkpoints, recorder)
         batch.usage, batch.put_off = broker.usage, broker.put_off
         try:
             outcome = await checkpoints.watch(self._parts.children.run(work, broker))
@@ -241,22 +248,39 @@ class Runner:
             log.warning("execution.lost", execution=str(work.execution), next="it runs again")
             again = Again(waits={(row.id, row.handler): (0.5, 300.0) for row in rest})
         else:
-            again = await self._conclude(batch, outcome)
+            again = await self._traced(batch, outcome, recorder)
         if again.fenced:
             return await self._committer.reread(rows) if batch.waiting else again
         parts = [[place + batch.settled for place in part] for part in again.parts]
         return Again(parts, {**waits_of(batch.waiting), **again.waits})
 
-    def _broker(self, work: Work, unit: UnitOfWork, journal: BatchJournal, checkpoints: Checkpoints) -> ExecutionBroker:
-        started = time.monotonic()
+    async def _traced(self, batch: Batch, outcome: Outcome, recorder: Recorder | None) -> Again:
+        """Conclude, and hand the trace on once what it tells of is committed."""
+        traces = self._parts.traces
+        if recorder is None or traces is None:
+            return await self._conclude(batch, outcome)
+        commit = recorder.begin("commit", INTERNAL, {})
+        again = await self._conclude(batch, outcome)
+        commit.end()
+        if not again.fenced:
+            finished(traces, recorder, batch, outcome)
+        return again
+
+    def _broker(
+        self, batch: Batch, journal: BatchJournal, checkpoints: Checkpoints, recorder: Recorder | None
+    ) -> ExecutionBroker:
+        started, work = time.monotonic(), batch.work
         return ExecutionBroker(
             work,
             self._parts.broker,
-            held=unit,
+            held=batch.unit,
             journal=journal,
-            log=lambda line: self._parts.log_line(work.execution, work.handler, work.tenant, line),
+            log=lambda line: self._parts.log_line(
+                work.execution, work.handler, work.tenant, with_trace(line, batch.trace)
+            ),
             remaining=lambda: started + work.limits.wall_time - time.monotonic(),
             checkpoint=checkpoints.take,
+            recorder=recorder,
         )
 
     async def _conclude(self, batch: Batch, outcome: Outcome) -> Again:
@@ -268,8 +292,8 @@ class Runner:
             for row in rows:
                 row.splits += 1
         if lost := batch.lost(outcome, verdict):
-            work = batch.work
-            self._parts.log_line(work.execution, work.handler, work.tenant, lost_line(lost))
+            work, line = batch.work, with_trace(lost_line(lost), batch.trace)
+            self._parts.log_line(work.execution, work.handler, work.tenant, line)
         try:
             again = await self._commit(batch.concluded(outcome, verdict), rows, batch)
         except VersionConflict as conflict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -16,7 +16,9 @@ from circuit_script import problems
 from circuit_script.endpoints.client import Link
 from circuit_script.events.intake import Intake
 from circuit_script.events.status import StatusReader
+from circuit_script.gateway.api import Api, api_routers
 from circuit_script.gateway.calls import Endpoints
+from circuit_script.gateway.metrics import MetricsReader, metrics_routes
 from circuit_script.gateway.openapi import document
 from circuit_script.gateway.status import status_routes
 from circuit_script.gateway.webhooks import PREFIX, Receive, Scope, Send, Webhooks
@@ -29,15 +31,25 @@ class Gateway:
     """The ASGI application."""
 
     def __init__(
-        self, *, intake: Intake, status: StatusReader, webhooks: Webhooks, endpoints: Endpoints, link: Link
+        self,
+        *,
+        intake: Intake,
+        status: StatusReader,
+        metrics: MetricsReader,
+        webhooks: Webhooks,
+        endpoints: Endpoints,
+        link: Link,
+        api: Api,
     ) -> None:
         self._sources = intake.sources
         self._webhooks = webhooks
         self._endpoints = endpoints
-        looks = status_routes(status)
-        self._others = _others(intake, looks, link)
+        parts = [status_routes(status), metrics_routes(metrics), *api_routers()]
+        self._others = _others(intake, parts, link)
+        self._others.state.api = api
         # To ask the router for each call took a third of the gateway's time.
-        routes = [route for route in (*looks.routes, *self._others.routes) if isinstance(route, Route)]
+        found = [*self._others.routes, *(route for part in parts for route in part.routes)]
+        routes = [route for route in found if isinstance(route, Route)]
         self._own = {route.path for route in routes if not route.param_convertors} - {"/"}
         self._own_patterns = [route.path_regex for route in routes if route.param_convertors]
 
@@ -57,7 +69,7 @@ class Gateway:
         return path in self._own or any(pattern.match(path) for pattern in self._own_patterns)
 
 
-def _others(intake: Intake, looks: APIRouter, link: Link) -> FastAPI:
+def _others(intake: Intake, parts: Sequence[APIRouter], link: Link) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with intake:
@@ -68,7 +80,8 @@ def _others(intake: Intake, looks: APIRouter, link: Link) -> FastAPI:
         title="Circuit Script", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None,
         redirect_slashes=False,
     )  # fmt: skip
-    app.include_router(looks)
+    for part in parts:
+        app.include_router(part)
     sources = [(name, source.has_accounts) for name, source in intake.sources.items()]
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from starlette.middleware.cors import CORSMiddleware
 
 from circuit_script import problems
+from circuit_script.access.cookies import without_sessions
 from circuit_script.endpoints.client import Link, Stream, WorkerGone
 from circuit_script.endpoints.idempotency import WITHOUT_EFFECT
 from circuit_script.endpoints.protocol import Answer, Call, Offer
@@ -207,7 +208,9 @@ def _request(scope: Scope, method: str, headers: Sequence[Header], body: bytes) 
         b"host"
     }
     kept = [
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in without_keys(headers) if name not in named
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in without_sessions(without_keys(headers))
+        if name not in named
     ]
     kept = [(name, value) for name, value in kept if name not in UNSENT]
     if body or method in ("POST", "PUT", "PATCH"):

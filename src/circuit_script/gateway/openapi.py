@@ -52,7 +52,7 @@ def document(own: Document, sources: Sequence[tuple[str, bool]], news: News | No
     parts = whole.setdefault("components", {})
     parts.setdefault("schemas", {})["Problem"] = problems.SCHEMA
     parts["responses"] = {f"Problem{status}": _response(text) for status, text in PROBLEMS.items()}
-    parts["securitySchemes"] = {SCHEME: problems.KEY}
+    parts.setdefault("securitySchemes", {})[SCHEME] = problems.KEY
     if news is not None and news.openapi:
         _add(whole, msgspec.json.decode(news.openapi))
     return whole

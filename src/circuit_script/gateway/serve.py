@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from functools import partial
 
 import psycopg
@@ -24,35 +22,24 @@ from circuit_script.events.ledger import Ledger
 from circuit_script.events.sources import open_sources
 from circuit_script.events.status import StatusReader
 from circuit_script.gateway.answers import Answers
+from circuit_script.gateway.api import Api
+from circuit_script.gateway.api.caller import POOL
 from circuit_script.gateway.app import Gateway
 from circuit_script.gateway.bodies import Bodies
 from circuit_script.gateway.calls import MAX_CALLS, Endpoints
 from circuit_script.gateway.listening import listen
+from circuit_script.gateway.metrics import MetricsReader
 from circuit_script.gateway.protocol import MAX_SURPLUS, protocol_for
 from circuit_script.gateway.webhooks import Webhooks
 from circuit_script.releases import has_endpoints
+from circuit_script.telemetry.sentry import telling
 from circuit_script.tenants import TenantMap
 from circuit_script.tenants.callers import make_ring
+from circuit_script.web_server import serve
 
 GRACE = 10  # seconds that requests have to finish once the gateway is told to stop
 OWN_FILES = 124  # that a gateway has open besides: the database's, its log, the socket that listens
 WORKER_PATIENCE = 3.0  # seconds in which a worker that is there has answered
-
-
-class _Server(uvicorn.Server):
-    """uvicorn ends its process by the signal that stopped it; ours returns, so that the process exits 0."""
-
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
 
 
 async def run_gateway(
@@ -81,7 +68,8 @@ async def run_gateway(
             max_waiting=settings.gateway.max_waiting,
         )
         pool = await open_pool(url, min_size=1, max_size=2, name="circuit-script status", pooler=settings.pooler)
-        async with pool, Link(socket_path(settings.folder)) as link:
+        people = await open_pool(url, min_size=0, max_size=POOL, name="circuit-script api", pooler=settings.pooler)
+        async with telling(settings, "gateway"), pool, people, Link(socket_path(settings.folder)) as link:
             max_body, max_held = settings.gateway.max_body, settings.gateway.max_held
             endpoints = Endpoints(
                 link=link,
@@ -93,7 +81,13 @@ async def run_gateway(
             )
             webhooks = Webhooks(intake, max_body, max_held)
             gateway = Gateway(
-                intake=intake, status=StatusReader(pool), webhooks=webhooks, endpoints=endpoints, link=link
+                intake=intake,
+                status=StatusReader(pool),
+                metrics=MetricsReader(pool, settings.budget.day),
+                webhooks=webhooks,
+                endpoints=endpoints,
+                link=link,
+                api=Api.of(settings, people),
             )
             await _serve(gateway, settings.gateway.max_connections, listener, stop, on_ready)
     finally:
@@ -154,40 +148,4 @@ async def _serve(
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
-    host, port = listener.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    server = _Server(config, partial(on_ready or _nobody_asked, address))
-    watching = asyncio.create_task(_watch(server, stop))
-    try:
-        await server.serve(sockets=[listener])
-    finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
-
-
-def _nobody_asked(_: str) -> None:
-    """The address is in the settings."""
-
-
-async def _watch(server: uvicorn.Server, stop: asyncio.Event | None) -> None:
-    """Tell the server to end: once kindly, at a second signal at once."""
-    if stop is not None:
-        await stop.wait()
-        server.should_exit = True
-        return
-    loop = asyncio.get_running_loop()
-
-    def told() -> None:
-        server.force_exit = server.should_exit
-        server.should_exit = True
-
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for each in signals:
-        loop.add_signal_handler(each, told)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        for each in signals:
-            with suppress(ValueError):
-                loop.remove_signal_handler(each)
+    await serve(config, listener, stop, on_ready)

@@ -21,7 +21,7 @@ _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 def status_routes(reader: StatusReader) -> APIRouter:
     """The routes. The page and its figures are for an operator on this host: they cross tenants."""
     router = APIRouter()
-    local = [Depends(_only_this_host)]
+    local = [Depends(only_this_host)]
     page_headers = {
         "content-security-policy": _policy(),
         "cache-control": "no-store",
@@ -61,7 +61,7 @@ def status_routes(reader: StatusReader) -> APIRouter:
     return router
 
 
-def _only_this_host(request: Request) -> None:
+def only_this_host(request: Request) -> None:
     """Refuse everybody else: other hosts, what a proxy passes on, and names that a web page rebound to us."""
     peer = request.client.host if request.client else ""
     names = request.headers.getlist("host")

@@ -10,6 +10,7 @@ from circuit_script import problems
 from circuit_script.errors import IntakeRefused
 from circuit_script.events.intake import Accepted, Intake
 from circuit_script.events.sources import Reason, Source
+from circuit_script.telemetry.w3c import HEADER as TRACEPARENT
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -44,7 +45,8 @@ class Webhooks:
         self._max_held = max(max_held, max_body)
         self._held = 0
         self._wanted = {
-            name: {header.encode(): header for header in source.kept_headers} for name, source in intake.sources.items()
+            name: {header.encode(): header for header in (*source.kept_headers, TRACEPARENT)}
+            for name, source in intake.sources.items()
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -43,6 +43,14 @@ FROM circuit.budget_scopes('', '', circuit.budget_day()) AS s
 JOIN circuit.budgets AS b ON b.scope = s.scope AND b.period = s.period
 ORDER BY array_position(ARRAY['day', 'tenant day', 'tenant month', 'trigger'], s.scope), b.tenant, b.handler
 """
+# Of a busy day as many as can be counted at once.
+_ANSWERING = """
+SELECT provider, model, count(*), count(*) FILTER (WHERE status = 'unknown'),
+       coalesce(sum(coalesce(cost, worst)), 0)::bigint, max(at)
+FROM (SELECT provider, model, status, cost, worst, at FROM circuit.llm_calls
+      WHERE day = circuit.budget_day() LIMIT 100000) c
+GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 50
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,25 @@ class Account:
     spent: int
     reserved: int
     resets_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Calls of one model of one provider today. ``unknown`` are those that ended without a cost; ``cost`` is in
+    nano-dollars, of what is not settled at its worst case."""
+
+    provider: str
+    model: str
+    calls: int
+    unknown: int
+    cost: int
+    last: datetime
+
+
+async def providers_of(connection: Connection) -> list[Answering]:
+    """Who answered model calls today, the most asked first."""
+    rows = await (await connection.execute(_ANSWERING)).fetchall()
+    return [Answering(*row) for row in rows]
 
 
 async def accounts(connection: Connection) -> list[Account]:

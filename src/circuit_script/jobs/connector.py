@@ -88,6 +88,7 @@ def _enqueued(effect: Effect) -> NewJob:
             asked.get("arguments") or {},
             enqueued_by=asked.get("by"),
             execution=asked.get("execution"),
+            traceparent=effect.traceparent,
         ),
         depth=effect.depth,
         due=None if due is None else datetime.fromtimestamp(due, UTC),
@@ -108,10 +109,11 @@ def _finalizer(effect: Effect, bodies: Mapping[UUID, bytes]) -> NewJob:
     ended = {key: value for key, value in effect.payload.items() if key not in ("delivery", "depth")}
     of = {} if body is None else msgspec.json.decode(body)["data"]
     said = {**(of.get("job") or {}), **ended}
+    said.pop("traceparent", None)  # it goes on with the trace of the job's last execution
     return NewJob(
         id=effect.id,
         tenant=effect.tenant,
         name=effect.target,
-        body=body_of(effect.id, effect.target, of.get("arguments") or {}, **said),
+        body=body_of(effect.id, effect.target, of.get("arguments") or {}, **said, traceparent=effect.traceparent),
         depth=effect.payload["depth"],
     )

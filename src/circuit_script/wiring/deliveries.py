@@ -1,11 +1,9 @@
-"""Settings → how effects are delivered: the client that carries them, and the vendors' rates."""
+"""Settings → how effects are delivered: the client that carries them."""
 
 from __future__ import annotations
 
 import httpx
 
-from circuit_script.config import Settings
-from circuit_script.connectors.connector import Rate
 from circuit_script.execution.broker.callouts.transport import authorities, no_cookies
 
 KEPT = 100  # connections to vendors that are kept for the next delivery
@@ -16,12 +14,3 @@ def open_deliveries_client() -> httpx.AsyncClient:
     that hang, and who is well would count as down."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=KEPT)
     return httpx.AsyncClient(verify=authorities(), follow_redirects=False, cookies=no_cookies(), limits=limits)
-
-
-def rates_of(settings: Settings) -> dict[tuple[str, str], Rate]:
-    """The rates that circuit.toml says, by connector and operation."""
-    return {
-        (connector, operation): Rate(rate.calls, rate.seconds, rate.burst, rate.of)
-        for connector, each in settings.connectors.items()
-        for operation, rate in each.rates.items()
-    }

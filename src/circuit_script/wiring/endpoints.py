@@ -29,6 +29,7 @@ def make_door(settings: Settings, releases: Releases, parts: RunnerParts, log_of
             places=settings.worker.endpoint_children,
             governor=parts.governor,
             quotas=parts.quotas,
+            traces=parts.traces,
         )
     )
     door = Door(socket_path(settings.folder), Admission(answerer, make_ring(parts.database), answerer.find))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import httpx
 
-from circuit_script.config import Settings, TierSettings
+from circuit_script.config import Settings
 from circuit_script.db.pool import Pool
 from circuit_script.execution.broker.callouts.transport import authorities, no_cookies
 from circuit_script.governor.budget import Budget, Money, Unkept
 from circuit_script.governor.money import nanos
 from circuit_script.llm import Models, Price, Prices, Provider
-from circuit_script.llm.models import ModelOptions, TenantMoney
-from circuit_script.tenants import Tiers
+from circuit_script.llm.budgets import tenant_money
+from circuit_script.llm.models import ModelOptions
 
 CONNECTIONS = 200  # to providers at once, of all executions together
 OPENAIS = ("api.openai.com", "openai.azure.com")  # hosts, and those below them
@@ -51,23 +51,6 @@ def _models(settings: Settings, money: Money, client: httpx.AsyncClient, keys: M
     providers = [_provider(settings, name, client, keys) for name in llm.providers]
     prices = Prices({name: Price.plain(each.input, each.output, each.request) for name, each in llm.prices.items()})
     return Models(options, providers=providers, prices=prices, money=money)
-
-
-def tenant_money(settings: Settings) -> Callable[[str], TenantMoney]:
-    """What each tenant may spend. Raises ConfigError for a tenant of a tier that there is not."""
-    budget = settings.budget
-    whole = TenantMoney(day=None if budget.tenant_day is None else nanos(budget.tenant_day))
-    tenants = {name: _of_tier(tier.allows, whole) for name, tier in Tiers.of_settings(settings).tenants.items()}
-    return lambda tenant: tenants.get(tenant, whole)
-
-
-def _of_tier(tier: TierSettings, otherwise: TenantMoney) -> TenantMoney:
-    cost = tier.llm_cost
-    return TenantMoney(
-        day=otherwise.day if cost.day is None else nanos(cost.day),
-        month=None if cost.month is None else nanos(cost.month),
-        at_ceiling=tier.at_ceiling if "at_ceiling" in tier.model_fields_set else otherwise.at_ceiling,
-    )
 
 
 def _provider(settings: Settings, name: str, client: httpx.AsyncClient, keys: Mapping[str, str] | None) -> Provider:

@@ -13,9 +13,9 @@ from circuit_script.errors import ConfigError
 from circuit_script.events.notices import Notices
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.llm import Models
+from circuit_script.llm.budgets import tenant_money
 from circuit_script.tenants import Tiers
 from circuit_script.tenants.quotas import TenantGovernor
-from circuit_script.wiring.models import tenant_money
 
 log = structlog.get_logger()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 import structlog
@@ -15,18 +15,22 @@ from circuit_script.effects.courier import Courier
 from circuit_script.endpoints.door import Door
 from circuit_script.events.bell import CHANNEL
 from circuit_script.events.dispatch import Dispatcher
+from circuit_script.events.dropped import tell_dropped
 from circuit_script.events.maintenance import maintain, prepare
 from circuit_script.events.replay import replays
 from circuit_script.events.replay.feeder import Feeder
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.jobs.ticker import Ticker
 from circuit_script.llm import Models
-from circuit_script.tasks import end
+from circuit_script.tasks import end, keep
 from circuit_script.telemetry import LogWriter
+from circuit_script.telemetry.trace_writer import TraceWriter
 from circuit_script.tenants import pauses
 from circuit_script.tenants.quotas import TenantGovernor
+from circuit_script.wiring.guardian import Guardian
 from circuit_script.wiring.listening import listen
 from circuit_script.wiring.live import Live, Releases, Reloaded
+from circuit_script.wiring.monitor import make_monitor
 from circuit_script.wiring.quotas import follow_tiers
 
 log = structlog.get_logger()
@@ -47,6 +51,7 @@ class Worker:
     settings: Settings
     governor: CircuitGovernor
     models: Models
+    traces: TraceWriter | None = None
 
     @property
     def live(self) -> Live:
@@ -73,7 +78,15 @@ async def run(
     database: Pool,
     ready: Callable[[Worker], None],
 ) -> None:
-    """Courier, writer, listener and maintenance live as long as the dispatcher."""
+    """Courier, writer, listener and maintenance live as long as the dispatcher. What only tells of the road begins
+    again where it fails: the road goes on without it."""
+    stopping = asyncio.Event()
+
+    def telling(name: str, part: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return asyncio.create_task(keep(name, part, stopping), name=name)
+
+    guardian = Guardian(settings, database, dropped=lambda: _dropped(worker, logs))
+    monitor = make_monitor(settings, database, lambda: worker.live.release.handlers.values())
     feeder = Feeder(database, idle=REPLAYS_THROUGH_POOLER if settings.pooler else REPLAYS)
     wakes = {
         CHANNEL: worker.dispatcher.wake,
@@ -87,18 +100,23 @@ async def run(
                 settings.ledger.retention_days,
                 settings.ledger.log_days,
                 reply_days=settings.ledger.reply_days,
+                log_keep={str(level): days for level, days in settings.log.keep.items()},
             ),
             name="maintenance",
         ),
         *_copying(settings, url, database),
+        telling("guardian", guardian.run),
+        telling("alerts", monitor.run),
+        telling("dropped", lambda: tell_dropped(database, lambda: _dropped(worker, logs))),
         asyncio.create_task(feeder.run(), name="replays"),
         asyncio.create_task(_ticking(database, worker), name="schedules"),
         *([] if settings.pooler else [asyncio.create_task(listen(url, wakes), name="listen")]),
     ]
     courier = asyncio.create_task(worker.courier.run(), name="courier")
-    writer = asyncio.create_task(logs.run(), name="logs")
+    writer = telling("logs", logs.run)
     quotas = asyncio.create_task(worker.quotas.run(), name="quotas")
-    for task in (*beside, courier, writer, quotas):
+    traces = [] if worker.traces is None else [telling("traces", worker.traces.run)]
+    for task in (*beside, courier, writer, quotas, *traces):
         task.add_done_callback(lambda ended: _missed(ended, worker))
     try:
         await prepare(database)
@@ -109,9 +127,17 @@ async def run(
         await worker.door.stop(settings.worker.drain)
         worker.courier.stop()
         worker.quotas.stop()
+        stopping.set()
         logs.stop()
+        if worker.traces is not None:
+            worker.traces.stop()
         await end(beside)
-        await asyncio.gather(courier, writer, quotas, return_exceptions=True)
+        await asyncio.gather(courier, writer, quotas, *traces, return_exceptions=True)
+
+
+def _dropped(worker: Worker, logs: LogWriter) -> dict[str, int]:
+    """What this worker could not store, by kind."""
+    return {"logs": logs.dropped, "traces": 0 if worker.traces is None else worker.traces.dropped}
 
 
 def _copying(settings: Settings, url: str, database: Pool) -> list[asyncio.Task[None]]:
@@ -144,7 +170,7 @@ async def _ticking(database: Pool, worker: Worker) -> None:
 
 
 def _missed(task: asyncio.Task[None], worker: Worker) -> None:
-    """A part that ended by an error takes the worker along, which is then started again: without it, effects or logs
+    """A part that ended by an error takes the worker along, which is then started again: without it, effects
     would stand still while all looks well."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("worker.part_ended", part=task.get_name(), exc_info=error, next="the worker stops")

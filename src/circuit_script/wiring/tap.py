@@ -37,8 +37,10 @@ def tapped(log_line: LogLine, tap: Tap | None) -> LogLine:
 class TappedSettler(Settler):
     """A settler whose commits ``tap`` hears of. ``name_of`` gives a handler's name by its id."""
 
-    def __init__(self, pool: Pool, worker: UUID, tap: Tap, name_of: Callable[[int], str]) -> None:
-        super().__init__(pool, worker)
+    def __init__(
+        self, pool: Pool, worker: UUID, tap: Tap, name_of: Callable[[int], str], redact: Callable[[str], str] = str
+    ) -> None:
+        super().__init__(pool, worker, redact)
         self._tap = tap
         self._name_of = name_of
 

@@ -27,6 +27,7 @@ from circuit_script.execution.broker.callouts.transport import open_client
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.releases import Release, record_release
 from circuit_script.telemetry import LogWriter
+from circuit_script.telemetry.redact import Redactor
 from circuit_script.tenants import DEFAULT
 from circuit_script.wiring.bench import Bench, open_bench
 from circuit_script.wiring.callouts import Callouts
@@ -87,8 +88,8 @@ class Trial(Opened):
         async with self._database.connection() as connection:
             self._release: Release = await record_release(connection, self._bench.digest, self._bench.manifest.handlers)
         self._outside = await self._open_outside() if self._callouts is None else None
-        self._settler = Settler(self._database, uuid7())
-        self._logs = LogWriter(self._database, self._release.id)
+        self._settler = Settler(self._database, uuid7(), Redactor.of_settings(self._settings.log).text)
+        self._logs = LogWriter(self._database, self._release.id, redactor=Redactor.of_settings(self._settings.log))
         if self._keep_logs:
             self._stack.push_async_callback(self._flush_logs)
 

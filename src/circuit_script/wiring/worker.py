@@ -18,6 +18,7 @@ from circuit_script.connectors.registry import declared, make_registry
 from circuit_script.connectors.webhook import WebhookConnector
 from circuit_script.db.pool import Pool, open_pool
 from circuit_script.effects.courier import Courier, CourierOptions
+from circuit_script.effects.rates import rates_of
 from circuit_script.effects.settle import Settler
 from circuit_script.endpoints.run import LogLine
 from circuit_script.events.batch import Loader
@@ -34,10 +35,13 @@ from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.jobs.connector import JobsConnector
 from circuit_script.llm import Models
 from circuit_script.telemetry import LogWriter
+from circuit_script.telemetry.printed import PrintedLines
+from circuit_script.telemetry.redact import Redactor
+from circuit_script.telemetry.sentry import telling
 from circuit_script.tenants.quotas import TenantGovernor
 from circuit_script.tenants.tiers import API_CALLS
 from circuit_script.wiring.children import make_children, make_recorded_children
-from circuit_script.wiring.deliveries import open_deliveries_client, rates_of
+from circuit_script.wiring.deliveries import open_deliveries_client
 from circuit_script.wiring.endpoints import make_door
 from circuit_script.wiring.listening import own_connection
 from circuit_script.wiring.live import Live, Releases
@@ -45,9 +49,11 @@ from circuit_script.wiring.models import make_models, open_providers_client
 from circuit_script.wiring.outside import make_callouts
 from circuit_script.wiring.quotas import make_quotas
 from circuit_script.wiring.recorded import RecordedReleases
+from circuit_script.wiring.reports import reported
 from circuit_script.wiring.running import Worker, run
 from circuit_script.wiring.tap import Tap, TappedSettler, tapped
 from circuit_script.wiring.tenants import TenantsThere
+from circuit_script.wiring.traces import make_traces
 
 log = structlog.get_logger()
 
@@ -72,6 +78,9 @@ class _Means:
     releases: Releases
     recorded: RecordedReleases
     tap: Tap | None
+    writers: Pool
+    redactor: Redactor
+    printed: PrintedLines | None
     names: dict[int, str] = field(default_factory=dict)
 
 
@@ -80,11 +89,16 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
 
     Raises AppError when the app does not import, DatabaseUnavailable when the database cannot be used.
     """
+    printed = PrintedLines() if settings.log.stdout and tap is None else None  # who taps them shows them, too
     async with contextlib.AsyncExitStack() as stack:
+        tap = reported(await stack.enter_async_context(telling(settings, "worker")), tap)
         database = await open_pool(
             url, min_size=1, max_size=6, name="circuit worker", pooler=settings.pooler, indexes=True
         )
         stack.push_async_callback(database.close)
+        # What is only told must not use up the connections of the road.
+        writers = await open_pool(url, min_size=1, max_size=2, name="circuit telemetry", pooler=settings.pooler)
+        stack.push_async_callback(writers.close)
         models = make_models(settings, database, await stack.enter_async_context(open_providers_client()))
         stack.push_async_callback(models.settling.close, SETTLING)  # once the last child has ended
         # Callouts of handlers must not use up the connections of the courier.
@@ -118,6 +132,9 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
             releases,
             recorded,
             tap,
+            writers,
+            Redactor.of_settings(settings.log),
+            printed,
         )
         worker, logs = _assemble(means)
         await run(worker, logs, settings, url, database, ready)
@@ -127,16 +144,18 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
     settings, database, releases, tap = means.settings, means.database, means.releases, means.tap
     live = releases.live
     lanes = Lanes(uuid7(), settings.worker.lease)
-    logs = LogWriter(database, live.release.id)
+    logs = LogWriter(means.writers, live.release.id, redactor=means.redactor, printed=means.printed)
     jobs = JobsConnector(database)
     connectors = make_registry(settings.addresses, means.deliveries, jobs)
+    traces = make_traces(settings, means.writers, means.redactor.text)
     courier = Courier(
         database=database,
         connectors=connectors,
         worker=lanes.worker,
         held=lambda: dispatcher.kept,
-        options=CourierOptions(rates=rates_of(settings)),
+        options=CourierOptions(rates=rates_of(settings), traced=traces is not None and settings.traces.propagate),
         paused=lambda: dispatcher.pauses,
+        traces=traces,
     )
     parts = RunnerParts(
         database=database,
@@ -157,6 +176,7 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
         sent=courier.wake,
         governor=means.governor,
         quotas=means.quotas,
+        traces=traces,
     )
 
     def log_of(live: Live) -> LogLine:
@@ -165,16 +185,20 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
     dispatcher = _dispatcher(means, lanes, parts, log_of, courier)
     # A settler of its own, so that an answer waits for no batch's commit.
     door = make_door(settings, releases, replace(parts, settler=_settler(means, lanes)), log_of)
-    worker = Worker(dispatcher, courier, releases, door, means.quotas, settings, means.governor, means.models)
+    worker = Worker(dispatcher, courier, releases, door, means.quotas, settings, means.governor, means.models, traces)
     return worker, logs
 
 
 def _settler(means: _Means, lanes: Lanes) -> Settler:
     if means.tap is None:
-        return Settler(means.database, lanes.worker)
+        return Settler(means.database, lanes.worker, means.redactor.text)
     names = means.names
     return TappedSettler(
-        means.database, lanes.worker, means.tap, lambda handler: names.get(handler, "a handler that is gone")
+        means.database,
+        lanes.worker,
+        means.tap,
+        lambda handler: names.get(handler, "a handler that is gone"),
+        means.redactor.text,
     )
 
 

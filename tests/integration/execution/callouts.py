@@ -16,6 +16,7 @@ from circuit_script.execution.broker.callouts.fetch import CalloutParts
 from circuit_script.execution.broker.callouts.guard import Guard
 from circuit_script.execution.outcome import Work
 from circuit_script.governor import Limits
+from circuit_script.telemetry.spans import Recorder
 
 
 class NoRecords:
@@ -47,6 +48,7 @@ class Broker(ExecutionBroker):
         private: Sequence[str] = ("127.0.0.1",),
         parts: CalloutParts | None = None,
         remaining: float = 10.0,
+        traced: bool = False,
         **limits: Any,
     ) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -75,6 +77,7 @@ class Broker(ExecutionBroker):
             journal=NoJournal(),
             log=self.lines.append,
             remaining=lambda: remaining,
+            recorder=Recorder(work.execution) if traced else None,
         )
 
     async def request(self, verb: str, arguments: dict[str, Any]) -> Any:

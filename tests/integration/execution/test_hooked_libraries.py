@@ -12,6 +12,7 @@ from circuit_script.execution.broker.callouts.addresses import Private
 from circuit_script.execution.broker.callouts.guard import Guard
 from circuit_script.execution.broker.callouts.transport import open_client
 from circuit_script.execution.outcome import Breached, Failed, Succeeded
+from circuit_script.telemetry.w3c import read_traceparent
 from tests.integration.execution.callouts import Broker
 from tests.integration.execution.conftest import Bench, PoolOf
 from tests.receiver import Got, Receiver, receiving, response
@@ -254,6 +255,21 @@ async def test_each_request_counts_once_whatever_connection_it_takes(
         assert isinstance(outcome, Succeeded), (library, outcome)
         assert broker.messages[0].count("here") == 3, (library, broker.messages)
         assert (library, broker.usage.callouts, len(shop.got) - before) == (library, 3, 3)
+
+
+async def test_each_request_says_which_trace_it_belongs_to(
+    bench: Bench, client: httpx.AsyncClient, shop: Receiver
+) -> None:
+    for library in [*LIBRARIES, "ours"]:
+        broker, before = Broker(client, traced=True), len(shop.got)
+        record = {"id": "1", "library": library, "url": shop.url, "times": 2}
+        outcome = await bench.run("look", records=[record], broker=broker)
+        assert isinstance(outcome, Succeeded), (library, outcome)
+        said = [read_traceparent(got.headers.get("traceparent")) for got in shop.got[before:]]
+        if library == "by_hand":  # its headers are its author's alone
+            assert said == [None] * 2
+        else:
+            assert len({each.parent for each in said if each is not None}) == 2, (library, said)
 
 
 async def test_a_request_within_another_counts_too(bench: Bench, client: httpx.AsyncClient) -> None:

@@ -37,6 +37,7 @@ async def serving(folder: Path, address: str) -> AsyncIterator[None]:
     """
     log = folder / "serve.log"
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    environment["CIRCUIT_DASHBOARD__ENABLED"] = "false"  # nobody could sign in: it is gone in seconds
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "circuit_script.cli", "serve", "--folder", str(folder)),

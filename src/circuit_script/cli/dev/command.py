@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import uvloop
 
 from circuit_script.cli.dev.session import DevSession
 from circuit_script.cli.folder import Folder, app_folder
+from circuit_script.cli.serve import ports
 from circuit_script.config import Settings, load_settings
 from circuit_script.execution.hardening import hide_from_children
 
@@ -27,9 +28,8 @@ def run(
     """
     hide_from_children()
     here = app_folder(folder)
-    given: dict[str, Any] = {} if port is None else {"gateway": {"port": port}}
 
     def load() -> Settings:
-        return load_settings(here, **given)
+        return load_settings(here, **ports(port))
 
     uvloop.run(DevSession(load).run())

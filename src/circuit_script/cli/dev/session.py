@@ -8,12 +8,16 @@ import socket
 import time
 from collections.abc import Callable
 
+import psycopg
+
 from circuit_script.cli.control import Line, Reload, Running, Wrong
 from circuit_script.cli.dev.keys import role_environment
 from circuit_script.cli.dev.terminal import Screen, show_error
 from circuit_script.cli.dev.watch import changes
-from circuit_script.cli.supervisor import Explained, More, Supervisor
+from circuit_script.cli.role_process import More, say
+from circuit_script.cli.supervisor import Explained, Supervisor, database_of
 from circuit_script.config import FILE, Settings
+from circuit_script.db.pool import open_connection
 from circuit_script.errors import CircuitError, ConfigError, StartError
 from circuit_script.events.sources import open_sources
 from circuit_script.gateway.listening import listen
@@ -46,6 +50,7 @@ class DevSession(Supervisor):
         self._up = asyncio.Event()  # the worker listens
         self._answered = asyncio.Event()
         self._settled = asyncio.Event()  # every role runs
+        self._linked = False  # the developer was given a link to sign in
         self._following: list[asyncio.Task[None]] = []
 
     async def _start_roles(self) -> None:
@@ -153,7 +158,7 @@ class DevSession(Supervisor):
             await self._settled.wait()
             new = self._new_settings()
             if new is not None:
-                self._screen.show((f"{FILE} changed: restarting gateway and worker", "bold"))
+                self._screen.show((f"{FILE} changed: restarting what runs", "bold"))
                 await self._restart_with(new)
 
     def _new_settings(self) -> Settings | None:
@@ -186,16 +191,20 @@ class DevSession(Supervisor):
             return
         if new.gateway.port != self._settings.gateway.port:
             self._roles.pop("gateway", None)  # with the port that the first one was given
+        if (new.dashboard.host, new.dashboard.port) != (self._settings.dashboard.host, self._settings.dashboard.port):
+            self._roles.pop("dashboard", None)
         self._settings = new
         self._environment = role_environment(new)
 
     async def _restart_with(self, new: Settings | None) -> None:
         began = time.monotonic()
-        watchers = [self._watchers.pop(name) for name in ("gateway", "worker") if name in self._watchers]
+        names = ("dashboard", "gateway", "worker")
+        watchers = [self._watchers.pop(name) for name in names if name in self._watchers]
         for each in watchers:
             each.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
         await self._end_roles()
+        self._standings.clear()
         self._take(new)
         while not self._stop.is_set():
             try:
@@ -203,7 +212,8 @@ class DevSession(Supervisor):
                     if name not in self._watchers:
                         await self._begin(name)
                 address = self._roles["gateway"].ready
-                return self._screen.show((f"restarted in {time.monotonic() - began:.1f} s: {address}/", "green"))
+                self._screen.show((f"restarted in {time.monotonic() - began:.1f} s: {address}/", "green"))
+                return self._begin_dashboard()
             except (StartError, OSError) as error:
                 self._show(error if isinstance(error, CircuitError) else StartError(str(error)), WAITS)
                 await self._wait_for(self._saved, self._settings_saved)
@@ -257,6 +267,29 @@ class DevSession(Supervisor):
             *(part for name, words in rows for part in ((f"\n  {name:<11}", "dim"), words)),
             ("\n\nsave a file and it runs; Ctrl-C stops\n", "dim"),
         )
+
+    async def _say_dashboard(self, address: str) -> None:
+        url = self._settings.dashboard.url or address
+        how = "" if self._linked else await self._sign_in_link(url)
+        rows = [("dashboard", how or f"{url}/")]
+        if how:
+            rows.append(
+                ("", "signs you in as the owner: once, for 10 minutes; another one: circuit-script people link")
+            )
+        self._screen.show(*(part for name, words in rows for part in ((f"\n  {name:<11}", "dim"), words)), "\n")
+
+    async def _sign_in_link(self, url: str) -> str:
+        """A link that signs the developer in; nothing where there is none, which the dashboard then explains."""
+        from circuit_script.access import one_time_link  # only who has a dashboard needs passwords and sessions
+
+        try:
+            async with await open_connection(await database_of(self._settings, started=True)) as connection:
+                link = await one_time_link(connection, url)
+        except (CircuitError, psycopg.Error) as error:
+            say(f"no link to sign in: {error}")
+            return ""
+        self._linked = True
+        return link
 
 
 def counted(word: Running) -> str:

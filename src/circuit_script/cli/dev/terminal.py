@@ -47,7 +47,10 @@ def log_to_terminal(role: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(colors=coloured(), pad_event_to=0),
+            # A traceback without the variables of its frames: they may be a password, a cookie, anybody's data.
+            structlog.dev.ConsoleRenderer(
+                colors=coloured(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+            ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

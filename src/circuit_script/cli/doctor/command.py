@@ -15,6 +15,7 @@ from circuit_script.cli.doctor.check import Check, State, bad, good
 from circuit_script.cli.doctor.database import database
 from circuit_script.cli.doctor.isolation import isolation
 from circuit_script.cli.doctor.machine import machine
+from circuit_script.cli.doctor.see import watching
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import BAD, GOOD, WARNING, console, print_json
 from circuit_script.config import FILE, load_settings
@@ -57,6 +58,7 @@ async def examine(given: Path | None, *, network: bool) -> list[Check]:
     checks += await app(settings)
     checks += sources(settings)
     checks.append(port(settings))
+    checks += watching(settings)
     checks += [check async for check in database(settings)]
     if network:
         checks += [check async for check in addresses(settings)]
@@ -74,3 +76,9 @@ def _show(checks: list[Check]) -> None:
         out.print(f"{_MARKS[check.state]} {check.name:{width}}  {escape(check.said)}", soft_wrap=True)
         if check.cure:
             out.print(f"  {'':{width}}  → {escape(check.cure)}", soft_wrap=True)
+    sick = [check.name for check in checks if check.state is State.bad]
+    odd = [check.name for check in checks if check.state is State.warning]
+    said = [
+        f"{words}: {', '.join(dict.fromkeys(names))}" for words, names in (("mend", sick), ("look at", odd)) if names
+    ]
+    out.print(f"\n{'; '.join(said) or 'all is well'}", soft_wrap=True, markup=False, style="bold")

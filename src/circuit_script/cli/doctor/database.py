@@ -10,6 +10,7 @@ import psycopg
 
 from circuit_script.cli.doctor.app import supervisor_of
 from circuit_script.cli.doctor.check import Check, bad, good, warning
+from circuit_script.cli.doctor.see import findings, telling
 from circuit_script.cli.doctor.upkeep import upkeep
 from circuit_script.config import Settings
 from circuit_script.db.embedded import EmbeddedPostgres
@@ -78,6 +79,10 @@ async def _look(connection: Connection, settings: Settings) -> AsyncIterator[Che
     yield _workers(workers, supervisor_of(settings))
     async for check in upkeep(connection, settings, working=bool(workers)):
         yield check
+    async for check in findings(connection, settings, working=bool(workers)):
+        yield check
+    async for check in telling(connection, settings):
+        yield check
 
 
 def _roles(present: int, may_create: bool) -> Check:
@@ -110,7 +115,7 @@ def _migrations(applied: set[str]) -> Iterator[Check]:
 
 def _workers(rows: list[tuple[str, int]], supervisor: int) -> Check:
     if rows:
-        return good("worker", ", ".join(f"process {pid} on {host} is alive" for host, pid in rows))
+        return good("worker", ", ".join(f"process {pid} on {host.partition(' ')[0]} is alive" for host, pid in rows))
     if supervisor:
         cure = "Look at what the app printed: its worker ends or does not start."
         return bad("worker", "The app runs, but no worker is alive.", cure)

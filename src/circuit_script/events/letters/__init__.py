@@ -2,7 +2,7 @@
 
 from circuit_script.events.letters.close import CHUNK, Fate, discard, retry
 from circuit_script.events.letters.doubt import Decision, Doubt, Known, doubts, find_doubt, known_of, settle_doubt
-from circuit_script.events.letters.edit import Edited, send_edited
+from circuit_script.events.letters.edit import Edited, must_have_place, parsed, send_edited
 from circuit_script.events.letters.letter import Cause, Letter, Wanted, causes, chosen, find_letter, letters
 from circuit_script.events.letters.payload import Payload, payload_of
 from circuit_script.events.letters.story import Answer, Attempt, Line, Story, story_of
@@ -30,6 +30,8 @@ __all__ = [
     "find_letter",
     "known_of",
     "letters",
+    "must_have_place",
+    "parsed",
     "payload_of",
     "retry",
     "send_edited",

@@ -30,6 +30,7 @@ FROM circuit.effects e
 _LIST = f"""{_DOUBTS} WHERE e.status = 'in_doubt' AND (%(tenant)s::text IS NULL OR e.tenant = %(tenant)s)
   AND (%(record)s::text IS NULL OR e.record = %(record)s)
   AND (%(connector)s::text IS NULL OR e.connector = %(connector)s)
+  AND (%(before)s::uuid IS NULL OR e.id < %(before)s)
 ORDER BY e.id DESC LIMIT %(limit)s
 """
 _MEANT = f"""{_DOUBTS} WHERE e.status = 'in_doubt' AND starts_with(e.id::text, %(which)s) ORDER BY e.id LIMIT 2"""
@@ -107,9 +108,11 @@ async def doubts(
     tenant: str | None = None,
     record: str | None = None,
     connector: str | None = None,
+    before: UUID | None = None,
 ) -> list[Doubt]:
-    """Effects in doubt, the newest first; with ``tenant`` as that tenant may read them."""
-    values = {"tenant": tenant, "record": record, "connector": connector, "limit": limit}
+    """Effects in doubt, the newest first; with ``tenant`` as that tenant may read them. ``before`` is the last one of
+    the page before."""
+    values = {"tenant": tenant, "record": record, "connector": connector, "before": before, "limit": limit}
     async with reading(connection, tenant):
         return [Doubt(**row) for row in await rows(connection, _LIST, values)]
 

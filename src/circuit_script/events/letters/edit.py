@@ -21,10 +21,11 @@ from circuit_script.effects.doubt import send_again
 from circuit_script.errors import LetterRefused
 from circuit_script.events.intake import order_hash
 from circuit_script.events.letters.close import Held, close, hold, must_be_live, must_have_been_done, pay_nothing_twice
-from circuit_script.events.letters.letter import rows
+from circuit_script.events.letters.letter import Letter, rows
 from circuit_script.events.letters.payload import ORIGINAL
 from circuit_script.events.sources.circuit import Circuit
 from circuit_script.events.sources.source import order_key
+from circuit_script.execution.outcome import JOB
 
 # The order of event ids is that of their commits: intake has the same lock, and must not wait for who stands still.
 _LOCK = """
@@ -56,6 +57,9 @@ SELECT pg_notify('circuit_queue', '') WHERE EXISTS (
 _PAYLOAD = "SELECT payload FROM circuit.effects WHERE id = %(effect)s AND status = 'dead' FOR UPDATE"
 
 
+NO_OBJECT = 'A payload is a JSON object, like {"id": "c1"}.'
+
+
 @dataclass(frozen=True, slots=True)
 class Edited:
     """What goes on the road: a ``delivery`` with its event ``again``, or the ``effect``."""
@@ -64,6 +68,32 @@ class Edited:
     delivery: UUID | None = None
     again: int | None = None
     effect: UUID | None = None
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """The payload that a person wrote: a JSON object. Raises LetterRefused with the place of the fault."""
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+        msgspec.json.encode(value)
+    except (ValueError, RecursionError) as error:
+        raise LetterRefused(f"That is not JSON: {error}.", cure=NO_OBJECT) from None
+    if not isinstance(value, dict):
+        raise LetterRefused(f"That is a {type(value).__name__}.", cure=NO_OBJECT)
+    return value
+
+
+def must_have_place(letter: Letter, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """What a person gives a job is an argument: beside them nobody would read it. Raises LetterRefused."""
+    new = sorted(after.keys() - before.keys() - {"id", "arguments", "job"})
+    if letter.object == JOB and new:
+        raise LetterRefused(
+            f"A job has no {new[0]!r}: what it is given stands in its arguments.",
+            cure=f"circuit-script dead edit {letter.id} --set arguments.{new[0]}=…",
+        )
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 async def send_edited(

@@ -43,7 +43,8 @@ SELECT d.id, d.kind, d.status, d.tenant, h.name AS handler, d.object, d.event, d
        d.by, d.closed_at, d.why, d.delivery, d.ordinal, d.event_id, d.execution, d.effect, d.again, d.edited, d.was,
        e.connector, e.operation, e.target
 """
-_LIST = f"{_COLUMNS} {_CHOSEN} ORDER BY d.id DESC LIMIT %(limit)s"
+_LIST = f"""{_COLUMNS} {_CHOSEN} AND (%(before)s::bigint IS NULL OR d.id < %(before)s)
+ORDER BY d.id DESC LIMIT %(limit)s"""
 _ONE = f"{_COLUMNS} {_LETTERS} AND d.id = %(id)s"
 _CAUSES = f"""
 SELECT d.cause, coalesce(h.name, '') AS handler, d.kind, count(*) AS n, min(d.at) AS first, max(d.at) AS last,
@@ -146,10 +147,11 @@ async def reading(connection: Connection, tenant: str | None) -> AsyncIterator[N
         yield
 
 
-async def letters(connection: Connection, wanted: Wanted, limit: int) -> list[Letter]:
-    """The newest ``limit`` letters that fit, the newest first."""
+async def letters(connection: Connection, wanted: Wanted, limit: int, *, before: int | None = None) -> list[Letter]:
+    """The newest ``limit`` letters that fit, the newest first; those before the number ``before``, if it is given."""
+    values = wanted.parameters() | {"limit": limit, "before": before}
     async with reading(connection, wanted.tenant):
-        return [Letter(**row) for row in await rows(connection, _LIST, wanted.parameters() | {"limit": limit})]
+        return [Letter(**row) for row in await rows(connection, _LIST, values)]
 
 
 async def causes(connection: Connection, wanted: Wanted, limit: int) -> list[Cause]:

@@ -18,11 +18,13 @@ from circuit_script.execution.broker import model_calls, outside
 from circuit_script.execution.broker.callouts.fetch import CalloutParts, no_quota
 from circuit_script.execution.broker.model_calls import ModelCalls
 from circuit_script.execution.broker.outside import Journal, Outside
+from circuit_script.execution.broker.traced import traced
 from circuit_script.execution.broker.versions import shown, versions_of
 from circuit_script.execution.outcome import JOB, JOBS, Hint, Work, bounded
 from circuit_script.execution.timing import LONGEST_DELAY
 from circuit_script.governor import MB, REPEATS, Meter, Usage
 from circuit_script.llm import Models
+from circuit_script.telemetry.spans import Recorder
 from circuit_script.tenants.entitlement import NOTICE
 
 HELD_BYTES = 32 * MB
@@ -93,7 +95,7 @@ class BrokerParts:
 
 class ExecutionBroker:
     """One execution's broker. Without a ``checkpoint`` those of the handler change nothing: all is committed at the
-    end."""
+    end. With a ``recorder`` each request is a span of its trace."""
 
     def __init__(
         self,
@@ -105,8 +107,10 @@ class ExecutionBroker:
         log: Callable[[dict[str, Any]], None],
         remaining: Callable[[], float],
         checkpoint: Checkpoint | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.database_away = False
+        self._recorder = recorder
         self._work = work
         self._meter = Meter(work.limits, len(work.records), parts.repeats)
         self._meter.usage.depth = work.depth
@@ -124,6 +128,7 @@ class ExecutionBroker:
         self._outside = Outside(
             work, meter=self._meter, journal=journal, client=parts.client, remaining=remaining, parts=callouts
         )
+        self._outside.recorder = recorder
         self._models = ModelCalls(work, meter=self._meter, journal=journal, models=parts.models, remaining=remaining)
         self._outside.put_off = self._models.put_off
 
@@ -152,6 +157,11 @@ class ExecutionBroker:
         Raises RequestRefused for what it may not have, and LimitExceeded, for ever after the first one.
         """
         self._meter.go_on()
+        if self._recorder is None:
+            return await self._serve(verb, arguments)
+        return await traced(self._recorder, self._serve, verb, arguments)
+
+    async def _serve(self, verb: str, arguments: dict[str, Any]) -> Any:
         try:
             if (handle := _VERBS.get(verb)) is not None:
                 return await handle(self, arguments)

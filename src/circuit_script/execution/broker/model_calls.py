@@ -31,6 +31,7 @@ from circuit_script.llm.models import Models, Plan, Room
 from circuit_script.llm.provider import Refusal, Said, Tokens
 from circuit_script.llm.request import Asked, read
 from circuit_script.llm.words import Words, digest
+from circuit_script.telemetry.spans import note
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -327,6 +328,7 @@ class ModelCalls:
         self._known().settling.settle_later(held.reservation.id, Settled(None, reason=reason))
 
     def _how(self, held: Held, tokens: Tokens | None, model: str | None, refusal: Refusal) -> Settled:
+        note(provider=held.plan.provider.name, model=model or held.plan.model)
         if tokens is None:
             if not refusal.billed:
                 self._give_back(held, 0, 0)
@@ -338,6 +340,7 @@ class ModelCalls:
             reason = "it cost more than its worst case"
             log.error("llm.over_worst_case", call=str(held.reservation.id), model=held.plan.model, cost=cost / NANO)
         self._give_back(held, tokens.input + tokens.output, cost)
+        note(tokens_in=tokens.input, tokens_out=tokens.output, tokens_cached=tokens.cached, cost=cost / NANO)
         return Settled(cost, tokens.input, tokens.output, tokens.cached, model, reason)
 
     # -- words ------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import httpx
@@ -18,6 +19,8 @@ from circuit_script.execution.broker.callouts.fetch import Answered, Callout, Ca
 from circuit_script.execution.broker.callouts.hosts import LONGEST_HOST, canonical
 from circuit_script.execution.outcome import Work, spread
 from circuit_script.governor import LimitExceeded, Meter
+from circuit_script.telemetry.spans import Recorder, current
+from circuit_script.telemetry.w3c import HEADER
 
 SHORTEST = 0.05  # seconds that a callout is given at least
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})  # methods that change nothing
@@ -36,7 +39,8 @@ class Outside:
     """One execution's callouts: those it asks us to make (``http``), and those that a library makes by itself, of
     which it tells us first (``request``, ``connect``)."""
 
-    __slots__ = ("_calls", "_fetcher", "_guard", "_journal", "_meter", "_parts", "_remaining", "_work", "put_off")
+    __slots__ = ("_calls", "_fetcher", "_guard", "_journal", "_meter", "_parts", "_remaining", "_work", "put_off",
+                 "recorder")  # fmt: skip
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Outside:
         parts: CalloutParts,
     ) -> None:
         self.put_off: set[float] = set()  # the seconds for which something waits for its tenant's quota
+        self.recorder: Recorder | None = None  # what requests leave with tells of the trace that they belong to
         self._work = work
         self._meter = meter
         self._journal = journal
@@ -78,7 +83,7 @@ class Outside:
         self._meter.note(fingerprint, callout.shown, owner=owner)
         reply: bytes | None = None
         try:
-            result = await self._fetched(callout)
+            result = await self._fetched(self._traced(callout))
             reply = _reply(result)
             if reply is not None and callout.method not in READING:
                 self._meter.changed(fingerprint)
@@ -101,7 +106,10 @@ class Outside:
         await _spend(self._meter, self._parts, self._work.tenant)
         if self._parts.reaches:
             await self._check_reachable(host, port)
-        return {"seconds": max(SHORTEST, self._remaining())}
+        leave: dict[str, Any] = {"seconds": max(SHORTEST, self._remaining())}
+        if (header := self._header(asked.get("headers") or ())) is not None:
+            leave[HEADER] = header
+        return leave
 
     async def connect(self, asked: dict[str, Any]) -> None:
         """A library opens a connection, or sends a first datagram. ``way`` is the host of a request that was told: it
@@ -150,6 +158,19 @@ class Outside:
             return await self._fetcher.fetch(callout)
         except LimitExceeded as breach:
             raise self._meter.exceeded(breach) from None
+
+    def _traced(self, callout: Callout) -> Callout:
+        """The callout as it leaves: with the trace that it belongs to, unless its author has said another."""
+        if (header := self._header(callout.headers)) is None:
+            return callout
+        return replace(callout, headers=(*callout.headers, (HEADER, header)))
+
+    def _header(self, said: Iterable[Sequence[Any]]) -> str | None:
+        """The ``traceparent`` of the request that is under way; None where it has one, or nobody records."""
+        mark = current.get()
+        if self.recorder is None or mark is None or any(str(pair[0]).lower() == HEADER for pair in said):
+            return None
+        return self.recorder.header(mark)
 
     def _callout(self, asked: dict[str, Any]) -> Callout:
         """Raises ValueError, TypeError for what is no request."""

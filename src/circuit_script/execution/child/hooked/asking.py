@@ -15,6 +15,7 @@ from circuit_script.execution.authoring.calls import allowed
 from circuit_script.execution.session import active, current_record
 
 MAX_BODY = 1024 * 1024  # bytes of a request's body that the broker is told
+TRACEPARENT = "traceparent"
 PAID = 8  # connections that a request pays for: a library tries one address of its host after another
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -41,10 +42,12 @@ on_its_way: ContextVar[OnItsWay | None] = ContextVar("on_its_way", default=None)
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """The request may leave, and take so many ``seconds``. ``answer`` is there when it must not: a test gives it."""
+    """The request may leave, and take so many ``seconds``. ``answer`` is there when it must not: a test gives it.
+    ``traceparent`` is the header by which it belongs to its execution's trace."""
 
     seconds: float
     answer: Canned | None = None
+    traceparent: str | None = None
 
     def shortened(self, timeout: Any) -> float:
         """A timeout of the library's, no longer than the time that is left; None and Python's default are without
@@ -156,6 +159,6 @@ def _text(value: Any) -> str:
 def _leave(answer: dict[str, Any]) -> Leave:
     canned = answer.get("answer")
     if canned is None:
-        return Leave(answer["seconds"])
+        return Leave(answer["seconds"], traceparent=answer.get(TRACEPARENT))
     headers = tuple((name, value) for name, value in canned["headers"])
     return Leave(answer["seconds"], Canned(canned["status"], headers, canned["body"]))

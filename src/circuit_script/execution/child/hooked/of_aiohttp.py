@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.child.hooked.asking import Leave, Place, ask, counted, governed
+from circuit_script.execution.child.hooked.asking import TRACEPARENT, Leave, Place, ask, counted, governed
 from circuit_script.execution.session import Session, active
 
 _Call = Callable[..., Awaitable[Any]]
@@ -33,6 +33,8 @@ def _connected(module: Any, connect: _Call) -> _Call:
             raise module.ClientConnectionError(str(refused)) from refused
         if leave.answer is not None:
             return _answer(module, self, req, leave)
+        if leave.traceparent is not None:
+            req.headers[TRACEPARENT] = leave.traceparent
         proxy = _proxy(req)
         with counted(proxy[0] if proxy else req.url.raw_host or ""):
             return await connect(self, req, *arguments, **named)

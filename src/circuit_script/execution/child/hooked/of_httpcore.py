@@ -7,7 +7,16 @@ from types import ModuleType
 from typing import Any
 
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.child.hooked.asking import Leave, Place, ask, ask_now, counted, governed, url_of
+from circuit_script.execution.child.hooked.asking import (
+    TRACEPARENT,
+    Leave,
+    Place,
+    ask,
+    ask_now,
+    counted,
+    governed,
+    url_of,
+)
 
 PARTS = ("connect", "read", "write", "pool")
 
@@ -36,7 +45,7 @@ def _async(errors: Any, handle: Callable[..., Awaitable[Any]]) -> Callable[..., 
             raise errors.ConnectError(str(refused)) from refused
         if leave.answer is not None:
             return _answer(request, leave)
-        _shorten(request, leave)
+        _prepare(request, leave)
         with counted(_peer(self, request)) as way:
             try:
                 return await handle(self, request)
@@ -58,7 +67,7 @@ def _sync(errors: Any, handle: Callable[..., Any]) -> Callable[..., Any]:
             raise errors.ConnectError(str(refused)) from refused
         if leave.answer is not None:
             return _answer(request, leave)
-        _shorten(request, leave)
+        _prepare(request, leave)
         with counted(_peer(self, request)) as way:
             try:
                 return handle(self, request)
@@ -70,7 +79,10 @@ def _sync(errors: Any, handle: Callable[..., Any]) -> Callable[..., Any]:
     return handle_request
 
 
-def _shorten(request: Any, leave: Leave) -> None:
+def _prepare(request: Any, leave: Leave) -> None:
+    """Shorten its timeout, and say which trace it belongs to."""
+    if leave.traceparent is not None:
+        request.headers = [*request.headers, (TRACEPARENT.encode(), leave.traceparent.encode())]
     given = request.extensions.get("timeout") or {}
     request.extensions = {**request.extensions, "timeout": {part: leave.shortened(given.get(part)) for part in PARTS}}
 

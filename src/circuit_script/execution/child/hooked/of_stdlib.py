@@ -8,7 +8,16 @@ from types import ModuleType
 from typing import Any
 
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.child.hooked.asking import Leave, Place, ask_now, counted, governed, is_absolute, url_of
+from circuit_script.execution.child.hooked.asking import (
+    TRACEPARENT,
+    Leave,
+    Place,
+    ask_now,
+    counted,
+    governed,
+    is_absolute,
+    url_of,
+)
 from circuit_script.execution.child.hooked.canned_socket import CannedSocket
 
 LEAVE = "_circuit_leave"  # of a request that was begun by `putrequest`: its connection may come later
@@ -30,6 +39,8 @@ def _whole(send: Callable[..., None]) -> Callable[..., None]:
         leave = _ask(self, method, url, headers, body)
         if leave.answer is not None:
             return _answer(self, leave, lambda: send(self, method, url, body, headers, encode_chunked))
+        if leave.traceparent is not None:
+            headers = {**dict(headers), TRACEPARENT: leave.traceparent}
         timeout = self.timeout
         self.timeout = leave.shortened(timeout)
         if self.sock is not None:

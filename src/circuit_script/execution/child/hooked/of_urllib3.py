@@ -7,7 +7,16 @@ from types import ModuleType
 from typing import Any
 
 from circuit_script.errors import RequestRefused
-from circuit_script.execution.child.hooked.asking import Leave, Place, ask_now, counted, governed, is_absolute, url_of
+from circuit_script.execution.child.hooked.asking import (
+    TRACEPARENT,
+    Leave,
+    Place,
+    ask_now,
+    counted,
+    governed,
+    is_absolute,
+    url_of,
+)
 from circuit_script.execution.child.hooked.canned_socket import CannedSocket
 
 
@@ -31,11 +40,20 @@ def _made(module: Any, make: Callable[..., Any]) -> Callable[..., Any]:
             conn.sock = CannedSocket(leave.answer.raw())
             conn.is_verified = True  # else it warns
         elif not arguments:
+            if leave.traceparent is not None:
+                named["headers"] = _with_trace(named.get("headers"), leave.traceparent)
             named["timeout"] = _shortened(module, self, named.get("timeout"), leave)
         with counted(conn.host, conn):
             return make(self, conn, method, url, *arguments, **named)
 
     return _make_request
+
+
+def _with_trace(headers: Any, traceparent: str) -> Any:
+    """A copy with the trace that the request belongs to: the same headers may serve another one."""
+    copied = {} if headers is None else headers.copy() if hasattr(headers, "copy") else dict(headers)
+    copied[TRACEPARENT] = traceparent
+    return copied
 
 
 def _shortened(module: Any, pool: Any, timeout: Any, leave: Leave) -> Any:

@@ -1,0 +1,80 @@
+"""People who sign in: accounts, roles for each tenant, passwords, sessions, one-time links, personal tokens."""
+
+from circuit_script.access.attempts import client_address
+from circuit_script.access.cookies import (
+    COOKIE,
+    CSRF_HEADER,
+    cookie_name,
+    is_same_origin,
+    read_cookie,
+    same_csrf,
+    set_cookie,
+    without_sessions,
+)
+from circuit_script.access.links import one_time_link, redeem
+from circuit_script.access.people import (
+    Account,
+    add_person,
+    find_person,
+    grant,
+    list_people,
+    remove_person,
+    revoke,
+    set_password,
+)
+from circuit_script.access.roles import ALL, Act, Person, Role, may
+from circuit_script.access.sessions import (
+    OpenSession,
+    Refused,
+    Session,
+    SignedIn,
+    open_among,
+    session_of,
+    sessions_of,
+    sign_in,
+    sign_out,
+    sign_out_everywhere,
+)
+from circuit_script.access.tokens import Token, list_tokens, make_token, person_of_token, revoke_token
+
+__all__ = [
+    "ALL",
+    "COOKIE",
+    "CSRF_HEADER",
+    "Account",
+    "Act",
+    "OpenSession",
+    "Person",
+    "Refused",
+    "Role",
+    "Session",
+    "SignedIn",
+    "Token",
+    "add_person",
+    "client_address",
+    "cookie_name",
+    "find_person",
+    "grant",
+    "is_same_origin",
+    "list_people",
+    "list_tokens",
+    "make_token",
+    "may",
+    "one_time_link",
+    "open_among",
+    "person_of_token",
+    "read_cookie",
+    "redeem",
+    "remove_person",
+    "revoke",
+    "revoke_token",
+    "same_csrf",
+    "session_of",
+    "sessions_of",
+    "set_cookie",
+    "set_password",
+    "sign_in",
+    "sign_out",
+    "sign_out_everywhere",
+    "without_sessions",
+]

@@ -1,0 +1,1 @@
+"""The web door for people: one page per noun, in a process of its own."""
