@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
 from uuid import UUID
 
 import psycopg
 
-from circuit_script.db.embedded import EmbeddedPostgres
-from circuit_script.db.migrate import MIGRATIONS, migrate
+from benchmarks.see.kept import kept_database
+from circuit_script.db.migrate import migrate
 from circuit_script.db.pool import Connection
 
 DAYS = 30
@@ -108,29 +105,8 @@ def _uuid7(at: datetime, chance: random.Random) -> UUID:
 @asynccontextmanager
 async def ground(rows: int, kept: Path) -> AsyncIterator[str]:
     """The URL of a database with so many executions, the newest of now."""
-    kept.mkdir(parents=True, exist_ok=True)
-    folder, marker, wanted = kept / str(rows), kept / f"{rows}.json", _stamp()
-    known = json.loads(marker.read_text()) if marker.is_file() else {}
-    if known.get("stamp") != wanted:
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    server = EmbeddedPostgres(folder)
-    url = await server.start()
-    try:
-        if known.get("stamp") != wanted:
-            began = time.monotonic()
-            await _make(url, server.superuser_url, rows)
-            marker.write_text(json.dumps({"stamp": wanted, "made_s": round(time.monotonic() - began, 1)}))
+    async with kept_database(kept, rows, Path(__file__), _make) as url:
         yield url
-    finally:
-        await server.stop()
-
-
-def _stamp() -> str:
-    found = sha256(Path(__file__).read_bytes())
-    for path in sorted(MIGRATIONS.glob("*.sql")):
-        found.update(path.read_bytes())
-    return found.hexdigest()
 
 
 async def _make(url: str, superuser: str, rows: int) -> None:

@@ -11,14 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import shutil
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,8 +24,8 @@ from uuid import UUID
 import psycopg
 
 from benchmarks.processes import ROOT
-from circuit_script.db.embedded import EmbeddedPostgres
-from circuit_script.db.migrate import MIGRATIONS, migrate
+from benchmarks.see.kept import kept_database
+from circuit_script.db.migrate import migrate
 from circuit_script.db.pool import open_connection
 from circuit_script.telemetry import LogQuery, LogReader
 
@@ -69,30 +67,8 @@ _SYLLABLES = ("ka", "lo", "mi", "ter", "vo", "ran", "su", "bel", "nor", "fi", "g
 
 async def measure(rows: int, kept: Path = CACHE) -> dict[str, Any]:
     """The 95th percentile of 200 mixed searches, in milliseconds, and among how many lines they were made."""
-    server = EmbeddedPostgres(kept / str(rows))
-    kept.mkdir(parents=True, exist_ok=True)
-    marker, wanted = kept / f"{rows}.json", _stamp()
-    known = json.loads(marker.read_text()) if marker.is_file() else {}
-    if known.get("stamp") != wanted:
-        shutil.rmtree(kept / str(rows), ignore_errors=True)
-    (kept / str(rows)).mkdir(parents=True, exist_ok=True)
-    url = await server.start()
-    try:
-        if known.get("stamp") != wanted:
-            began = time.monotonic()
-            await _make(url, server.superuser_url, rows)
-            known = {"stamp": wanted, "until": datetime.now(UTC).isoformat(), "made_s": time.monotonic() - began}
-            marker.write_text(json.dumps(known))
+    async with kept_database(kept, rows, Path(__file__), _make) as url:
         return await _measured(url, rows)
-    finally:
-        await server.stop()
-
-
-def _stamp() -> str:
-    found = sha256(Path(__file__).read_bytes())
-    for path in sorted(MIGRATIONS.glob("*.sql")):
-        found.update(path.read_bytes())
-    return found.hexdigest()
 
 
 # What is searched ---------------------------------------------------------------------------------

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from datetime import datetime
 from difflib import get_close_matches
 from typing import Annotated, TypeVar
 
-import psycopg
 import typer
 
-from circuit_script.cli.app_database import looking
 from circuit_script.cli.folder import Folder, app_folder
-from circuit_script.cli.output import add_rows, console, print_json, table
+from circuit_script.cli.output import add_rows, console, day, print_json, table
+from circuit_script.cli.selection import do
 from circuit_script.cli.verbs import group
 from circuit_script.config import Settings, load_settings
-from circuit_script.db.pool import Connection, unavailable
 from circuit_script.errors import KeyRefused
 from circuit_script.tenants import DEFAULT
 from circuit_script.tenants.keys import create_key, list_keys, revoke_key
@@ -44,7 +39,7 @@ def create(
     """Make a key. It is shown once; only its SHA-256 is kept."""
     settings = load_settings(app_folder(folder))
     _must_be_known(tenant, settings)
-    key, made = _do(settings, lambda connection: create_key(connection, tenant, name))
+    key, made = do(settings, NAME, lambda connection: create_key(connection, tenant, name))
     if as_json:
         print_json({"key": key, **asdict(made)})
         return
@@ -59,13 +54,13 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Show the keys: how each begins, whose it is, when it was used."""
-    keys = _do(load_settings(app_folder(folder)), lambda connection: list_keys(connection, revoked=everything))
+    keys = do(load_settings(app_folder(folder)), NAME, lambda connection: list_keys(connection, revoked=everything))
     if as_json:
         print_json([asdict(each) for each in keys])
         return
     shown = table("key", "tenant", "name", "created", "last used", *(["revoked"] if everything else []))
-    rows = [(f"{each.prefix}…", each.tenant, each.name, _day(each.created_at), _day(each.last_used_at),
-             *([_day(each.revoked_at)] if everything else [])) for each in keys]  # fmt: skip
+    rows = [(f"{each.prefix}…", each.tenant, each.name, day(each.created_at), day(each.last_used_at),
+             *([day(each.revoked_at)] if everything else [])) for each in keys]  # fmt: skip
     console().print(add_rows(shown, rows) if rows else "There is no key yet: circuit-script keys create NAME")
 
 
@@ -77,7 +72,9 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke a key. Gateways refuse it within five seconds."""
-    gone = _do(load_settings(app_folder(folder)), lambda connection: revoke_key(connection, which.rstrip("…"), tenant))
+    gone = do(
+        load_settings(app_folder(folder)), NAME, lambda connection: revoke_key(connection, which.rstrip("…"), tenant)
+    )
     if as_json:
         print_json(asdict(gone))
         return
@@ -95,18 +92,3 @@ def _must_be_known(tenant: str, settings: Settings) -> None:
             cure=f"{cure} Others stand in circuit.toml: [tenants.{tenant}].",
             page="unknown-tenant",
         )
-
-
-def _do(settings: Settings, what: Callable[[Connection], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with looking(settings, NAME) as connection:
-            return await what(connection)
-
-    try:
-        return asyncio.run(run())
-    except psycopg.Error as error:
-        raise unavailable(error) from error
-
-
-def _day(moment: datetime | None) -> str:
-    return "never" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M}"

@@ -77,3 +77,8 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def day(moment: datetime | None) -> str:
+    """A moment of this host's clock, to the minute."""
+    return "never" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M}"

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
-import psycopg
 import typer
 
 from circuit_script import access
 from circuit_script.access import ALL, Account, Role, Token
-from circuit_script.cli.app_database import looking
 from circuit_script.cli.folder import Folder, app_folder
-from circuit_script.cli.output import add_rows, console, print_json, table, visible
+from circuit_script.cli.output import add_rows, console, day, print_json, table, visible
+from circuit_script.cli.selection import do
 from circuit_script.cli.verbs import group
 from circuit_script.config import Settings, load_settings
-from circuit_script.db.pool import Connection, unavailable
+from circuit_script.db.pool import Connection
 from circuit_script.errors import PeopleRefused
 from circuit_script.jobs.outside import whoever
 from circuit_script.settings_see import DashboardSettings
@@ -63,7 +59,7 @@ def add(
                 await access.grant(connection, account.person.name, where, role, whoever())
             return await access.find_person(connection, account.person.name)
 
-    account = _do(settings, make)
+    account = do(settings, NAME, make)
     if as_json:
         print_json(_plain(account))
         return
@@ -75,20 +71,20 @@ def add(
 @app.command("list", epilog="Example:  circuit-script people list --json")
 def list_(folder: Folder = None, as_json: AsJson = False) -> None:
     """Show every account: its roles, whether it has a password, when it signed in last."""
-    found = _do(load_settings(app_folder(folder)), access.list_people)
+    found = do(load_settings(app_folder(folder)), NAME, access.list_people)
     if as_json:
         print_json([_plain(each) for each in found])
         return
     shown = table("name", "roles", "password", "signed in", "sessions", right=("sessions",))
     rows = [(visible(each.person.name), visible(_roles(each)) or "none", "yes" if each.has_password else "no",
-             _day(each.signed_in_at), each.sessions) for each in found]  # fmt: skip
+             day(each.signed_in_at), each.sessions) for each in found]  # fmt: skip
     console().print(add_rows(shown, rows) if rows else "There is nobody yet: circuit-script people link")
 
 
 @app.command(epilog="Example:  circuit-script people remove ann@example.com")
 def remove(name: Who, folder: Folder = None, as_json: AsJson = False) -> None:
     """Remove an account with its roles, sessions and tokens. What the person did stays written down."""
-    _do(load_settings(app_folder(folder)), lambda connection: access.remove_person(connection, name))
+    do(load_settings(app_folder(folder)), NAME, lambda connection: access.remove_person(connection, name))
     _tell({"removed": name}, f"removed: {name}", as_json)
 
 
@@ -101,9 +97,9 @@ def password(
 ) -> None:
     """Set the password of an account; from a pipe, the first line is taken. All its sessions end."""
     settings = load_settings(app_folder(folder))
-    _do(settings, lambda connection: access.find_person(connection, name))
+    do(settings, NAME, lambda connection: access.find_person(connection, name))
     new = None if none else _password()
-    _do(settings, lambda connection: access.set_password(connection, name, new))
+    do(settings, NAME, lambda connection: access.set_password(connection, name, new))
     said = f"{name} has {'no' if none else 'a new'} password; all sessions of the account have ended"
     _tell({"name": name, "has_password": not none}, said, as_json)
 
@@ -119,7 +115,7 @@ def grant(
     """Give a role for a tenant, in the place of the one that the account has there. All its sessions end."""
     settings = load_settings(app_folder(folder))
     where = _tenant(settings, tenant)
-    _do(settings, lambda connection: access.grant(connection, name, where, role, whoever()))
+    do(settings, NAME, lambda connection: access.grant(connection, name, where, role, whoever()))
     _tell({"name": name, "tenant": where, "role": role}, f"{name} is {role.value} of {_named(where)}", as_json)
 
 
@@ -128,7 +124,7 @@ def revoke(name: Who, tenant: ForTenant = None, folder: Folder = None, as_json: 
     """Take a role away. All sessions of the account end."""
     settings = load_settings(app_folder(folder))
     where = _tenant(settings, tenant)
-    _do(settings, lambda connection: access.revoke(connection, name, where))
+    do(settings, NAME, lambda connection: access.revoke(connection, name, where))
     _tell({"name": name, "tenant": where, "role": None}, f"{name} has no role for {_named(where)} any more", as_json)
 
 
@@ -144,7 +140,7 @@ def link(
     """Print an address that signs somebody in: once, within ten minutes. The first owner is made by it."""
     settings = load_settings(app_folder(folder))
     where = url or address_of(settings.dashboard)
-    made = _do(settings, lambda connection: access.one_time_link(connection, where, name, by=whoever()))
+    made = do(settings, NAME, lambda connection: access.one_time_link(connection, where, name, by=whoever()))
     if as_json:
         print_json({"link": made})
         return
@@ -160,7 +156,7 @@ def sign_out(name: Who, folder: Folder = None, as_json: AsJson = False) -> None:
         account = await access.find_person(connection, name)
         return await access.sign_out_everywhere(connection, account.person.id)
 
-    ended = _do(load_settings(app_folder(folder)), end)
+    ended = do(load_settings(app_folder(folder)), NAME, end)
     _tell({"name": name, "ended": ended}, f"ended: {ended}", as_json)
 
 
@@ -179,7 +175,9 @@ def token(
     if revoked:
         return _revoke_token(settings, name, label, as_json)
     lasts = None if days is None else days * 86400
-    made, kept = _do(settings, lambda connection: access.make_token(connection, name, label, most=role, lasts=lasts))
+    made, kept = do(
+        settings, NAME, lambda connection: access.make_token(connection, name, label, most=role, lasts=lasts)
+    )
     if as_json:
         print_json({"token": made, **asdict(kept)})
         return
@@ -190,13 +188,13 @@ def token(
 @app.command(epilog="Example:  circuit-script people tokens")
 def tokens(folder: Folder = None, as_json: AsJson = False) -> None:
     """Show the personal tokens: how each begins, whose it is, when it was used, when it ends."""
-    found: list[Token] = _do(load_settings(app_folder(folder)), access.list_tokens)
+    found: list[Token] = do(load_settings(app_folder(folder)), NAME, access.list_tokens)
     if as_json:
         print_json([asdict(each) for each in found])
         return
     shown = table("token", "person", "for", "at most", "last used", "ends")
-    rows = [(f"{each.prefix}…", each.person, visible(each.name), each.most or "all roles", _day(each.last_used_at),
-             _day(each.ends_at)) for each in found]  # fmt: skip
+    rows = [(f"{each.prefix}…", each.person, visible(each.name), each.most or "all roles", day(each.last_used_at),
+             day(each.ends_at)) for each in found]  # fmt: skip
     console().print(add_rows(shown, rows) if rows else "There is none yet: circuit-script people token NAME LABEL")
 
 
@@ -211,7 +209,7 @@ def _revoke_token(settings: Settings, name: str, label: str, as_json: bool) -> N
         account = await access.find_person(connection, name)
         await access.revoke_token(connection, account.person.id, label.rstrip("…"))
 
-    _do(settings, end)
+    do(settings, NAME, end)
     _tell({"name": name, "revoked": label}, f"revoked: {label}", as_json)
 
 
@@ -260,18 +258,3 @@ def _roles(account: Account, *, before: str = "") -> str:
 
 def _named(tenant: str) -> str:
     return "all tenants" if tenant == ALL else tenant
-
-
-def _do(settings: Settings, what: Callable[[Connection], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with looking(settings, NAME) as connection:
-            return await what(connection)
-
-    try:
-        return asyncio.run(run())
-    except psycopg.Error as error:
-        raise unavailable(error) from error
-
-
-def _day(moment: datetime | None) -> str:
-    return "never" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import asdict, dataclass
@@ -10,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-import psycopg
 import typer
 
 from circuit_script.cli.app_database import looking
@@ -19,9 +17,10 @@ from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.logs import moment
 from circuit_script.cli.output import add_rows, console, print_json, table, visible
 from circuit_script.cli.replay_attached import follow
+from circuit_script.cli.selection import do
 from circuit_script.cli.verbs import group
 from circuit_script.config import Settings, load_settings
-from circuit_script.db.pool import Connection, unavailable
+from circuit_script.db.pool import Connection
 from circuit_script.errors import ReplayRefused
 from circuit_script.events.replay import replays
 from circuit_script.events.replay.choosing import Choice, Counted, Filter, State, live_routes, recorded_routes
@@ -132,7 +131,7 @@ class _Asked:
 
 
 def _for_real(settings: Settings, asked: _Asked, as_json: bool) -> None:
-    choice, counted, differs = _do(settings, lambda connection: _count(connection, asked, settings))
+    choice, counted, differs = do(settings, NAME, lambda connection: _count(connection, asked, settings))
     taken = sum(line.items for line in counted if line.left_out is None)
     if not as_json:
         _show_counted(counted)
@@ -144,14 +143,14 @@ def _for_real(settings: Settings, asked: _Asked, as_json: bool) -> None:
         return
     if not asked.yes and not _agreed(taken):
         raise typer.Exit(1)
-    begun = _do(settings, lambda connection: _begin(connection, settings, choice, asked))
+    begun = do(settings, NAME, lambda connection: _begin(connection, settings, choice, asked))
     if as_json:
         print_json({"replay": _as_json(begun), "counted": [asdict(line) for line in counted]})
         return
     through = "" if asked.release is None else f" through release {asked.release}"
     print(f"replay {begun.id}: {_items(begun.chosen)}{through}, at most {asked.rate} a second")
     attached = not asked.detach and console(stderr=True).is_terminal
-    _tell_end(settings, begun, _do(settings, lambda connection: follow(connection, begun)) if attached else None)
+    _tell_end(settings, begun, do(settings, NAME, lambda connection: follow(connection, begun)) if attached else None)
 
 
 def _tell_end(settings: Settings, known: Replay, ended: Replay | None, as_json: bool = False) -> None:
@@ -160,7 +159,7 @@ def _tell_end(settings: Settings, known: Replay, ended: Replay | None, as_json: 
     if not stands.is_over and not as_json:
         print(f"It goes on by itself: circuit-script replay follow {str(known.id)[:13]}")
         return
-    _show_one(stands, _do(settings, lambda connection: replays.became(connection, known.id)), as_json)
+    _show_one(stands, do(settings, NAME, lambda connection: replays.became(connection, known.id)), as_json)
     if stands.is_over and stands.status != "done":
         raise typer.Exit(1)
 
@@ -231,7 +230,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Show the replays, the newest first."""
-    found = _do(load_settings(app_folder(folder)), lambda connection: replays.latest(connection, limit))
+    found = do(load_settings(app_folder(folder)), NAME, lambda connection: replays.latest(connection, limit))
     if as_json:
         print_json([_as_json(each) for each in found])
         return
@@ -259,7 +258,7 @@ def show(which: Which, folder: Folder = None, as_json: AsJson = False) -> None:
         found = await replays.find(connection, which)
         return found, await replays.became(connection, found.id)
 
-    found, became = _do(load_settings(app_folder(folder)), look)
+    found, became = do(load_settings(app_folder(folder)), NAME, look)
     _show_one(found, became, as_json)
 
 
@@ -268,8 +267,8 @@ def follow_(which: Which, folder: Folder = None, as_json: AsJson = False) -> Non
     """Wait until a replay is over, with a bar in a terminal. Ctrl-C leaves it running; unless it ends as done, the exit
     code is 1."""
     settings = load_settings(app_folder(folder))
-    found = _do(settings, lambda connection: replays.find(connection, which))
-    ended = _do(settings, lambda connection: follow(connection, found))
+    found = do(settings, NAME, lambda connection: replays.find(connection, which))
+    ended = do(settings, NAME, lambda connection: follow(connection, found))
     _tell_end(settings, found, ended, as_json)
 
 
@@ -301,7 +300,7 @@ def cancel(
 
 
 def _change(folder: Any, what: Callable[[Connection], Awaitable[Replay]], as_json: bool) -> None:
-    found = _do(load_settings(app_folder(folder)), what)
+    found = do(load_settings(app_folder(folder)), NAME, what)
     if as_json:
         print_json(_as_json(found))
     else:
@@ -339,14 +338,3 @@ def _items(number: int) -> str:
 
 def _as_json(found: Replay) -> dict[str, Any]:
     return {**asdict(found), "settled": found.settled}
-
-
-def _do(settings: Settings, what: Callable[[Connection], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with looking(settings, NAME) as connection:
-            return await what(connection)
-
-    try:
-        return asyncio.run(run())
-    except psycopg.Error as error:
-        raise unavailable(error) from error

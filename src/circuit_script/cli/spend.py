@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-import psycopg
 import typer
 
-from circuit_script.cli.app_database import looking
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import add_rows, console, print_json, table
+from circuit_script.cli.selection import do
 from circuit_script.cli.spend_budgets import handlers_budgets, show_budgets
 from circuit_script.cli.verbs import group
-from circuit_script.config import Settings, load_settings
-from circuit_script.db.pool import Connection, unavailable
+from circuit_script.config import load_settings
+from circuit_script.db.pool import Connection
 from circuit_script.events.status import Waiting, waiting
 from circuit_script.governor.money import NANO, dollars, nanos
 from circuit_script.governor.spending import (
@@ -76,7 +74,7 @@ def spend(
         budgets = held(used, settings, await handlers_budgets(settings) if used else {})
         return await spent(connection, days), await unsettled(connection, MOST + 1), budgets, await waiting(connection)
 
-    lines, open_calls, budgets, put_off = _do(settings, look)
+    lines, open_calls, budgets, put_off = do(settings, NAME, look)
     if as_json:
         found: dict[str, Sequence[Any]] = {"spent": lines, "unsettled": open_calls[:MOST]}
         found |= {"budgets": budgets, "waiting": put_off}
@@ -109,7 +107,7 @@ def settle(
     amount = None if cost is None else _amount(cost)
     who = by or whoever()
     settings = load_settings(app_folder(folder))
-    done = _do(settings, lambda connection: reconcile(connection, which, amount, who, force=force))
+    done = do(settings, NAME, lambda connection: reconcile(connection, which, amount, who, force=force))
     if as_json:
         print_json(_as_json(done))
         return
@@ -192,14 +190,3 @@ def _as_json(line: Any) -> dict[str, Any]:
         name: f"{Decimal(value) / NANO:f}" if name in money and value is not None else value
         for name, value in asdict(line).items()
     }
-
-
-def _do(settings: Settings, what: Callable[[Connection], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with looking(settings, NAME) as connection:
-            return await what(connection)
-
-    try:
-        return asyncio.run(run())
-    except psycopg.Error as error:
-        raise unavailable(error) from error

@@ -23,7 +23,7 @@ from circuit_script.config import Settings
 from circuit_script.db.embedded import EmbeddedPostgres
 from circuit_script.db.migrate import migrate
 from circuit_script.errors import StartError
-from circuit_script.gateway.listening import listen
+from circuit_script.listening import listen
 
 START_TIMEOUT = 60.0
 GATEWAY_GRACE = 18.0  # the gateway gives requests 10 s, and then flushes

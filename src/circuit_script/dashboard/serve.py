@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 
 import uvicorn
@@ -12,6 +11,7 @@ from circuit_script.config import Settings
 from circuit_script.dashboard.patient import LONGEST_HEAD, PatientProtocol
 from circuit_script.db.pool import open_pool
 from circuit_script.errors import StartError
+from circuit_script.listening import listen
 from circuit_script.web_server import serve
 
 GRACE = 3  # seconds that requests have to finish: pages that are open keep their connection for ever
@@ -37,7 +37,7 @@ async def run_dashboard(
         raise StartError(
             "The dashboard needs NiceGUI.", cure="Install it: pip install 'circuit-script[dashboard]'", page="dashboard"
         ) from None
-    listener = _listen(settings.dashboard.host, settings.dashboard.port)
+    listener = listen(settings.dashboard.host, settings.dashboard.port, "dashboard")
     try:
         async with await open_pool(
             url, min_size=1, max_size=3, name="circuit-script dashboard", pooler=settings.pooler
@@ -61,28 +61,3 @@ async def run_dashboard(
                 await serve(config, listener, stop, on_ready)
     finally:
         listener.close()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, number)
-    except OSError as error:
-        raise _cannot_listen(host, port, error) from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(100)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise _cannot_listen(host, port, error) from None
-    return listener
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> StartError:
-    return StartError(
-        f"The dashboard cannot listen on {host}:{port}: {error.strerror}.",
-        cure="Stop what listens there, or set [dashboard] host and port.",
-        page="port-taken",
-    )

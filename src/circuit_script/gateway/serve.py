@@ -27,10 +27,10 @@ from circuit_script.gateway.api.caller import POOL
 from circuit_script.gateway.app import Gateway
 from circuit_script.gateway.bodies import Bodies
 from circuit_script.gateway.calls import MAX_CALLS, Endpoints
-from circuit_script.gateway.listening import listen
 from circuit_script.gateway.metrics import MetricsReader
 from circuit_script.gateway.protocol import MAX_SURPLUS, protocol_for
 from circuit_script.gateway.webhooks import Webhooks
+from circuit_script.listening import listen
 from circuit_script.releases import has_endpoints
 from circuit_script.telemetry.sentry import telling
 from circuit_script.tenants import TenantMap

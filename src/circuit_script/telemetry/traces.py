@@ -245,9 +245,9 @@ def waterfall(trace: Trace, width: int = 100) -> list[str]:
     took far longer than working, bars that reach beyond the picture end in an arrow."""
     width = max(NARROWEST, width)
     names = min(48, width * 2 // 5)
-    first, last = _window(trace)
+    first, last = drawn(trace)
     lines = []
-    for depth, span in _tree(trace.spans):
+    for depth, span in steps(trace.spans):
         title = _plain(f"{'  ' * depth}{_title(span)}")
         title = title if len(title) <= names else f"{title[: names - 1]}…"
         bar = _bar(span, first, last, width - names - _TIME - 2)
@@ -275,8 +275,8 @@ def _shown(span: Span) -> str:
     return f"{micros / 1_000_000:,.2f} s"
 
 
-def _window(trace: Trace) -> tuple[datetime, datetime]:
-    """From when to when there is a picture."""
+def drawn(trace: Trace) -> tuple[datetime, datetime]:
+    """From when to when a waterfall is drawn: where waiting took far longer than working, that is cut."""
     settled = [each for each in trace.spans if each.status != PENDING]
     first, last = min(each.start for each in settled), max(each.end for each in settled)
     own = next(each for each in trace.spans if each.id == span_id(trace.execution))
@@ -302,7 +302,7 @@ def _bar(span: Span, first: datetime, last: datetime, columns: int) -> str:
     return "".join(bar)
 
 
-def _tree(spans: Sequence[Span]) -> list[tuple[int, Span]]:
+def steps(spans: Sequence[Span]) -> list[tuple[int, Span]]:
     """Each span with its depth, behind the one that it belongs to."""
     known = {each.id for each in spans}
     below: dict[str | None, list[Span]] = {}

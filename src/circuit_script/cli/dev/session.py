@@ -20,9 +20,9 @@ from circuit_script.config import FILE, Settings
 from circuit_script.db.pool import open_connection
 from circuit_script.errors import CircuitError, ConfigError, StartError
 from circuit_script.events.sources import open_sources
-from circuit_script.gateway.listening import listen
 from circuit_script.governor import limits_of
 from circuit_script.governor.governor import CircuitGovernor
+from circuit_script.listening import listen
 from circuit_script.tenants import TenantMap, Tiers
 
 GOES_ON = "still running the last good version"

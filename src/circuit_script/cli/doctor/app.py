@@ -13,8 +13,8 @@ from circuit_script.cli.doctor.check import Check, bad, good, warning
 from circuit_script.config import VENDOR_GOHIGHLEVEL_KEY, Settings
 from circuit_script.errors import CircuitError, StartError
 from circuit_script.events.sources import open_sources
-from circuit_script.gateway.listening import listen
 from circuit_script.governor.governor import CircuitGovernor
+from circuit_script.listening import listen
 from circuit_script.tenants import TenantMap, Tiers
 from circuit_script.wiring.tenants import check_tenants
 
