@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAGE := $(PYTHON) scripts/stage
 PYTEST_ARGS ?=
 
-.PHONY: help dev demo test test-evasion test-stories test-slow faults soak check format bench bench-door bench-governor bench-faults bench-see screenshots docs clean
+.PHONY: help dev demo test test-evasion test-stories test-slow faults soak check format bench bench-door bench-governor bench-faults bench-see bench-connectors screenshots docs clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to do
@@ -27,8 +27,8 @@ help: ## what there is to do
 dev: .venv/ready ## make .venv, ready to work in
 	@echo "   ready: source .venv/bin/activate"
 
-demo: .venv/ready ## the whole road on 2,000 signed webhooks (KEEP=1 leaves it up)
-	@$(STAGE) "demo: a new app, 2,000 signed deliveries over HTTP, their outcomes" \
+demo: .venv/ready ## the whole road on 2,000 signed webhooks of a GoHighLevel stand-in, and back (KEEP=1 leaves it up)
+	@$(STAGE) "demo: a new app on a GoHighLevel stand-in, 2,000 signed deliveries over HTTP, their outcomes" \
 	  $(BIN)/circuit-script demo $(if $(KEEP),--keep)
 
 test: .venv/ready ## every test but tricks, stories and the slow ones, with coverage (refused under 86 %)
@@ -80,6 +80,9 @@ bench-faults: .venv/ready-bench ## what faults cost: a bad record, a loud neighb
 
 bench-see: .venv/ready-bench ## what seeing costs: search of ten million lines, pages, the road, alerts, roles (QUICK=1, ONLY=search)
 	@$(STAGE) "benchmark: seeing" $(BIN)/python -m benchmarks.see $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+bench-connectors: .venv/ready-bench ## what connectors cost: conformance, 10,000 updates at the limit with a kill -9, doubles, enrichment (QUICK=1, ONLY=leads)
+	@$(STAGE) "benchmark: connectors" $(BIN)/python -m benchmarks.connectors $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 screenshots: .venv/ready ## pictures of every page of the dashboard, for people to look at (needs chromium), in .bench/screenshots
 	@$(STAGE) "screenshots" $(BIN)/python -m tests.browser.screenshots

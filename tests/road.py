@@ -195,7 +195,7 @@ class Road:
         return found
 
     async def start(self, handler: Handler = succeed, *, size: int = 2, **changes: Any) -> Worker:
-        """A worker whose children run ``handler``, or are the ``children`` that are given. ``changes``: attempts,
+        """A worker whose children run ``handler``, or are the ``children`` that are given. ``changes``: crm, attempts,
         backoff, hold, lease, drain, look_ahead, quotas, models, recorded, traces."""
         children: FakeChildren = changes.get("children") or FakeChildren(handler, size)
         lease = changes.get("lease", 10.0)
@@ -209,7 +209,7 @@ class Road:
             loader=Loader(self.pool, open_sources(SourceSettings())),
             settler=Settler(self.pool, lanes.worker),
             broker=BrokerParts(
-                crm=LocalCRM(self.pool),
+                crm=changes.get("crm") or LocalCRM(self.pool),
                 client=self.client,
                 knows=lambda connector, target: target in addresses,
                 callouts=replace(LOOPBACK, spend=lambda tenant: quotas.spend(tenant, "api_calls")),

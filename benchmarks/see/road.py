@@ -1,5 +1,5 @@
-"""What telemetry costs the road: a log line of each event, traces, JSON on standard output and Prometheus, beside the
-same road with none of it; in interleaved rounds on one server.
+"""What telemetry costs the road: a stored log line of each event, traces, JSON on standard output and Prometheus,
+beside the same app with all of that switched off; in interleaved rounds on one server.
 
     python -m benchmarks.see.road --quick
 """
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -28,7 +29,7 @@ from benchmarks.contestants import Contestant
 from benchmarks.processes import free_port, http_get, until
 
 WARM = 500
-SCRAPED = 5.0  # seconds between two looks of Prometheus
+SCRAPED = 15.0  # seconds of load between two looks of Prometheus, as deploy/monitoring has it
 SETTLED = 30.0  # seconds in which the last lines and traces are written
 
 LOGGING = """
@@ -45,7 +46,14 @@ async def score_contacts(context):
         log.info("scored", lead=contact["id"], score=scores[-1]["score"], band=scores[-1]["band"])
     await CircuitDB.update("Contact", scores)
 """
-SILENT = "[log]\nstdout = false\n[traces]\nenabled = false\n"
+SILENT = """
+[log]
+stdout = false
+keep = { debug = 0, info = 0, warning = 0, error = 0, critical = 0 }
+[traces]
+enabled = false
+"""
+STORED = "SELECT count(*) FROM circuit.circuit_logs WHERE execution >= circuit.uuid_floor(%s)"
 COUNTS = "SELECT (SELECT count(*) FROM circuit.circuit_logs), (SELECT count(*) FROM circuit.traces)"
 
 
@@ -57,6 +65,7 @@ class _Side:
     seen: bool
     rates: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    unseen: float = SCRAPED / 2  # seconds of load until the next look
 
 
 async def measure(quick: bool, kept: Path) -> dict[str, float]:
@@ -100,38 +109,39 @@ def _figures(on: _Side, off: _Side, size: int, stored: float, traces: int) -> di
 async def _side(bench: Bench, *, seen: bool) -> AsyncIterator[_Side]:
     place, port = bench.place("on" if seen else "off"), free_port()
     key = bench.vendor.public_key
-    triggers = LOGGING if seen else app.SCORING.format(batch=200)
-    app.scaffold(place, triggers=triggers, port=port, public_key=key)
+    app.scaffold(place, triggers=LOGGING, port=port, public_key=key)
     with (place / "circuit.toml").open("a") as settings:
         settings.write("[dashboard]\nenabled = false\n" + ("" if seen else SILENT))
-    async with contestants.ours(place, await bench.database(), key, triggers=triggers, port=port) as ours:
+    async with contestants.ours(place, await bench.database(), key, triggers=LOGGING, port=port) as ours:
         yield _Side(ours, seen)
 
 
 async def _round(bench: Bench, side: _Side, size: int, postmaster: psutil.Process) -> None:
     requests = bench.contacts(size)
-    lines = await postgres.one(side.contestant.database, "SELECT count(*) FROM circuit.circuit_logs")
+    began = datetime.now(UTC)
     before = _cpu(side.contestant.process) + _cpu(postmaster)
-    scraping = asyncio.create_task(_scrape(side.contestant.port)) if side.seen else None
+    scraping = asyncio.create_task(_scrape(side)) if side.seen else None
     side.rates.append((await bench.road(side.contestant, requests)).rate)
     if scraping is not None:
+        side.unseen -= size / side.rates[-1]
         scraping.cancel()
         with contextlib.suppress(TimeoutError):  # what was dropped never comes, and is told
-            await _written(side.contestant.database, lines + size)
+            await _written(side.contestant.database, began, size)
     side.cpu.append(_cpu(side.contestant.process) + _cpu(postmaster) - before)
 
 
-async def _written(database: str, lines: int) -> None:
+async def _written(database: str, began: datetime, lines: int) -> None:
     async def there() -> bool:
-        return bool(await postgres.one(database, "SELECT count(*) >= %s FROM circuit.circuit_logs", (lines,)))
+        return bool(await postgres.one(database, STORED, (began,)) >= lines)
 
-    await until(there, seconds=SETTLED, what="every line is stored", every=0.1)
+    await until(there, seconds=SETTLED, what="every line is stored", every=0.2)
 
 
-async def _scrape(port: int) -> None:
+async def _scrape(side: _Side) -> None:
     while True:
-        await http_get(port, "/metrics")
-        await asyncio.sleep(SCRAPED)
+        await asyncio.sleep(max(0.0, side.unseen))
+        side.unseen += SCRAPED
+        await http_get(side.contestant.port, "/metrics")
 
 
 async def _postmaster(server: str) -> psutil.Process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -27,8 +28,11 @@ from pydantic_settings import (
 )
 
 from circuit_script.errors import ConfigError
+from circuit_script.settings_enrichment import EnrichmentSettings
 from circuit_script.settings_faults import refuse_unknown_variables, refused, unreadable
 from circuit_script.settings_origin import FILE as FILE
+from circuit_script.settings_reconcile import ReconcileSettings
+from circuit_script.settings_secrets import SecretsSettings
 from circuit_script.settings_see import (
     AlertSettings,
     DashboardSettings,
@@ -37,9 +41,11 @@ from circuit_script.settings_see import (
     SentrySettings,
     TraceSettings,
 )
+from circuit_script.settings_sources import VENDOR_GOHIGHLEVEL_KEY as VENDOR_GOHIGHLEVEL_KEY
+from circuit_script.settings_sources import GoHighLevelSettings as GoHighLevelSettings
+from circuit_script.settings_sources import SourceSettings as SourceSettings
+from circuit_script.settings_sources import StandardSettings as StandardSettings
 from circuit_script.settings_spans import seconds_of
-
-VENDOR_GOHIGHLEVEL_KEY = "MCowBQYDK2VwAyEAi2HR1srL4o18O8BRa7gVJY7G7bupbN3H9AwJrHCDiOg="
 
 
 class _Section(BaseModel):
@@ -215,31 +221,6 @@ class BackupSettings(_Section):
         return seconds_of(self.every)
 
 
-class GoHighLevelSettings(_Section):
-    """Key of ``X-GHL-Signature`` (base64 of the DER, or PEM); ``legacy`` also accepts ``x-wh-signature``.
-
-    What is signed with ``test_public_key``'s other half is accepted too: `dev` sets it to a key of its own.
-    """
-
-    public_key: str = VENDOR_GOHIGHLEVEL_KEY
-    test_public_key: str = ""
-    legacy: bool = False
-    legacy_key: str = ""
-
-
-class StandardSettings(_Section):
-    """Standard Webhooks: per account one secret or, while rotating, several (``whsec_…``)."""
-
-    secrets: dict[str, tuple[str, ...]] = {}
-
-    @field_validator("secrets", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {account: (each,) if isinstance(each, str) else each for account, each in value.items()}
-
-
 class RateSettings(_Section):
     """At most ``calls`` requests in ``seconds`` for each tenant, ``burst`` of them at once (all, unless said). ``of``
     is what is counted together: the operation's, the operation's to one target, or the connector's."""
@@ -251,14 +232,47 @@ class RateSettings(_Section):
 
 
 class ConnectorSettings(_Section):
-    """``rates`` are by operation, and replace what the connector declares."""
+    """One connector to a vendor. ``rates`` are by operation, and replace what the connector declares.
+
+    ``url`` is where its API is, and ``token_url`` where tokens come from, in the place of the vendor's own; ``auth`` is
+    how it is opened ("oauth", "token", "jwt", "client"; empty for the connector's usual way), as the app ``client_id``
+    and, where its way asks for one, the ``user``; ``scopes`` are what tokens are asked for. ``account`` is the vendor's
+    account of tenants of which ``[tenants]`` says none. ``version`` is the API's. ``objects`` maps our names of objects
+    to the vendor's, ``fields``, by our object, those of fields. Messages are from the ``sender``, or from the tenant's
+    own of ``senders``; ``callback`` is where the vendor tells what becomes of them. Secrets stand elsewhere
+    (``[secrets]``).
+    """
 
     rates: dict[str, RateSettings] = {}
+    url: str = Field(default="", pattern=r"^(https?://.+)?$")
+    token_url: str = Field(default="", pattern=r"^(https?://.+)?$")
+    auth: str = Field(default="", pattern=r"^[a-z_]*$")
+    account: str = ""
+    client_id: str = ""
+    user: str = ""
+    scopes: tuple[str, ...] = ()
+    version: str = ""
+    objects: dict[str, str] = {}
+    fields: dict[str, dict[str, str]] = {}
+    sender: str = ""
+    senders: dict[str, str] = {}
+    callback: str = Field(default="", pattern=r"^(https?://.+)?$")
 
 
-class SourceSettings(_Section):
-    gohighlevel: GoHighLevelSettings = GoHighLevelSettings()
-    standard: StandardSettings = StandardSettings()
+class CrmSettings(_Section):
+    """Where records live. ``home`` is ``local``, the built-in CRM, or a connector, which then keeps all objects that it
+    knows; ``objects`` says otherwise for some of them."""
+
+    home: str = Field(default="local", pattern=r"^[a-z][a-z0-9_]*$")
+    objects: dict[str, str] = {}
+
+    @field_validator("objects")
+    @classmethod
+    def _named(cls, value: dict[str, str]) -> dict[str, str]:
+        for object_, home in value.items():
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", home):
+                raise ValueError(f"{object_}: {home!r} is no name of a connector")
+        return value
 
 
 class Address(_Section):
@@ -295,12 +309,14 @@ class TierSettings(_Section):
 
 
 class TenantSettings(BaseModel):
-    """A tenant's tier, and beside it the vendors' accounts that are the tenant's, by source."""
+    """A tenant's tier and the home of its records (as ``[crm] home``), and beside them the vendors' accounts that are
+    the tenant's, by source."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, tuple[str, ...]] = Field(init=False)
 
     tier: str | None = None
+    crm: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
 
     @property
     def accounts(self) -> dict[str, tuple[str, ...]]:
@@ -335,6 +351,10 @@ class Settings(BaseSettings):
     sources: SourceSettings = SourceSettings()
     addresses: dict[str, Address] = {}
     connectors: dict[str, ConnectorSettings] = {}
+    crm: CrmSettings = CrmSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
+    secrets: SecretsSettings = SecretsSettings()
+    enrichment: EnrichmentSettings = EnrichmentSettings()
     tenants: dict[str, TenantSettings] = {}
     tiers: dict[str, TierSettings] = {}
     limits: dict[str, int | float] = {}

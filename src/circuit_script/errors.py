@@ -24,10 +24,15 @@
     ├── ReplayRefused           past events cannot be run again like this
     ├── LogQueryRefused         a question to the log that nobody can understand
     ├── RequestRefused          a governed child asked the broker for something it may not have
+    │   ├── SchemaRefused       a record that a handler writes does not fit the schema of its object
     │   ├── CalloutRefused      it may not call there, or not now
     │   │   └── QuotaExceeded   its tenant has used up what its tier allows
-    │   └── BudgetExceeded      a model call does not fit into a budget
+    │   ├── BudgetExceeded      a model call does not fit into a budget
+    │   └── VendorUnavailable   a CRM outside could not be asked
+    │       └── NotConnected    the tenant has no account there
     ├── VersionConflict         a record was changed that an outcome was to find as it was read
+    ├── SecretMissing           nobody has put in a secret of that name
+    ├── SecretsUnavailable      the place where secrets lie, or the key that opens them, is not there
     ├── WorkerUnavailable       no worker of the app answers on this host
     └── Fenced                  another worker owns the lane now
 
@@ -195,6 +200,12 @@ class RequestRefused(CircuitError):
     page = "request-refused"
 
 
+class SchemaRefused(RequestRefused):
+    """The record does not fit its schema."""
+
+    page = "schemas"
+
+
 class CalloutRefused(RequestRefused):
     """The callout was refused."""
 
@@ -204,6 +215,19 @@ class CalloutRefused(RequestRefused):
         self, detail: str = "", *, cure: str = "", page: str | None = None, retry_after: float | None = None
     ) -> None:
         self.retry_after = retry_after  # seconds until it may be allowed; None when time changes nothing
+        super().__init__(detail, cure=cure, page=page)
+
+
+class QueryRefused(RequestRefused):
+    """The query was refused.
+
+    ``position`` is the place in its text, from 0; -1 where it is about no place in one.
+    """
+
+    page = "query-refused"
+
+    def __init__(self, detail: str = "", *, cure: str = "", page: str | None = None, position: int = -1) -> None:
+        self.position = position
         super().__init__(detail, cure=cure, page=page)
 
 
@@ -247,6 +271,26 @@ class LogQueryRefused(CircuitError):
         super().__init__(f"{detail} (at character {position + 1})" if position >= 0 else detail, cure=cure)
 
 
+class VendorUnavailable(RequestRefused):
+    """The CRM could not be asked."""
+
+    page = "vendor-unavailable"
+
+
+class NotConnected(VendorUnavailable):
+    """There is no account of this tenant."""
+
+    page = "not-connected"
+
+    def __init__(self, tenant: str, connector: str) -> None:
+        self.tenant = tenant
+        self.connector = connector
+        super().__init__(
+            f"tenant {tenant} is not connected to {connector}.",
+            cure=f"circuit-script connect {connector} --tenant {tenant}",
+        )
+
+
 class VersionConflict(CircuitError):
     """A record was changed since it was read.
 
@@ -264,6 +308,18 @@ class VersionConflict(CircuitError):
     def reason(self) -> str:
         """What the outcome of a record says that failed by it."""
         return f"{type(self).__name__}: {self}"
+
+
+class SecretMissing(CircuitError):
+    """A secret is missing."""
+
+    page = "secrets"
+
+
+class SecretsUnavailable(CircuitError):
+    """Secrets cannot be read."""
+
+    page = "secrets"
 
 
 class WorkerUnavailable(CircuitError):

@@ -45,6 +45,9 @@ NAMES = (
     "quotas.lease",  # before quotas are leased and reported
     "replay.before",  # items of a replay are about to be put back on the queue
     "replay.put",  # they are, and it is not committed
+    "reconcile.before",  # changes that no webhook had told are about to be taken in
+    "reconcile.fed",  # they are, and the cursor stands where it stood
+    "reconcile.moved",  # the cursor stands behind them
     "endpoint.before",  # an answer is about to be committed
     "endpoint.committed",  # it is, and has not left
 )

@@ -28,7 +28,11 @@ from circuit_script.settings_origin import (
 NAMES = {other: path for path, other in OTHER_NAMES.items()}
 OPTIONS: dict[Path_, str] = {("gateway", "port"): "--port"}  # settings that the command line may give
 # Variables that begin like settings and are read elsewhere.
-OWN = frozenset({"CIRCUIT_FAILPOINTS", "CIRCUIT_FOLDER", "CIRCUIT_TEST_DATABASE_URL", "CIRCUIT_GOVERNED_IN_TESTS"})
+OWN = frozenset(
+    {"CIRCUIT_FAILPOINTS", "CIRCUIT_FOLDER", "CIRCUIT_TEST_DATABASE_URL", "CIRCUIT_GOVERNED_IN_TESTS"}
+    | {"CIRCUIT_SECRETS_KEY"}
+)
+_OF_SECRETS = re.compile(r"CIRCUIT_SECRET_[^_]", re.IGNORECASE)  # CIRCUIT_SECRET_ACME__CRM_TOKEN: the rest is free
 FOLDER = "folder"  # no setting, though it stands among them
 _WORDS = {
     "int": "must be a whole number",
@@ -81,6 +85,7 @@ def refuse_unknown_variables(settings: type[BaseModel]) -> None:
         if (
             not name.upper().startswith(PREFIX)
             or name.upper() in OWN
+            or _OF_SECRETS.match(name)
             or (first in settings.model_fields and path not in OTHER_NAMES)
         ):
             continue

@@ -100,7 +100,8 @@ def _shown(path: Path_, value: Any) -> Any:
     """The value, unless it is secret. Of an address only the host is shown: its path or user may be a secret."""
     if not value:
         return value
-    if any(_SECRET.search(part) for part in path):
+    named = path[1:] if path[0] == "secrets" else path  # which says where they lie
+    if any(_SECRET.search(part) for part in named):
         return HIDDEN
     if isinstance(value, str) and _ADDRESS.search(path[-1]):
         return _without_secrets(value)

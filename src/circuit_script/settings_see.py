@@ -19,10 +19,10 @@ class _Section(BaseModel):
 
 
 class LogSettings(_Section):
-    """The author's log. ``stdout`` also writes each line as JSON on standard output. ``keep`` is days by level; a level
-    that is not named is kept for ever. ``redact_keys`` (fields whose value is blanked) and ``redact_patterns`` (regular
-    expressions) add to those that are always redacted; ``redact_personal`` also blanks e-mail addresses, telephone and
-    card numbers."""
+    """The author's log. ``stdout`` also writes each line as JSON on standard output. ``keep`` is days by level: 0 are
+    not stored at all, and a level that is not named is kept for ever. ``redact_keys`` (fields whose value is blanked)
+    and ``redact_patterns`` (regular expressions) add to those that are always redacted; ``redact_personal`` also
+    blanks e-mail addresses, telephone and card numbers."""
 
     stdout: bool = True
     keep: dict[Level, int] = {}
@@ -34,9 +34,14 @@ class LogSettings(_Section):
     @classmethod
     def _days(cls, value: dict[Level, int]) -> dict[Level, int]:
         for level, days in value.items():
-            if days < 1:
-                raise ValueError(f"{level}: at least 1 day")
+            if days < 0:
+                raise ValueError(f"{level}: a number of days, or 0 to store none")
         return value
+
+    @property
+    def unkept(self) -> frozenset[str]:
+        """Levels that are not stored."""
+        return frozenset(level for level, days in self.keep.items() if days == 0)
 
     @field_validator("redact_patterns")
     @classmethod

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
 
 from circuit_script.cli.init import TRIGGERS
+from circuit_script.testing.stand_ins.gohighlevel import contract_of
 from tests.acceptance.platform import COMMAND, environment
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +28,8 @@ def test_the_snippet_is_the_app_that_init_makes() -> None:
 def test_every_make_target_that_it_names_exists() -> None:
     named = sorted(set(re.findall(r"(?:^ +|`)make ([a-z-]+)", README, re.MULTILINE)))
     tests = ["faults", "soak", "test", "test-evasion", "test-slow", "test-stories"]
-    assert named == ["bench", "bench-door", "bench-faults", "bench-governor", "bench-see", "demo", "docs", *tests]
+    benches = ["bench", "bench-connectors", "bench-door", "bench-faults", "bench-governor", "bench-see"]
+    assert named == [*benches, "demo", "docs", *tests]
     for target in named:
         ran = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stderr
@@ -42,6 +45,14 @@ def test_every_path_that_it_names_exists() -> None:
 
 def test_the_demo_exits_0_because_every_number_is_as_it_must_be() -> None:
     command = [COMMAND, "demo", "--deliveries", "200", "--json"]
-    ran = subprocess.run(command, env=environment(None, measured=False), capture_output=True, text=True)
+    contracts = {name: value for name, value in os.environ.items() if name == "CIRCUIT_SHARED"}
+    ran = subprocess.run(command, env=environment(None, measured=False) | contracts, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert json.loads(ran.stdout)["right"] is True
+    found = json.loads(ran.stdout)
+    assert found["right"] is True
+    counts = {each["name"]: each["found"] for each in found["counts"]}
+    assert counts["echo of our own write"] == found["writes"] > 150
+    assert counts["duplicate"] > 0
+    assert [each["score"] for each in found["best"]] == sorted((each["score"] for each in found["best"]), reverse=True)
+    assert found["violations"] == []
+    assert (found["checked"] > 200) is (contract_of() is not None)

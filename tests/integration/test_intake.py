@@ -17,7 +17,7 @@ from circuit_script.events import ledger as ledger_module
 from circuit_script.events.bell import CHANNEL, Bell
 from circuit_script.events.intake import MAX_GROUP_BYTES, Accepted, Intake, order_hash
 from circuit_script.events.ledger import Ledger, LedgerAway
-from circuit_script.events.sources import Parsed
+from circuit_script.events.sources import Parsed, Request
 from circuit_script.events.sources.gohighlevel import GoHighLevel
 from circuit_script.events.sources.standard import Standard
 from circuit_script.tenants import TenantMap
@@ -29,8 +29,8 @@ class Unsigned(GoHighLevel):
     def __init__(self):
         pass
 
-    def verify(self, headers, body, now, path_account=None):
-        pass
+    def verify(self, request):
+        return ""
 
 
 class UnsignedStandard(Unsigned, Standard):
@@ -77,7 +77,7 @@ def contact(record="C1", *, id_=None, **fields):
 
 
 def take(intake, body, source=SOURCE):
-    return intake.accept(source, {"user-agent": "vendor"}, body, None)
+    return intake.accept(source, Request("POST", "/webhooks/x", b"", {"user-agent": "vendor"}, body, 0.0))
 
 
 async def rows(url, query, *parameters):
@@ -418,7 +418,7 @@ async def test_an_error_of_ours_sends_everybody_away_and_the_next_is_taken(datab
 
 async def test_a_delivery_that_cannot_be_grouped_takes_nobody_with_it_for_good(database, intake_on):
     class Eventless(Unsigned):
-        def parse(self, headers, body, path_account=None):
+        def parse(self, request, signer=""):
             return Parsed("L1", None, ())
 
     async with intake_on(database) as intake:

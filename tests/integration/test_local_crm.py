@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 from psycopg.types.json import Jsonb
 
-from circuit_script.connectors.connector import Query
 from circuit_script.connectors.local import LocalCRM
+from circuit_script.connectors.query import Query, equal, orders
+from circuit_script.connectors.reading import rows_of
 from circuit_script.db.pool import tenant_reading
 from circuit_script.errors import RequestRefused
 from tests.road import Road, open_road
@@ -35,8 +36,16 @@ async def store(road: Road, tenant: str, object_: str, **records: dict[str, Any]
         )  # fmt: skip
 
 
-async def ids(road: Road, tenant: str = "acme", object_: str = "Contact", **query: Any) -> list[str]:
-    return [row["id"] for row in await LocalCRM(road.pool).query(tenant, Query(object_, **query))]
+async def ids(
+    road: Road,
+    tenant: str = "acme",
+    object_: str = "Contact",
+    where: Mapping[str, Any] | None = None,
+    order_by: str | None = None,
+    limit: int = 1000,
+) -> list[str]:
+    query = Query(object_, equal(where or {}), orders(order_by) if order_by else (), limit)
+    return [row["id"] for row in await rows_of(LocalCRM(road.pool), tenant, query)]
 
 
 WHERE: list[tuple[dict[str, Any], list[str]]] = [

@@ -11,9 +11,11 @@ import psycopg
 import pytest
 
 from circuit_script.clock import uuid7
+from circuit_script.settings_see import LogSettings
 from circuit_script.telemetry import LogWriter
 from circuit_script.telemetry import writer as writing
 from circuit_script.telemetry.commits import insert
+from circuit_script.telemetry.keeping import build_indexes
 from circuit_script.telemetry.printed import PrintedLines
 from tests.road import Road, eventually, open_road
 
@@ -68,6 +70,20 @@ async def test_whatever_an_author_logs_can_be_stored(road: Road) -> None:
     assert len(stored) == len(lines)
     assert "a\ufffdb?" in stored
     assert max(map(len, stored)) == writing.MAX_MESSAGE
+
+
+async def test_levels_that_are_not_kept_are_printed_only(road: Road) -> None:
+    read, write = os.pipe()
+    printed = PrintedLines(write)
+    lines = [{"level": level, "message": level} for level in ("debug", "info", "error")]
+
+    await written(road, *lines, printed=printed, unkept=LogSettings(keep={"debug": 0, "info": 7}).unkept)
+
+    assert await road.rows("SELECT message FROM circuit.circuit_logs ORDER BY 1") == ["error", "info"]
+    assert [json.loads(line)["message"] for line in os.read(read, 10_000).splitlines()] == ["debug", "info", "error"]
+    os.close(read)
+    os.close(write)
+    assert (await written(road, *lines, unkept=frozenset({"debug", "info", "error"}))).written == 0
 
 
 async def test_over_the_bound_lines_are_dropped_and_counted(road: Road) -> None:
@@ -220,3 +236,17 @@ async def test_secrets_are_gone_before_a_line_is_stored_or_printed_and_a_reader_
     os.close(read)
     stalled.stop()  # whoever wrote hears that nobody reads
     os.close(write)
+
+
+async def test_autovacuum_leaves_the_log_of_a_day_alone_while_it_grows(road: Road) -> None:
+    async with road.pool.connection() as connection:
+        await connection.execute("SELECT circuit.make_partition('circuit_logs', (now() + interval '40 days')::date)")
+    await build_indexes(road.pool)
+
+    parts = await road.rows(
+        "SELECT c.relname, coalesce(c.reloptions::text, '') ~ 'autovacuum_vacuum_insert_threshold=500000' "
+        "FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid WHERE h.inhparent = 'circuit.circuit_logs'::regclass"
+    )
+
+    assert len(parts) > 5
+    assert [part for part, calm in parts if not calm] == []

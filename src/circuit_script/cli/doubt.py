@@ -20,7 +20,7 @@ from circuit_script.cli.output import add_rows, console, print_json, table, visi
 from circuit_script.cli.verbs import group
 from circuit_script.config import Settings, load_settings
 from circuit_script.connectors.connector import InDoubt, Operation
-from circuit_script.connectors.registry import make_registry
+from circuit_script.connectors.registry import make_registry, make_vendors
 from circuit_script.db.pool import Connection
 from circuit_script.errors import LetterRefused
 from circuit_script.events.letters import Decision, Doubt, Known, doubts, find_doubt, known_of, settle_doubt
@@ -211,7 +211,8 @@ async def _twice(settings: Settings, found: Sequence[Doubt]) -> list[str]:
 async def _operation(settings: Settings, found: Doubt) -> Operation | None:
     """What its connector promises of the operation."""
     async with httpx.AsyncClient() as client:
-        connector = make_registry(settings.addresses, client).get(found.connector)
+        registry = make_registry(settings.addresses, client, *make_vendors(settings, client))
+        connector = registry.get(found.connector)
     return connector.operations.get(found.operation) if connector else None
 
 

@@ -251,7 +251,8 @@ def _show_left(out: Any, result: Any, dry: bool) -> None:
 
 def _left(each: Any) -> tuple[str, str, str, str]:
     if hasattr(each, "op"):
-        return each.op, each.object, each.id, _fields(each.fields)
+        where = each.object if each.home == "local" else f"{each.home} {each.object}"
+        return each.op, where, each.id, _fields(each.fields)
     return "send", f"{each.connector} {each.target}", each.record or "", _fields(each.payload)
 
 

@@ -13,7 +13,7 @@ import typer
 from circuit_script.cli.app_database import looking
 from circuit_script.cli.completion import complete_handler
 from circuit_script.config import Settings
-from circuit_script.connectors.registry import make_registry
+from circuit_script.connectors.registry import make_registry, make_vendors
 from circuit_script.db.pool import Connection, unavailable
 from circuit_script.errors import ControlRefused
 from circuit_script.events.controls import Selection
@@ -65,7 +65,7 @@ async def must_be_a_connector(settings: Settings, selection: Selection, waiting:
     if selection.kind != "connector" or waiting:
         return
     async with httpx.AsyncClient() as client:
-        known = sorted([*make_registry(settings.addresses, client), JOBS])
+        known = sorted([*make_registry(settings.addresses, client, *make_vendors(settings, client)), JOBS])
     if selection.value not in known:
         raise ControlRefused(
             f"There is no connector {selection.value!r}, and nothing waits for one.", cure=f"Known: {', '.join(known)}."

@@ -37,6 +37,7 @@ VERBS = (
     Verb("jobs", "jobs", "Show which jobs wait or run and when schedules fire, and run one now."),
     Verb("adopt", "adopt", "Make an existing script run as a governed job, by the clock."),
     Verb("replay", "replay", "Run past events again: one, or many by a filter; dry, or for real."),
+    Verb("reconcile", "reconcile", "Ask each CRM what has changed, and take in what no webhook has told."),
     Verb("send", "send", "Sign and send a sample webhook, as the vendor would."),
     Verb("logs", "logs", "Show what the handlers logged, and which executions failed."),
     Verb("trace", "trace", "Show what an execution did, step by step, and how long each step took."),
@@ -53,13 +54,18 @@ VERBS = (
     Verb("quotas", "quotas", "Show how much of its quotas each tenant has used."),
     Verb("spend", "spend", "Show what model calls have cost, and which ones are not settled."),
     Verb("config", "config", "Show every setting and where its value came from."),
+    Verb("connect", "connect", "Connect a tenant to its account at a vendor."),
+    Verb("connections", "connections", "Show which tenants are connected to which accounts of vendors."),
     Verb("keys", "keys", "Make, list and revoke the API keys of endpoints."),
+    Verb(
+        "secrets", "secrets", "Put in vendors' tokens and keys, sealed; see which there are; change the key that seals."
+    ),
     Verb("people", "people", "Say who may sign in, and what each may do for which tenant."),
     Verb("backup", "backup", "Copy the whole database into one file, while it is at work."),
     Verb("restore", "restore", "Put a backup into an empty database, or with --replace into one whose content may go."),
     Verb("forget", "forget", "Blank everything about one person: bodies, logs, replies, effects, records."),
     Verb("serve", "serve", "Run the app: PostgreSQL, gateway, worker and dashboard. SIGTERM drains and exits 0."),
-    Verb("demo", "demo.command", "Start an app, send it signed webhooks, and show what became of each."),
+    Verb("demo", "demo.command", "Start an app and a CRM that sends it signed webhooks; show what became of each."),
     Verb("explain", "explain", "Explain an error: what you see, why, what to do."),
 )
 

@@ -1,17 +1,39 @@
 """What a connector is: typed access to one vendor's API, behind one protocol.
 
-Reads answer now (they are calls); writes arrive as effects, in bulk, each with an idempotency key.
+Reads answer now (they are calls; what they ask is a `connectors.query.Query`); writes arrive as effects, in bulk, each
+with an idempotency key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 from uuid import UUID
 
-Fields = dict[str, Any]
+from circuit_script.connectors.query import Fields, Page, Plan, Query
+
+__all__ = [
+    "CRM",
+    "Connector",
+    "Delivered",
+    "Delivery",
+    "Effect",
+    "Fields",
+    "InDoubt",
+    "Later",
+    "LooksUp",
+    "Operation",
+    "Page",
+    "Plan",
+    "Query",
+    "Rate",
+    "Refused",
+    "SlowDown",
+    "Stored",
+    "Unknown",
+]
 
 
 class InDoubt(StrEnum):
@@ -131,16 +153,6 @@ class LooksUp(Protocol):
     async def look_up(self, effect: Effect) -> Delivered | Later | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """``where`` is field → value, or field → list of values; ``order_by`` is a field, ``-field`` descending."""
-
-    object: str
-    where: Mapping[str, Any] = field(default_factory=dict)
-    order_by: str | None = None
-    limit: int = 1000
-
-
 class Stored(Fields):
     """A record as it is stored. ``version`` changes whenever it is written."""
 
@@ -152,8 +164,24 @@ class Stored(Fields):
 
 
 class CRM(Protocol):
-    """A connector that holds records. Reads see one tenant only; those of one that knows versions are ``Stored``."""
+    """A connector that holds records. Reads see one tenant only; those of one that knows versions are ``Stored``.
 
-    async def query(self, tenant: str, query: Query) -> list[Fields]: ...
+    Rows are flat, with ``id`` as text and the schema's field names. Whoever reads holds every row against the query
+    again (`matches`), so a page may have rows that do not match; it may not lack one that does.
+    """
 
-    async def get(self, tenant: str, object_: str, ids: Sequence[str]) -> list[Fields | None]: ...
+    async def page(self, tenant: str, query: Query, after: str | None = None, size: int = 1000) -> Page:
+        """The next rows of a query, ``size`` at most, in its order where ``explain`` says that they are ``ordered``.
+
+        Pages may stop at ``query.limit`` rows only where the vendor filters (and orders) all by itself; otherwise they
+        go on to the end. Raises QueryRefused for what cannot be asked, and as its API does.
+        """
+        ...
+
+    async def get(self, tenant: str, object_: str, ids: Sequence[str]) -> list[Fields | None]:
+        """The records with these ids, parallel to them, None for what is not there."""
+        ...
+
+    def explain(self, query: Query) -> Plan:
+        """How ``page`` would answer, without asking anybody."""
+        ...

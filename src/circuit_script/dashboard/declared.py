@@ -6,7 +6,7 @@ import httpx
 
 from circuit_script.config import Settings
 from circuit_script.connectors.connector import Operation
-from circuit_script.connectors.registry import make_registry
+from circuit_script.connectors.registry import make_registry, make_vendors
 
 Key = tuple[str, str]  # connector and operation
 
@@ -17,7 +17,7 @@ def operations_of(settings: Settings) -> dict[Key, Operation]:
     """Every operation of every connector of the app."""
     if (found := _known.get(id(settings))) is None:
         client = httpx.AsyncClient(verify=False, trust_env=False)
-        registry = make_registry(settings.addresses, client)
+        registry = make_registry(settings.addresses, client, *make_vendors(settings, client))
         found = {
             (name, key): each for name, connector in registry.items() for key, each in connector.operations.items()
         }

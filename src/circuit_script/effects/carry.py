@@ -55,8 +55,10 @@ class Carrier:
         if self.spec.in_doubt is not InDoubt.REPEAT:
             results |= await self._settle_doubts([each for each in due if each.doubtful])
         rest = [each for each in due if each.effect.id not in results]
-        # Also what had another rule when it left before: it may have been cancelled.
-        marked = [each for each in rest if each.doubtful or self.spec.in_doubt is not InDoubt.REPEAT]
+        # Also what had another rule when it left before: it may have been cancelled; and what makes a record, of which
+        # its vendor may tell before it answers.
+        told = self.spec.in_doubt is not InDoubt.REPEAT
+        marked = [each for each in rest if told or each.doubtful or (each.homed and self.spec.makes_ids)]
         if marked:
             async with self.database.connection() as connection:
                 leaving = await mark(connection, marked, self.worker)

@@ -13,6 +13,7 @@ import msgspec
 
 from circuit_script.db.binary_arrays import Packed, bigints, texts, uuids
 from circuit_script.effects import answered
+from circuit_script.effects.homed import COLUMNS, Homed
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import VersionConflict
 
@@ -23,6 +24,7 @@ _KEYS = (texts, texts, texts)
 _REFERENCES = (uuids, uuids)
 _VERSIONS = (uuids, texts)
 _TRACES = (uuids, uuids)
+_HOME = len(COLUMNS) + len(_KEYS) + 1
 _UNCHANGED = len(_CHECKS) + len(_KEYS)
 _REFER = len(_REFERENCES) + len(_VERSIONS)
 
@@ -56,6 +58,16 @@ class Conditions:
         if rows:
             self._where.append(f"circuit.unchanged({self._places(_UNCHANGED)})")
             self._add([*_packed(list(dict.fromkeys(rows)), _CHECKS), *_packed(sorted(touched), _KEYS)])
+
+    def homes(self, homed: Homed, rows: Sequence[tuple[Any, ...]], touched: Sequence[Key]) -> None:
+        """Writes of records that live outside, encoded as COLUMNS; ``touched`` as above."""
+        needs = sorted({need for _, need in homed.uses})
+        if rows:
+            self._where.append(f"circuit.home({self._places(_HOME)})")
+            self._add([*_packed(rows, COLUMNS), *_packed(sorted(touched), _KEYS), uuids(needs)])
+        if homed.uses:
+            self._then.append(f"circuit.refer_home({self._places(len(_REFERENCES))})")
+            self._add(_packed(homed.uses, _REFERENCES))
 
     def refers(self, sends: Sequence[Send]) -> None:
         """Effects of which some use the ids that others make, or are for one version of their record only."""

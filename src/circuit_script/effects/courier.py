@@ -189,7 +189,8 @@ class Courier:
                 for group, number in self._gate.admit(groups, specs, flying).items()
             }
             stopped = self._paused().records
-            due = await read_due(connection, most, epochs, self._flying, MOST, stopped) if most else []
+            bulk = max(MOST, *most.values()) if most else 0
+            due = await read_due(connection, most, epochs, self._flying, bulk, stopped) if most else []
             if not self._options.traced:
                 due = [replace(each, effect=replace(each.effect, traceparent=None)) for each in due]
             if not more:

@@ -1,6 +1,6 @@
 """What a person decides of effects that are in doubt, or dead: they were done, are sent again, or are left.
 
-Each function is one statement and returns the ids that it settled: those that somebody else has settled meanwhile are
+Each function is one transaction and returns the ids that it settled: those that somebody else has settled meanwhile are
 missing. Effects that use the ids which these were to make are settled with them (`circuit.decided`).
 """
 
@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from circuit_script.connectors.connector import Fields
 from circuit_script.db.pool import Connection
+from circuit_script.effects.order import order_hash
 
 _SETTLE = """
 UPDATE circuit.effects SET status = %(status)s, settled_at = now(), settled_by = %(by)s, note = %(note)s,
@@ -25,6 +26,9 @@ UPDATE circuit.effects SET status = 'pending', attempts = 0, next_at = now(), se
     cancelled = false, settled_by = %(by)s, note = %(note)s, payload = coalesce(%(payload)s, payload)
 WHERE id = ANY(%(ids)s::uuid[]) AND status = ANY(%(of)s) RETURNING id
 """
+# Of records that live outside: in whose order they stand from now on. The mirror stays as it is.
+_MADE = "SELECT id, tenant FROM circuit.effects WHERE id = ANY(%s::uuid[]) AND was IS NOT NULL"
+_CONFIRM = "SELECT circuit.confirm(%s::uuid[], array_fill('-infinity'::timestamptz, ARRAY[%s]), %s::bigint[])"
 
 
 async def settle_delivered(
@@ -33,7 +37,13 @@ async def settle_delivered(
     """These effects in doubt were done after all. ``vendor_id`` is the id that the vendor made: without it, effects
     that use it are dead letters."""
     values = {"status": "delivered", "vendor_id": vendor_id}
-    return await _decide(connection, _SETTLE, ids, ("in_doubt",), by, note, values)
+    async with connection.transaction():
+        done = await _decide(connection, _SETTLE, ids, ("in_doubt",), by, note, values)
+        if vendor_id is not None:
+            made = await (await connection.execute(_MADE, [done])).fetchall()
+            order = [order_hash(tenant, vendor_id) for _, tenant in made]
+            await connection.execute(_CONFIRM, [[id_ for id_, _ in made], len(made), order])
+    return done
 
 
 async def settle_discarded(connection: Connection, ids: Sequence[UUID], *, by: str, note: str = "") -> list[UUID]:

@@ -62,7 +62,7 @@ WITH first AS (
     ORDER BY turn, h.seq LIMIT %(bulk)s
 )
 SELECT e.id, e.tenant, e.operation, e.target, e.record, e.payload, e.attempts, e.depth, e.if_version,
-       e.execution, coalesce(e.trace, e.execution), e.connector, e.lane, e.left_at
+       e.execution, coalesce(e.trace, e.execution), e.was IS NOT NULL, e.connector, e.lane, e.left_at
 FROM first JOIN circuit.effects e ON e.id = first.id ORDER BY first.turn, first.seq
 """
 
@@ -85,7 +85,7 @@ class Group(NamedTuple):
 class Due:
     """An effect that may leave. ``left_at`` is when a request for it has left of which nobody heard what came; ``mark``
     is what this worker puts there when one leaves that must not be repeated blindly. ``trace`` is the one that it
-    belongs to, ``execution`` who made it."""
+    belongs to, ``execution`` who made it; ``homed``: it writes a record that lives outside, with a mirror here."""
 
     effect: Effect
     group: Group
@@ -95,6 +95,7 @@ class Due:
     mark: datetime = field(default_factory=now)
     execution: UUID | None = None
     trace: UUID | None = None
+    homed: bool = False
 
     @property
     def doubtful(self) -> bool:
@@ -143,9 +144,9 @@ async def read_due(
     }
     rows = await (await connection.execute(DUE, values)).fetchall()
     found = []
-    for *effect, execution, trace, connector, lane, left_at in rows:
+    for *effect, execution, trace, homed, connector, lane, left_at in rows:
         made = Effect(*effect)
         made = replace(made, traceparent=traceparent(trace, span_id(made.id, made.attempts)))
         group = Group(made.tenant, connector, made.operation, made.target)
-        found.append(Due(made, group, lane, epochs[lane], left_at, execution=execution, trace=trace))
+        found.append(Due(made, group, lane, epochs[lane], left_at, execution=execution, trace=trace, homed=homed))
     return found

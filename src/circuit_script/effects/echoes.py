@@ -30,18 +30,32 @@ def is_echo(incoming: Mapping[str, Any], stored: Mapping[str, Any], written: Map
     return ours
 
 
+def is_birth(incoming: Mapping[str, Any], stored: Mapping[str, Any], written: Mapping[str, Any]) -> bool:
+    """True when a new record is one that we have made: all that we wrote of it stands in it as we wrote it. What its
+    vendor puts in beside that is no change of anybody's."""
+    ours = False
+    for name, value in written.items():
+        if name == "id" or (name not in incoming and _empty(value)):
+            continue
+        found = incoming.get(name, _ABSENT)
+        if not same(found, value) and not (name in stored and same(found, stored[name])):
+            return False
+        ours = True
+    return ours
+
+
 def _entries_stand(entries: Any, known: Any, stored: Mapping[str, Any]) -> bool:
     """True for a list of custom fields, ``[{"id": …, "value": …}]``, in which each stands as it is stored (in the same
-    list, or under its own name, where sources put them as well) and none that was there is missing."""
+    list, or under its own name, where sources put them as well and our own writes are) and none that was there is
+    missing."""
     before = known if isinstance(known, list) else []
-    return (
-        isinstance(entries, list)
-        and all(each in entries for each in before)
-        and all(
-            entry in before
-            or (isinstance(entry, dict) and same(entry.get("value"), stored.get(str(entry.get("id")), _ABSENT)))
-            for entry in entries
-        )
+    if not isinstance(entries, list):
+        return False
+    there = {str(each.get("id")) for each in entries if isinstance(each, dict)}
+    return all(each in entries or (isinstance(each, dict) and str(each.get("id")) in there) for each in before) and all(
+        entry in before
+        or (isinstance(entry, dict) and same(entry.get("value"), stored.get(str(entry.get("id")), _ABSENT)))
+        for entry in entries
     )
 
 

@@ -18,6 +18,7 @@ from circuit_script.connectors.connector import (
 )
 from circuit_script.db.pool import Connection
 from circuit_script.effects.due import Due, Group
+from circuit_script.effects.order import order_hash
 
 LONGEST_PAUSE = 300.0  # seconds, where a vendor asks for one and does not say how long
 LONGEST_WISH = 86_400.0  # seconds that a vendor is granted at most
@@ -70,6 +71,7 @@ SELECT 'effect', s.tenant, s.id, s.execution, s.record, s.attempts, coalesce(s.r
 FROM settled s WHERE s.status = 'dead'
 """
 RESOLVE = "SELECT circuit.resolve(%s::uuid[])"
+CONFIRM = "SELECT circuit.confirm(%s::uuid[], %s::timestamptz[], %s::bigint[])"
 
 # Before what must not be repeated blindly: only those that are returned may leave. A mark that has come since it was
 # read is another worker's: the statement sees lanes as they were when it began, but a row that it waited for as it is.
@@ -174,6 +176,9 @@ def _granted(wish: float | None) -> float:
 
 async def settle(connection: Connection, told: Sequence[Told], worker: UUID) -> None:
     """Store what became of effects, where their lanes are still this worker's; what vendors asked for in any case."""
+    homed = [each for each in told if each.due.homed]
+    if homed:  # of records, rows are locked in one order
+        told = sorted(told, key=lambda each: (each.due.group, each.vendor_id or each.due.effect.record or ""))
     values = [
         [each.due.effect.id for each in told],
         [each.status for each in told],
@@ -191,13 +196,15 @@ async def settle(connection: Connection, told: Sequence[Told], worker: UUID) -> 
     ]
     asked = [each.asked for each in told if each.asked is not None]
     made = [each.due.effect.id for each in told if each.resolves]
-    if not asked and not made:
+    if not asked and not made and not homed:
         await connection.execute(SETTLE, values)
         return
     async with connection.transaction():
         if asked:
             await connection.execute(ASKED, _asked(asked))
         await connection.execute(SETTLE, values)
+        if done := [each for each in homed if each.status == "delivered"]:
+            await connection.execute(CONFIRM, _confirmed(done))
         if made:
             await connection.execute(RESOLVE, [made])
 
@@ -213,6 +220,14 @@ async def mark(connection: Connection, due: Sequence[Due], worker: UUID) -> set[
         worker,
     ]
     return {row[0] for row in await (await connection.execute(MARK, values)).fetchall()}
+
+
+def _confirmed(done: Sequence[Told]) -> list[object]:
+    return [
+        [each.due.effect.id for each in done],
+        [each.due.mark for each in done],
+        [order_hash(each.due.effect.tenant, plain(each.vendor_id) or each.due.effect.record or "") for each in done],
+    ]
 
 
 def _asked(asked: Sequence[Asked]) -> list[object]:

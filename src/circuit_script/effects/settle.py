@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import psycopg
 
 from circuit_script.connectors.connector import Fields
@@ -18,6 +17,9 @@ from circuit_script.db.binary_arrays import Packed, bigints, booleans, jsonbs, s
 from circuit_script.db.pool import Pool
 from circuit_script.effects import answered
 from circuit_script.effects.conditions import CHANGED, Conditions, conflict_of
+from circuit_script.effects.homed import LOCAL, Home, Homed, Made
+from circuit_script.effects.stored import as_json
+from circuit_script.effects.stored import plain as plain
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import Fenced
 from circuit_script.execution.outcome import JOB, JOBS
@@ -39,8 +41,6 @@ _PARAMETERS = 3 + sum(map(len, (_EXECUTIONS, _ROWS, _RECORDS, _INSERTED, _EFFECT
 SETTLE = f"circuit.settle({', '.join(f'${n}' for n in range(1, _PARAMETERS + 1))})"
 # SQLSTATEs: the result does not count, or did before.
 OF_THE_CALLER = (FENCED, answered.TAKEN, answered.COMMITTED, CHANGED)
-
-_encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +125,24 @@ class _Row:
 
 
 class Settler:
-    """Commits settlements for one worker. What arrives while a commit is under way shares the next one."""
+    """Commits settlements for one worker. What arrives while a commit is under way shares the next one. ``home`` says
+    where objects live; None: all of them here."""
 
-    def __init__(self, pool: Pool, worker: UUID, redact: Callable[[str], str] = str) -> None:
+    def __init__(
+        self, pool: Pool, worker: UUID, redact: Callable[[str], str] = str, *, home: Home | None = None
+    ) -> None:
         self._pool = pool
         self._worker = worker
         self._redact = redact
+        self._home = home
         self._waiting: list[tuple[Settlement, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
+
+    def leaves(self, settlement: Settlement) -> bool:
+        """Whether it has something for the courier."""
+        if settlement.sends or self._home is None:
+            return bool(settlement.sends)
+        return any(self._home(settlement.tenant, each.object) != LOCAL for each in settlement.writes)
 
     async def settle(self, settlement: Settlement) -> None:
         """Return once the settlement is committed.
@@ -199,8 +209,8 @@ class Settler:
 
     async def _commit(self, settlements: Sequence[Settlement]) -> None:
         try:
-            values = _parameters(self._worker, settlements)
-            asked = _conditions(settlements)
+            values = _parameters(self._worker, settlements, self._home)
+            asked = _conditions(settlements, self._home)
             values += asked.values
         except (TypeError, ValueError, OverflowError, RecursionError, struct.error) as error:
             raise psycopg.DataError(f"it cannot be stored: {error}") from error
@@ -246,22 +256,46 @@ def is_transient(error: psycopg.Error | OSError) -> bool:
     return error.sqlstate not in OF_THE_CALLER and not error.sqlstate.startswith(OF_THE_ROWS)
 
 
-def _conditions(settlements: Sequence[Settlement]) -> Conditions:
+def _conditions(settlements: Sequence[Settlement], home: Home | None) -> Conditions:
     asked = Conditions(SETTLE, _PARAMETERS)
     asked.answers([(s.execution, s.tenant, s.handler, s.call) for s in settlements if s.call is not None])
-    checked = [(s.tenant, each) for s in settlements for each in s.writes if each.if_version is not None]
+    traced: list[tuple[UUID, UUID]] = []
+    if home is not None:
+        traced = _homes(asked, settlements, home)
+    checked = [
+        (s.tenant, each)
+        for s in settlements
+        for each in s.writes
+        if each.if_version is not None and (home is None or home(s.tenant, each.object) == LOCAL)
+    ]
     if checked:
         asked.checks(checked, [key for s in settlements for key in s.touched()])
     asked.refers([send for s in settlements for send, _, _ in s.sends])
-    asked.traces([(send.id, s.trace) for s in settlements if s.trace is not None for send, _, _ in s.sends])
+    asked.traces(traced + [(send.id, s.trace) for s in settlements if s.trace is not None for send, _, _ in s.sends])
     return asked
 
 
-def _parameters(worker: UUID, settlements: Sequence[Settlement]) -> list[Any]:
+def _homes(asked: Conditions, settlements: Sequence[Settlement], home: Home) -> list[tuple[UUID, UUID]]:
+    """Ask for the writes of what lives outside; their effects of which another trace goes on, with that."""
+    homed, traced = Homed(), []
+    for each in settlements:
+        seen = {(state.object, state.id): (state.fields, state.seq) for state in each.arrived if not state.deleted}
+        lane = each.rows[0].lane if each.rows else each.place[0]
+        made = Made(each.execution, each.tenant, each.release, lane, each.depth)
+        ids = homed.writes(made, home, each.writes, seen)
+        homed.sends([send for send, _, _ in each.sends])
+        if each.trace is not None:
+            traced += [(id_, each.trace) for id_ in ids]
+    rows = [tuple(as_json(value) if isinstance(value, dict) else value for value in row) for row in homed.rows]
+    asked.homes(homed, rows, [key for each in settlements for key in each.touched()])
+    return traced
+
+
+def _parameters(worker: UUID, settlements: Sequence[Settlement], home: Home | None) -> list[Any]:
     epochs = {lane: epoch for each in settlements for lane, epoch in each.epochs.items()}
     executions = [
         (s.execution, s.tenant, s.release, s.handler, s.object, s.event, s.records, s.status, plain(s.reason),
-         plain(s.detail), s.started_at, _json(s.usage))
+         plain(s.detail), s.started_at, as_json(s.usage))
         for s in settlements
     ]  # fmt: skip
     rows = [
@@ -270,14 +304,14 @@ def _parameters(worker: UUID, settlements: Sequence[Settlement]) -> list[Any]:
         for s in settlements
         for r in s.rows
     ]  # fmt: skip
-    kept, inserted = _records(settlements)
+    kept, inserted = _records(settlements, home)
     effects = [
         (send.id, s.tenant, s.execution, s.release, lane, _order(send, order_hash), send.connector, send.operation,
-         send.target, _owner(s, send), _json(send.payload), "pending", s.depth)
+         send.target, _owner(s, send), as_json(send.payload), "pending", s.depth)
         for s in settlements
         for send, lane, order_hash in s.sends
     ]  # fmt: skip
-    effects += [each for s in settlements if (each := _local_effect(s)) is not None]
+    effects += [each for s in settlements if (each := _local_effect(s, home)) is not None]
     return [
         worker, smallints(list(epochs)), bigints(list(epochs.values())),
         *_packed(executions, _EXECUTIONS), *_packed(rows, _ROWS), *_packed(kept, _RECORDS),
@@ -292,7 +326,9 @@ def _packed(rows: Sequence[tuple[Any, ...]], packers: Sequence[Callable[[list[An
     return [pack(list(column)) for pack, column in zip(packers, zip(*rows, strict=True), strict=True)]
 
 
-def _records(settlements: Sequence[Settlement]) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
+def _records(
+    settlements: Sequence[Settlement], home: Home | None
+) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
     """One row per CRM record: what events brought (the latest over earlier ones), our writes over it in their order.
     And the keys that handlers inserted. A job is no record."""
     rows: dict[RecordKey, _Row] = {}
@@ -309,24 +345,28 @@ def _records(settlements: Sequence[Settlement]) -> tuple[list[tuple[Any, ...]], 
             if write.op in ("insert", "upsert") and not write.fresh:
                 inserted[key] = None
             row.data.update(write.fields)
-            if not write.fresh:  # of a record that only we know there is no echo
+            # Of a record that only we know there is no echo.
+            if not write.fresh or (home is not None and home(each.tenant, write.object) != LOCAL):
                 row.written.update(write.fields)
                 row.depth = each.depth
-    kept = [(*key, _json(row.data), _json(row.written), row.seq, row.gone, row.depth) for key, row in rows.items()]
+    kept = [(*key, as_json(row.data), as_json(row.written), row.seq, row.gone, row.depth) for key, row in rows.items()]
     return kept, list(inserted)
 
 
-def _local_effect(settlement: Settlement) -> tuple[Any, ...] | None:
+def _local_effect(settlement: Settlement, home: Home | None) -> tuple[Any, ...] | None:
     """One row a settlement for what it wrote to the built-in CRM: ids by operation, object and fields. The values
     stand in the records; nothing large is stored twice."""
-    if not settlement.writes:
+    writes = settlement.writes
+    if home is not None:
+        writes = [each for each in writes if home(settlement.tenant, each.object) == LOCAL]
+    if not writes:
         return None
     lane, order_hash = (row.lane, row.order_hash) if (row := next(iter(settlement.rows), None)) else settlement.place
     written: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    for each in settlement.writes:
+    for each in writes:
         written.setdefault((each.op, each.object, tuple(each.fields)), []).append(each.id)
     names = sorted({f"{op} {object_}" for op, object_, _ in written})
-    payload = _json([[*kind, ids] for kind, ids in written.items()])
+    payload = as_json([[*kind, ids] for kind, ids in written.items()])
     return (settlement.local or settlement.execution, settlement.tenant, settlement.execution, settlement.release,
             lane, order_hash, "local", ", ".join(names)[:200], "records", None, payload, "delivered",
             settlement.depth)  # fmt: skip
@@ -347,26 +387,3 @@ def _owner(settlement: Settlement, send: Send) -> str | None:
         return None
     # A trial has no rows in the queue; there each record that was given has arrived.
     return settlement.rows[send.owner].record if settlement.rows else settlement.arrived[send.owner].id
-
-
-def plain(text: str | None) -> str | None:
-    """Text that PostgreSQL takes."""
-    return text if text is None else text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _json(value: Any) -> bytes:
-    """JSON that PostgreSQL's jsonb takes: it has no NUL, so NUL becomes U+FFFD."""
-    encoded = _encode(value)
-    return encoded if b"\\u0000" not in encoded else _encode(_without_nul(value))
-
-
-def _without_nul(value: Any) -> Any:
-    match value:
-        case str():
-            return value.replace("\0", "\ufffd")
-        case dict():
-            return {_without_nul(str(name)): _without_nul(each) for name, each in value.items()}
-        case list() | tuple():
-            return [_without_nul(each) for each in value]
-        case _:
-            return value

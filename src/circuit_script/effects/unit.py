@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from circuit_script.clock import uuid7
-from circuit_script.connectors.connector import Fields, Query
+from circuit_script.connectors.query import Fields, Query, in_order, matches
 from circuit_script.errors import RequestRefused
 
 MAX_IDENTIFIER = 255  # bytes of UTF-8: several stand together in one index row of at most 2,704
@@ -21,7 +21,7 @@ WRITES = frozenset({"insert", "update", "upsert", "delete"})
 class Write:
     """One row written to the built-in CRM. ``owner`` is the index of the batch's record it belongs to; ``fresh``
     says that its id was made here, so that nobody else can know the record yet; ``if_version`` is the only version of
-    the record that it is for."""
+    the record that it is for; ``seen`` is what its author read of it, where it lives outside."""
 
     op: str
     object: str
@@ -30,6 +30,7 @@ class Write:
     owner: int | None
     fresh: bool = False
     if_version: int | None = None
+    seen: Fields | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,10 @@ class UnitOfWork:
         rows: Sequence[Any],
         owner: int | None,
         versions: Mapping[str, int] | None = None,
+        seen: Mapping[str, Fields] | None = None,
     ) -> list[str]:
         """Hold rows; returns their ids. An effect belongs to ``owner``, or to the record whose id it writes. With
-        ``versions`` (by id) each is for that version of its record only.
+        ``versions`` (by id) each is for that version of its record only; ``seen`` is what was read of them, by id.
 
         Raises RequestRefused when a row is not a mapping or lacks an id or a version that it needs.
         """
@@ -88,6 +90,8 @@ class UnitOfWork:
         held = [self._held(op, object_, row, owner, place) for place, row in enumerate(rows)]
         if versions is not None:
             held = [_versioned(each, versions) for each in held]
+        if seen:
+            held = [replace(each, seen=seen[each.id]) if each.id in seen else each for each in held]
         self.writes += held
         return [each.id for each in held]
 
@@ -193,22 +197,28 @@ class UnitOfWork:
             return list(rows)
         return [_applied(row, key, pending.get(key, ())) for key, row in zip(ids, rows, strict=True)]
 
+    def pending(self, object_: str) -> list[str]:
+        """The ids of records of this object that have pending writes."""
+        return list(self._pending(object_))
+
     def unread(self, object_: str, rows: Sequence[Fields]) -> list[str]:
         """Ids with pending writes that ``rows`` lack, whose stored state an overlay needs too."""
         read = {str(row["id"]) for row in rows}
         return [key for key, writes in self._pending(object_).items() if key not in read and writes[0].op != "insert"]
 
     def overlay_query(self, query: Query, rows: Sequence[Fields]) -> list[Fields]:
-        """Query results with pending writes laid over: changed rows that no longer match are dropped, and
-        pending inserts that match are added at the end."""
+        """Query results with pending writes laid over: changed rows that no longer match are dropped, and those that
+        match by what is pending are added: where the query has an order, in their places, else at the end."""
         pending = self._pending(query.object)
         if not pending:
-            return list(rows)
+            return list(rows[: query.limit])
         shown = {str(row["id"]): _applied(row, str(row["id"]), pending.get(str(row["id"]), ())) for row in rows}
         for key, writes in pending.items():
             if key not in shown and writes[0].op in ("insert", "upsert"):
                 shown[key] = _applied(None, key, writes)
         matching = [row for row in shown.values() if row is not None and matches(row, query.where)]
+        if query.order_by:
+            matching = in_order(matching, query.order_by)
         return matching[: query.limit]
 
     def _pending(self, object_: str) -> dict[str, list[Write]]:
@@ -238,15 +248,3 @@ def _applied(row: Fields | None, key: str, writes: Sequence[Write]) -> Fields | 
             case _:
                 row = {**(row or {}), **each.fields, "id": key}
     return row
-
-
-def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    """True when the row has each wanted value (or one of a list of them), as the built-in CRM compares them."""
-    for name, wanted in where.items():
-        several = wanted if isinstance(wanted, list) else [wanted]
-        value = row.get(name)
-        if name in ("id", "contactId") and value is not None:
-            value, several = str(value), [None if each is None else str(each) for each in several]
-        if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in several):
-            return False
-    return True

@@ -295,7 +295,7 @@ class Answerer:
                 delay = min(1.0, delay * 2)
             else:
                 break
-        if settlement.sends:
+        if self._parts.settler.leaves(settlement):
             self._parts.sent()
         return conclusion
 

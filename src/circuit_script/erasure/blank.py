@@ -40,7 +40,7 @@ _UNSENT = "(status IN ('pending', 'in_doubt'))"
 _FULL = f"{_MINE} AND (payload <> '{{}}' OR {_UNSENT})"
 # What has not left does not leave.
 _EMPTY = (
-    f"payload = '{{}}', reason = '{WORD}', note = NULL, settled_at = coalesce(settled_at, now()), "
+    f"payload = '{{}}', was = NULL, reason = '{WORD}', note = NULL, settled_at = coalesce(settled_at, now()), "
     f"status = CASE WHEN {_UNSENT} THEN 'discarded' ELSE status END"
 )
 
@@ -164,6 +164,13 @@ STEPS = (
         f"(tenant IS NULL OR {_MINE}) AND what <> '{WORD}' AND "
         + NAMES.format(text="concat_ws(' ', key, what, next, link, hits)"),
         f"key = rule || ':{WORD}-' || id, what = '{WORD}', next = '', link = '', hits = '[]'",
+    ),
+    # What was learned about them from outside, as far as it is their tenant's alone.
+    Blank(
+        "enrichments",
+        "ids",
+        f"{_MINE} AND (records && %(ids)s::text[] OR {NAMES.format(text='about')})",
+        "DELETE",
     ),
     Blank("traces", "own", f"{_MINE} AND execution = ANY(%(own)s) AND spans <> '[]'", "spans = '[]'"),
     Blank(

@@ -11,9 +11,11 @@ from typing import Any, Protocol
 
 from circuit_script.db.binary_arrays import bigints, smallints, texts, uuids
 from circuit_script.db.pool import Pool
-from circuit_script.effects.echoes import is_echo
+from circuit_script.effects.echoes import is_birth, is_echo
+from circuit_script.effects.homed import LOCAL, Home
 from circuit_script.errors import CircuitError
 from circuit_script.events.backlog import Queued
+from circuit_script.events.reconcile.late import late_places
 from circuit_script.events.sources import Source
 from circuit_script.events.sources.circuit import Circuit
 from circuit_script.execution.outcome import JOB, Fields
@@ -43,6 +45,24 @@ JOIN circuit.deliveries d ON d.id = e.delivery
 
 MAX_BATCHES = 64
 Found = tuple[Any, ...]
+
+# Records that are being made outside: their vendor may tell of them before it has answered. And what is known by now of
+# those that it tells of: one may have been made since they were looked up. What is in doubt for long explains no event:
+# to hide somebody else's loses it.
+BEING_MADE = """
+SELECT r.id, r.written, r.depth FROM circuit.records r
+WHERE r.tenant = %(tenant)s AND r.object = %(object)s AND r.id = ANY(%(records)s) AND NOT r.deleted
+UNION ALL
+(SELECT NULL, e.payload -> 'fields', e.depth FROM circuit.effects e
+WHERE e.status = 'pending' AND e.needs IS NULL AND e.left_at IS NOT NULL AND e.tenant = %(tenant)s
+AND e.connector = %(connector)s AND e.operation IN ('insert', 'upsert') AND e.target = %(object)s
+UNION ALL
+SELECT NULL, e.payload -> 'fields', e.depth FROM circuit.effects e
+WHERE e.status = 'in_doubt' AND e.was IS NOT NULL AND e.tenant = %(tenant)s AND e.connector = %(connector)s
+AND e.operation IN ('insert', 'upsert') AND e.target = %(object)s
+AND e.settled_at > to_timestamp(%(received)s) - interval '1 hour'
+LIMIT 1000)
+"""
 
 JOURNAL = "SELECT event, handler, key, reply FROM circuit.journal WHERE event = ANY(%s::bigint[])"
 
@@ -75,11 +95,14 @@ class _Readable(Protocol):
 
 class Loader:
     """Reads what batches need: one statement for all batches that wait, and a second one only for records with a
-    rarer history. ``queued`` says that rows must stand in the queue still."""
+    rarer history. ``queued`` says that rows must stand in the queue still, ``home`` where objects live; None: here."""
 
-    def __init__(self, pool: Pool, sources: Mapping[str, Source], *, queued: bool = True) -> None:
+    def __init__(
+        self, pool: Pool, sources: Mapping[str, Source], *, queued: bool = True, home: Home | None = None
+    ) -> None:
         self._pool = pool
         self._queued = queued
+        self._home = home
         self._sources: Mapping[str, _Readable] = {**sources, Circuit.name: Circuit()}
         self._waiting: list[tuple[Sequence[Queued], asyncio.Future[list[Found]]]] = []
         self._task: asyncio.Task[None] | None = None
@@ -106,7 +129,41 @@ class Loader:
         untold = [place for place, each in enumerate(items) if each.old is None and _has_past(each.row)]
         if untold:
             await self._from_ledger(items, untold)
+        if self._home is not None and self._is_outside(rows[0]):
+            if rows[0].event == "afterInsert":
+                await self._births(items)
+            for place in await late_places(self._pool, items):
+                items[place] = _late(items[place])
         return items, {}
+
+    def _is_outside(self, row: Queued) -> bool:
+        return self._home is not None and self._home(row.tenant, row.object) != LOCAL
+
+    async def _births(self, items: list[Item]) -> None:
+        """Take for echoes also records of which we do not know yet that we have made them."""
+        unknown = [place for place, each in enumerate(items) if not each.echo and each.meta["version"] == 0]
+        if not unknown or self._home is None:
+            return
+        row = items[0].row
+        wanted = {
+            "tenant": row.tenant,
+            "connector": self._home(row.tenant, row.object),
+            "object": row.object,
+            "records": [items[place].row.record for place in unknown],
+            "received": min(items[place].meta["received_at"] for place in unknown),
+        }
+        async with self._pool.connection() as connection:
+            found = await (await connection.execute(BEING_MADE.encode(), wanted)).fetchall()
+        for place in unknown:
+            item = items[place]
+            depths = [
+                depth
+                for id_, fields, depth in found
+                if id_ in (None, item.row.record) and fields and is_birth(item.incoming, {}, fields)
+            ]
+            if depths:
+                depth = max(item.depth, *depths)
+                items[place] = replace(item, echo=True, depth=depth, meta={**item.meta, "depth": depth})
 
     async def _find(self, rows: Sequence[Queued]) -> list[Found]:
         future: asyncio.Future[list[Found]] = asyncio.get_running_loop().create_future()
@@ -191,12 +248,16 @@ class Loader:
         if row.object == JOB and source != Circuit.name:
             raise LookupError("jobs come from the platform only")
         incoming = self._sources[source].records(bytes(body))[row.ordinal]
+        incoming["id"] = row.record  # where only the settings of its time could tell
         stored = data if data is not None and not deleted else None
         if row.past is not None and deleted and row.event != "afterDelete":
             raise LookupError("its record was deleted since")
         old = _old(data if seq == row.arrived else stored, before, seq or 0, row)
         changes = row.event == "afterUpdate" and (seq or 0) < row.arrived
         echo = changes and stored is not None and is_echo(incoming, stored, written or {})
+        if (seq or 0) < row.arrived and row.event != "afterUpdate" and self._is_outside(row):
+            born = row.event == "afterInsert" and stored is not None and is_birth(incoming, stored, written or {})
+            echo = born or (row.event == "afterDelete" and bool(deleted))
         depth = max(row.depth, written_at or 0) if echo else row.depth
         return Item(
             row=row,
@@ -211,6 +272,12 @@ class Loader:
             depth=depth,
             trace=trace if row.object != JOB else _trace_of_job(incoming),
         )
+
+
+def _late(item: Item) -> Item:
+    """The same as one that says nothing: what it says was found by reconciliation, and its record shows it."""
+    id_ = {"id": item.row.record}
+    return replace(item, echo=True, incoming=id_, record={**(item.old or item.record), **id_})
 
 
 def _current(row: Queued, stored: Fields, incoming: Fields, seq: int) -> Fields:

@@ -76,7 +76,7 @@ class Committer:
                 delay = min(2.0, delay * 2)
             else:
                 break
-        if settlement.sends:
+        if self._settler.leaves(settlement):
             self._sent()
 
     async def reread(self, rows: Sequence[Queued]) -> Again:

@@ -10,19 +10,19 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from uuid import UUID
 
 import msgspec
 
-from circuit_script.clock import uuid7, wall
+from circuit_script.clock import uuid7
+from circuit_script.effects.order import order_hash as order_hash
 from circuit_script.errors import IntakeRefused
 from circuit_script.events.bell import Bell
 from circuit_script.events.ledger import Ledger, LedgerAway, LedgerRow, TakenIn, Unstorable
 from circuit_script.events.refusals import Refusals
-from circuit_script.events.sources import Parsed, Reason, Source
+from circuit_script.events.sources import Parsed, Reason, Request, Source
 from circuit_script.failpoints import areach, reach
 from circuit_script.tasks import end
 from circuit_script.tenants import TenantMap
@@ -110,23 +110,22 @@ class Intake:
         await self.refusals.flush()
         await self._ledger.close()
 
-    async def accept(
-        self, source: Source, headers: Mapping[str, str], body: bytes, path_account: str | None = None
-    ) -> Accepted:
+    async def accept(self, source: Source, request: Request) -> Accepted:
         """Verify and commit one delivery. Raises IntakeRefused with the HTTP status of its reason."""
         try:
             if self._closing or len(self._waiting) >= self._max_waiting:
                 raise _later(source, Reason.OVERLOADED, "Too much is waiting; send again.")
-            source.verify(headers, body, wall(), path_account)
-            parsed = source.parse(headers, body, path_account)
+            if source.prepares:
+                await source.prepare(request)
+            parsed = source.parse(request, source.verify(request))
             if time.monotonic() < self._away_until:
                 raise _away(source)
             waiting = _Waiting(
                 source,
                 parsed,
                 self._tenants.tenant_of(source.name, parsed.account),
-                _kept(headers),
-                body,
+                _kept(request.headers, source.secret_headers),
+                request.body,
                 asyncio.get_running_loop().create_future(),
             )
             self._waiting.append(waiting)
@@ -252,8 +251,8 @@ def _refuse(waiting: _Waiting, refused: IntakeRefused) -> None:
         waiting.answer.set_exception(refused)
 
 
-def _kept(headers: Mapping[str, str]) -> bytes:
-    kept = {name: value[:MAX_HEADER].replace("\0", "\ufffd") for name, value in headers.items()}
+def _kept(headers: Mapping[str, str], secret: Sequence[str]) -> bytes:
+    kept = {name: value[:MAX_HEADER].replace("\0", "\ufffd") for name, value in headers.items() if name not in secret}
     return msgspec.json.encode(kept)
 
 
@@ -273,9 +272,3 @@ def _row(waiting: _Waiting) -> LedgerRow:
         tuple(order_hash(waiting.tenant or "", event.order_key) for event in parsed.events),
         parsed.depth,
     )
-
-
-def order_hash(tenant: str, order_key: str) -> int:
-    """What lane and order go by: 64 bits, signed."""
-    digest = blake2b(f"{tenant}\0{order_key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)

@@ -91,9 +91,7 @@ class Ledger:
 
     async def take_in(self, rows: Sequence[LedgerRow]) -> TakenIn:
         """Commit these deliveries. Raises Unstorable when it is their content that the database refuses."""
-        found = await self.run(_TAKE_IN, _parameters(rows), binary=True)
-        duplicates = {mine: first for kind, mine, first in found if kind == "duplicate"}
-        return TakenIn(duplicates, any(kind == "asleep" for kind, _, _ in found))
+        return _taken(await self.run(_TAKE_IN, _parameters(rows), binary=True))
 
     async def run(self, statement: str, parameters: Sequence[object], *, binary: bool = False) -> list[tuple[Any, ...]]:
         """One statement, one commit. Raises LedgerAway or Unstorable."""
@@ -143,6 +141,16 @@ class Ledger:
         # After a failover the old server may still answer, read-only: start again with a new connection.
         await self.close()
         return LedgerAway(f"{error.sqlstate or ''} {type(error).__name__}".strip())
+
+
+async def take_in(connection: Connection, rows: Sequence[LedgerRow]) -> TakenIn:
+    """The same as a part of a transaction that is open; until its commit, intake waits. Raises psycopg.Error."""
+    return _taken(await (await connection.execute(_TAKE_IN, _parameters(rows), binary=True)).fetchall())
+
+
+def _taken(found: Sequence[tuple[Any, ...]]) -> TakenIn:
+    duplicates = {mine: first for kind, mine, first in found if kind == "duplicate"}
+    return TakenIn(duplicates, any(kind == "asleep" for kind, _, _ in found))
 
 
 def _parameters(rows: Sequence[LedgerRow]) -> tuple[Packed, ...]:

@@ -88,6 +88,8 @@ FORGET = {
         "OR release NOT IN (SELECT s.release FROM circuit.release_sources s ORDER BY s.release DESC LIMIT 100))",
         "release",
     ),
+    "enrichments": _forget("enrichments", "expires_at < now() - interval '1 day'", "expires_at"),
+    "reconciled": _forget("reconciled", "at < now() - interval '1 day'", "at"),
     "courier_waits": _forget("courier_waits", "until < now() - interval '1 day'", "until"),
     "refusals": _forget("refusals", "day < now() - interval '400 days'", "day"),
     "effect_answers": _forget("effect_answers", "at < now() - make_interval(days => %(days)s)", "at"),

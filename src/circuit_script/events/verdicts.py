@@ -11,7 +11,7 @@ from circuit_script.clock import time_of
 from circuit_script.effects.settle import Settled
 from circuit_script.events.backlog import Queued
 from circuit_script.execution.outcome import JOB, NO_HINT, Breached, Failed, Hint, Outcome, Succeeded
-from circuit_script.execution.retries import Retries
+from circuit_script.execution.retries import UNFIT, Retries
 from circuit_script.execution.timing import HORIZON, duration_shown
 from circuit_script.governor import LOOP
 
@@ -53,7 +53,9 @@ class RetryPolicy:
 
     def gives_up(self, hint: Hint) -> bool:
         """Whether a failure by such an exception is tried no more; a class may be named without its module."""
-        return any(kind in self.permanent or kind.rpartition(".")[2] in self.permanent for kind in hint.kinds)
+        return UNFIT in hint.kinds or any(
+            kind in self.permanent or kind.rpartition(".")[2] in self.permanent for kind in hint.kinds
+        )
 
 
 @dataclass(frozen=True, slots=True)

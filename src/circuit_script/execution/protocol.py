@@ -25,12 +25,15 @@ SPOKEN = frozenset({2, 3})
 SHARING = 3  # from this version on runs can share a child
 MAX_FRAME = 32 * MB
 
-# The memory that both sides share: a page of 64 bit words, the author's line that crossed a limit, and behind it the
-# last words of a child that crashes or is ended.
+# The memory that both sides share: a page of 64 bit words, the author's line that crossed a limit, behind it the last
+# words of a child that crashes or is ended, and, far enough behind those for any stack, log lines not yet sent.
 SHARED = mmap.PAGESIZE
 LINE = 512
 LAST_WORDS = 8192
 STACK = SHARED + LINE  # where the last words begin
+UNSENT = STACK + 64 * 1024  # where the lines begin
+MAX_UNSENT = 8192  # bytes of them
+MEMORY = UNSENT + MAX_UNSENT  # bytes of all
 TELL = signal.SIGRTMAX - 3  # on it a child writes its stack there; author's code uses the others
 SUSPECT = 0  # the index of the record that the handler works on
 STARTED = 1  # how many runs the child has begun
@@ -39,6 +42,8 @@ STEPPED = 3  # the number of the run whose step it makes now, NOBODY while it wa
 SEATS = 16  # from here on: the suspects of the runs that share the child
 BEGAN = 144  # from here on: the numbers of these runs, once they have begun
 THREADS = 272  # from here on: how many threads work for these runs
+SENT = 400  # how many bytes the child has sent so far
+WAITING = 401  # how many bytes of lines it has said since then
 MOST_SEATS = BEGAN - SEATS
 NOBODY = -1
 

@@ -13,6 +13,7 @@ from circuit_script.errors import ConfigError
 MOST_ATTEMPTS = 1000
 LONGEST = 30 * 86_400.0  # seconds
 MOST_KINDS, LONGEST_NAME = 20, 200
+UNFIT = "circuit_script:unfit"  # the kind of a failure of a record that does not fit its schema: it never will
 LATER = (429, 503)  # answers whose Retry-After counts
 
 

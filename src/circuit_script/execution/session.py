@@ -32,10 +32,12 @@ from circuit_script.execution.protocol import (
     packed,
     to_child,
 )
+from circuit_script.execution.stash import Stash
 from circuit_script.governor import LimitExceeded, breach_of
 
 RECEIVE = 256 * 1024
 MAX_LOG_FRAME = 64 * 1024  # of one log line; a longer one loses its context
+LONELY = 0.002  # seconds after lines were sent in which the next ones wait for others
 
 current_record: ContextVar[int | None] = ContextVar("current_record", default=None)
 current_session: ContextVar[Session | None] = ContextVar("current_session", default=None)  # in a shared child
@@ -87,26 +89,69 @@ def enter(entered: Session | None) -> None:
 
 
 class Wire:
-    """The socket to the parent, as the child sees it: blocking, one frame at a time."""
+    """The socket to the parent, as the child sees it: blocking, one frame at a time.
+
+    Without a ``stash`` every frame is sent at once.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.stash: Stash | None = None
         self._socket = sock
         self._identity = os.fstat(sock.fileno())
         self._received = memoryview(bytearray(RECEIVE))
         self._frames = Frames()
         self._ready: list[ToChild] = []
         self._sending = threading.Lock()
+        self._pid = os.getpid()
+        self._lines_sent = 0.0  # when, by the monotonic clock
         self.reading = threading.Lock()
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    @property
+    def sending(self) -> bool:
+        """Whether somebody sends now: what interrupts it would leave half a frame."""
+        return self._sending.locked()
+
     def send(self, frame: bytearray) -> None:
-        """Send one frame whole. Raises OSError when the socket is gone, also when its number means another file."""
+        """Send one frame whole, and before it the lines that wait. Raises OSError when the socket is gone, also when
+        its number means another file."""
         with self._sending:
-            if not os.path.samestat(os.fstat(self._socket.fileno()), self._identity):
-                raise OSError("the socket was closed")
-            self._socket.sendall(frame)
+            self._write(frame)
+
+    def send_soon(self, line: bytearray) -> None:
+        """Send a line with the next frame or `flush`; at once when no line was sent for a while. Raises OSError as
+        `send` does."""
+        with self._sending:
+            now = time.monotonic()
+            if self.stash is not None and now - self._lines_sent < LONELY and self.stash.put(line):
+                return
+            self._lines_sent = now
+            self._write(line)
+
+    def flush(self, busy: bool = False) -> None:
+        """Send the lines that wait, while more is ``busy`` to come only those that have waited for long.
+
+        Not in a process that the handler forked. Without a socket they go on waiting: the parent finds them when this
+        process is gone.
+        """
+        if self.stash is None or not self.stash.size or os.getpid() != self._pid:
+            return
+        if not (busy and time.monotonic() - self._lines_sent < LONELY):
+            with suppress(OSError):
+                self.send(bytearray())
+
+    def _write(self, frame: bytearray) -> None:
+        if not os.path.samestat(os.fstat(self._socket.fileno()), self._identity):
+            raise OSError("the socket was closed")
+        if self.stash is None:
+            return self._socket.sendall(frame)
+        if self.stash.size:
+            self._lines_sent = time.monotonic()
+        data = self.stash.followed_by(frame)
+        self._socket.sendall(data)
+        self.stash.sent(len(data))
 
     def receive(self, *, wait: bool = True) -> list[ToChild]:
         """The next messages; none when there are none and ``wait`` is false. Raises EOFError at the end."""
@@ -182,15 +227,22 @@ class Session:
         return self._value(reply, object)
 
     def log(self, line: dict[str, Any]) -> None:
-        """Send a line to the log; past the limit it is only counted."""
+        """Send a line to the log, where the child's loop runs together with the next; past the limit it is only
+        counted."""
         size = len(line["message"])
         if self._log_left < 0 or os.getpid() != self._pid:
             self.dropped += size
             return
         frame = _log_frame({"record": current_record.get(), "at": time.time(), **line}, self.number)
         self._log_left -= len(frame)
+        send = self._wire.send_soon if asyncio._get_running_loop() is self.loop else self._wire.send
         with suppress(OSError):
-            self._wire.send(frame)
+            send(frame)
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a frame is on its way to the parent."""
+        return self._wire.sending
 
     def say(self, part: Head | Chunk) -> None:
         """Send a part of an endpoint's answer. Raises OSError when the socket is gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -28,12 +28,13 @@ log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """The ASGI application."""
+    """The ASGI application. An app's own web routes come before sources that are not ``configured``."""
 
     def __init__(
         self,
         *,
         intake: Intake,
+        configured: Collection[str],
         status: StatusReader,
         metrics: MetricsReader,
         webhooks: Webhooks,
@@ -41,7 +42,7 @@ class Gateway:
         link: Link,
         api: Api,
     ) -> None:
-        self._sources = intake.sources
+        self._sources = frozenset(configured)
         self._webhooks = webhooks
         self._endpoints = endpoints
         parts = [status_routes(status), metrics_routes(metrics), *api_routers()]

@@ -82,6 +82,7 @@ async def run_gateway(
             webhooks = Webhooks(intake, max_body, max_held)
             gateway = Gateway(
                 intake=intake,
+                configured=settings.sources.configured,
                 status=StatusReader(pool),
                 metrics=MetricsReader(pool, settings.budget.day),
                 webhooks=webhooks,

@@ -1,4 +1,8 @@
-"""``POST /webhooks/*``: one raw ASGI route in front of FastAPI, because each microsecond here is paid per event."""
+"""``/webhooks/*``: one raw ASGI route in front of FastAPI, because each microsecond here is paid per event.
+
+Deliveries are posted; some vendors also ask whether we are who they think, which is answered at once and from nothing
+but their keys.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NoReturn
 
 from circuit_script import problems
+from circuit_script.clock import wall
 from circuit_script.errors import IntakeRefused
 from circuit_script.events.intake import Accepted, Intake
-from circuit_script.events.sources import Reason, Source
+from circuit_script.events.sources import Reason, Reply, Request, Source
 from circuit_script.telemetry.w3c import HEADER as TRACEPARENT
 
 Scope = MutableMapping[str, Any]
@@ -24,6 +29,7 @@ DRAINED = 8 * 1024 * 1024  # bytes of a refused body that are read, so that its 
 _LENGTH = str(len('{"id":""}') + 36).encode()
 _HEADERS = [(b"content-type", b"application/json"), (b"content-length", _LENGTH)]
 _ACCEPTED: Message = {"type": "http.response.start", "status": 202, "headers": _HEADERS}
+_LATER = frozenset({Reason.OVERLOADED, Reason.DATABASE_AWAY, Reason.KEYS_AWAY})
 _DUPLICATE: Message = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
 
 log = logging.getLogger(__name__)
@@ -45,7 +51,7 @@ class Webhooks:
         self._max_held = max(max_held, max_body)
         self._held = 0
         self._wanted = {
-            name: {header.encode(): header for header in (*source.kept_headers, TRACEPARENT)}
+            name: {header.encode(): header for header in (*source.kept_headers, *source.secret_headers, TRACEPARENT)}
             for name, source in intake.sources.items()
         }
 
@@ -54,7 +60,8 @@ class Webhooks:
         body = b""
         try:
             source, account = self._find(scope["path"])
-            if scope["method"] != "POST":
+            method = scope["method"]
+            if method not in source.methods:
                 raise IntakeRefused(405, Reason.WRONG_METHOD, "Deliveries are posted.")
             headers, length, coding = self._headers(scope, source.name)
             if length > self._max_body:
@@ -65,21 +72,40 @@ class Webhooks:
                 raise IntakeRefused(501, Reason.UNKNOWN_CODING, "The only transfer coding known here is chunked.")
             body = await self._body(source, receive)
             self._held += len(body)
-            accepted = await self._intake.accept(source, headers, body, account)
+            request = Request(
+                method, scope["raw_path"].decode("latin-1"), scope["query_string"], headers, body, wall(), account
+            )
+            if source.challenges and (reply := self._challenged(source, request)) is not None:
+                await _say(send, reply)
+                return
+            accepted = await self._intake.accept(source, request)
         except IntakeRefused as refused:
             if refused.status in (404, 405, 413, 501):  # the others are counted
                 self._intake.refusals.add(source.name if source else "unknown", refused.reason)
-            await _refuse(send, refused)
+            await _refuse(send, refused, source)
         except _Gone:
             pass
         except Exception:
             log.exception("a delivery could not be handled")
             status = source.overload_status if source else 503
-            await _refuse(send, IntakeRefused(status, Reason.OVERLOADED, "Something is wrong here; send again."))
+            await _refuse(
+                send, IntakeRefused(status, Reason.OVERLOADED, "Something is wrong here; send again."), source
+            )
         else:
-            await _confirm(send, accepted)
+            await _confirm(send, accepted, source.taken)
         finally:
             self._held -= len(body)
+
+    def _challenged(self, source: Source, request: Request) -> Reply | None:
+        """What is answered to a vendor who asks who we are. Raises IntakeRefused, also for a GET that asks nothing."""
+        try:
+            reply = source.challenge(request)
+        except IntakeRefused as refused:
+            self._intake.refusals.add(source.name, refused.reason)
+            raise
+        if reply is None and request.method != "POST":
+            raise IntakeRefused(405, Reason.WRONG_METHOD, "Deliveries are posted.")
+        return reply
 
     def _find(self, path: str) -> tuple[Source, str | None]:
         name, slash, account = path[len(PREFIX) :].partition("/")
@@ -159,18 +185,33 @@ async def _drain(receive: Receive, most: int) -> None:
         most = most - len(message.get("body", b"")) if message.get("more_body") else 0
 
 
-async def _confirm(send: Send, accepted: Accepted) -> None:
+async def _confirm(send: Send, accepted: Accepted, reply: Reply | None) -> None:
     first = accepted.duplicate_of
-    body = b'{"id":"%s"}' % str(first or accepted.id).encode()
+    id_ = str(first or accepted.id).encode()
+    if reply is not None:
+        return await _say(send, reply, (b"delivery-id", id_))
     await send(_ACCEPTED if first is None else _DUPLICATE)
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": b'{"id":"%s"}' % id_})
 
 
-async def _refuse(send: Send, refused: IntakeRefused) -> None:
+async def _say(send: Send, reply: Reply, *headers: tuple[bytes, bytes]) -> None:
+    pairs = [
+        (b"content-type", reply.content_type.encode()),
+        (b"content-length", str(len(reply.body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def _refuse(send: Send, refused: IntakeRefused, source: Source | None) -> None:
+    if source is not None and source.later is not None and refused.reason in _LATER:
+        return await _say(send, source.later)
     body = problems.render(refused.status, refused.detail, refused.reason, page=refused.page)
     headers = problems.headers_of(refused.status) | {"content-length": str(len(body))}
     if refused.status == 405:
-        headers["allow"] = "POST"
+        headers["allow"] = "POST" if source is None else ", ".join(source.methods)
     if refused.status in (413, 501):
         headers["connection"] = "close"
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]

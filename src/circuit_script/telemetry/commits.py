@@ -13,7 +13,11 @@ from circuit_script.db.pool import Pool
 
 AGAIN = 0.1
 _STATUS = "SELECT pg_xact_status(%s::text::xid8)"
-_PATIENCE = "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true)"
+MEMORY = "32MB"  # in which PostgreSQL sorts the words of many lines into the index in one go
+_PATIENCE = """
+    SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),
+           set_config('work_mem', %s, true)
+"""
 
 
 class Uncertain(Exception):
@@ -31,7 +35,7 @@ async def insert(pool: Pool, statement: str, columns: Sequence[Any], patience: f
         async with asyncio.timeout(patience), pool.connection() as connection:
             await connection.execute("BEGIN")
             try:
-                await connection.execute(_PATIENCE, (milliseconds, milliseconds))
+                await connection.execute(_PATIENCE, (milliseconds, milliseconds, MEMORY))
                 row = await (await connection.execute(statement, columns)).fetchone()
                 transaction = row[0] if row is not None else None
                 await connection.execute("COMMIT")

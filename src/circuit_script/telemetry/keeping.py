@@ -42,7 +42,7 @@ def whole_days(keep: Mapping[str, int], log_days: int | None) -> int | None:
     """After how many days nothing is left of a day's log, so that its partition can go as a whole."""
     ends = [log_days] if log_days is not None else []
     if set(keep) >= set(LEVELS):
-        ends.append(max(keep.values()))
+        ends.append(max(1, *keep.values()))
     return min(ends) if ends else None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 BOUND = 10_000  # lines that wait at most
 ENDING = 1.0  # seconds for what is left at the end
 ENOUGH = 64 * 1024  # bytes of one write
-GATHER = 0.05  # seconds between two looks: a thread that wakes for each line costs the road more than the line
+GATHER = 0.2  # seconds between two looks: a thread that wakes for each line costs the road more than the line
 
 
 class PrintedLines:

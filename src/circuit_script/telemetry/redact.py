@@ -1,13 +1,16 @@
 """Secrets and personal data are taken out of what handlers say before it leaves the worker.
 
-A field goes by its name, a piece of a text by what it looks like. Most lines have neither: a few quick looks say so.
+A field goes by its name, a piece of a text by what it looks like, or since it is a secret that this process has read.
+Most lines have neither: a few quick looks say so.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from circuit_script.settings_see import LogSettings
 
@@ -55,11 +58,99 @@ _CARD = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)")
 _NATIONAL = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
 _DIGITS = re.compile(r"\d{3}[\d ().-]{5,}\d")
 
+SHORTEST_KNOWN = 6  # characters; what is shorter stands in texts by chance
+PIECE = 6  # characters of a known secret by which it is found
+LONG = 2 * PIECE - 1  # characters; what has fewer is looked for by itself
+FEW = 8  # of those known, up to which each is looked for by itself: that is quicker than a look at pieces
+MOST_KNOWN = 50_000  # forms of known secrets; those known longest are forgotten first
+
+
+class Known:
+    """The secrets that a process has read, in the forms in which a text may have them.
+
+    Of few, each is looked for. Of many, a text is looked at in every `LONG - PIECE + 1` characters: any long secret
+    within it has one of its middle's pieces there. So a line costs the same with ten thousand of them.
+    """
+
+    def __init__(self) -> None:
+        self.any = False  # whether there is one: most processes know none
+        self._all: dict[str, None] = {}
+        self._loose: list[str] = []  # are looked for by themselves
+        self._pieces: dict[str, list[str]] = {}
+
+    def learn(self, secret: str) -> None:
+        """Redact this from now on."""
+        if secret in self._all:
+            return
+        for form in _forms(secret):
+            if len(form) >= SHORTEST_KNOWN and form not in self._all:
+                self.any = True
+                self._all[form] = None
+                self._add(form)
+        if len(self._all) > MOST_KNOWN:
+            self._all = dict.fromkeys(list(self._all)[MOST_KNOWN // 10 :])
+            self._loose, self._pieces = [], {}
+            for form in self._all:
+                self._add(form)
+
+    def _add(self, form: str) -> None:
+        if len(form) < LONG or len(self._all) <= FEW:
+            self._loose.append(form)
+            self._loose.sort(key=len, reverse=True)  # the longest goes first: another may be a part of it
+            return
+        for each in [each for each in self._loose if len(each) >= LONG]:
+            self._loose.remove(each)
+            self._cut(each)
+        self._cut(form)
+
+    def _cut(self, form: str) -> None:
+        """Any `LONG` characters serve: those in the middle are least alike, as tokens of one vendor begin the same."""
+        first = (len(form) - LONG) // 2
+        for place in range(first, first + LONG - PIECE + 1):
+            self._pieces.setdefault(form[place : place + PIECE], []).append(form)
+
+    def without(self, said: str) -> str:
+        """``said`` without any of them."""
+        pieces = self._pieces
+        if pieces:
+            found: set[str] | None = None
+            for place in range(0, len(said) - PIECE + 1, LONG - PIECE + 1):
+                if (forms := pieces.get(said[place : place + PIECE])) is not None:
+                    found = set(forms) if found is None else found.union(forms)
+            if found is not None:
+                for form in sorted(found, key=len, reverse=True):
+                    said = said.replace(form, REDACTED)
+        for form in self._loose:
+            if form in said:
+                said = said.replace(form, REDACTED)
+        return said
+
+
+def _forms(secret: str) -> list[str]:
+    """A secret as it is, as an address or JSON has it, and its lines."""
+    forms = [secret, secret.strip(), quote(secret, safe=""), json.dumps(secret)[1:-1]]
+    lines = secret.split("\n")
+    if len(lines) > 1:
+        forms += [line.strip() for line in lines if len(line) >= 2 * SHORTEST_KNOWN and "-----" not in line]
+    return list(dict.fromkeys(forms))
+
+
+KNOWN = Known()  # of this process: what is a secret is one for everything that the process says
+
 
 class Redactor:
-    """Blanks what must not be kept. ``keys`` are further names of fields, ``patterns`` further expressions."""
+    """Blanks what must not be kept. ``keys`` are further names of fields, ``patterns`` further expressions; ``known``
+    are secrets by their value."""
 
-    def __init__(self, keys: Sequence[str] = (), patterns: Sequence[str] = (), *, personal: bool = True) -> None:
+    def __init__(
+        self,
+        keys: Sequence[str] = (),
+        patterns: Sequence[str] = (),
+        *,
+        personal: bool = True,
+        known: Known = KNOWN,
+    ) -> None:
+        self._known = known
         self._keys = frozenset(_plain(key) for key in keys)
         self._patterns = [re.compile(each) for each in patterns]
         self._personal = personal
@@ -74,6 +165,8 @@ class Redactor:
 
     def text(self, said: str) -> str:
         """``said`` without what looks like a secret, or like an address, telephone or card number."""
+        if self._known.any:
+            said = self._known.without(said)
         low = said.lower()
         marked = ":" in low or "=" in low or "-" in low or "_" in low
         for sign in self._signs_with_marks if marked else self._signs:
@@ -111,7 +204,7 @@ class Redactor:
     def _value(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
             if len(value) < SHORT and not self._patterns and _is_nothing(value):
-                return value
+                return self._known.without(value) if self._known.any and len(value) >= SHORTEST_KNOWN else value
             return self.text(value)
         if isinstance(value, int):
             return value if -(10**12) < value < 10**12 or self.text(str(value)) == str(value) else REDACTED

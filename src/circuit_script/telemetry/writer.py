@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,8 +29,9 @@ WRITE = """
 WITH written AS (
     INSERT INTO circuit.circuit_logs (at, level, message, context, execution, handler, tenant, record, release, trace,
                                       "user")
-    SELECT * FROM unnest(%s::timestamptz[], %s::text[], %s::text[], %s::jsonb[], %s::uuid[], %s::text[], %s::text[],
-                         %s::text[], %s::bigint[], %s::text[], %s::text[])
+    SELECT unnest(%s::timestamptz[]), unnest(%s::text[]), unnest(%s::text[]), unnest(%s::jsonb[]), unnest(%s::uuid[]),
+           unnest(%s::text[]), unnest(%s::text[]), unnest(%s::text[]), unnest(%s::bigint[]), unnest(%s::text[]),
+           unnest(%s::text[])
 ) SELECT pg_current_xact_id()::text
 """
 _COLUMNS: Sequence[Callable[[Any], Packed]] = (
@@ -115,7 +116,8 @@ class _Shown(msgspec.Struct, omit_defaults=True):
 
 class LogWriter:
     """Lines of executions on their way to ``circuit.circuit_logs`` and, with ``printed``, to standard output. At most
-    ``bound`` wait in memory; what is over is dropped, counted, and told in a line of its own."""
+    ``bound`` wait in memory; what is over is dropped, counted, and told in a line of its own. Levels that are
+    ``unkept`` are printed only."""
 
     def __init__(
         self,
@@ -125,12 +127,14 @@ class LogWriter:
         *,
         redactor: Redactor | None = None,
         printed: PrintedLines | None = None,
+        unkept: Container[str] = (),
     ) -> None:
         self._pool = pool
         self._release = release
         self._bound = bound
         self._redactor = redactor or Redactor()
         self._printed = printed
+        self._unkept = unkept
         self._lines: deque[Line] = deque()
         self._bytes = 0
         self._some = asyncio.Event()
@@ -151,10 +155,13 @@ class LogWriter:
         if len(self._lines) >= self._bound or self._bytes > MAX_BYTES:
             self._drop([tenant])
             return
+        kept = (level := _clean(line.get("level") or "info")[:MAX_LEVEL]) not in self._unkept
+        if not kept and self._printed is None:
+            return
         record, trace, context = line.get("record"), line.get("trace"), line.get("context")
         taken = Line(
             _moment(line.get("at")),
-            _clean(line.get("level") or "info")[:MAX_LEVEL],
+            level,
             self._redactor.text(_clean(line.get("message") or "")[: 2 * MAX_MESSAGE])[:MAX_MESSAGE],
             self._context(context) if context else None,
             execution,
@@ -165,11 +172,12 @@ class LogWriter:
             _clean(trace) if trace is not None else None,
             self._user(context) if context else None,
         )
-        self._lines.append(taken)
-        self._bytes += taken.size
         if self._printed is not None:
             self._printed.add(taken.as_json)
-        self._some.set()
+        if kept:
+            self._lines.append(taken)
+            self._bytes += taken.size
+            self._some.set()
 
     def stop(self) -> None:
         self._stopping = True

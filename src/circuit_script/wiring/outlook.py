@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from circuit_script.config import Settings
+from circuit_script.connectors.registry import vendor_urls
 from circuit_script.execution.broker.callouts.transport import authorities, no_cookies
 from circuit_script.telemetry.guardian import ApiSeen
 
@@ -40,6 +41,8 @@ def _places(settings: Settings) -> Iterator[Place]:
         yield Place(name, url, ask=True)
     for name, address in settings.addresses.items():
         yield Place(name, address.url)
+    for name, url in vendor_urls(settings).items():
+        yield Place(name, url)
     for name, provider in settings.llm.providers.items():
         if name != "openai" or "llm" in settings.model_fields_set:  # known to all apps, used by some
             yield Place(name, provider.url)

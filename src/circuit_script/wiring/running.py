@@ -32,6 +32,7 @@ from circuit_script.wiring.listening import listen
 from circuit_script.wiring.live import Live, Releases, Reloaded
 from circuit_script.wiring.monitor import make_monitor
 from circuit_script.wiring.quotas import follow_tiers
+from circuit_script.wiring.reconcile import Reconciler
 
 log = structlog.get_logger()
 
@@ -52,6 +53,7 @@ class Worker:
     governor: CircuitGovernor
     models: Models
     traces: TraceWriter | None = None
+    polls: Reconciler | None = None
 
     @property
     def live(self) -> Live:
@@ -107,6 +109,7 @@ async def run(
         *_copying(settings, url, database),
         telling("guardian", guardian.run),
         telling("alerts", monitor.run),
+        *([] if worker.polls is None else [telling("reconcile", worker.polls.run)]),
         telling("dropped", lambda: tell_dropped(database, lambda: _dropped(worker, logs))),
         asyncio.create_task(feeder.run(), name="replays"),
         asyncio.create_task(_ticking(database, worker), name="schedules"),

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from circuit_script.db.pool import Pool
+from circuit_script.effects.homed import Home
 from circuit_script.effects.settle import Settlement, Settler
 
 LogLine = Callable[[UUID, str, str, dict[str, Any]], None]
@@ -38,9 +39,16 @@ class TappedSettler(Settler):
     """A settler whose commits ``tap`` hears of. ``name_of`` gives a handler's name by its id."""
 
     def __init__(
-        self, pool: Pool, worker: UUID, tap: Tap, name_of: Callable[[int], str], redact: Callable[[str], str] = str
+        self,
+        pool: Pool,
+        worker: UUID,
+        tap: Tap,
+        name_of: Callable[[int], str],
+        redact: Callable[[str], str] = str,
+        *,
+        home: Home | None = None,
     ) -> None:
-        super().__init__(pool, worker, redact)
+        super().__init__(pool, worker, redact, home=home)
         self._tap = tap
         self._name_of = name_of
 

@@ -18,6 +18,9 @@ from psycopg.types.json import Jsonb
 from circuit_script.clock import uuid7
 from circuit_script.config import Settings
 from circuit_script.connectors.connector import Fields, Query
+from circuit_script.connectors.homes import LOCAL
+from circuit_script.connectors.query import equal, orders
+from circuit_script.connectors.reading import rows_of
 from circuit_script.db.pool import unavailable
 from circuit_script.effects.settle import Settlement, Settler, is_transient
 from circuit_script.effects.unit import Send, Write
@@ -26,11 +29,14 @@ from circuit_script.execution.broker.broker import BrokerParts
 from circuit_script.execution.broker.callouts.transport import open_client
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.releases import Release, record_release
+from circuit_script.secrets import open_secrets
 from circuit_script.telemetry import LogWriter
 from circuit_script.telemetry.redact import Redactor
 from circuit_script.tenants import DEFAULT
 from circuit_script.wiring.bench import Bench, open_bench
 from circuit_script.wiring.callouts import Callouts
+from circuit_script.wiring.deliveries import open_deliveries_client
+from circuit_script.wiring.homes import Housing, make_housing
 from circuit_script.wiring.models import make_models, open_providers_client
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, TrialJournal, as_json, attempt
 from circuit_script.wiring.trial_call import Calling, collected
@@ -74,6 +80,7 @@ class Trial(Opened):
         self._callouts = callouts
         self._keep_logs = keep_logs
         self._source = source
+        self._housing: Housing | None = None
 
     async def _open(self) -> None:
         if self._given_bench is None:
@@ -88,7 +95,9 @@ class Trial(Opened):
         async with self._database.connection() as connection:
             self._release: Release = await record_release(connection, self._bench.digest, self._bench.manifest.handlers)
         self._outside = await self._open_outside() if self._callouts is None else None
-        self._settler = Settler(self._database, uuid7(), Redactor.of_settings(self._settings.log).text)
+        # What calls nobody outside also keeps its records here: the mirror is all that it needs of a CRM.
+        home = None if self._housing is None else self._housing.home
+        self._settler = Settler(self._database, uuid7(), Redactor.of_settings(self._settings.log).text, home=home)
         self._logs = LogWriter(self._database, self._release.id, redactor=Redactor.of_settings(self._settings.log))
         if self._keep_logs:
             self._stack.push_async_callback(self._flush_logs)
@@ -99,7 +108,11 @@ class Trial(Opened):
         providers = await self._stack.enter_async_context(open_providers_client())
         models = make_models(self._settings, self._database, providers)
         self._stack.push_async_callback(models.settling.close, SETTLING)
-        return self._ground.parts(client, models)
+        deliveries = await self._stack.enter_async_context(open_deliveries_client())
+        secrets = open_secrets(self._settings, self._database)
+        self._stack.push_async_callback(secrets.aclose)
+        self._housing = make_housing(self._settings, self._database, deliveries, secrets)
+        return self._ground.parts(client, models, self._housing)
 
     async def _flush_logs(self) -> None:
         self._logs.stop()
@@ -175,7 +188,8 @@ class Trial(Opened):
         tenant: str = DEFAULT,
     ) -> list[Fields]:
         """Records of the CRM, as ``CircuitDB.query`` finds them."""
-        return await self._crm.query(tenant, Query(object, where or {}, order_by, limit))
+        by = orders(order_by) if order_by else ()
+        return await rows_of(self._crm, tenant, Query(object, equal(where or {}), by, limit))
 
     async def _give(
         self, object_: str, event: str, tenant: str, records: Sequence[Any], old: Sequence[Any] | None
@@ -230,6 +244,7 @@ class Trial(Opened):
 
     async def _try(self, trying: Attempt, commit: bool) -> TrialBatch:
         broker = self._broker(trying, commit)
+        trying.home = self._home_of
         try:
             outcome = await self._bench.children.run(trying.work, broker)
         finally:
@@ -255,6 +270,7 @@ class Trial(Opened):
         calling = Calling.of(self, endpoint, method, body, query or {}, headers or {})
         calling = replace(calling, spec=self._governor.bound(calling.spec, tenant))
         trying = calling.attempt(tenant)
+        trying.home = self._home_of
         broker = self._broker(trying, commit)
         reply = collected(broker, str(trying.work.execution))
         try:
@@ -266,6 +282,9 @@ class Trial(Opened):
             batch = await self._committed(trying, batch, writes, sends)
         answer = reply.answer(batch)
         return TrialResult(calling.spec.name, "", trying.work.event, tenant, (batch,), answer)
+
+    def _home_of(self, tenant: str, object_: str) -> str:
+        return LOCAL if self._housing is None else self._housing.of(tenant, object_)
 
     def _broker(self, trying: Attempt, commit: bool) -> TrialBroker:
         def log(line: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from circuit_script.clock import uuid7
 from circuit_script.connectors.connector import Fields
+from circuit_script.effects.homed import LOCAL, Home
 from circuit_script.effects.settle import Arrived
 from circuit_script.effects.unit import Send, UnitOfWork, Write
 from circuit_script.errors import TrialRefused
@@ -97,6 +98,7 @@ class Attempt:
     lines: list[Line] = field(default_factory=list)
     settled: dict[int, str | None] = field(default_factory=dict)  # by checkpoints: the record's error, None for none
     decided: dict[int, float | None] = field(default_factory=dict)
+    home: Home = lambda tenant, object_: LOCAL
     started: float = field(default_factory=time.monotonic)
 
     def remaining(self) -> float:
@@ -198,7 +200,8 @@ class Attempt:
 
     def written(self, write: Write) -> Written:
         """The write, with its record named."""
-        return Written(write.op, write.object, write.id, write.fields, self._owner(write.owner))
+        home = self.home(self.work.tenant, write.object)
+        return Written(write.op, write.object, write.id, write.fields, self._owner(write.owner), home)
 
     def sent(self, send: Send) -> Sent:
         """The message, with its record named."""

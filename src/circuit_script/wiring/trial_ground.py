@@ -6,6 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -13,14 +14,17 @@ import httpx
 
 from circuit_script.config import Settings
 from circuit_script.connectors.local import LocalCRM
-from circuit_script.connectors.webhook import WebhookConnector
+from circuit_script.connectors.registry import declared, sends
 from circuit_script.db.pool import Pool, open_pool
 from circuit_script.execution.broker.broker import BrokerParts
 from circuit_script.execution.broker.callouts.breaker import Breakers
 from circuit_script.execution.broker.callouts.fetch import CalloutParts
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.llm import Models
+from circuit_script.secrets import open_secrets
 from circuit_script.wiring.callouts import Callouts
+from circuit_script.wiring.enrichment import make_enrichment
+from circuit_script.wiring.homes import Housing
 from circuit_script.wiring.models import make_closed_models
 from circuit_script.wiring.outside import make_callouts
 
@@ -41,9 +45,10 @@ class Ground:
     closed_client: httpx.AsyncClient
     closed_models: Mapping[bool, Models]  # whether they write down what was spent
 
-    def parts(self, client: httpx.AsyncClient, models: Models) -> BrokerParts:
-        """A broker's parts for callouts that leave by this client."""
-        return self._parts(client, self.rules, models)
+    def parts(self, client: httpx.AsyncClient, models: Models, housing: Housing) -> BrokerParts:
+        """A broker's parts for callouts that leave by this client, and records that are read where they live."""
+        parts = self._parts(client, self.rules, models)
+        return replace(parts, crm=housing.crm, home=housing.of, declared=partial(declared, housing.connectors))
 
     def closed_parts(self, *, commit: bool) -> BrokerParts:
         """A broker's parts for callouts that reach nobody; without ``commit`` nothing is written down of them."""
@@ -52,14 +57,14 @@ class Ground:
         return self._parts(self.closed_client, rules, self.closed_models[commit])
 
     def _parts(self, client: httpx.AsyncClient, callouts: CalloutParts, models: Models) -> BrokerParts:
-        addresses = self.settings.addresses
         return BrokerParts(
             crm=self.crm,
             client=client,
             callouts=callouts,
             models=models,
             repeats=self.governor.repeats,
-            knows=lambda connector, target: connector == WebhookConnector.name and target in addresses,
+            enrichment=make_enrichment(self.settings, None),
+            knows=partial(sends, self.settings),
         )
 
 
@@ -73,12 +78,14 @@ async def open_ground(settings: Settings, url: str, closed: Callouts, *, name: s
         models = {commit: make_closed_models(settings, database, client, commit=commit) for commit in (True, False)}
         for each in models.values():
             stack.push_async_callback(each.settling.close, SETTLING)
+        secrets = open_secrets(settings, database)
+        stack.push_async_callback(secrets.aclose)
         yield Ground(
             settings=settings,
             database=database,
             crm=LocalCRM(database),
             governor=CircuitGovernor.of_settings(settings),
-            rules=make_callouts(settings),
+            rules=make_callouts(settings, secrets=secrets),
             closed=closed,
             closed_client=client,
             closed_models=models,

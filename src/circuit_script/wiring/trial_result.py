@@ -16,13 +16,14 @@ _GRAVITY = ("succeeded", "cancelled", "deferred", "partial", "failed", "breached
 @dataclass(frozen=True, slots=True)
 class Written:
     """A write to the CRM. ``op`` is insert, update, upsert or delete; ``record`` the id of the batch's record that it
-    belongs to, None when it leaves only if every record succeeded."""
+    belongs to, None when it leaves only if every record succeeded; ``home`` the connector that keeps the record."""
 
     op: str
     object: str
     id: str
     fields: Fields
     record: str | None = None
+    home: str = "local"
 
 
 @dataclass(frozen=True, slots=True)

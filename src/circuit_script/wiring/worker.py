@@ -13,9 +13,8 @@ import structlog
 
 from circuit_script.clock import uuid7
 from circuit_script.config import Settings
-from circuit_script.connectors.local import LocalCRM
-from circuit_script.connectors.registry import declared, make_registry
-from circuit_script.connectors.webhook import WebhookConnector
+from circuit_script.connectors.parts import Secrets
+from circuit_script.connectors.registry import declared, sends
 from circuit_script.db.pool import Pool, open_pool
 from circuit_script.effects.courier import Courier, CourierOptions
 from circuit_script.effects.rates import rates_of
@@ -34,6 +33,7 @@ from circuit_script.execution.broker.callouts.transport import open_client
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.jobs.connector import JobsConnector
 from circuit_script.llm import Models
+from circuit_script.secrets import open_secrets
 from circuit_script.telemetry import LogWriter
 from circuit_script.telemetry.printed import PrintedLines
 from circuit_script.telemetry.redact import Redactor
@@ -43,11 +43,14 @@ from circuit_script.tenants.tiers import API_CALLS
 from circuit_script.wiring.children import make_children, make_recorded_children
 from circuit_script.wiring.deliveries import open_deliveries_client
 from circuit_script.wiring.endpoints import make_door
+from circuit_script.wiring.enrichment import make_enrichment
+from circuit_script.wiring.homes import Housing, make_housing
 from circuit_script.wiring.listening import own_connection
 from circuit_script.wiring.live import Live, Releases
 from circuit_script.wiring.models import make_models, open_providers_client
 from circuit_script.wiring.outside import make_callouts
 from circuit_script.wiring.quotas import make_quotas
+from circuit_script.wiring.reconcile import Reconciler
 from circuit_script.wiring.recorded import RecordedReleases
 from circuit_script.wiring.reports import reported
 from circuit_script.wiring.running import Worker, run
@@ -81,6 +84,7 @@ class _Means:
     writers: Pool
     redactor: Redactor
     printed: PrintedLines | None
+    secrets: Secrets
     names: dict[int, str] = field(default_factory=dict)
 
 
@@ -103,7 +107,9 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
         stack.push_async_callback(models.settling.close, SETTLING)  # once the last child has ended
         # Callouts of handlers must not use up the connections of the courier.
         quotas = make_quotas(settings, url, database)
-        rules = make_callouts(settings, lambda tenant: quotas.spend(tenant, API_CALLS))
+        secrets = open_secrets(settings, database)
+        stack.push_async_callback(secrets.aclose)
+        rules = make_callouts(settings, lambda tenant: quotas.spend(tenant, API_CALLS), secrets)
         governor = CircuitGovernor.of_settings(settings)
         callouts = await stack.enter_async_context(open_client(rules.guard))
         deliveries = await stack.enter_async_context(open_deliveries_client())
@@ -135,6 +141,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
             writers,
             Redactor.of_settings(settings.log),
             printed,
+            secrets,
         )
         worker, logs = _assemble(means)
         await run(worker, logs, settings, url, database, ready)
@@ -144,9 +151,16 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
     settings, database, releases, tap = means.settings, means.database, means.releases, means.tap
     live = releases.live
     lanes = Lanes(uuid7(), settings.worker.lease)
-    logs = LogWriter(means.writers, live.release.id, redactor=means.redactor, printed=means.printed)
+    logs = LogWriter(
+        means.writers,
+        live.release.id,
+        redactor=means.redactor,
+        printed=means.printed,
+        unkept=settings.log.unkept,
+    )
     jobs = JobsConnector(database)
-    connectors = make_registry(settings.addresses, means.deliveries, jobs)
+    housing = make_housing(settings, database, means.deliveries, means.secrets, jobs)
+    connectors = housing.connectors
     traces = make_traces(settings, means.writers, means.redactor.text)
     courier = Courier(
         database=database,
@@ -160,17 +174,19 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
     parts = RunnerParts(
         database=database,
         children=live.children,
-        loader=Loader(database, open_sources(settings.sources)),
-        settler=_settler(means, lanes),
+        loader=Loader(database, open_sources(settings.sources), home=housing.home),
+        settler=_settler(means, lanes, housing),
         broker=BrokerParts(
-            crm=LocalCRM(database),
+            crm=housing.crm,
             client=means.callouts,
             callouts=means.rules,
             repeats=means.governor.repeats,
             models=means.models,
             unique_jobs=jobs.holder,
-            knows=lambda connector, target: connector == WebhookConnector.name and target in settings.addresses,
+            knows=partial(sends, settings),
             declared=partial(declared, connectors),
+            home=housing.of,
+            enrichment=make_enrichment(settings, database),
         ),
         log_line=logs.add,
         sent=courier.wake,
@@ -184,14 +200,17 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
 
     dispatcher = _dispatcher(means, lanes, parts, log_of, courier)
     # A settler of its own, so that an answer waits for no batch's commit.
-    door = make_door(settings, releases, replace(parts, settler=_settler(means, lanes)), log_of)
-    worker = Worker(dispatcher, courier, releases, door, means.quotas, settings, means.governor, means.models, traces)
+    door = make_door(settings, releases, replace(parts, settler=_settler(means, lanes, housing)), log_of)
+    polls = Reconciler(settings, database, housing) if housing.home is not None else None
+    worker = Worker(
+        dispatcher, courier, releases, door, means.quotas, settings, means.governor, means.models, traces, polls
+    )
     return worker, logs
 
 
-def _settler(means: _Means, lanes: Lanes) -> Settler:
+def _settler(means: _Means, lanes: Lanes, housing: Housing) -> Settler:
     if means.tap is None:
-        return Settler(means.database, lanes.worker, means.redactor.text)
+        return Settler(means.database, lanes.worker, means.redactor.text, home=housing.home)
     names = means.names
     return TappedSettler(
         means.database,
@@ -199,6 +218,7 @@ def _settler(means: _Means, lanes: Lanes) -> Settler:
         means.tap,
         lambda handler: names.get(handler, "a handler that is gone"),
         means.redactor.text,
+        home=housing.home,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from circuit_script.clock import uuid7
-from circuit_script.connectors.connector import Fields, Query
+from circuit_script.connectors.connector import Fields, Page, Plan, Query
 from circuit_script.effects.unit import UnitOfWork
 from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.broker.callouts.addresses import Private
@@ -22,8 +22,11 @@ from circuit_script.telemetry.spans import Recorder
 class NoRecords:
     """A CRM without any."""
 
-    async def query(self, tenant: str, query: Query) -> list[Fields]:
-        return []
+    async def page(self, tenant: str, query: Query, after: str | None = None, size: int = 1000) -> Page:
+        return Page([], None)
+
+    def explain(self, query: Query) -> Plan:
+        return Plan("nobody", ())
 
     async def get(self, tenant: str, object_: str, ids: Sequence[str]) -> list[Fields | None]:
         return [None] * len(ids)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -68,6 +69,16 @@ USUAL = {
     ),
     "its home": ("import pathlib; (pathlib.Path.home() / 'cache').write_text('x')", "1"),
 }
+
+SAYS = """
+import signal
+
+@trigger("Contact", ["afterInsert"])
+async def says_and_is_killed(context):
+    for number in range(50):
+        log.info(str(number))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 async def test_what_apps_usually_do_works(strict_of: StrictOf) -> None:
@@ -161,6 +172,13 @@ def takes_too_much_at_once(context):
         outcome = await bench.run(handler, memory=64 * 1024 * 1024)
         assert isinstance(outcome, Breached)
         assert outcome.limit == "memory"
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+async def test_lines_that_wait_in_shared_memory_are_found(strict_of: StrictOf, start: Literal["fork", "spawn"]) -> None:
+    bench, broker = await strict_of(SAYS, hosting=Hosting("strict", start)), Recorder()
+    await bench.run("says_and_is_killed", broker=broker)
+    assert broker.messages == [str(number) for number in range(50)]
 
 
 async def test_spawned_children_are_fenced_in_as_well(strict_of: StrictOf) -> None:

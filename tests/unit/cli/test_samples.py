@@ -12,7 +12,7 @@ from circuit_script.cli.dev.keys import role_environment
 from circuit_script.cli.samples import LOCATION, Sample, make_sample
 from circuit_script.config import Settings, TenantSettings, load_settings
 from circuit_script.errors import StartError
-from circuit_script.events.sources import Parsed, open_sources
+from circuit_script.events.sources import Parsed, Request, open_sources
 
 Make = Callable[..., Sample]
 
@@ -31,9 +31,9 @@ def arrived(settings: Settings, sample: Sample) -> tuple[Parsed, dict[str, Any]]
     name, _, account = sample.path.removeprefix("/webhooks/").partition("/")
     source = open_sources(settings.sources)[name]
     headers = {key.lower(): value for key, value in sample.signed.headers.items()}
-    source.verify(headers, sample.signed.body, time.time(), account or None)
+    request = Request("POST", sample.path, b"", headers, sample.signed.body, time.time(), account or None)
     (record,) = source.records(sample.signed.body)
-    return source.parse(headers, sample.signed.body, account or None), record
+    return source.parse(request, source.verify(request)), record
 
 
 @pytest.mark.parametrize("source", ["gohighlevel", "standard"])

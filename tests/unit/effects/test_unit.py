@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from circuit_script.connectors.connector import Query
-from circuit_script.effects.unit import UnitOfWork, matches
+from circuit_script.connectors.query import Query, equal, matches, orders
+from circuit_script.effects.unit import UnitOfWork
 from circuit_script.errors import RequestRefused
 
 
@@ -133,15 +133,28 @@ def test_queries_drop_rows_that_no_longer_match_and_find_pending_inserts() -> No
     unit.write("insert", "Contact", [{"id": "n", "city": "Oslo"}, {"id": "m", "city": "Bonn"}], None)
     unit.write("delete", "Contact", [{"id": "b"}], None)
 
-    query = Query("Contact", {"city": "Oslo"})
+    query = Query("Contact", equal({"city": "Oslo"}))
     rows = unit.overlay_query(
         query, [{"id": "a", "city": "Oslo"}, {"id": "b", "city": "Oslo"}, {"id": "c", "city": "Oslo"}]
     )
 
     assert rows == [{"id": "c", "city": "Oslo"}, {"id": "n", "city": "Oslo"}]
-    assert unit.overlay_query(Query("Contact", {"city": "Oslo"}, limit=1), [{"id": "c", "city": "Oslo"}]) == [
+    assert unit.overlay_query(Query("Contact", equal({"city": "Oslo"}), limit=1), [{"id": "c", "city": "Oslo"}]) == [
         {"id": "c", "city": "Oslo"}
     ]
+
+
+def test_in_a_query_with_an_order_what_is_pending_stands_in_its_place() -> None:
+    unit = contacts()
+    unit.write("update", "Contact", [{"id": "a", "score": 1}], None)
+    unit.write("insert", "Contact", [{"id": "n", "score": 5}], None)
+    query = Query("Contact", order_by=orders("-score"), limit=3)
+
+    rows = unit.overlay_query(query, [{"id": "a", "score": 9}, {"id": "b", "score": 6}, {"id": "c", "score": 3}])
+
+    assert [row["id"] for row in rows] == ["b", "n", "c"], "and what is now the last one falls behind the limit"
+    assert unit.pending("Contact") == ["a", "n"]
+    assert unit.pending("Note") == []
 
 
 def test_an_overlay_says_whose_stored_state_it_needs_to_be_whole() -> None:
@@ -175,7 +188,7 @@ def test_an_overlay_says_whose_stored_state_it_needs_to_be_whole() -> None:
     ],
 )
 def test_matching_agrees_with_the_built_in_crm(row: dict[str, Any], where: dict[str, Any], yes: bool) -> None:
-    assert matches(row, where) is yes
+    assert matches(row, equal(where)) is yes
 
 
 def test_a_checkpoint_takes_what_belongs_to_the_records_before_it_and_leaves_the_rest() -> None:

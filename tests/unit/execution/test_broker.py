@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from circuit_script.clock import uuid7
-from circuit_script.connectors.connector import Fields, Query
-from circuit_script.effects.unit import UnitOfWork, matches
+from circuit_script.connectors.query import Fields, Page, Plan, Query, matches
+from circuit_script.effects.unit import UnitOfWork
 from circuit_script.errors import RequestRefused
 from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.broker.callouts.fetch import CalloutParts
@@ -27,9 +27,14 @@ class Memory:
         self.rows = {str(row["id"]): row for row in rows}
         self.asked: list[str] = []
 
-    async def query(self, tenant: str, query: Query) -> list[Fields]:
+    async def page(self, tenant: str, query: Query, after: str | None = None, size: int = 1000) -> Page:
         self.asked.append(tenant)
-        return [row for row in self.rows.values() if matches(row, query.where)][: query.limit]
+        rows = [row for row in self.rows.values() if matches(row, query.where)]
+        begin = int(after or 0)
+        return Page(rows[begin : begin + size], str(begin + size) if begin + size < len(rows) else None)
+
+    def explain(self, query: Query) -> Plan:
+        return Plan("memory", ("all",), ordered=False)
 
     async def get(self, tenant: str, object_: str, ids: Sequence[str]) -> list[Fields | None]:
         self.asked.append(tenant)

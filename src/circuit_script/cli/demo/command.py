@@ -1,4 +1,4 @@
-"""``circuit-script demo``: scaffold, start, send, settle, compare, show."""
+"""``circuit-script demo``: scaffold, start, let people work, settle, compare, show."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import httpx
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from circuit_script.cli.demo import findings, show, traffic
+from circuit_script.cli.demo.desk import LOCATION, Desk, open_desk
 from circuit_script.cli.demo.findings import Findings
 from circuit_script.cli.demo.platform import free_port, serving, status
 from circuit_script.cli.demo.receiver import Receiver, receiving
 from circuit_script.cli.demo.scaffold import scaffold
-from circuit_script.cli.demo.send import send
-from circuit_script.cli.demo.traffic import Delivery, Plan
+from circuit_script.cli.demo.send import PATH, send
+from circuit_script.cli.demo.traffic import Act, Plan
 from circuit_script.cli.demo.vendor import Vendor
 from circuit_script.db.embedded import EmbeddedPostgres
 from circuit_script.db.pool import Connection, open_connection
@@ -35,17 +36,18 @@ NAME = "demo"
 EXAMPLES = "Examples:  circuit-script demo  ·  circuit-script demo --keep  ·  circuit-script demo --json"
 
 SEED = 4711
-LOCATION = "ve9EPM428h8vShlRW1KT"
-RATE = 200.0  # deliveries a second: 12,000 a minute
-SETTLE = 40.0  # seconds after the last delivery
+RATE = 200.0  # of what people do, a second: 12,000 a minute
+BATCH = 10  # of it at a time
+SETTLE = 40.0  # seconds after the last of it
+T = TypeVar("T")
 
 
 def run(
     keep: Annotated[bool, typer.Option(help="Leave it up until Ctrl-C, to look around.", envvar="KEEP")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
-    deliveries: Annotated[int, typer.Option(min=50, help="How many deliveries to send.")] = 2000,
+    deliveries: Annotated[int, typer.Option(min=50, help="How many deliveries people and strangers cause.")] = 2000,
 ) -> None:
-    """Start an app, send it signed webhooks, and show what became of each. Exits 0 only if every number is right."""
+    """Start an app and a CRM that sends it signed webhooks; show what became of each. Exits 0 only if all is right."""
     console = Console(stderr=as_json)
     folder = Path(tempfile.mkdtemp(prefix="circuit-demo-")) / "demo"
     folder.parent.chmod(0o711)  # PostgreSQL's own user must be able to walk through it
@@ -64,21 +66,20 @@ async def _demo(folder: Path, console: Console, plan: Plan, keep: bool, as_json:
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)  # leave nothing running
-    vendor = Vendor(seed=SEED, location=LOCATION, now=datetime.now(UTC))
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     began = time.monotonic()
-    async with receiving() as receiver:
-        scaffold(folder, port=port, alerts_port=receiver.port, public_key=vendor.public_key)
+    async with receiving() as receiver, open_desk(folder.parent, seed=SEED, webhooks=f"{address}{PATH}") as desk:
+        scaffold(folder, port=port, alerts_port=receiver.port, desk=desk)
+        console.print(f"GoHighLevel's stand-in is on {desk.url}")
         console.print(f"starting PostgreSQL, gateway and worker on {address}")
-        async with serving(folder, address):
+        async with serving(folder, address, desk.token):
             database = await EmbeddedPostgres(folder).start()
-            limits = httpx.Limits(max_connections=20)
             async with (
-                httpx.AsyncClient(base_url=address, timeout=30, limits=limits) as client,
+                httpx.AsyncClient(base_url=address, timeout=30, trust_env=False) as client,
                 await open_connection(database, name="circuit-script demo") as connection,
             ):
-                stage = _Stage(client, connection, vendor, receiver, console, began)
+                stage = _Stage(client, connection, desk, receiver, console, began)
                 found = await stage.play(plan)
             _tell(console, found, as_json)
             show.what_next(console, address, str(folder), keep)
@@ -96,63 +97,101 @@ def _tell(console: Console, found: Findings, as_json: bool) -> None:
 
 @dataclass(slots=True)
 class _Stage:
-    """The running platform, the vendor that sends to it, and where both are watched."""
+    """The running platform, the CRM at which people work, and where both are watched."""
 
     client: httpx.AsyncClient
     connection: Connection
-    vendor: Vendor
+    desk: Desk
     receiver: Receiver
     console: Console
     began: float
 
     async def play(self, plan: Plan) -> Findings:
-        """Send everything, then the echoes of what was written; wait until all is settled; compare."""
-        first = traffic.deliveries(self.vendor, plan)
+        """Newcomers, then what they do, strangers among them; wait until all is settled; compare."""
+        vendor = Vendor(seed=SEED, location=LOCATION, now=datetime.now(UTC))  # it signs with the CRM's key
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         with Progress(*columns, TimeElapsedColumn(), console=self.console) as progress:
-            task = progress.add_task("signed webhooks over HTTP", total=len(first) + plan.echoes)
+            total = plan.people + plan.forged + plan.malformed  # and the echoes of our own writes, as they come
+            watched = _Watched(self.desk, progress, progress.add_task("new contacts, scored", total=total), total)
+            contacts = traffic.newcomers(vendor, plan)
+            for batch in _cut(contacts):
+                for each, identifier in zip(batch, await self.desk.create(batch), strict=True):
+                    each["id"] = identifier
+                await watched.look("new contacts, scored", pause=BATCH / RATE)
+            await self._settled(watched, 0)
+            first, second = traffic.rounds(vendor, plan, contacts)
+            strangers = traffic.strangers(vendor, plan)
+            sending = asyncio.create_task(send(self.client, strangers, rate=RATE / 10, on_sent=watched.sent))
+            await self._act(watched, first, "bookings, edits")
+            await self._settled(watched, 0)
+            await self._act(watched, second, "messages, edits")
+            statuses = await sending
+            seen = await self._settled(watched, len(strangers))
+            report = await watched.look("settled")
+        return await self._found(plan, statuses, seen, report)
 
-            def advance() -> None:
-                progress.advance(task)
+    async def _act(self, watched: _Watched, acts: Sequence[Act], doing: str) -> None:
+        for some in _cut(acts):
+            await self.desk.act(some)
+            await watched.look(doing, pause=BATCH / RATE)
 
-            statuses = await send(self.client, first, rate=RATE, on_sent=advance)
-            progress.update(task, description="waiting until all is settled")
-            await self._settled(0)
-            progress.update(task, description="echoes of our own writes")
-            echoes = await self._echoes(first, plan.echoes)
-            statuses += await send(self.client, echoes, rate=RATE, on_sent=advance)
-            sent = [*first, *echoes]
-            expected = traffic.expected(sent)
-            progress.update(task, description="waiting until all is settled")
-            seen = await self._settled(sum(1 for each in sent if each.expectation.status in (400, 401)))
-            progress.update(task, description="settled")
-        doubled = sum(1 for times in self.receiver.alerts.values() if times > 1)
+    async def _found(
+        self, plan: Plan, statuses: Mapping[int, int], seen: Mapping[str, Any], report: Mapping[str, Any]
+    ) -> Findings:
+        contacts = await self.desk.contacts()
         return Findings(
-            counts=await findings.counts(self.connection, statuses, expected, seen["refused"]),
-            best=await findings.best_leads(self.connection),
-            dead=await findings.dead_letters(self.connection),
+            counts=await findings.counts(self.connection, plan, report, statuses, seen["refused"]),
+            best=findings.best_leads(contacts),
+            dead=await findings.dead_letters(self.connection, contacts),
             alerts=len(self.receiver.alerts),
-            alerts_doubled=doubled,
+            alerts_doubled=sum(1 for times in self.receiver.alerts.values() if times > 1),
+            writes=report["echoes"],
+            violations=tuple(report["violations"]),
+            checked=report["checked"],
             p50_ms=seen["delay_p50_ms"],
             p95_ms=seen["delay_p95_ms"],
             seconds=time.monotonic() - self.began,
         )
 
-    async def _echoes(self, sent: Sequence[Delivery], count: int) -> list[Delivery]:
-        """The vendor's updates about the scores that we wrote to some of the contacts."""
-        contacts = traffic.latest_contacts(sent)
-        chosen = sorted(contacts)[:count]
-        return [
-            traffic.echo(self.vendor, contacts[each], await findings.written(self.connection, each)) for each in chosen
-        ]
-
-    async def _settled(self, refused: int) -> dict[str, Any]:
-        """Poll until nothing is queued, no effect waits and the refusals were counted, or give up waiting."""
-        now = datetime.now(UTC)  # an answer that was remembered from before says nothing
+    async def _settled(self, watched: _Watched, refused: int) -> dict[str, Any]:
+        """Poll until nothing is queued, no effect and no webhook waits and the refusals were counted, or give up."""
         deadline = time.monotonic() + SETTLE
         while True:
+            before = await watched.look("waiting until all is settled")
+            now = datetime.now(UTC)  # an answer that was remembered from before says nothing
             seen = await status(self.client)
             quiet = seen["queue_depth"] == 0 and seen["effects_pending"] == 0 and seen["refused"] >= refused
-            if (quiet and datetime.fromisoformat(seen["at"]) > now) or time.monotonic() > deadline:
+            if quiet and datetime.fromisoformat(seen["at"]) > now and not before["waiting"]:
+                after = await watched.look("waiting until all is settled")
+                if not after["waiting"] and after["requests"] == before["requests"]:
+                    return seen
+            if time.monotonic() > deadline:
                 return seen
             await asyncio.sleep(0.1)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """The progress, as the CRM counts what it has sent; ``strangers`` are those that it does not know."""
+
+    desk: Desk
+    progress: Progress
+    task: TaskID
+    total: int
+    strangers: int = 0
+
+    def sent(self) -> None:
+        self.strangers += 1
+
+    async def look(self, doing: str, pause: float = 0.0) -> dict[str, Any]:
+        """The CRM's report, shown; then a pause in seconds."""
+        report = await self.desk.report()
+        done = sum(report["answers"].values()) + self.strangers
+        total = max(self.total + report["echoes"], done)
+        self.progress.update(self.task, description=doing, completed=done, total=total)
+        await asyncio.sleep(pause)
+        return report
+
+
+def _cut(all_: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (all_[start : start + BATCH] for start in range(0, len(all_), BATCH))

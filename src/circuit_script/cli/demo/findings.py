@@ -1,16 +1,16 @@
-"""What the demo's deliveries came to, read from the ledger and the CRM, beside what they must come to."""
+"""What the demo's deliveries came to, as the ledger and the CRM know it, beside what they must come to."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from circuit_script.cli.demo.traffic import Expectation
+from circuit_script.cli.demo.traffic import BAD, Plan
 from circuit_script.db.pool import Connection
 
-TENANT = "default"
+BEST = 10
 
 # An event has succeeded when each of its handlers has.
 _ENDS = """
@@ -20,12 +20,6 @@ _ENDS = """
         FROM circuit.outcomes WHERE status NOT IN ('retry', 'deferred') GROUP BY delivery, ordinal
     ) each GROUP BY 1
 """
-_BEST = """
-    SELECT data FROM circuit.records
-    WHERE tenant = %s AND object = 'Contact' AND data ? 'lpr_score'
-    ORDER BY (data ->> 'lpr_score')::int DESC, data ->> 'name', id LIMIT %s
-"""
-_CONTACT = "SELECT data FROM circuit.records WHERE tenant = %s AND object = 'Contact' AND id = %s"
 _DEAD = """
     SELECT record, attempts, reason FROM circuit.dead_letters WHERE kind = 'event' ORDER BY record
 """
@@ -58,13 +52,20 @@ class Lead:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Everything that the demo shows. Delays in milliseconds from delivery to outcome."""
+    """Everything that the demo shows. Delays in milliseconds from delivery to outcome.
+
+    ``writes`` are those that reached the CRM; of its traffic so many requests were ``checked`` against the vendor's
+    published contract, where that is at hand, and ``violations`` are what did not fit it.
+    """
 
     counts: tuple[Count, ...]
     best: tuple[Lead, ...]
     dead: tuple[tuple[str, int, str], ...]
     alerts: int
     alerts_doubled: int
+    writes: int
+    violations: tuple[str, ...]
+    checked: int
     p50_ms: float | None
     p95_ms: float | None
     seconds: float
@@ -72,66 +73,65 @@ class Findings:
     @property
     def right(self) -> bool:
         """Whether every number is exactly as it must be."""
-        return all(count.right for count in self.counts) and bool(self.best) and not self.alerts_doubled
+        whole = bool(self.best) and not self.alerts_doubled and not self.violations
+        return whole and all(count.right for count in self.counts)
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "right": self.right}
 
 
 async def counts(
-    connection: Connection, statuses: Mapping[int, int], expected: Mapping[Expectation, int], refused: int
+    connection: Connection, plan: Plan, report: Mapping[str, Any], statuses: Mapping[int, int], refused: int
 ) -> tuple[Count, ...]:
-    """Answers as the vendor saw them, ends as the ledger knows them. ``refused`` is the platform's own count."""
+    """Ends as the ledger knows them, beside what was caused. ``report`` is the CRM's own, ``statuses`` are what
+    strangers were answered, ``refused`` is the platform's own count."""
     cursor = await connection.execute(_ENDS)
     ends: Counter[str] = Counter(dict(await cursor.fetchall()))
-    wanted = Counter(expected)
-    handled = wanted[Expectation.SUCCEEDS]
-    broken = wanted[Expectation.RAISES] + wanted[Expectation.ENDLESS]
-    echoes, duplicates = wanted[Expectation.ECHO], wanted[Expectation.DUPLICATE]
-    forged, malformed = wanted[Expectation.FORGED], wanted[Expectation.MALFORMED]
-    odd = sum(count for status, count in statuses.items() if status not in (200, 202, 400, 401))
+    answers = Counter({int(status): count for status, count in report["answers"].items()})
+    told = report["people"] + report["echoes"]
+    twice = answers.total() - told
+    seen = answers + Counter(statuses)
+    forged, malformed = plan.forged, plan.malformed
+    odd = sum(count for status, count in seen.items() if status not in (200, 202, 400, 401))
     return (
-        Count("sent", sum(statuses.values()), sum(wanted.values())),
-        Count("received", statuses.get(202, 0), handled + broken + echoes),
-        Count("duplicate", statuses.get(200, 0), duplicates),
-        Count("refused: wrong signature", statuses.get(401, 0), forged),
-        Count("refused: malformed", statuses.get(400, 0), malformed),
+        Count("sent", seen.total(), plan.people + report["echoes"] + twice + forged + malformed),
+        Count("received", seen[202], plan.people + report["echoes"]),
+        Count("duplicate", seen[200], twice),
+        Count("refused: wrong signature", seen[401], forged),
+        Count("refused: malformed", seen[400], malformed),
         Count("refused, as counted by the platform", refused, forged + malformed),
         Count("any other answer", odd, 0),
-        Count("succeeded", ends["succeeded"], handled),
-        Count("dead", ends["dead"], broken),
-        Count("echo of our own write", ends["echo"], echoes),
+        Count("succeeded", ends["succeeded"], plan.people - len(BAD)),
+        Count("dead", ends["dead"], len(BAD)),
+        Count("echo of our own write", ends["echo"], report["echoes"]),
+        Count("requests that GoHighLevel slowed down", report["slowed_down"], 0),
+        Count("requests that GoHighLevel refused", report["refused"], 0),
     )
 
 
-async def best_leads(connection: Connection, limit: int = 10) -> tuple[Lead, ...]:
+def best_leads(contacts: Sequence[Mapping[str, Any]]) -> tuple[Lead, ...]:
     """The highest scores in the CRM."""
-    cursor = await connection.execute(_BEST, (TENANT, limit))
-    return tuple(_lead(data) for (data,) in await cursor.fetchall())
+    scored = [each for each in contacts if each.get("lpr_score") is not None]
+    scored.sort(key=lambda each: (-int(each["lpr_score"]), str(each.get("contactName")), each["id"]))
+    return tuple(_lead(each) for each in scored[:BEST])
 
 
-async def written(connection: Connection, contact: str) -> dict[str, Any]:
-    """What the CRM of this contact shows of our writes: the score's fields and the tags."""
-    cursor = await connection.execute(_CONTACT, (TENANT, contact))
-    row = await cursor.fetchone()
-    names = ("lpr_score", "lpr_grade", "lpr_band", "tags")
-    return {name: row[0][name] for name in names if name in row[0]} if row else {}
-
-
-async def dead_letters(connection: Connection) -> tuple[tuple[str, int, str], ...]:
-    """(record, attempts, reason) of each event that was given up."""
+async def dead_letters(
+    connection: Connection, contacts: Sequence[Mapping[str, Any]]
+) -> tuple[tuple[str, int, str], ...]:
+    """(contact, attempts, reason) of each event that was given up."""
+    names = {str(each["id"]): f"{each.get('contactName')} ({each['id']})" for each in contacts}
     cursor = await connection.execute(_DEAD)
-    return tuple((record, attempts, reason) for record, attempts, reason in await cursor.fetchall())
+    rows = await cursor.fetchall()
+    return tuple(sorted((names.get(record) or str(record), attempts, reason) for record, attempts, reason in rows))
 
 
 def _lead(data: Mapping[str, Any]) -> Lead:
-    reasons = data.get("lpr_reasons") or ()
-    shown = (reasons,) if isinstance(reasons, str) else tuple(map(str, reasons))
     return Lead(
-        name=str(data.get("name", data.get("id", ""))),
-        city=str(data.get("city", "")),
+        name=str(data.get("contactName") or data["id"]),
+        city=str(data.get("city") or ""),
         score=int(data["lpr_score"]),
         grade=str(data.get("lpr_grade", "")),
         band=str(data.get("lpr_band", "")),
-        reasons=shown,
+        reasons=tuple(str(data.get("lpr_reasons") or "").split(" · ")),
     )

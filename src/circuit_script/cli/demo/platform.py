@@ -30,14 +30,17 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def serving(folder: Path, address: str) -> AsyncIterator[None]:
-    """The app in ``folder``, ready to receive. It is ended as an operator would: SIGTERM, and it drains.
+async def serving(folder: Path, address: str, token: str) -> AsyncIterator[None]:
+    """The app in ``folder``, ready to receive; ``token`` opens its CRM.
+
+    It is ended as an operator would: SIGTERM, and it drains.
 
     Raises StartError with the end of its log when it does not come up.
     """
     log = folder / "serve.log"
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     environment["CIRCUIT_DASHBOARD__ENABLED"] = "false"  # nobody could sign in: it is gone in seconds
+    environment["CIRCUIT_SECRET_GOHIGHLEVEL_TOKEN"] = token
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "circuit_script.cli", "serve", "--folder", str(folder)),

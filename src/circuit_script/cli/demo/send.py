@@ -1,4 +1,4 @@
-"""Sends deliveries over real HTTP at a steady rate, as many vendors' servers would together."""
+"""Sends strangers' deliveries over real HTTP at a steady rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 from circuit_script.cli.demo.traffic import Delivery
 
 PATH = "/webhooks/gohighlevel"
-CONNECTIONS = 16
+CONNECTIONS = 4
 _TRIES = 5
 
 
@@ -37,7 +37,7 @@ async def send(
 
 
 async def _post(client: httpx.AsyncClient, delivery: Delivery) -> int:
-    """Like the vendor, send again on 429; its pause of ten minutes is a moment here."""
+    """Send again on 429, as vendors do."""
     status = 0
     for attempt in range(_TRIES):
         answer = await client.post(PATH, content=delivery.body, headers=dict(delivery.headers))

@@ -50,7 +50,7 @@ def _counts(findings: Findings) -> Table:
 
 
 def _best(findings: Findings) -> Table:
-    table = Table(title="The ten best leads, as they stand in the CRM", title_justify="left")
+    table = Table(title="The ten best leads, as GoHighLevel shows them", title_justify="left")
     for heading in ("name", "city", "score", "grade", "band", "why"):
         table.add_column(heading, justify="right" if heading == "score" else "left", overflow="fold")
     for lead in findings.best:

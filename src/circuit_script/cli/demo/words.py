@@ -62,3 +62,10 @@ TEXTS = (
 SUBJECTS = ("Your offer", "Re: visit on Thursday", "Question about the contract", "Price list", "Trial week")
 
 TITLES = ("Tour of the house", "First consultation", "Trial session", "Contract signing", "Call with the team")
+
+# The custom fields of the demo's location, by kind: what its form asks, and what the lead score writes.
+TEXT_FIELDS = (
+    "segment", "budget", "buying_for", "jobTitle", "service", "timeline", "sms_consent",
+    "lpr_grade", "lpr_band", "lpr_route", "lpr_reasons", "lpr_scored_at", "lpr_profile", "lpr_signals",
+)  # fmt: skip
+NUMBER_FIELDS = ("lpr_score", "lpr_fit", "lpr_intent", "lpr_timing", "lpr_p_win")

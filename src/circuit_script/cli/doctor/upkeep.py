@@ -1,4 +1,4 @@
-"""What the platform does by itself: maintenance every hour, copies by plan."""
+"""What the platform does by itself: maintenance every hour, copies by plan, polls of CRMs outside."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from datetime import datetime, timedelta
 from circuit_script.cli.doctor.check import Check, bad, good, warning
 from circuit_script.clock import now
 from circuit_script.config import Settings
+from circuit_script.connectors.homes import named_homes
 from circuit_script.db.pool import Connection
 from circuit_script.events.chores import BACKUP, MAINTENANCE
 from circuit_script.events.maintenance import EVERY
+from circuit_script.events.reconcile import CHORE as RECONCILE
 
 LATE = 3  # times its interval after which a chore is called late
 
 _THERE = "SELECT to_regclass('circuit.upkeep') IS NOT NULL"
 _CHORES = "SELECT chore, succeeded_at, failure FROM circuit.upkeep"
 _OLDEST_WORKER = "SELECT min(started_at) FROM circuit.workers WHERE expires_at > now()"
+
+_HANDLED = "SELECT EXISTS (SELECT FROM circuit.routes WHERE event IN ('afterInsert', 'afterUpdate'))"
 
 Chore = tuple[datetime | None, str | None]
 
@@ -36,6 +40,18 @@ async def upkeep(connection: Connection, settings: Settings, *, working: bool) -
     else:
         cure = "Say where copies go: [backup] to in circuit.toml. Until then: circuit-script backup."
         yield warning(BACKUP, "no copies are made by plan", cure) if working else good(BACKUP, "none by plan")
+    if named_homes(settings):
+        yield await _reconcile(connection, settings, chores.get(RECONCILE), since)
+
+
+async def _reconcile(connection: Connection, settings: Settings, chore: Chore | None, since: datetime | None) -> Check:
+    """Whether CRMs outside are asked what has changed; nothing is late where there is nothing to ask for."""
+    if not settings.reconcile.enabled:
+        return good(RECONCILE, "switched off: webhooks that are lost are not made up for")
+    row = await (await connection.execute(_HANDLED)).fetchone()
+    if chore is None or not row or not row[0]:
+        return good(RECONCILE, "nothing polled yet: circuit-script reconcile --dry-run shows what would be")
+    return _check(RECONCILE, chore, settings.reconcile.seconds, since)
 
 
 def _check(name: str, chore: Chore, every: float, since: datetime | None) -> Check:

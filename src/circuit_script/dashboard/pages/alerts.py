@@ -65,7 +65,7 @@ async def _found(view: View, everything: bool) -> list[Alert]:
 def _show(view: View, found: Sequence[Alert], everything: bool) -> None:
     if not found:
         empty("Nothing is wrong.", "When something is, it stands here, and the channels of [alerts.channels] are told.",
-              "circuit-script alerts test")  # fmt: skip
+              "circuit-script doctor")  # fmt: skip
         return
     with el("div", "stack"):
         for each in found:

@@ -76,9 +76,7 @@ def _nothing(*, filtered: bool) -> None:
     if filtered:
         pieces.empty("No execution fits.", "A record is looked up by its exact id. Clear the filter to see all.")
     else:
-        pieces.empty(
-            "Nothing has run yet.", "Send a sample through the app:", "circuit-script send samples/contact.json"
-        )
+        pieces.empty("Nothing has run yet.", "Send a sample through the app:", "circuit-script send gohighlevel")
 
 
 def listing(view: View, rows: Sequence[Listed], *, reasons: bool = False, whole: bool = False) -> None:

@@ -34,7 +34,7 @@ async def show(view: View) -> None:
                 if seen.latest:
                     listing(view, seen.latest)
                 else:
-                    pieces.empty("Nothing has run yet.", "Send something:", "circuit-script send samples/contact.json")
+                    pieces.empty("Nothing has run yet.", "Send something:", "circuit-script send gohighlevel")
 
     await view.live(EVERY, build, still=True)
 

@@ -40,7 +40,7 @@ async def show(view: View) -> None:
         if text:
             pieces.empty("No record has this id.", "It is looked up exactly; capitals count.")
         else:
-            pieces.empty("No record was handled yet.", "Send one:", "circuit-script send samples/contact.json")
+            pieces.empty("No record was handled yet.", "Send one:", "circuit-script send gohighlevel")
         return
     with pieces.panel("Found" if text else "Handled last", classes="flush"):
         columns = [Column("Record", wide=True), Column("Object"), Column("Became"), Column("At", right=True)]

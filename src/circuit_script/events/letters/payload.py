@@ -76,6 +76,8 @@ async def payload_of(connection: Connection, letter: Letter) -> Payload:
         return Payload(None, GONE, stored=await _stored(connection, letter))
     (row,) = found
     fields, fault = read(row["source"], bytes(row["body"]), letter.ordinal or 0)
+    if fields is not None and letter.record is not None:
+        fields["id"] = letter.record
     return Payload(
         fields,
         fault,

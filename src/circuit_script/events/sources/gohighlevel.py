@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 
 from circuit_script.config import SourceSettings
@@ -14,6 +13,8 @@ from circuit_script.events.sources.source import (
     Parsed,
     Reason,
     Record,
+    Request,
+    Source,
     identifier,
     order_key,
     read_object,
@@ -21,6 +22,7 @@ from circuit_script.events.sources.source import (
     storable,
     unauthorized,
 )
+from circuit_script.events.sources.verify import PublicKeys
 
 SIGNATURE = "x-ghl-signature"
 LEGACY_SIGNATURE = "x-wh-signature"
@@ -42,25 +44,39 @@ T1hhTiaCeIY/OwwwNUY2yvcCAwEAAQ==
 -----END PUBLIC KEY-----"""
 ENVELOPE = frozenset({"type", "locationId", "timestamp", "webhookId"})
 VERBS = {"Create": "afterInsert", "Update": "afterUpdate", "Delete": "afterDelete"}
+NAMED = {
+    "InboundMessage": ("Message", "afterInsert"),
+    "OutboundMessage": ("Message", "afterInsert"),
+    "SMS": ("Message", "afterInsert"),  # what a conversation provider is to send
+    "Email": ("Message", "afterInsert"),
+    "TaskComplete": ("Task", "afterUpdate"),
+    "InvoicePaid": ("Invoice", "afterUpdate"),
+    "InvoicePartiallyPaid": ("Invoice", "afterUpdate"),
+    "InvoiceSent": ("Invoice", "afterUpdate"),
+    "InvoiceVoid": ("Invoice", "afterUpdate"),
+    "ConversationUnreadWebhook": ("Conversation", "afterUpdate"),
+    "LCEmailStats": ("EmailStats", "afterInsert"),
+    "INSTALL": ("App", "afterInsert"),
+    "UNINSTALL": ("App", "afterDelete"),
+    "PLAN_CHANGE": ("App", "afterUpdate"),
+}
 
 _KNOWN = "Contact|Opportunity|Appointment|Note|Task|Campaign|Conversation|Order|Invoice|User"
+_NESTED = {"Appointment": "appointment", "EmailStats": "webhookPayload"}
 _TYPE = re.compile(rf"(?:({_KNOWN})(?:[A-Z]\w*?)?|(\w+?))(Create|Update|Delete)")
 
 
-class GoHighLevel:
+class GoHighLevel(Source):
     """Deliveries of a marketplace app. Its body's ``timestamp`` is never held against the clock: it
     resends ten minutes apart, and ``webhookId`` is the guard against replay."""
 
     name = "gohighlevel"
     overload_status = 429  # it drops an event on any 5xx
-    has_accounts = False
-    kept_headers: tuple[str, ...] = (SIGNATURE, LEGACY_SIGNATURE, "content-type", "user-agent")
+    kept_headers = (SIGNATURE, LEGACY_SIGNATURE, "content-type", "user-agent")
 
     def __init__(self, public_key: str, legacy_key: str | None = None, test_public_key: str = "") -> None:
         """Keys are base64 of the DER, or PEM. ``legacy_key`` None refuses deliveries signed the old way."""
-        from circuit_script.events.sources.keys import Keys  # brings two libraries, for those who open a source only
-
-        self._keys = Keys(public_key, legacy_key, test_public_key)
+        self._keys = PublicKeys(public_key, legacy_key, test_public_key)
 
     @classmethod
     def from_settings(cls, settings: SourceSettings) -> GoHighLevel:
@@ -68,20 +84,22 @@ class GoHighLevel:
         legacy_key = (vendor.legacy_key or VENDOR_LEGACY_KEY) if vendor.legacy else None
         return cls(vendor.public_key, legacy_key, vendor.test_public_key)
 
-    def verify(self, headers: Mapping[str, str], body: bytes, now: float, path_account: str | None = None) -> None:
+    def verify(self, request: Request) -> str:
+        headers = request.headers
         signature = headers.get(SIGNATURE)
         legacy = headers.get(LEGACY_SIGNATURE) if self._keys.knows_legacy else None
         if signature is not None:
-            fits = self._keys.fits(body, signature)
+            fits = self._keys.fits(request.body, signature)
         elif legacy is not None:
-            fits = self._keys.fits_legacy(body, legacy)
+            fits = self._keys.fits_legacy(request.body, legacy)
         else:
             unauthorized(Reason.MISSING_SIGNATURE, "The header X-GHL-Signature is missing.")
         if not fits:
             unauthorized(Reason.BAD_SIGNATURE, "The signature does not fit the body.")
+        return ""
 
-    def parse(self, headers: Mapping[str, str], body: bytes, path_account: str | None = None) -> Parsed:
-        payload = read_object(body)
+    def parse(self, request: Request, signer: str = "") -> Parsed:
+        payload = read_object(request.body)
         object, event = kind_of(identifier(payload.get("type")))
         content, record = _content_of(payload, object)
         draft = EventDraft(object, event, record, order_key(object, record, content))
@@ -101,10 +119,8 @@ class GoHighLevel:
 @lru_cache(maxsize=1024)
 def kind_of(type_: str) -> tuple[str, str]:
     """(object, event) of a vendor's type: ``OpportunityStageUpdate`` is an Opportunity that was updated."""
-    if type_ in ("InboundMessage", "OutboundMessage"):
-        return "Message", "afterInsert"
-    if type_ == "TaskComplete":
-        return "Task", "afterUpdate"
+    if type_ in NAMED:
+        return NAMED[type_]
     found = _TYPE.fullmatch(type_)
     if found is None or found[2] in RESERVED:
         return type_ or UNKNOWN, UNKNOWN
@@ -113,12 +129,20 @@ def kind_of(type_: str) -> tuple[str, str]:
 
 def _content_of(payload: Record, object: str) -> tuple[Record, str]:
     """Where the record's fields stand, envelope included, and the record's id."""
-    nested = payload.get("appointment") if object == "Appointment" else None
+    nested = payload.get(_NESTED[object]) if object in _NESTED else None
     content = nested if isinstance(nested, dict) else payload
+    if object == "App":
+        return content, _installation(payload)
     for name in ("id", "messageId", "emailMessageId") if object == "Message" else ("id", "_id"):
         if found := identifier(content.get(name)):
             return content, found
     return content, stable_id(_without_envelope(content))
+
+
+def _installation(payload: Record) -> str:
+    """An app is installed once in a location, or in a company."""
+    place = identifier(payload.get("locationId")) or identifier(payload.get("companyId"))
+    return identifier(f"{identifier(payload.get('appId'))}:{place}")
 
 
 def _without_envelope(content: Record) -> Record:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 from collections.abc import Mapping, Sequence
 
 from circuit_script.config import SourceSettings
@@ -18,6 +15,8 @@ from circuit_script.events.sources.source import (
     Parsed,
     Reason,
     Record,
+    Request,
+    Source,
     identifier,
     order_key,
     read_object,
@@ -25,17 +24,15 @@ from circuit_script.events.sources.source import (
     storable,
     unauthorized,
 )
+from circuit_script.events.sources.verify import Keyring, check_standard, standard_key
 
-TOLERANCE = 300  # seconds, into the past and into the future
 
-
-class Standard:
+class Standard(Source):
     """``type`` is ``Contact.afterInsert``, ``data`` the record, ``webhook-id`` the delivery's id."""
 
     name = "standard"
-    overload_status = 503
     has_accounts = True
-    kept_headers: tuple[str, ...] = (
+    kept_headers = (
         "webhook-id",
         "webhook-timestamp",
         "webhook-signature",
@@ -49,38 +46,28 @@ class Standard:
         self._keys = {
             account: tuple(_key_of(secret, account) for secret in several) for account, several in secrets.items()
         }
+        self._rings = {account: Keyring((account, key) for key in keys) for account, keys in self._keys.items()}
 
     @classmethod
     def from_settings(cls, settings: SourceSettings) -> Standard:
         return cls(settings.standard.secrets)
 
-    def verify(self, headers: Mapping[str, str], body: bytes, now: float, path_account: str | None = None) -> None:
-        keys = self._keys.get(path_account or "")
+    def verify(self, request: Request) -> str:
+        keys = self._rings.get(request.account or "")
         if not keys:
             unauthorized(Reason.UNKNOWN_ACCOUNT, "No secret is configured for this account.")
-        id_, stamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-        listed = headers.get("webhook-signature", "")
-        if not (id_ and stamp and listed):
-            unauthorized(Reason.MISSING_SIGNATURE, "webhook-id, webhook-timestamp or webhook-signature is missing.")
-        if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
-            unauthorized(Reason.BAD_SIGNATURE, "webhook-timestamp is not a number of seconds.")
-        # The headers were decoded as latin-1; what was signed are their bytes.
-        if not _fits(keys, f"{id_}.{stamp}.".encode("latin-1", "replace") + body, listed):
-            unauthorized(Reason.BAD_SIGNATURE, "The signature does not fit the body.")
-        if int(stamp) < now - TOLERANCE:
-            unauthorized(Reason.TOO_OLD, f"webhook-timestamp is more than {TOLERANCE} s old.")
-        if int(stamp) > now + TOLERANCE:
-            unauthorized(Reason.FROM_THE_FUTURE, f"webhook-timestamp is more than {TOLERANCE} s ahead.")
+        return check_standard(keys, request, "webhook")
 
-    def parse(self, headers: Mapping[str, str], body: bytes, path_account: str | None = None) -> Parsed:
-        payload = read_object(body)
+    def parse(self, request: Request, signer: str = "") -> Parsed:
+        payload = read_object(request.body)
         object, event = kind_of(identifier(payload.get("type")))
         record, record_id = _record_of(payload)
         draft = EventDraft(object, event, record_id, order_key(object, record_id, record))
+        headers = request.headers
         id_ = headers.get("webhook-id", "")
-        keys = self._keys.get(path_account or "", ())
+        keys = self._keys.get(request.account or "", ())
         deep = depth.read(headers.get(depth.HEADER), keys, id_, headers.get("webhook-timestamp", ""))
-        return Parsed(identifier(path_account), identifier(id_) or None, (draft,), deep)
+        return Parsed(identifier(request.account), identifier(id_) or None, (draft,), deep)
 
     @staticmethod
     def records(body: bytes) -> list[Record]:
@@ -103,19 +90,9 @@ def _record_of(payload: Record) -> tuple[Record, str]:
     return record, identifier(record.get("id")) or stable_id(record or payload)
 
 
-def _fits(keys: Sequence[bytes], signed: bytes, listed: str) -> bool:
-    given = [part[3:].encode() for part in listed.split(" ") if part.startswith("v1,")]
-    good = False
-    for key in keys:
-        wanted = base64.b64encode(hmac.digest(key, signed, hashlib.sha256))
-        for each in given:
-            good |= hmac.compare_digest(wanted, each)
-    return good
-
-
 def _key_of(secret: str, account: str) -> bytes:
     try:
-        key = base64.b64decode(secret.strip().removeprefix("whsec_"), validate=True)
+        key = standard_key(secret)
     except ValueError:
         key = b""
     if not key:

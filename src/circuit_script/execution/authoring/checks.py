@@ -172,7 +172,7 @@ class _Reader:
         """Calls in an expression whose value nobody takes."""
         match value:
             case ast.Call(func=called):
-                if inspect.iscoroutinefunction(self._found(called, scope)):
+                if _must_be_awaited(self._found(called, scope)):
                     yield Forgotten(self._file, value.lineno, ast.unparse(called), scope.function)
             case ast.ListComp(elt=each) | ast.SetComp(elt=each) | ast.GeneratorExp(elt=each):
                 bound = {node.id for node in ast.walk(value) if _is_stored(node)}
@@ -334,6 +334,12 @@ def _has_method(found: type, function: Function | ast.Lambda | None) -> bool:
     method = inspect.unwrap(_attribute(found, function.name))
     first = min((function, *function.decorator_list), key=lambda node: node.lineno).lineno
     return isinstance(method, FunctionType) and method.__code__.co_firstlineno == first
+
+
+def _must_be_awaited(found: Any) -> bool:
+    """Whether a call of it does nothing before it is awaited: a coroutine function, or `CircuitDB.query`."""
+    lazy = isinstance(found, FunctionType) and getattr(found, "must_be_awaited", False) is True
+    return lazy or inspect.iscoroutinefunction(found)
 
 
 def _is_platforms(found: Any) -> bool:

@@ -18,8 +18,9 @@ from circuit_script.execution.authoring.records import Record, Records, placed
 from circuit_script.execution.decisions import Decision, decision_of
 from circuit_script.execution.outcome import JOB, HttpRequest
 from circuit_script.execution.protocol import NOBODY
-from circuit_script.execution.retries import kinds_of, retry_after
+from circuit_script.execution.retries import UNFIT, kinds_of, retry_after
 from circuit_script.execution.session import Session, active, clean, current_record
+from circuit_script.schemas.registered import SCHEMAS
 
 MAX_REASON = 2000
 
@@ -49,6 +50,9 @@ class Context:
     ``object`` and ``event_name`` are what the trigger names ("Contact", "afterInsert"); ``tenant`` is the customer
     whose records these are; ``started_at`` is when the execution began, in seconds since 1970; ``new_records`` are the
     1 to 200 records; ``limits`` tells what is left. ``errors`` maps the place of a record that failed to its reason.
+
+    Records that do not fit their object's schema, if the app has registered one, have failed before: they are not
+    among ``new_records``.
     """
 
     def __init__(self, session: Session, word: memoryview) -> None:
@@ -65,7 +69,35 @@ class Context:
         self._run = run
         self._word = word
         self._session = session
+        self._unfit: frozenset[int] = frozenset()  # places of records that do not fit their schema
         session.context = self
+        if SCHEMAS and (schema := SCHEMAS.get(run.object)) is not None and run.object != JOB:
+            self._leave_out_unfit(schema)
+
+    def _leave_out_unfit(self, schema: type[Any]) -> None:
+        """Let each record fail that does not fit; what was deleted may be as it is."""
+        from circuit_script.schemas.fitting import unfit
+
+        if self.event_name.endswith("Delete"):
+            return
+        for place in self.new_records.places():
+            try:
+                wrong = unfit(schema, self.new_records.at(place))
+            except Exception as error:  # of an author's validator
+                self.tell(place, error)
+                self.errors[place] = f"{self.object}: {reason_of(error)}"[:MAX_REASON]
+                continue
+            if wrong is not None:
+                self.hints[place] = ([UNFIT], 0.0)
+                self.errors[place] = clean(f"SchemaRefused: {self.object}: {wrong}")[:MAX_REASON]
+        if self.errors:
+            self._unfit = frozenset(self.errors)
+            self.new_records.leave_out(self._unfit)
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether no record of the batch fits its schema."""
+        return bool(self._unfit) and not self.new_records
 
     @property
     def execution_id(self) -> UUID:
@@ -99,6 +131,10 @@ class Context:
     @cached_property
     def old_records(self) -> list[Record | None]:
         """The last seen state of each record before this event, None where there is none. Parallel to new_records."""
+        return [each for place, each in enumerate(self._all_old) if place not in self._unfit]
+
+    @cached_property
+    def _all_old(self) -> list[Record | None]:
         rows = msgspec.msgpack.decode(self._run.old, type=list[dict[str, Any] | None])
         return [None if row is None else placed(row, place) for place, row in enumerate(rows)]
 
@@ -107,7 +143,15 @@ class Context:
         """What is known of each event, parallel to new_records: ``id``, ``delivery``, ``source``, ``vendor_id``,
         ``received_at`` (seconds since 1970) and ``attempt`` (1 is the first). What was put back on the queue has
         ``original``, what arrived then, and ``replay``, the replay's id or None."""
+        return [each for place, each in enumerate(self._all_events) if place not in self._unfit]
+
+    @cached_property
+    def _all_events(self) -> list[dict[str, Any]]:
         return msgspec.msgpack.decode(self._run.events, type=list[dict[str, Any]])
+
+    def event_at(self, place: int) -> dict[str, Any]:
+        """The event of the record at this place of the batch."""
+        return self._all_events[place]
 
     @property
     def event(self) -> dict[str, Any]:
@@ -118,7 +162,7 @@ class Context:
 
     def changed(self, record: Record, field: str) -> bool:
         """Whether the field differs from the last seen state; True for a record that nobody has seen before."""
-        old = self.old_records[self._place(record)]
+        old = self._all_old[self._place(record)]
         return old is None or old.get(field) != record.get(field)
 
     def record(self, record: Record) -> RecordScope:
@@ -156,7 +200,7 @@ class Context:
         """Let every record of the batch that has not failed yet end as the handler decided."""
         if not self.new_records:
             raise RuntimeError(f"{type(decision).__name__} is for records: a request is answered or fails.")
-        for place in range(len(self.new_records)):
+        for place in self.new_records.places():
             self._fail(place, decision)
 
     def _fail(self, place: int, reason: object) -> None:
@@ -197,7 +241,7 @@ class RecordScope:
         self._before = self._word[0]
         self._word[0] = self._place
         self._token = current_record.set(self._place)
-        return list.__getitem__(self._context.new_records, self._place)
+        return self._context.new_records.at(self._place)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -220,7 +264,7 @@ class RecordScope:
         return self.__exit__(kind, error, trace)
 
     def _fail(self, error: Exception) -> None:
-        record = list.__getitem__(self._context.new_records, self._place)
+        record = self._context.new_records.at(self._place)
         if isinstance(error, Decision):
             return self._context.add_error(record, error)
         reason = reason_of(error)

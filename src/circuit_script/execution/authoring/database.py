@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
-from circuit_script.errors import RequestRefused
+from circuit_script.errors import RequestRefused, SchemaRefused
+from circuit_script.execution.authoring.enriching import enrich
+from circuit_script.execution.authoring.queries import Q, Selection, lazily, record_of, selection
 from circuit_script.execution.authoring.records import Record
-from circuit_script.execution.outcome import VERSION
 from circuit_script.execution.session import current_record, session
+from circuit_script.schemas.registered import SCHEMAS
 
 Row = Mapping[str, Any]
 Rows = Row | Iterable[Row]
@@ -26,18 +28,29 @@ class CircuitDB:
     """
 
     @staticmethod
-    async def query(
-        object: str, where: Row | None = None, *, order_by: str | None = None, limit: int | None = None
-    ) -> list[Record]:
-        """The records whose fields equal ``where`` (or one of a list); at most ``limit``, 1,000 when it is None.
+    @lazily
+    def query(
+        object: str,
+        where: Row | Q | None = None,
+        *,
+        order_by: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        binds: Mapping[str, Any] | None = None,
+    ) -> Selection:
+        """A query of the records of ``object``, to be awaited, read with ``async for``, or narrowed first:
 
-        ``order_by`` is a field, with "-" before it for falling. Counts as one of ``db_queries``, its rows as
-        ``db_rows``.
+            leads = await CircuitDB.query("Contact").where(score__gt=80).order_by("-score").limit(10)
+            async for lead in CircuitDB.query("Contact", {"city": "Waco"}): ...
+
+        ``where`` are fields that equal a value (or one of a list), or a `Q`; ``order_by`` is a field, with "-" before
+        it for falling, or several; ``limit`` is 1,000 where none is said. Or ``object`` is all of it, in SOQL, with the
+        values of ``:name`` in ``binds``:
+
+            await CircuitDB.query("SELECT Id, Email FROM Contact WHERE City = :city LIMIT 10", binds={"city": "Waco"})
+
+        It is a `Selection`. Awaited it counts as one of ``db_queries``, its rows as ``db_rows``.
         """
-        asked = {"object": object, "where": dict(where or {}), "order_by": order_by, "limit": limit}
-        asked["versions"] = True
-        rows = await session().request("query", asked, list[dict[str, Any]])
-        return [_record(row) for row in rows]
+        return selection(object, where, order_by, limit, binds)
 
     @overload
     @staticmethod
@@ -54,8 +67,23 @@ class CircuitDB:
         one = isinstance(ids, str)
         asked = {"object": object, "ids": [ids] if one else list(ids), "versions": True}
         rows = await session().request("get", asked, list[dict[str, Any] | None])
-        records = [None if row is None else _record(row) for row in rows]
+        records = [None if row is None else record_of(row) for row in rows]
         return records[0] if one else records
+
+    @staticmethod
+    async def batch_enrich(
+        records: Iterable[Row], sources: Sequence[str] = ("census",), *, fields: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """What is known of these records from outside: a list parallel to them, as ``VirtualLPR.score`` takes it.
+
+        ``sources`` are of "census" (place, district, median income), "maps" (miles to your locations, kind of business)
+        and "linkedin" (title, company, industry, size). Each row has one mapping per source, or None, and ``reasons``
+        by source for what is missing; one bad record, or a source that is away, never fails the rest. All records
+        together take a request or two, which count as ``callouts``; what is known already takes none.
+
+        ``fields`` says where records have what they do not have in the usual place: {"street": "siteAddress"}.
+        """
+        return await enrich(records, sources, fields)
 
     @staticmethod
     async def insert(object: str, rows: Rows) -> list[str]:
@@ -84,14 +112,6 @@ class CircuitDB:
         return await _write("delete", object, [one if isinstance(one, Mapping) else {"id": one} for one in each])
 
 
-def _record(row: dict[str, Any]) -> Record:
-    version = row.pop(VERSION, None)
-    record = Record(row)
-    if version is not None:
-        record.version = version
-    return record
-
-
 def _versions(records: Record | Iterable[Record]) -> dict[str, int]:
     """By id. Raises TypeError for what was not read, and so has no version, RequestRefused when nobody listens."""
     found = {}
@@ -100,15 +120,27 @@ def _versions(records: Record | Iterable[Record]) -> dict[str, int]:
         if version is None and place is not None:
             if (context := session().context) is None:
                 raise RequestRefused("the execution is over.")
-            version = context.events[place].get("version")
+            version = context.event_at(place).get("version")
         if version is None:
             raise TypeError("if_version takes records as CircuitDB or the batch gave them, not copies of them.")
         found[str(each["id"])] = version
     return found
 
 
+def _must_fit(schema: type[Any], op: str, object_: str, rows: Sequence[Any]) -> None:
+    """Raises SchemaRefused for the first row that does not fit; of an update, only what it gives is looked at."""
+    from circuit_script.schemas.fitting import unfit
+
+    for place, row in enumerate(rows):
+        if isinstance(row, Mapping) and (wrong := unfit(schema, row, whole=op == "insert")) is not None:
+            which = f", row {place}" if len(rows) > 1 else ""
+            raise SchemaRefused(f"{op} {object_}{which}: {wrong}.")
+
+
 async def _write(op: str, object_: str, rows: Rows, versions: dict[str, int] | None = None) -> list[str]:
     listed = [rows] if isinstance(rows, Mapping) else list(rows)
+    if SCHEMAS and op != "delete" and (schema := SCHEMAS.get(object_)) is not None:
+        _must_fit(schema, op, object_, listed)
     asked: dict[str, Any] = {"op": op, "object": object_, "rows": listed, "record": current_record.get()}
     if versions is not None:
         asked["versions"] = versions

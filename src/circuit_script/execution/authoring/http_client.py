@@ -10,6 +10,7 @@ import httpx
 
 from circuit_script.errors import CalloutRefused, QuotaExceeded
 from circuit_script.execution.authoring.calls import put_off, refusal_of
+from circuit_script.execution.authoring.secret import marked, taken_out
 from circuit_script.execution.decisions import Decision
 from circuit_script.execution.session import Session, active, current_record, session
 
@@ -51,15 +52,21 @@ class BrokerTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Raises RequestRefused, LimitExceeded, and httpx's own errors for what got no answer."""
         body = await request.aread()
+        url = str(request.url)
+        if marked(url) or marked(body):
+            raise ValueError("a secret may stand in a header, and nowhere else")
+        headers, secrets = taken_out((_text(name), _text(value)) for name, value in request.headers.raw)
         asked = {
             "method": request.method,
-            "url": str(request.url),
-            "headers": [(_text(name), _text(value)) for name, value in request.headers.raw],
+            "url": url,
+            "headers": headers,
             "body": body or None,
             "timeout": _seconds(request.extensions.get("timeout")),
             "retries": request.extensions.get("retries"),
             "record": current_record.get(),
         }
+        if secrets:
+            asked["secrets"] = secrets
         answer = await session().request("http", asked, dict[str, Any])
         if (refusal := refusal_of(answer)) is not None:
             kind = HttpRefused

@@ -64,7 +64,7 @@ class Meters:
 
     @property
     def db_queries(self) -> Meter:
-        """Reads of the CRM: ``CircuitDB.query`` and ``CircuitDB.get``."""
+        """Reads of the CRM: ``CircuitDB.query``, for each page of it, and ``CircuitDB.get``."""
         return self._counted("db_queries")
 
     @property

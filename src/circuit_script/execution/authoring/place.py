@@ -20,9 +20,10 @@ from circuit_script.governor import Limits
 EVENTS = ("afterInsert", "afterUpdate", "afterDelete", "afterUndelete")
 # What the sources bring of themselves; an app names others in circuit.toml.
 OBJECTS = (
-    "Appointment", "Association", "Call", "Campaign", "Contact", "Conversation", "Invoice", "LinkedInActivity",
-    "Location", "Message", "Note", "ObjectSchema", "Opportunity", "Order", "Price", "Product", "Quota", "Record",
-    "Relation", "Review", "Task", "User",
+    "App", "Appointment", "Association", "Call", "Campaign", "Company", "Contact", "Conversation", "Customer",
+    "Email", "EmailStats", "Invoice", "Lead", "LinkedInActivity", "Location", "Message", "Note", "ObjectSchema",
+    "Opportunity", "OptOut", "Order", "Price", "Product", "Quota", "Record", "Relation", "Review", "Task", "Ticket",
+    "Transcript", "User",
 )  # fmt: skip
 MAX_BATCH = 200
 MAX_CONCURRENCY = 100

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, SupportsIndex, overload
 
 from circuit_script.execution.protocol import NOBODY
@@ -25,13 +25,27 @@ class Record(dict[str, Any]):
 class Records(list[Record]):
     """The records of a batch. Who iterates it, or takes one out, tells the parent which record is being worked on."""
 
-    __slots__ = ("_word",)
+    __slots__ = ("_all", "_word")
 
     def __init__(self, rows: list[dict[str, Any]], word: memoryview) -> None:
         super().__init__(map(Record, rows))
         for place, record in enumerate(super().__iter__()):
             record.place = place
         self._word = word
+        self._all: list[Record] | None = None  # where some were left out
+
+    def leave_out(self, places: Collection[int]) -> None:
+        """Take these out of the list; the others keep their places in the batch."""
+        self._all = self._all or list(super().__iter__())
+        self[:] = [record for record in self._all if record.place not in places]
+
+    def at(self, place: int) -> Record:
+        """The record at this place of the batch."""
+        return super().__getitem__(place) if self._all is None else self._all[place]
+
+    def places(self) -> list[int]:
+        """The places of the records in the list."""
+        return [record.place for record in super().__iter__()]
 
     def __iter__(self) -> Iterator[Record]:
         word = self._word

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from uuid import UUID
@@ -11,13 +11,18 @@ import httpx
 import msgspec
 
 from circuit_script.clock import now
-from circuit_script.connectors.connector import CRM, Fields, Operation, Query
-from circuit_script.errors import DatabaseUnavailable, RequestRefused
+from circuit_script.connectors.connector import CRM, Fields, Operation
+from circuit_script.connectors.homes import LOCAL, HomedCRM
+from circuit_script.enrichment import Enrichment
+from circuit_script.errors import DatabaseUnavailable, QueryRefused, RequestRefused
 from circuit_script.execution.authoring.jobs import MOST_ARGUMENTS
-from circuit_script.execution.broker import model_calls, outside
+from circuit_script.execution.broker import enriching, model_calls, outside
 from circuit_script.execution.broker.callouts.fetch import CalloutParts, no_quota
+from circuit_script.execution.broker.enriching import Enriching
+from circuit_script.execution.broker.messages import nowhere
 from circuit_script.execution.broker.model_calls import ModelCalls
 from circuit_script.execution.broker.outside import Journal, Outside
+from circuit_script.execution.broker.queries import Overlay, Reads
 from circuit_script.execution.broker.traced import traced
 from circuit_script.execution.broker.versions import shown, versions_of
 from circuit_script.execution.outcome import JOB, JOBS, Hint, Work, bounded
@@ -32,7 +37,7 @@ MAX_KEY = 255  # characters
 CLOCKS_APART = 60.0  # seconds that a child's clock may be ahead of ours
 
 
-class Held(Protocol):
+class Held(Overlay, Protocol):
     """Where writes and sends wait for the outcome."""
 
     def write(
@@ -42,6 +47,7 @@ class Held(Protocol):
         rows: Sequence[Any],
         owner: int | None,
         versions: Mapping[str, int] | None = None,
+        seen: Mapping[str, Fields] | None = None,
     ) -> list[str]: ...
 
     def send(
@@ -55,12 +61,6 @@ class Held(Protocol):
         makes_id: bool = False,
         if_version: str | None = None,
     ) -> UUID: ...
-
-    def overlay_rows(self, object_: str, ids: Sequence[str], rows: Sequence[Fields | None]) -> list[Fields | None]: ...
-
-    def unread(self, object_: str, rows: Sequence[Fields]) -> list[str]: ...
-
-    def overlay_query(self, query: Query, rows: Sequence[Fields]) -> list[Fields]: ...
 
 
 class UniqueJobs(Protocol):
@@ -80,8 +80,8 @@ class Checkpoint(Protocol):
 @dataclass(frozen=True, slots=True)
 class BrokerParts:
     """What the brokers of one worker share. ``knows`` says whether a connector has an address of this name,
-    ``declared`` what it promises of an operation; ``repeats`` is how often an execution may make the same call and
-    learn nothing."""
+    ``declared`` what it promises of an operation, ``home`` which one keeps an object of a tenant; ``repeats`` is how
+    often an execution may make the same call and learn nothing."""
 
     crm: CRM
     client: httpx.AsyncClient
@@ -91,6 +91,8 @@ class BrokerParts:
     repeats: int = REPEATS
     models: Models | None = None
     unique_jobs: UniqueJobs | None = None
+    home: Callable[[str, str], str] = lambda tenant, object_: LOCAL
+    enrichment: Enrichment | None = None
 
 
 class ExecutionBroker:
@@ -109,12 +111,13 @@ class ExecutionBroker:
         checkpoint: Checkpoint | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.database_away = False
+        self.database_away = False  # or a vendor: what could not be read now can be later
         self._recorder = recorder
         self._work = work
         self._meter = Meter(work.limits, len(work.records), parts.repeats)
         self._meter.usage.depth = work.depth
-        self._crm = parts.crm
+        self._home = parts.home
+        self._read: dict[tuple[str, str], Fields] = {}  # of vendors, which may know more than we do
         self._knows = parts.knows
         self._declared = parts.declared
         self._held = held
@@ -123,6 +126,8 @@ class ExecutionBroker:
         self._unique_jobs = parts.unique_jobs
         self._held_bytes = 0
         self._known: set[tuple[str, str]] = {(work.object, str(row.get("id"))) for row in work.records}
+        crm = parts.crm.of(work.tenant, self._read) if isinstance(parts.crm, HomedCRM) else parts.crm
+        self._reads = Reads(work, crm=crm, held=held, meter=self._meter, known=self._known, away=self._lose_the_vendor)
         # What is done about a quota that is used up does not count against it.
         callouts = replace(parts.callouts, spend=no_quota) if work.object == NOTICE else parts.callouts
         self._outside = Outside(
@@ -131,6 +136,16 @@ class ExecutionBroker:
         self._outside.recorder = recorder
         self._models = ModelCalls(work, meter=self._meter, journal=journal, models=parts.models, remaining=remaining)
         self._outside.put_off = self._models.put_off
+        self._enriching = Enriching(
+            work,
+            meter=self._meter,
+            journal=journal,
+            client=parts.client,
+            remaining=remaining,
+            parts=callouts,
+            enrichment=parts.enrichment,
+        )
+        self._enriching.put_off, self._enriching.recorder = self._models.put_off, recorder
 
     @property
     def usage(self) -> Usage:
@@ -167,6 +182,8 @@ class ExecutionBroker:
                 return await handle(self, arguments)
             if (ask := outside.VERBS.get(verb)) is not None:
                 return await ask(self._outside, arguments)
+            if (enrich := enriching.VERBS.get(verb)) is not None:
+                return await enrich(self._enriching, arguments)
             if (call := model_calls.VERBS.get(verb)) is not None:
                 return await call(self._models, arguments)
             raise RequestRefused(f"there is no request {verb!r}.")
@@ -206,12 +223,37 @@ class ExecutionBroker:
         self._meter.spend("dml_statements")
         self._meter.spend("dml_rows", len(rows))
         self._hold(rows)
+        versions = versions_of(op, asked.get("versions"))
+        owner = self._work.owner(asked.get("record"))
+        home = self._home(self._work.tenant, object_)
+        if home != LOCAL:
+            self._must_be_possible(home, op, object_, rows, versions)
+            read = {str(row["id"]): self._read.get((object_, str(row["id"]))) for row in rows if _has_id(row)}
+            seen = {key: row for key, row in read.items() if row is not None}
+            return {"ids": self._held.write(op, object_, rows, owner, versions, seen)}
         if op in ("update", "delete"):
             await self._must_exist(op, object_, rows)
-        versions = versions_of(op, asked.get("versions"))
-        ids = self._held.write(op, object_, rows, self._work.owner(asked.get("record")), versions)
+        ids = self._held.write(op, object_, rows, owner, versions)
         self._known.update((object_, each) for each in ids)
         return {"ids": ids}
+
+    def _must_be_possible(
+        self, home: str, op: str, object_: str, rows: Sequence[Any], versions: Mapping[str, int] | None
+    ) -> None:
+        """What the home of an object cannot do is refused at once. Whether a record is there, only its vendor knows."""
+        declared = self._declared(home, op)
+        if declared is None:
+            raise RequestRefused(f"{op} {object_}: {home} cannot do that.")
+        if versions is not None and not declared.if_version:
+            raise RequestRefused(
+                f"{op} {object_}: its home is {home}, which knows no versions.",
+                cure="Leave if_version out, or keep the object here: [crm.objects] in circuit.toml.",
+            )
+        if op == "insert" and declared.makes_ids and any(_has_id(row) for row in rows):
+            raise RequestRefused(
+                f"insert {object_}: its home is {home}, which makes the ids of its records.",
+                cure="Leave the id out; CircuitDB returns one that stands for the record's.",
+            )
 
     async def _must_exist(self, op: str, object_: str, rows: Sequence[Any]) -> None:
         """An update of a record that nobody has seen is an error, as it is with every CRM."""
@@ -222,46 +264,50 @@ class ExecutionBroker:
         ]
         if not unseen:
             return
-        found = await self._crm.get(self._work.tenant, object_, unseen)
+        found = await self._reads.get(object_, unseen)
         missing = [key for key, row in zip(unseen, found, strict=True) if row is None]
         if missing:
             raise RequestRefused(f"{op} {object_}: there is no record {missing[0]!r}.")
         self._known.update((object_, key) for key in unseen)
 
-    async def _query(self, asked: dict[str, Any]) -> list[Fields]:
-        self._meter.spend("db_queries")
-        limit = asked.get("limit")
-        limit = 1000 if limit is None else int(limit)
-        where = asked.get("where") or {}
-        if not isinstance(where, dict):
-            raise TypeError("where maps fields to values")
-        query = Query(str(asked["object"]), where, asked.get("order_by"), limit)
-        rows = await self._crm.query(self._work.tenant, query)
-        if unread := self._held.unread(query.object, rows):
-            written = await self._crm.get(self._work.tenant, query.object, unread)
-            rows += [row for row in written if row is not None]
-        stored = list(rows)
-        rows = self._held.overlay_query(query, rows)
-        self._meter.spend("db_rows", len(rows))
-        self._known.update((query.object, str(row["id"])) for row in rows)
-        return [row for row in shown(rows, stored) if row is not None] if asked.get("versions") else rows
-
     async def _get(self, asked: dict[str, Any]) -> list[Fields | None]:
         self._meter.spend("db_queries")
         object_, ids = str(asked["object"]), [str(each) for each in asked["ids"]]
-        stored = await self._crm.get(self._work.tenant, object_, ids)
+        stored = await self._reads.get(object_, ids)
         rows = self._held.overlay_rows(object_, ids, stored)
         self._meter.spend("db_rows", sum(row is not None for row in rows))
         self._known.update((object_, key) for key, row in zip(ids, rows, strict=True) if row is not None)
         return shown(rows, stored) if asked.get("versions") else rows
 
+    async def _query(self, asked: dict[str, Any]) -> Any:
+        return await self._told(asked, self._reads.query)
+
+    async def _page(self, asked: dict[str, Any]) -> Any:
+        return await self._told(asked, self._reads.page)
+
+    async def _count(self, asked: dict[str, Any]) -> Any:
+        return await self._told(asked, self._reads.count)
+
+    async def _explain(self, asked: dict[str, Any]) -> Any:
+        return await self._told(asked, self._reads.explain)
+
+    async def _told(self, asked: dict[str, Any], read: Callable[[dict[str, Any]], Awaitable[Any]]) -> Any:
+        """Answer a refusal as a value where the child asks for that: it raises it with all that it says."""
+        try:
+            return await read(asked)
+        except QueryRefused as refused:
+            if not asked.get("told"):
+                raise
+            return {"refused": [refused.detail, refused.cure, refused.page, refused.position]}
+
+    def _lose_the_vendor(self) -> None:
+        """What cannot be read now can be later, as with our own database: the execution runs again."""
+        self.database_away = True
+
     async def _send(self, asked: dict[str, Any]) -> dict[str, str]:
         connector, target = str(asked["connector"]), str(asked["to"])
         if not self._knows(connector, target):
-            raise RequestRefused(
-                f"{connector} knows no address {target!r}.",
-                cure=f"Add [addresses.{target}] with its url to circuit.toml.",
-            )
+            raise nowhere(connector, target)
         if not isinstance(asked["payload"], dict):
             raise RequestRefused(f"a payload is a mapping, not a {type(asked['payload']).__name__}.")
         operation, version = str(asked["operation"]), asked.get("if_version")
@@ -323,10 +369,17 @@ class ExecutionBroker:
             await self._commit(upto, errors, decided, hints)
 
 
+def _has_id(row: Any) -> bool:
+    return isinstance(row, dict) and row.get("id") not in (None, "")
+
+
 # Of the class, not of the instance: one that holds its own methods waits for the garbage collector.
 _VERBS: Mapping[str, Callable[[ExecutionBroker, dict[str, Any]], Any]] = {
     "dml": ExecutionBroker._dml,
     "query": ExecutionBroker._query,
+    "page": ExecutionBroker._page,
+    "count": ExecutionBroker._count,
+    "explain": ExecutionBroker._explain,
     "get": ExecutionBroker._get,
     "send": ExecutionBroker._send,
     "enqueue": ExecutionBroker._enqueue,

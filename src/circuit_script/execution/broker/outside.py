@@ -16,6 +16,7 @@ import msgspec
 from circuit_script.errors import CalloutRefused, QuotaExceeded, RequestRefused
 from circuit_script.execution.broker.callouts.addresses import Address, parsed
 from circuit_script.execution.broker.callouts.fetch import Answered, Callout, CalloutParts, Fetcher, Result
+from circuit_script.execution.broker.callouts.filling import Filling, without
 from circuit_script.execution.broker.callouts.hosts import LONGEST_HOST, canonical
 from circuit_script.execution.outcome import Work, spread
 from circuit_script.governor import LimitExceeded, Meter
@@ -73,7 +74,8 @@ class Outside:
     async def http(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Make a callout for the child. Its answer is that of an earlier attempt, if the record got one."""
         owner = self._owner(asked)
-        callout = self._callout(asked)
+        bare, filling = self._callout(asked), Filling.of(asked.get("secrets"))
+        callout = filling.shown(bare) if filling.places else bare
         fingerprint = _fingerprint(callout)
         self._calls[owner, fingerprint] += 1
         key = fingerprint + self._calls[owner, fingerprint].to_bytes(4, "big")
@@ -82,8 +84,13 @@ class Outside:
         self._guard.check_host(_host(callout.url), self._work.egress)
         self._meter.note(fingerprint, callout.shown, owner=owner)
         reply: bytes | None = None
+        values: tuple[str, ...] = ()
         try:
+            if filling.places and self._parts.reaches:  # else nothing leaves
+                callout, values = await filling.filled(bare, self._work.tenant, self._parts.secrets, self._guard)
             result = await self._fetched(self._traced(callout))
+            if values:
+                result = without(result, values)
             reply = _reply(result)
             if reply is not None and callout.method not in READING:
                 self._meter.changed(fingerprint)

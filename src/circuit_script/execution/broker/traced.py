@@ -6,7 +6,7 @@ Bodies, rows, arguments and answers stay out; of an address its query and its us
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from circuit_script.execution.broker.callouts.fetch import MAX_LINE
@@ -16,6 +16,8 @@ from circuit_script.telemetry.spans import CANCELLED, CLIENT, ERROR, INTERNAL, R
 MAX_NAME = 120  # characters of what a child says
 MAX_URL = 2_000  # whoever stores it cuts it, once what is secret is out of it
 MAX_WORDS = 2_000
+MAX_SOQL = 20_000
+_FROM = re.compile(r"\bfrom\s+(\w+)", re.IGNORECASE)
 _ASKED = re.compile(r"://[^\s?#]*[?#]")  # an address, up to its query or fragment
 
 Asked = Mapping[str, Any]
@@ -96,9 +98,27 @@ def _dml(asked: Asked) -> dict[str, Any]:
 
 
 def _query(asked: Asked) -> dict[str, Any]:
+    """Of a query its object and its fields. SOQL has values in it: of that only the object is told."""
+    if (text := asked.get("soql")) is not None:
+        found = _FROM.search(text) if isinstance(text, str) and len(text) <= MAX_SOQL else None
+        return {"object": _name(found[1])} if found else {}
+    if asked.get("object") is None:
+        return {}  # the next page
     where = asked.get("where")
-    fields = ", ".join(map(str, where)) if isinstance(where, dict) and len(where) <= 20 else ""
-    return {"object": _name(asked.get("object"))} | ({"by": _name(fields)} if fields else {})
+    fields = ", ".join(dict.fromkeys(map(str, where if isinstance(where, dict) else _fields(where))))
+    return {"object": _name(asked.get("object"))} | (
+        {"by": _name(fields)} if fields and len(fields) <= 4 * MAX_NAME else {}
+    )
+
+
+def _fields(where: Any, depth: int = 40) -> Iterator[str]:
+    """The names of the fields in the conditions of a query."""
+    match where:
+        case [str(), str(name), _]:
+            yield name
+        case ["all" | "any" | "not", [*parts]] if depth:
+            for each in parts if where[0] != "not" else [parts]:
+                yield from _fields(each, depth - 1)
 
 
 def _get(asked: Asked) -> dict[str, Any]:
@@ -127,7 +147,10 @@ def _nothing(asked: Asked) -> dict[str, Any]:
 
 
 def _rows(mark: Mark, answer: Any) -> None:
-    mark.attributes["rows"] = _size(answer)
+    if isinstance(answer, dict) and "refused" in answer:
+        _failed(mark, REFUSED, str(answer["refused"][0]).partition("\n")[0])
+    else:
+        mark.attributes["rows"] = _size(answer["rows"] if isinstance(answer, dict) else answer)
 
 
 def _answered(mark: Mark, answer: Any) -> None:
@@ -159,6 +182,8 @@ Conclude = Callable[[Mark, Any], None]
 _SPANS: Mapping[str, tuple[str, str, Describe, Conclude | None]] = {
     "dml": ("write", INTERNAL, _dml, None),
     "query": ("query", CLIENT, _query, _rows),
+    "page": ("query", CLIENT, _query, _rows),
+    "count": ("count", CLIENT, _query, None),
     "get": ("get", CLIENT, _get, None),
     "send": ("hold effect", INTERNAL, _send, None),
     "enqueue": ("enqueue", INTERNAL, _enqueue, None),

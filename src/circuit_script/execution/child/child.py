@@ -32,12 +32,14 @@ from circuit_script.execution.child.together import Together
 from circuit_script.execution.decisions import Decision, decision_of
 from circuit_script.execution.protocol import (
     CUT_OFF,
+    MEMORY,
     NOBODY,
     SHARED,
     STACK,
     STARTED,
     SUSPECT,
     TELL,
+    UNSENT,
     VERSION,
     Hello,
     Result,
@@ -45,6 +47,7 @@ from circuit_script.execution.protocol import (
     pack,
 )
 from circuit_script.execution.session import Session, Wire, enter
+from circuit_script.execution.stash import Stash
 
 TIDY = 0.1  # seconds that leftover tasks and threads have to end
 SHORT = 0.0002  # seconds in which a thread that has nothing left to do is gone
@@ -76,13 +79,28 @@ def serve(
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """A loop that can say what is left in it. ``made`` counts its tasks: to look for them costs more."""
+    """A loop that can say what is left in it. ``made`` counts its tasks: to look for them costs more.
+
+    ``before_turn`` is called before each turn, told whether callbacks wait for it, and before `run_until_complete`
+    returns.
+    """
 
     made = 0
+
+    def __init__(self, before_turn: Callable[[bool], None]) -> None:
+        self._before_turn = before_turn
+        super().__init__()
 
     def create_task(self, *arguments: Any, **named: Any) -> asyncio.Task[Any]:
         self.made += 1
         return super().create_task(*arguments, **named)
+
+    def run_until_complete(self, future: Any) -> Any:
+        """Plain code goes on then: it may take its time until it says something again."""
+        try:
+            return super().run_until_complete(future)
+        finally:
+            self._before_turn(False)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """As `run_until_complete`, for what stops the loop itself with its last step: that saves a turn."""
@@ -96,6 +114,10 @@ class Loop(asyncio.SelectorEventLoop):
         if not task.done():
             raise RuntimeError("Event loop stopped before Future completed.")
         return task.result()
+
+    def _run_once(self) -> None:
+        self._before_turn(bool(cast(Any, self)._ready))
+        super()._run_once()  # type: ignore[misc]
 
     def stop_soon(self) -> None:
         """End this turn, or the next one where something was waiting for it."""
@@ -125,15 +147,17 @@ class Child:
 
     def __init__(self, wire: Wire, memory: int, registry: Registry, apps: Apps) -> None:
         self._wire = wire
-        shared = memoryview(mmap.mmap(memory, STACK))
+        shared = memoryview(mmap.mmap(memory, 0))
         self._word = shared[:SHARED].cast("q")
-        whereabouts.tell_in(shared[SHARED:])
+        whereabouts.tell_in(shared[SHARED:STACK])
+        if len(shared) >= MEMORY:
+            wire.stash = Stash(self._word, shared[UNSENT:MEMORY])
         self._registry = registry
         self._apps = apps
         self._pid = os.getpid()
         self._handlers: dict[str, Callable[[Context], Any]] = {}
         self._coroutines: dict[str, bool] = {}  # of handlers: whether a call of one only makes a coroutine
-        self._loop = Loop()
+        self._loop = Loop(wire.flush)
         asyncio.set_event_loop(self._loop)
         self._inside = False  # in the author's code
         self._executor: ThreadPoolExecutor | None = None
@@ -247,6 +271,8 @@ class Child:
         if session.run.request is not None:
             return self._wait_for(answering.answer(self._apps[session.run.handler], session), session)
         handler = self._handler(session.run.handler)
+        if context.nothing_left:
+            return None
         # To call a coroutine function runs nothing yet, and an alarm costs three system calls.
         with nullcontext() if self._coroutines[session.run.handler] else alarmed(session):
             self._inside = True

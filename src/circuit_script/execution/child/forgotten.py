@@ -13,12 +13,12 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from circuit_script.execution.authoring import calls, context, database
+from circuit_script.execution.authoring import calls, context, database, queries
 from circuit_script.execution.session import Session, current_record, whose
 
 MOST = 20  # places that are told of one execution
 
-_OURS = frozenset(str(module.__file__) for module in (calls, context, database))
+_OURS = frozenset(str(module.__file__) for module in (calls, context, database, queries))
 _NAMES = {"Context": "context"}  # as an author writes them
 _HTTP = "circuit_script.execution.authoring.http_client"  # whose methods are httpx's
 
@@ -51,6 +51,7 @@ def heed() -> None:
     """
     sys.set_coroutine_origin_tracking_depth(1)
     warnings._warn_unawaited_coroutine = _notice  # type: ignore[attr-defined]
+    queries.on_dropped(_note)
 
 
 def share() -> None:
@@ -71,9 +72,6 @@ def found(session: Session) -> list[Dropped]:
 def _notice(coroutine: Coroutine[Any, Any, Any]) -> None:
     """Python is about to free a coroutine that has not begun. This may happen between any two steps of this process, so
     it is only kept in mind."""
-    session = whose()
-    if session is None or _collecting or len(session.dropped_coroutines) >= MOST:
-        return
     origin = coroutine.cr_origin  # type: ignore[attr-defined]
     if origin:
         file, line = origin[0][:2]
@@ -84,7 +82,14 @@ def _notice(coroutine: Coroutine[Any, Any, Any]) -> None:
     http = _is_http(coroutine)
     call = f"{'http' if http else _NAMES.get(owner, owner)}{dot}{name}".replace("<locals>.", "")
     ours = http or coroutine.cr_code.co_filename in _OURS  # type: ignore[attr-defined]
-    session.dropped_coroutines[Dropped(file, line, call, ours, current_record.get())] = None
+    _note(file, line, call, ours)
+
+
+def _note(file: str, line: int, call: str, ours: bool = True) -> None:
+    """Keep in mind what was made there and never awaited: a coroutine, or a query, which is no coroutine until then."""
+    session = whose()
+    if session is not None and not _collecting and len(session.dropped_coroutines) < MOST:
+        session.dropped_coroutines[Dropped(file, line, call, ours, current_record.get())] = None
 
 
 def _is_http(coroutine: Coroutine[Any, Any, Any]) -> bool:

@@ -17,6 +17,7 @@ from circuit_script.governor import LimitExceeded
 
 COURTESY = 0.005  # seconds after the limit: the parent's verdict comes first
 SHORTEST = 1e-6  # seconds; an alarm of none is no alarm
+AGAIN = 0.001  # seconds until an alarm that came while a frame was sent
 FOREVER = 1e8  # seconds; the alarm cannot take much more
 
 T = TypeVar("T")
@@ -81,7 +82,11 @@ def alarmed(session: Session) -> Iterator[None]:
 
 def on_alarm(_signal: int, frame: FrameType | None) -> None:
     """The child's handler of SIGALRM."""
-    if (session := active()) is not None:
+    if (session := active()) is None:
+        return
+    if session.is_sending:
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+    else:
         raise out_of_time(session, whereabouts.line_of_frame(frame))
 
 

@@ -202,6 +202,8 @@ class Together:
         try:
             if session.run.request is not None:
                 answer = await answering.answer(self._apps[session.run.handler], session)
+            elif context.nothing_left:
+                answer = None
             else:
                 answer = self._handler(session.run.handler)(context)
                 answer = await answer if inspect.isawaitable(answer) else answer

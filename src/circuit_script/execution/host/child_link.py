@@ -10,7 +10,7 @@ import socket
 import sys
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Protocol
 
 import msgspec
@@ -24,6 +24,7 @@ from circuit_script.execution.protocol import (
     TELL,
     Frames,
     Hello,
+    LogLine,
     ProtocolError,
     ToParent,
     to_parent,
@@ -44,6 +45,8 @@ LAST_TURNS = 16  # of a child that is dead
 PATIENCE = 10.0  # seconds that a child has to appear
 HANG_UP_PATIENCE = 0.1
 BURIAL_PATIENCE = 0.2
+
+UNINTELLIGIBLE = (msgspec.MsgspecError, ProtocolError, UnicodeError, RecursionError)
 
 _received = memoryview(bytearray(RECEIVE))  # one for all: what is received is copied at once
 
@@ -93,6 +96,7 @@ class ChildLink:
         self._socket.setblocking(False)
         self.memory = SharedMemory()
         self._frames = Frames()
+        self._received = 0  # bytes, for life
         self._bodies: Iterator[memoryview] | None = None  # what was received and not yet heard
         self._next_turn: asyncio.Handle | None = None
         self._unsent = bytearray()
@@ -282,10 +286,15 @@ class ChildLink:
             self._bury()
 
     def ended(self, code: int) -> None:
-        """The zygote has reaped it, and killed its orphans."""
+        """The zygote has reaped it, and killed its orphans. That may be known before its last messages are heard."""
         self._code = code
-        if not self.gone:
-            self._bury()
+        if self.gone:
+            return
+        if self._paused or not self.unheard:
+            return self._bury()
+        self._doomed = True
+        self._loop.call_soon(self.ended, code)
+        self._take_turn()
 
     def _on_readable(self) -> None:
         if self._next_turn is None:
@@ -304,6 +313,7 @@ class ChildLink:
                 size = self._socket.recv_into(_received)
                 if not size:
                     return self._hang_up(CLOSED)
+                self._received += size
                 self._bodies = self._frames.feed(bytes(_received[:size]))
             for _ in range(TURN):
                 if self._paused:
@@ -317,7 +327,7 @@ class ChildLink:
             return None
         except OSError:
             self._hang_up("the handler broke its connection to the platform")
-        except (msgspec.MsgspecError, ProtocolError, UnicodeError, RecursionError) as error:
+        except UNINTELLIGIBLE as error:
             self._hang_up(f"{GARBAGE} ({error})")
 
     def _on_message(self, message: ToParent) -> None:
@@ -386,8 +396,19 @@ class ChildLink:
             self._files.close()
             self._files = None
         self.memory.close()
-        try:
+        with ExitStack() as last:  # each hears of it, also when another fails
+            last.callback(self._on_gone, self)
             if self.listener is not None:
-                self.listener.on_gone(self.fate, detail)
-        finally:
-            self._on_gone(self)
+                last.callback(self.listener.on_gone, self.fate, detail)
+            self._hear_unsent()
+
+    def _hear_unsent(self) -> None:
+        """The lines that it had said and not yet sent, once all that it sent was heard."""
+        if self.listener is None or self._bodies is not None:
+            return
+        with suppress(*UNINTELLIGIBLE):
+            for body in self._frames.feed(self.memory.unsent(self._received)):
+                message = to_parent.decode(body)
+                if self._deaf or not isinstance(message, LogLine):
+                    return
+                self._on_message(message)

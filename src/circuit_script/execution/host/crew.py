@@ -311,12 +311,18 @@ class SharedExecution(Execution):
         """What the child says of this run."""
         if isinstance(message, Result):
             return self._on_end(message)
-        if self._done.done() or (self._breach is not None and isinstance(message, LogLine | Head | Chunk)):
+        if self._done.done() or self._is_past(message):
             return
         if isinstance(message, Request) and len(self._requests) >= MOST_REQUESTS:
             self._child.stop(None)
             return self._end(Failed(TOO_MANY, self._broker.usage))
         super().on_message(message)
+
+    def _is_past(self, message: ToParent) -> bool:
+        """Whether it comes after a verdict, and is not looked at: of lines, said before it perhaps, only a flood."""
+        if self._breach is None:
+            return False
+        return isinstance(message, Head | Chunk) or (isinstance(message, LogLine) and self._breach[0] == "log_bytes")
 
     async def _serve(self, request: Request) -> None:
         stands = request.verb in STANDING

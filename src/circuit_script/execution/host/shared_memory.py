@@ -1,4 +1,4 @@
-"""The worker's view of the memory that it shares with one child: words, the author's line, a stack."""
+"""The worker's view of the memory that it shares with one child: words, the author's line, a stack, unsent lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,20 @@ import fcntl
 import mmap
 import os
 
-from circuit_script.execution.protocol import LAST_WORDS, LINE, NOBODY, SHARED, STACK, STARTED, SUSPECT
+from circuit_script.execution.protocol import (
+    LAST_WORDS,
+    LINE,
+    MAX_UNSENT,
+    MEMORY,
+    NOBODY,
+    SENT,
+    SHARED,
+    STACK,
+    STARTED,
+    SUSPECT,
+    UNSENT,
+    WAITING,
+)
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -18,9 +31,9 @@ class SharedMemory:
 
     def __init__(self) -> None:
         self.descriptor = os.memfd_create("circuit", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.descriptor, STACK + LAST_WORDS)
+        os.ftruncate(self.descriptor, MEMORY)
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, SEALS)  # a page that the child takes away would kill us
-        self._all = memoryview(mmap.mmap(self.descriptor, STACK + LAST_WORDS))
+        self._all = memoryview(mmap.mmap(self.descriptor, MEMORY))
         self._words = self._all[:SHARED].cast("q")
 
     def word(self, place: int) -> int:
@@ -45,12 +58,22 @@ class SharedMemory:
     @property
     def last_words(self) -> str:
         """The stack of a child that crashed or was asked for it."""
-        return bytes(self._all[STACK:]).rstrip(b"\0").decode("utf-8", "replace")
+        return bytes(self._all[STACK : STACK + LAST_WORDS]).rstrip(b"\0").decode("utf-8", "replace")
+
+    def unsent(self, received: int) -> bytes:
+        """What comes next in what a child that is gone has said, of which ``received`` bytes were received.
+
+        Empty where something before it was not received, and where the child still lives and sends it now.
+        """
+        sent = self._words[SENT]
+        first, last = received - sent, min(self._words[WAITING], MAX_UNSENT)
+        found = bytes(self._all[UNSENT + first : UNSENT + last]) if 0 <= first < last else b""
+        return found if self._words[SENT] == sent else b""
 
     def forget(self) -> None:
         """No run shows what another one left."""
         if self._all[STACK] or self._all[SHARED]:
-            self._all[SHARED:] = bytes(LINE + LAST_WORDS)
+            self._all[SHARED : STACK + LAST_WORDS] = bytes(LINE + LAST_WORDS)
 
     def rewind(self) -> None:
         """Let the next stack stand in the place of the one before: both sides share the place of the file."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -50,6 +50,15 @@ Sleep = Callable[[float], Awaitable[None]]
 SpendQuota = Callable[[str], Awaitable[None]]
 
 
+class Named(Protocol):
+    """The secrets of this process, each with the hosts that it may be sent to. Raises SecretMissing,
+    SecretsUnavailable."""
+
+    async def get(self, tenant: str, name: str) -> str: ...
+
+    async def hosts(self, tenant: str, name: str) -> tuple[str, ...]: ...
+
+
 async def no_quota(tenant: str) -> None:
     """The quota of a tenant without one."""
 
@@ -58,7 +67,7 @@ async def no_quota(tenant: str) -> None:
 class CalloutParts:
     """What the callouts of one worker share. ``spend`` counts one callout of a tenant against its quota, and raises
     RequestRefused when there is none left; ``attempts`` is how often a callout that may be repeated leaves at most;
-    ``reaches`` whether what libraries send leaves at all."""
+    ``reaches`` whether what libraries send leaves at all; ``secrets`` are those that handlers may name."""
 
     guard: Guard = field(default_factory=Guard)
     breakers: Breakers = field(default_factory=Breakers)
@@ -66,6 +75,7 @@ class CalloutParts:
     attempts: int = ATTEMPTS
     sleep: Sleep = asyncio.sleep
     reaches: bool = True
+    secrets: Named | None = None
 
 
 @dataclass(frozen=True, slots=True)

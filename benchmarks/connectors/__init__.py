@@ -1,0 +1,1 @@
+"""What connectors, and what is known from outside, cost."""
