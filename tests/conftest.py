@@ -13,6 +13,7 @@ import asyncio
 import compileall
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +32,10 @@ sys.dont_write_bytecode = False
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 if "PYTEST_XDIST_WORKER" not in os.environ:  # so the package is compiled here, or each process that they start would
     compileall.compile_dir(Path(circuit_script.__file__).parent, quiet=1)
+
+# A shell that puts us into the background lets us ignore Ctrl-C, and so would all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Hypothesis measures no time: it would measure the machine's. `make test-slow` tries many more examples.
 settings.register_profile("usual", max_examples=40, deadline=None)

@@ -111,7 +111,7 @@ class ExecutionBroker:
         checkpoint: Checkpoint | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.database_away = False  # or a vendor: what could not be read now can be later
+        self._database_away = False
         self._recorder = recorder
         self._work = work
         self._meter = Meter(work.limits, len(work.records), parts.repeats)
@@ -127,7 +127,7 @@ class ExecutionBroker:
         self._held_bytes = 0
         self._known: set[tuple[str, str]] = {(work.object, str(row.get("id"))) for row in work.records}
         crm = parts.crm.of(work.tenant, self._read) if isinstance(parts.crm, HomedCRM) else parts.crm
-        self._reads = Reads(work, crm=crm, held=held, meter=self._meter, known=self._known, away=self._lose_the_vendor)
+        self._reads = Reads(work, crm=crm, held=held, meter=self._meter, known=self._known)
         # What is done about a quota that is used up does not count against it.
         callouts = replace(parts.callouts, spend=no_quota) if work.object == NOTICE else parts.callouts
         self._outside = Outside(
@@ -146,6 +146,11 @@ class ExecutionBroker:
             enrichment=parts.enrichment,
         )
         self._enriching.put_off, self._enriching.recorder = self._models.put_off, recorder
+
+    @property
+    def database_away(self) -> bool:
+        """Whether the database, or a vendor, could not be reached: what cannot be read now can be later."""
+        return self._database_away or self._reads.away
 
     @property
     def usage(self) -> Usage:
@@ -188,7 +193,7 @@ class ExecutionBroker:
                 return await call(self._models, arguments)
             raise RequestRefused(f"there is no request {verb!r}.")
         except DatabaseUnavailable as error:
-            self.database_away = True
+            self._database_away = True
             raise RequestRefused(f"{verb}: the database is away: {error.detail}") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RequestRefused(f"{verb}: {type(error).__name__}: {error}.") from None
@@ -299,10 +304,6 @@ class ExecutionBroker:
             if not asked.get("told"):
                 raise
             return {"refused": [refused.detail, refused.cure, refused.page, refused.position]}
-
-    def _lose_the_vendor(self) -> None:
-        """What cannot be read now can be later, as with our own database: the execution runs again."""
-        self.database_away = True
 
     async def _send(self, asked: dict[str, Any]) -> dict[str, str]:
         connector, target = str(asked["connector"]), str(asked["to"])

@@ -5,7 +5,7 @@ A page is asked for by a number: what a vendor calls the place where the next on
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -74,10 +74,10 @@ class _Open:
 
 
 class Reads:
-    """Queries of one execution. ``known`` are the records that it has seen, which it may write to; ``away`` is called
-    when the CRM cannot be reached."""
+    """Queries of one execution. ``known`` are the records that it has seen, which it may write to; ``away``:
+    the CRM could not be reached."""
 
-    __slots__ = ("_away", "_crm", "_held", "_known", "_meter", "_open", "_opened", "_work")
+    __slots__ = ("_crm", "_held", "_known", "_meter", "_open", "_opened", "_work", "away")
 
     def __init__(
         self,
@@ -87,14 +87,13 @@ class Reads:
         held: Overlay,
         meter: Meter,
         known: set[tuple[str, str]],
-        away: Callable[[], None],
     ) -> None:
         self._work = work
         self._crm = crm
         self._held = held
         self._meter = meter
         self._known = known
-        self._away = away
+        self.away = False
         self._open: dict[int, _Open] = {}
         self._opened = 0
 
@@ -212,14 +211,14 @@ class Reads:
         except NotConnected:  # nor will it be by itself
             raise
         except VendorUnavailable:
-            self._away()
+            self.away = True
             raise
         except Failed as failed:
             match failed.delivery:
                 case Refused(reason=reason):
                     raise QueryRefused(reason) from None
                 case delivery:
-                    self._away()
+                    self.away = True
                     raise VendorUnavailable(delivery.reason) from None
 
 

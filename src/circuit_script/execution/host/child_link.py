@@ -142,9 +142,11 @@ class ChildLink:
     def began(self) -> bool:
         """Whether the child has started with the run that it was handed: by its own word, or because it spoke or left.
 
-        The word alone could be taken back, and who has not begun is run again for nothing.
+        The word alone could be taken back, and who has not begun is run again for nothing: once seen, it counts.
         """
-        return bool(self.memory.started >= self._runs) or self._heard == self._runs or self.left
+        if self.memory.started >= self._runs:
+            self._heard = self._runs
+        return self._heard == self._runs or self.left
 
     @property
     def left(self) -> bool:

@@ -80,6 +80,7 @@ class Watch:
 
     def _tick(self) -> None:
         self._ticks += 1
+        begun = self._begun()
         with suppress(OSError):
             extent = self._child.extent()
             self._see(extent.resident - self._child.baseline.resident)
@@ -88,7 +89,7 @@ class Watch:
                 self._look_closely()
         if (crossed := self._crossed()) is not None:
             return self._verdict(crossed)
-        if self.wall_time > min(DEAF, self._limits.wall_time / 2) and self._child.reused and not self._begun():
+        if self.wall_time > min(DEAF, self._limits.wall_time / 2) and self._child.reused and not begun:
             return self._child.kill("it does not listen")  # it still does what it said was over: run this elsewhere
         pause = TICK if self.wall_time < 1 else LATER_TICK
         left = max(0.0, self._limits.wall_time - self.wall_time)
