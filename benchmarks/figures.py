@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -14,7 +15,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured number. ``target`` reads ">= 0.85", "< 30" or "= 0"; empty where nothing is promised."""
+    """One measured number. ``target`` reads ">= 0.85", "< 30", "<= 3" or "= 0"; empty where nothing is promised."""
 
     name: str
     value: float | None
@@ -34,6 +35,8 @@ class Figure:
                 return self.value >= limit
             case "<":
                 return self.value < limit
+            case "<=":
+                return self.value <= limit
             case "=":
                 return self.value == limit
         raise ValueError(f"target of {self.name}: {self.target!r}")
@@ -42,13 +45,20 @@ class Figure:
         return {"value": self.value, "unit": self.unit, "target": self.target, "note": self.note}
 
 
-def write(name: str, figures: Iterable[Figure]) -> Path:
-    """Write ``results/NAME.json``: figure name → value, unit, target, note."""
+def write(name: str, figures: Iterable[Figure], *, over: bool = False) -> Path:
+    """Write ``results/NAME.json``: figure name → value, unit, target, note; ``over`` what stands there of others."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    content = {figure.name: figure.as_json() for figure in figures}
+    before = json.loads(path.read_text("utf-8")) if over and path.is_file() else {}
+    content = before | {figure.name: figure.as_json() for figure in figures}
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def said(found: Mapping[str, Any], figure: str) -> str:
+    """What else was found beside a figure, in one line."""
+    rest = {name: value for name, value in found.items() if name != figure}
+    return "; ".join(f"{name} {json.dumps(value)}" for name, value in rest.items())[:1000]
 
 
 def table(title: str, figures: Iterable[Figure]) -> Table:

@@ -6,9 +6,10 @@ import argparse
 import tempfile
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from rich.console import Console
@@ -19,6 +20,7 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 
 Group = Callable[[Bench], Awaitable[list[Figure]]]
+Apart = Callable[[bool], Coroutine[Any, Any, list[Figure]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,7 @@ class Benchmark:
         console.print(figures.table(self.title, found))
         if whole and not options.only:
             console.print(f"written to {figures.write(self.name, found)}")
-        missed = [figure.name for figure in found if figure.held is False]
-        if missed:
-            console.print(f"[red]missed:[/] {', '.join(missed)}")
+        tell_missed(console, found)
         return 0 if whole else 1
 
     async def measure(self, quick: bool, only: Sequence[str], console: Console) -> tuple[list[Figure], bool]:
@@ -69,3 +69,34 @@ class Benchmark:
                     console.print(f"  {group}: {time.perf_counter() - began:.1f} s")
                     bar.advance(task)
         return found, whole
+
+
+def main_apart(name: str, title: str, groups: Mapping[str, Apart]) -> int:
+    """The command of a benchmark whose groups have nothing in common: each brings what it needs, and is told whether
+    to be quick. What is measured alone replaces its own figures; with ``--quick`` nothing is written."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=title)
+    parser.add_argument("--quick", action="store_true", help="smaller samples; writes nothing")
+    parser.add_argument("--only", nargs="*", choices=list(groups), help="some groups only")
+    options = parser.parse_args()
+    console, found, whole = Console(), list[Figure](), True
+    for group in options.only or groups:
+        began = time.perf_counter()
+        console.print(f"measuring {group} …")
+        try:
+            found += uvloop.run(groups[group](options.quick))
+        except Exception:  # the other groups are still worth measuring
+            whole = False
+            console.print(traceback.format_exc(), markup=False)
+        console.print(f"  {group}: {time.perf_counter() - began:.1f} s")
+    console.print(figures.table(title, found))
+    if not options.quick and found:
+        console.print(f"written to {figures.write(name, found, over=True)}")
+    tell_missed(console, found)
+    return 0 if whole else 1
+
+
+def tell_missed(console: Console, found: Sequence[Figure]) -> None:
+    """The figures whose targets do not hold."""
+    missed = [figure.name for figure in found if figure.held is False]
+    if missed:
+        console.print(f"[red]missed:[/] {', '.join(missed)}")

@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-import boto3
 import psycopg
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
 
 from circuit_script.backup import back_up, file_name, open_place, restore, schedule
 from circuit_script.backup.forgets import add_list, lists_in, read_forgets, write_forgets
@@ -32,45 +28,18 @@ from circuit_script.erasure import Person, Remembered, forget, remembered
 from circuit_script.errors import BackupRefused, ConfigError, DatabaseUnavailable
 from circuit_script.events.chores import BACKUP
 from circuit_script.events.status import StatusReader
-from tests.acceptance.platform import free_port
+from tests.aws import standing_in
 from tests.road import Road, contact, open_road
-from tests.servers import Server, until
+from tests.servers import Server
 
 BUCKET = "acme-copies"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """The address of a server that speaks S3, with one bucket."""
-    port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **CREDENTIALS},
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in CREDENTIALS.items():
-            patch.setenv(name, value)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        url = f"http://127.0.0.1:{port}"
-        client = boto3.client("s3", endpoint_url=url)
-
-        def made() -> bool:
-            try:
-                client.create_bucket(Bucket=BUCKET)
-            except (BotoCoreError, ClientError):
-                return False
-            return True
-
-        try:
-            until(made, "the S3 server answers", 60)
-            yield url
-        finally:
-            client.close()
-            server.terminate()
-            server.wait(30)
+    with standing_in("s3", lambda client: client.create_bucket(Bucket=BUCKET)) as url:
+        yield url
 
 
 @pytest.fixture

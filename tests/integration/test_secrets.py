@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import boto3
 import psycopg
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
 
 from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import Connection, open_connection, tenant_reading
@@ -26,9 +22,7 @@ from circuit_script.settings_secrets import AwsSettings, VaultSettings
 from circuit_script.telemetry.redact import REDACTED, Redactor
 from tests import vault
 from tests.acceptance.platform import free_port
-from tests.servers import until
-
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+from tests.aws import standing_in
 
 
 @pytest.fixture
@@ -46,34 +40,8 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def aws_url() -> Iterator[str]:
-    port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **CREDENTIALS},
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in CREDENTIALS.items():
-            patch.setenv(name, value)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        url = f"http://127.0.0.1:{port}"
-        client = boto3.client("secretsmanager", endpoint_url=url)
-
-        def answers() -> bool:
-            try:
-                client.list_secrets()
-            except (BotoCoreError, ClientError):
-                return False
-            return True
-
-        try:
-            until(answers, "the stand-in of AWS answers", 60)
-            yield url
-        finally:
-            client.close()
-            server.terminate()
-            server.wait(30)
+    with standing_in("secretsmanager", lambda client: client.list_secrets()) as url:
+        yield url
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ class Enriching:
 class Asking:
     """The way of one request to the sources. ``calls`` are those that left."""
 
-    __slots__ = ("_fetcher", "_meter", "_parts", "_recorder", "_remaining", "_work", "calls")
+    __slots__ = ("_client", "_meter", "_parts", "_recorder", "_remaining", "_work", "calls")
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class Asking:
         self._parts = parts
         self._remaining = remaining
         self._recorder = recorder
-        self._fetcher = Fetcher(work.tenant, client, parts, spend=self._spend, left=self._may)
+        self._client = client
 
     async def __call__(self, call: Call) -> Reply:
         """The answer of a source. Raises NotAnswered; and, as its callouts do, QuotaExceeded, RequestRefused."""
@@ -209,7 +209,9 @@ class Asking:
             url = str(callout.url.copy_with(userinfo=b"", query=None, fragment=None))
             mark = self._recorder.begin("callout", CLIENT, {"method": call.method, "url": url})
         try:
-            result = await self._fetcher.fetch(callout)
+            # Not kept: it would hold us, and we the work, until the garbage is collected.
+            fetcher = Fetcher(self._work.tenant, self._client, self._parts, spend=self._spend, left=self._may)
+            result = await fetcher.fetch(callout)
             if call.secrets:
                 result = without(result, call.secrets)
         except QuotaExceeded:
