@@ -52,6 +52,23 @@ async def test_what_circuit_toml_says_replaces_what_the_connector_declares(offic
         await office.until(*["delivered"] * 4)
 
 
+async def test_what_waits_for_a_rate_or_as_its_vendor_asked_leaves_when_that_is_over_and_not_a_poll_later(
+    office: Office,
+) -> None:
+    for n in range(4):
+        await office.effect(n)
+    asked = iter([SlowDown("slow", 0.3)])
+    rated = Vendor(rate=Rate(20, seconds=1, burst=1))
+    busy = Vendor(lambda effects: [next(asked, None) or Delivered() for _ in effects])
+    busy.name = "busy"
+    await office.effect(4, connector="busy")
+
+    async with office.delivering(rated, busy, poll=3600):
+        await office.until(*["delivered"] * 5)
+
+    assert (rated.got, busy.got) == ([0, 1, 2, 3], [4, 4])
+
+
 async def test_workers_share_a_rate_as_they_share_the_lanes(office: Office) -> None:
     for n in range(64):
         await office.effect(n)

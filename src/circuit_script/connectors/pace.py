@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 CAUTIOUS = 10  # requests under way at once, before the first answer says what others have used
 SOON = 0.05  # seconds
+MEANWHILE = 1_000  # requests that may end while one is under way, of which is remembered what their answers said
 MOST = 10_000  # accounts
 
 
@@ -48,14 +49,15 @@ class Turn:
 
 @dataclass(slots=True)
 class _Account:
-    """``done`` are the ends of requests within the window, ``ended`` counts all. ``budget`` is how many more may leave
-    by what the vendor said at ``heard_at``, if each that was under way meanwhile came after it was said."""
+    """``done`` are the ends of requests within the window, ``ended`` counts all, ``lefts`` is what the latest of their
+    answers said to be left. ``budget`` is how many more may leave by what the vendor said at ``heard_at``."""
 
     calls: int
     seconds: float
     flying: int = 0
     ended: int = 0
     done: deque[float] = field(default_factory=deque)
+    lefts: deque[int | None] = field(default_factory=lambda: deque(maxlen=MEANWHILE))
     budget: int = 0
     heard_at: float | None = None
     paused_until: float = 0.0
@@ -125,11 +127,15 @@ class Pace:
         held.flying -= 1
         held.ended += 1
         held.done.append(now)
-        if turn.told is not None:
-            self._hear(held, turn.told, held.ended - turn.before - 1, now)
+        told = turn.told
+        if told is not None:
+            meanwhile = held.ended - turn.before - 1
+            self._hear(held, told, meanwhile - _counted(held.lefts, meanwhile, told.left), now)
+        held.lefts.append(told.left if told is not None else None)
         held.freed.set()
 
-    def _hear(self, held: _Account, told: Told, meanwhile: int, now: float) -> None:
+    def _hear(self, held: _Account, told: Told, uncounted: int, now: float) -> None:
+        """``uncounted``: requests that have ended, and of which the vendor did not know yet when it said this."""
         if told.calls is not None and told.calls > 0:
             held.calls = told.calls
         if told.seconds is not None and told.seconds > 0:
@@ -138,7 +144,7 @@ class Pace:
             held.paused_until = max(held.paused_until, now + told.pause)
         if told.left is not None:
             held.heard_at = now
-            held.budget = told.left - held.flying - meanwhile
+            held.budget = told.left - held.flying - uncounted
 
     def _account(self, account: str) -> _Account:
         held = self._accounts.get(account)
@@ -152,3 +158,14 @@ class Pace:
         else:
             self._accounts.move_to_end(account)
         return held
+
+
+def _counted(lefts: Sequence[int | None], meanwhile: int, left: int | None) -> int:
+    """Of the latest so many requests, those that their vendor had counted when it said that ``left`` are left: it had
+    said to each that as many are left, or more. Of one that said nothing that is not known."""
+    if left is None:
+        return 0
+    known = min(meanwhile, len(lefts))
+    return sum(
+        1 for place in range(len(lefts) - known, len(lefts)) if (each := lefts[place]) is not None and each >= left
+    )

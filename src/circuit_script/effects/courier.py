@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -48,6 +49,7 @@ MAX_SERVED = 10_000
 MOST_SAID = 100  # characters of why a request failed, in its trace
 SHARE = 20  # a lap that took a second is followed by so many of sleep, unless somebody wakes the courier
 LONGEST_SLEEP = 5.0  # seconds
+SHORTEST_SLEEP = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,9 @@ class Courier:
         self._gate = Gate(rates=rates, paused=paused, room=options.room, clock=time.monotonic)
         self._lap = Lap(GROUPS)
         self._teller = Teller(worker, time.monotonic)
+        self._soonest = math.inf  # seconds from a lap's end until something may leave that may not now
         self._rounds = 0
+        self._sent = False  # by the latest round
         self._served: dict[Group, int] = {}  # → the round of its latest turn
         self._wake = asyncio.Event()
         self._stopping = False
@@ -130,11 +134,12 @@ class Courier:
             began = clock()
             while not self._stopping:
                 self._wake.clear()
-                if not await self._safely(self._round) and not self._stopping:
-                    # Where very much waits for its time, looking at it takes a small share of ours.
-                    sleep = max(self._options.poll, min(LONGEST_SLEEP, SHARE * (clock() - began)))
+                more = await self._safely(self._round)
+                if self._sent:
+                    began = clock()
+                if not more and not self._stopping:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), sleep)
+                        await asyncio.wait_for(self._wake.wait(), self._sleep(clock() - began))
                     began = clock()
             while self._requests and (left := max(self._requests.values()) - clock()) > 0:
                 await asyncio.wait(self._requests, timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -145,6 +150,14 @@ class Courier:
                 request.cancel()
             self._flying.clear()  # what is not told now never is: nobody need wait for it
 
+    def _sleep(self, lap: float) -> float:
+        """Seconds, after a lap that took so many and sent nothing. No wait is overslept that ends at a known time."""
+        # Where very much waits for its time, looking at it takes a small share of ours.
+        heavy = min(LONGEST_SLEEP, SHARE * lap)
+        if heavy > self._options.poll:
+            return heavy
+        return min(self._options.poll, max(self._soonest, lap, SHORTEST_SLEEP))
+
     async def _safely(self, step: Callable[[], Awaitable[bool]]) -> bool:
         try:
             return await step()
@@ -154,6 +167,7 @@ class Courier:
 
     async def _round(self) -> bool:
         """Tell what came back and send what is due; True when more may be due."""
+        self._sent = False
         await self._tell()
         due, more = await self._due()
         if self._stopping:
@@ -167,6 +181,7 @@ class Courier:
                 flying[each.group.place] += 1
                 groups.setdefault(each.group, []).append(each)
         self._rounds += 1
+        self._sent = bool(groups)
         for group, each_of in groups.items():
             self._served[group] = self._rounds
             self._send(group, each_of)
@@ -176,6 +191,7 @@ class Courier:
 
     async def _due(self) -> tuple[list[Due], bool]:
         """What may leave now; and whether there may be more."""
+        self._soonest = math.inf
         epochs = dict(self._held())
         if not epochs:
             return [], False
@@ -195,6 +211,7 @@ class Courier:
                 due = [replace(each, effect=replace(each.effect, traceparent=None)) for each in due]
             if not more:
                 await self._teller.tell(connection, self._gate.waits())
+                self._soonest = min(self._lap.soonest, self._gate.soonest)
                 self._gate.rested()
         found = Counter(each.group for each in due)
         return due, more or any(found[group] >= number for group, number in most.items())

@@ -6,6 +6,7 @@ costs nothing, however much of it there is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -34,9 +35,9 @@ WITH RECURSIVE waiting AS (
         ORDER BY e.tenant, e.connector, e.operation, e.target, e.next_at LIMIT 1) n
     WHERE w.nth < %s
 )
-SELECT w.tenant, w.connector, w.operation, w.target, w.next_at <= now() AND NOT EXISTS (
-    SELECT 1 FROM circuit.courier_waits a WHERE a.tenant = w.tenant AND a.connector = w.connector
-    AND a.target = w.target AND a.kind = 'asked' AND a.until > now())
+SELECT w.tenant, w.connector, w.operation, w.target, extract(epoch FROM greatest(w.next_at, (
+    SELECT max(a.until) FROM circuit.courier_waits a WHERE a.tenant = w.tenant AND a.connector = w.connector
+    AND a.target = w.target AND a.kind = 'asked')) - now())::float8
 FROM waiting w
 """
 
@@ -106,18 +107,23 @@ _FIRST = Group("", "", "", "")
 
 
 class Lap:
-    """Goes round the groups in which something waits, at most ``most`` at a time."""
+    """Goes round the groups in which something waits, at most ``most`` at a time. ``soonest`` is in how many seconds
+    the next of those waits is over that end at a known time, among the groups that this lap has come by."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._after = _FIRST
+        self.soonest = math.inf
 
     async def next(self, connection: Connection) -> tuple[list[Group], bool]:
         """Of the next groups those that may be asked for what is due; and whether the lap goes on behind them."""
+        if self._after == _FIRST:
+            self.soonest = math.inf
         rows = await (await connection.execute(GROUPS, [*self._after, self._most])).fetchall()
         goes_on = len(rows) >= self._most
         self._after = Group(*rows[-1][:4]) if goes_on else _FIRST
-        return [Group(*row[:4]) for row in rows if row[4]], goes_on
+        self.soonest = min([self.soonest, *(wait for *_, wait in rows if wait > 0)])
+        return [Group(*group) for *group, wait in rows if wait <= 0], goes_on
 
 
 async def read_due(

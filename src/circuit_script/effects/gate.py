@@ -53,6 +53,7 @@ class Gate:
         self._circuits: Circuits[Place] = Circuits(often=False)
         self._reasons: dict[tuple[str, Place], str] = {}  # of what opened a circuit
         self._short: dict[Group, Wait] = {}  # groups whose rate is used up
+        self.soonest = math.inf  # seconds from the lap's end until one of them has enough again
 
     def admit(
         self, groups: Sequence[Group], specs: Mapping[Group, Operation | None], flying: Mapping[Place, int]
@@ -126,6 +127,7 @@ class Gate:
     def rested(self) -> None:
         """A lap is over: which rates are used up is found out anew in the next one."""
         self._short.clear()
+        self.soonest = math.inf
 
     def gave_up(self, group: Group) -> None:
         """A probe ended without a request."""
@@ -144,6 +146,7 @@ class Gate:
             return self._room * spec.bulk
         left = self._rates.left(group, rate)
         if not left:
+            self.soonest = min(self.soonest, self._rates.refilled(group, rate))
             wait = max(self._rates.wait(group, rate), RATE_TOLD)
             reason = f"{rate.calls:g} calls in {rate.seconds:g} s"
             self._short[group] = Wait(

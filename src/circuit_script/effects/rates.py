@@ -16,7 +16,7 @@ from circuit_script.connectors.connector import Rate
 from circuit_script.effects.due import Group
 
 MAX_BUCKETS = 10_000  # beyond, full ones are forgotten: they would be made full again
-
+OFTEN = 0.25  # seconds
 LANES = 64
 
 Key = tuple[str, str, str, str]
@@ -61,6 +61,13 @@ class Rates:
         """Seconds until the next request may leave."""
         missing = 1.0 - self._filled(group, rate).tokens
         return 0.0 if missing <= 0 else missing * rate.seconds / (rate.calls * max(self._share(), 1 / LANES))
+
+    def refilled(self, group: Group, rate: Rate) -> float:
+        """Seconds until it is worth to look again: a quarter of a second, or less if all that may leave at once is half
+        there by then, so that nothing of the rate is lost; or more, until the next one may leave."""
+        per_second = rate.calls * max(self._share(), 1 / LANES) / rate.seconds
+        missing = max(1.0, min(self._most(rate) / 2, OFTEN * per_second)) - self._filled(group, rate).tokens
+        return max(0.0, missing / per_second)
 
     def take(self, group: Group, rate: Rate, calls: int = 1) -> None:
         """So many requests leave; more than there were are paid back by waiting."""

@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -74,3 +75,36 @@ async def test_accounts_do_not_wait_for_each_other():
     await request(pace, Told(left=0))
     assert pace.wait("acme") > 0
     assert pace.wait("birch") == 0
+
+
+async def together(pace, *lefts):
+    """Requests that are under way at once, and end in this order."""
+    async with AsyncExitStack() as stack:
+        for left in reversed(lefts):
+            (await stack.enter_async_context(pace.turn("acme", 0.0))).told = Told(left=left)
+
+
+@pytest.mark.parametrize("lefts", [range(49, -1, -1), range(50), [*range(1, 50, 2), *range(0, 50, 2)]])
+async def test_those_that_were_under_way_together_do_not_count_twice_however_their_answers_come(lefts):
+    pace = Pace(100, 10.0, clock=Clock())
+    await request(pace, Told(left=99))
+    await together(pace, *(each + 49 for each in lefts))
+    assert pace.wait("acme") == 0
+    await together(pace, *range(48, -1, -1))
+    assert pace.wait("acme") > 0
+
+
+async def test_what_others_use_meanwhile_counts_in_whatever_order_answers_come():
+    pace = Pace(100, 10.0, clock=Clock())
+    await request(pace, Told(left=99))
+    await together(pace, 1, 97, 0)  # between the first and the second another one sent ninety-five
+    assert pace.wait("acme") > 0
+
+
+async def test_an_answer_that_says_nothing_may_have_come_behind_the_one_that_does():
+    pace = Pace(100, 10.0, clock=Clock())
+    await request(pace, Told(left=3))
+    async with pace.turn("acme", 0.0) as turn:
+        turn.told = Told(left=1)
+        await request(pace)
+    assert pace.wait("acme") > 0

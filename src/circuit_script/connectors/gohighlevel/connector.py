@@ -34,7 +34,7 @@ from circuit_script.connectors.tokens import Connections, NoSecrets
 from circuit_script.db.pool import Pool
 from circuit_script.errors import QueryRefused, VendorUnavailable
 
-BURST = 10
+BURST = 5
 
 
 def operations_of(pace: Pace) -> Mapping[str, Operation]:
