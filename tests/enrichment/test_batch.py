@@ -554,7 +554,7 @@ async def test_a_database_that_is_away_fails_the_execution_as_any_read_does(grou
     await ground.pool.close()
     with pytest.raises(RequestRefused, match="the database is away"):
         await ground.enrich([lead(1)], "census")
-    assert ground.broker.database_away
+    assert ground.broker.away == "database"
     assert sources.calls == 0
 
 

@@ -188,7 +188,7 @@ class Answerer:
             reply,
             str(run.execution),
             deadline=bounded,
-            database_away=broker.database_away,
+            away=broker.away,
             deferred=broker.deferred,
         )
         if conclusion.lost:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from circuit_script.endpoints.idempotency import PASSING
 from circuit_script.endpoints.protocol import Answer
@@ -19,6 +20,7 @@ LOST = "The process that should have answered was lost: nothing was committed."
 OUT_OF_MONEY = f"{BudgetExceeded.__name__}: "  # so begins the reason of who let it through
 NO_MONEY = "The budget for model calls is used up: nothing was committed. Try again when it resets."
 DATABASE = "The database went away meanwhile: nothing was committed."
+VENDOR = "The CRM that the records are in could not be asked: nothing was committed."
 WITH_KEY = "A streamed answer cannot be repeated, so this endpoint takes no Idempotency-Key. Nothing was committed."
 
 
@@ -48,7 +50,7 @@ def conclude(
     execution: str,
     *,
     deadline: float | None,
-    database_away: bool,
+    away: Literal["database", "vendor"] | None,
     deferred: float | None = None,
 ) -> Conclusion:
     """What an outcome means. None: nothing was heard in time. ``deadline`` is given when it bounded the time;
@@ -64,8 +66,10 @@ def conclude(
             return _breached(limit, f"limit {limit} exceeded", execution)
         case Failed(blameless=True) | Failed(disturbed=True):
             return _lost(LOST, "lost", execution)
-        case Failed() if database_away:
+        case Failed() if away == "database":
             return _lost(DATABASE, "database-unavailable", execution)
+        case Failed() if away == "vendor":
+            return _lost(VENDOR, "vendor-unavailable", execution)
         case Breached(limit="wall_time") if deadline is not None:
             where = f", at {outcome.where}" if outcome.where else ""
             reason = f"deadline exceeded: {outcome.used:.2f} s of {deadline:.2f} s{where}"

@@ -149,6 +149,7 @@ PAGES: dict[str, str] = {
     "budget": "budget-exceeded",
     "quota": "quota-exceeded",
     "database-unavailable": "overloaded",
+    "vendor-unavailable": "vendor-unavailable",
     "lost": "no-worker",
     "outcome-unknown": "no-worker",
     "version": "no-worker",

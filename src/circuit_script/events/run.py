@@ -239,7 +239,7 @@ class Runner:
         if outcome is None:
             return await self._committer.reread(rows)
         rest = batch.rows
-        away = broker.database_away or (checkpoints.stalled and not isinstance(outcome, Succeeded))
+        away = broker.away is not None or (checkpoints.stalled and not isinstance(outcome, Succeeded))
         lost = away or (isinstance(outcome, Failed) and outcome.blameless)
         lost = bool(lost and rest and _may_be_lost_again(rest))
         if lost or (isinstance(outcome, Failed) and outcome.disturbed):

@@ -157,7 +157,7 @@ class Calling:
             reply.reply,
             execution,
             deadline=bounds,
-            database_away=broker.database_away,
+            away=broker.away,
             deferred=broker.deferred,
         )
         reply.conclusion = end

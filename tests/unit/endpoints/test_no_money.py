@@ -16,7 +16,7 @@ def concluded(outcome: Outcome, deferred: float | None, status: int | None = Non
     reply = Reply(Caller(), "e1", may_stream=True)  # type: ignore[arg-type]  # it hears of no hang-up
     if status is not None:
         reply.on_head(Head(status, []))
-    return conclude(outcome, reply, "e1", deadline=None, database_away=False, deferred=deferred)
+    return conclude(outcome, reply, "e1", deadline=None, away=None, deferred=deferred)
 
 
 OUT = Failed("BudgetExceeded: The money for model calls is used up. …", Usage())

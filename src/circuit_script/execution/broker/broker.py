@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import httpx
@@ -148,9 +148,11 @@ class ExecutionBroker:
         self._enriching.put_off, self._enriching.recorder = self._models.put_off, recorder
 
     @property
-    def database_away(self) -> bool:
-        """Whether the database, or a vendor, could not be reached: what cannot be read now can be later."""
-        return self._database_away or self._reads.away
+    def away(self) -> Literal["database", "vendor"] | None:
+        """Who could not be reached, if anybody: what cannot be read now can be later."""
+        if self._database_away:
+            return "database"
+        return "vendor" if self._reads.away else None
 
     @property
     def usage(self) -> Usage:
