@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from struct import Struct
+from typing import TypeVar
 from uuid import UUID
 
 import psycopg
@@ -23,6 +24,7 @@ BOOL, BYTEA, INT8, INT2, INT4, TEXT, TIMESTAMPTZ, UUID_, JSONB = 16, 17, 20, 21,
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INT8 = Struct(">q").pack
+_Value = TypeVar("_Value", str, UUID)
 
 
 class Packed(bytes):
@@ -44,6 +46,15 @@ psycopg.adapters.register_dumper(Packed, _PackedDumper)
 
 def texts(values: Sequence[str | None]) -> Packed:
     return _packed(TEXT, [None if each is None else each.encode() for each in values])
+
+
+def repeated_texts(values: Sequence[str | None]) -> Packed:
+    """The same for columns in which the same values come again and again: each is packed once."""
+    return _repeated(TEXT, values, str.encode)
+
+
+def repeated_uuids(values: Sequence[UUID]) -> Packed:
+    return _repeated(UUID_, values, lambda each: each.bytes)
 
 
 def uuids(values: Sequence[UUID]) -> Packed:
@@ -74,6 +85,17 @@ def _packed(type_: int, values: Sequence[bytes | None]) -> Packed:
     length = _LENGTH
     cells = [_NULL if each is None else length(len(each)) + each for each in values]
     return Packed(_HEADER(1, None in values, type_, len(values), 1) + b"".join(cells))
+
+
+def _repeated(type_: int, values: Sequence[_Value | None], encode: Callable[[_Value], bytes]) -> Packed:
+    if not values:
+        return Packed(_EMPTY(0, 0, type_))
+    cells = {each: _NULL if each is None else _cell(encode(each)) for each in set(values)}
+    return Packed(_HEADER(1, None in cells, type_, len(values), 1) + b"".join(map(cells.__getitem__, values)))
+
+
+def _cell(value: bytes) -> bytes:
+    return _LENGTH(len(value)) + value
 
 
 def _integers(type_: int, code: str) -> Callable[[Sequence[int]], Packed]:

@@ -18,7 +18,7 @@ import psycopg
 import structlog
 
 from circuit_script.clock import uuid7
-from circuit_script.db.binary_arrays import Packed, bigints, jsonbs, texts, timestamps, uuids
+from circuit_script.db.binary_arrays import Packed, bigints, jsonbs, repeated_texts, repeated_uuids, texts, timestamps
 from circuit_script.db.pool import Pool
 from circuit_script.telemetry.commits import insert
 from circuit_script.telemetry.printed import PrintedLines
@@ -35,7 +35,8 @@ WITH written AS (
 ) SELECT pg_current_xact_id()::text
 """
 _COLUMNS: Sequence[Callable[[Any], Packed]] = (
-    timestamps, texts, texts, jsonbs, uuids, texts, texts, texts, bigints, texts, texts,
+    timestamps, repeated_texts, repeated_texts, jsonbs, repeated_uuids, repeated_texts, repeated_texts, texts, bigints,
+    repeated_texts, repeated_texts,
 )  # fmt: skip
 MAX_MESSAGE = 20_000
 MAX_LEVEL = 20
