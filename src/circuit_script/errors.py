@@ -22,6 +22,7 @@
     ├── ControlRefused          there is nothing of that name to pause or to cancel
     ├── ActRefused              a person may not do this, or is not signed in any more
     ├── ReplayRefused           past events cannot be run again like this
+    ├── ObjectsRefused          schemas cannot be written from a CRM's fields like this
     ├── LogQueryRefused         a question to the log that nobody can understand
     ├── RequestRefused          a governed child asked the broker for something it may not have
     │   ├── SchemaRefused       a record that a handler writes does not fit the schema of its object
@@ -192,6 +193,12 @@ class ReplayRefused(CircuitError):
     """This cannot be replayed."""
 
     page = "replay"
+
+
+class ObjectsRefused(CircuitError):
+    """Schemas cannot be pulled like this."""
+
+    page = "schemas"
 
 
 class RequestRefused(CircuitError):

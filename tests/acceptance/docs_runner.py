@@ -8,8 +8,9 @@ top to bottom in a scratch folder.
     ```toml, yaml, json                     must be valid; in TOML the settings must be known
     <!-- not run: why -->                   before a block that cannot be run here
 
-`circuit-script serve` and `dev` go on in the background until the page ends. Port 8000 becomes a free one. `logs` and
-`status` are asked again until they say what they must: what was sent a moment ago may still be on its way.
+`circuit-script serve` and `dev`, and a vendor's stand-in, go on in the background until the page ends. Ports 8000 and
+8765 become free ones. `logs` and `status` are asked again until they say what they must: what was sent a moment ago may
+still be on its way.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ import yaml
 from circuit_script.agents.virtual_lpr import load_profile
 from circuit_script.config import FILE, load_settings
 from circuit_script.errors import CircuitError
-from tests.acceptance.platform import answers, environment, family, kill
+from tests.acceptance.platform import answers, environment, family, free_port, kill
 from tests.servers import until
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 120.0
 PATIENCE = 20.0  # seconds in which what was sent must have become what it becomes
 SHELLS_OWN = frozenset({"_", "SHLVL", "PWD", "OLDPWD"})
-PORT = re.compile(r"\b8000\b")
+PORT = re.compile(r"\b(?:8000|8765)\b")
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<info>[^`]*)$")
 TITLE = re.compile(r'title="(?P<path>[^"]+?)(?P<add> \(add\))?"')
 NOT_RUN = re.compile(r"<!-- not run: (?P<why>.+?) -->")
@@ -49,7 +50,8 @@ INCLUDED = re.compile(r'--8<-- "(?P<path>[^"]+)"')
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SHOWN_ONLY = frozenset({"text", "http", "nginx", "ini", "dockerfile", "procfile", "bash", "sql", "apex"})
 LOOKS = re.compile(r"^circuit-script (logs|status|dead list|dead show)\b")
-STAYS = re.compile(r"^circuit-script (serve|dev)\b")
+STANDS_IN = re.compile(r"^python -m circuit_script\.testing\.stand_ins\.\w+")
+STAYS = re.compile(rf"^circuit-script (serve|dev)\b|{STANDS_IN.pattern}")
 
 
 class DocumentationError(AssertionError):
@@ -167,6 +169,7 @@ class Story:
     folder: Path
     port: int
     settings: Mapping[str, str] = field(default_factory=dict)
+    vendor_port: int = field(init=False, default_factory=free_port)
     here: Path = field(init=False)
     ran: int = 0
     skipped: list[str] = field(default_factory=list)
@@ -221,18 +224,21 @@ class Story:
                 self._write(block)
             check(self, block)
 
+    def _ported(self, text: str) -> str:
+        return PORT.sub(lambda found: str(self.port if found[0] == "8000" else self.vendor_port), text)
+
     def _write(self, block: Block) -> None:
         path = (self.here / str(block.title)).resolve()
         if not path.is_relative_to(self.folder.resolve()):
             raise block.fail(f"{block.title} is outside of the story's folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = PORT.sub(str(self.port), block.text)
+        text = self._ported(block.text)
         before = path.read_text("utf-8") + "\n" if block.adds and path.exists() else ""
         path.write_text(before + text, "utf-8")
 
     def _command(self, command: Command) -> None:
-        line = PORT.sub(str(self.port), command.line)
-        said = PORT.sub(str(self.port), "\n".join(command.said)).splitlines()
+        line = self._ported(command.line)
+        said = self._ported("\n".join(command.said)).splitlines()
         if STAYS.match(line):
             return self._start(command, line, said)
         give_up = time.monotonic() + (PATIENCE if LOOKS.match(line) else 0)
@@ -283,7 +289,8 @@ class Story:
                 raise DocumentationError(
                     f"{command.place}: `{line}` ended with {process.returncode}:\n{log.read_text()}"
                 )
-            return answers(self.port, "/readyz") == 200 and differs(said, log.read_text()) is None
+            ready = STANDS_IN.match(line) is not None or answers(self.port, "/readyz") == 200
+            return ready and differs(said, log.read_text()) is None
 
         try:
             until(up, f"`{line}` to be ready and to say so", 60)

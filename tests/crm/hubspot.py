@@ -179,7 +179,9 @@ class HubSpotAccount(VendorServer):
         match (heard.method, *parts):
             case ("GET", "crm", "v3", "properties", name):
                 listed = [
-                    {"name": each, "type": about.type, "fieldType": about.field, "hidden": False,
+                    {"name": each, "label": each.replace("_", " ").title(), "type": about.type,
+                     "fieldType": about.field, "hidden": False,
+                     "options": [{"label": one.upper(), "value": one, "hidden": False} for one in about.options],
                      "hasUniqueValue": about.unique, "modificationMetadata": {"readOnlyValue": about.read_only}}
                     for each, about in self._of(name).items()
                 ]  # fmt: skip

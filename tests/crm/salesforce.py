@@ -375,7 +375,12 @@ class SalesforceOrg(VendorServer):
         fields = [
             {
                 "name": each,
+                "label": each.removesuffix("__c").replace("_", " "),
                 "type": about.type,
+                "nillable": not about.required,
+                "defaultedOnCreate": about.type == "boolean",
+                "restrictedPicklist": bool(about.values),
+                "picklistValues": [{"value": value, "label": value, "active": True} for value in about.values],
                 "length": about.length,
                 "filterable": about.filterable,
                 "sortable": about.sortable,

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from uuid import UUID
 
 import pytest
@@ -9,6 +10,7 @@ from circuit_script.connectors.reading import rows_of
 from circuit_script.errors import QueryRefused, RequestRefused, VendorUnavailable
 from tests.crm.gohighlevel_stage import staged
 from tests.crm.stage import effect
+from tests.road import eventually
 
 PERSON = {"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com", "phone": "+12145550101"}
 
@@ -93,6 +95,67 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+async def test_a_list_in_a_field_of_text_is_json_there_and_text_for_its_readers(stage):
+    world, location = stage.vendor.world, stage.vendor.location
+    fields = {name: world.custom_field(location, name, kind)["id"] for name, kind in (
+        ("Reasons", "LARGE_TEXT"), ("Facts", "TEXT"), ("Plan", "SINGLE_OPTIONS"), ("Colours", "MULTIPLE_OPTIONS"),
+    )}  # fmt: skip
+    said = {"reasons": ["wants “it”", "für 2"], "facts": {"a": [1, None]}, "colours": ["red", "blue"]}
+    id_ = await made(stage, "Contact", {**PERSON, **said})
+    stored = world.contacts[id_]["customFields"]
+    assert stored[fields["Reasons"]] == '["wants “it”","für 2"]'
+    assert stored[fields["Facts"]] == '{"a":[1,null]}'
+    assert stored[fields["Colours"]] == ["red", "blue"]
+    (row,) = await stage.connector.get("acme", "Contact", [id_])
+    assert json.loads(row["reasons"]) == said["reasons"]
+    assert json.loads(row["facts"]) == said["facts"]
+    assert row["colours"] == said["colours"]
+
+    lost, _ = await deliver(stage, "update", "Contact", said, id=id_)
+    assert isinstance(await stage.connector.look_up(lost), Delivered)  # it stands there already
+    _, result = await deliver(stage, "update", "Contact", {"reasons": []}, id=id_)
+    assert isinstance(result, Delivered)
+    assert fields["Reasons"] not in world.contacts[id_]["customFields"]
+    assert "plan is text there" in await refusal(stage, "update", "Contact", {"plan": ["a", "b"]}, id=id_)
+    assert "city is text there" in await refusal(stage, "update", "Contact", {"city": ["a"]}, id=id_)
+
+
+async def test_events_get_the_keys_of_ids_from_what_is_remembered(stage):
+    world, location = stage.vendor.world, stage.vendor.location
+    world.custom_field(location, "City")  # called as one of the vendor's own
+    score = next(id_ for id_, each in world.fields.items() if each["name"] == "Score")
+    assert score != "score"
+    assert await stage.connector.twins_at_hand("acme", "Task") == {}
+    assert stage.calls() == 0
+    clock = stage.connector._writing._customs._clock = Clock()
+    assert await stage.connector.twins_at_hand("acme", "Contact") == {score: "score"}
+    assert await stage.connector.twins("acme", "Contact") == {score: "score"}
+    plan = world.custom_field(location, "Plan")["id"]
+    clock.now += 299
+    assert await stage.connector.twins_at_hand("acme", "Contact") == {score: "score"}
+    assert stage.calls() == 1
+    clock.now += 2
+    assert await stage.connector.twins_at_hand("acme", "Contact") == {score: "score"}  # nobody waits for the new ones
+
+    async def known():
+        return await stage.connector.twins_at_hand("acme", "Contact") == {score: "score", plan: "plan"}
+
+    await eventually(known, "the new field is not known")
+    assert stage.calls() == 2
+
+
+async def test_events_go_on_without_keys_that_the_vendor_does_not_say(stage):
+    clock = stage.connector._writing._customs._clock = Clock()
+    stage.fail_next("500")
+    assert await stage.connector.twins_at_hand("acme", "Contact") == {}
+    asked = stage.calls()
+    clock.now += 59
+    assert await stage.connector.twins_at_hand("acme", "Contact") == {}
+    assert stage.calls() == asked
+    clock.now += 2
+    assert list((await stage.connector.twins_at_hand("acme", "Contact")).values()) == ["score"]
 
 
 async def test_what_the_vendor_keeps_itself_may_stand_in_a_row(stage):

@@ -35,6 +35,7 @@ VERBS = (
     Verb("invoke", "invoke", "Run one handler now and show what it did."),
     Verb("enqueue", "enqueue", "Let a job run by itself, now or later."),
     Verb("jobs", "jobs", "Show which jobs wait or run and when schedules fire, and run one now."),
+    Verb("objects", "objects", "Write schemas of your objects from what the CRM says of their fields."),
     Verb("adopt", "adopt", "Make an existing script run as a governed job, by the clock."),
     Verb("replay", "replay", "Run past events again: one, or many by a filter; dry, or for real."),
     Verb("reconcile", "reconcile", "Ask each CRM what has changed, and take in what no webhook has told."),

@@ -13,12 +13,14 @@ from typing import Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 from circuit_script.connectors.query import Fields, Page, Plan, Query
+from circuit_script.schemas.facts import FieldFacts
 
 __all__ = [
     "CRM",
     "Connector",
     "Delivered",
     "Delivery",
+    "Describes",
     "Effect",
     "Fields",
     "InDoubt",
@@ -151,6 +153,14 @@ class LooksUp(Protocol):
     """A connector that can find out what became of an effect: done, not done (Later), or None, which is not known."""
 
     async def look_up(self, effect: Effect) -> Delivered | Later | None: ...
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """A connector that can say which fields the account of a tenant has: those of an object, by our names. It asks anew
+    each time. Raises RequestRefused for an object of which the vendor has no list, and as its API does."""
+
+    async def described(self, tenant: str, object_: str) -> list[FieldFacts]: ...
 
 
 class Stored(Fields):

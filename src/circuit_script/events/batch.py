@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from circuit_script.db.binary_arrays import bigints, smallints, texts, uuids
 from circuit_script.db.pool import Pool
 from circuit_script.effects.echoes import is_birth, is_echo
 from circuit_script.effects.homed import LOCAL, Home
+from circuit_script.effects.twins import NO_TWINS, Twins, by_both, by_key, named
 from circuit_script.errors import CircuitError
 from circuit_script.events.backlog import Queued
 from circuit_script.events.reconcile.late import late_places
@@ -46,6 +47,9 @@ JOIN circuit.deliveries d ON d.id = e.delivery
 MAX_BATCHES = 64
 Found = tuple[Any, ...]
 
+TwinsOf = Callable[[str, str], Awaitable[Twins]]
+"""Of an object of a tenant: the keys of the fields that its vendor's webhooks call by ids, as far as they are known."""
+
 # Records that are being made outside: their vendor may tell of them before it has answered. And what is known by now of
 # those that it tells of: one may have been made since they were looked up. What is in doubt for long explains no event:
 # to hide somebody else's loses it.
@@ -71,7 +75,8 @@ JOURNAL = "SELECT event, handler, key, reply FROM circuit.journal WHERE event = 
 class Item:
     """One record of a batch. ``incoming`` is what the vendor sent, ``record`` that laid over what is stored; ``depth``
     is how many executions, one causing the next, led to its event; ``older`` are the updates that it stands for, the
-    first one first; ``trace`` is the ``traceparent`` that it came with."""
+    first one first; ``trace`` is the ``traceparent`` that it came with; ``twins`` are the keys of fields that it
+    calls by ids: ``incoming`` has them under their keys, ``record`` and ``old`` under both."""
 
     row: Queued
     incoming: Fields
@@ -82,6 +87,7 @@ class Item:
     depth: int = 0
     older: tuple[Item, ...] = ()
     trace: str | None = None
+    twins: Twins = field(default_factory=dict)
 
 
 class RowsLeft(Exception):
@@ -95,14 +101,22 @@ class _Readable(Protocol):
 
 class Loader:
     """Reads what batches need: one statement for all batches that wait, and a second one only for records with a
-    rarer history. ``queued`` says that rows must stand in the queue still, ``home`` where objects live; None: here."""
+    rarer history. ``queued`` says that rows must stand in the queue still, ``home`` where objects live; None: here.
+    ``twins`` is asked for what lives outside."""
 
     def __init__(
-        self, pool: Pool, sources: Mapping[str, Source], *, queued: bool = True, home: Home | None = None
+        self,
+        pool: Pool,
+        sources: Mapping[str, Source],
+        *,
+        queued: bool = True,
+        home: Home | None = None,
+        twins: TwinsOf | None = None,
     ) -> None:
         self._pool = pool
         self._queued = queued
         self._home = home
+        self._twins = twins
         self._sources: Mapping[str, _Readable] = {**sources, Circuit.name: Circuit()}
         self._waiting: list[tuple[Sequence[Queued], asyncio.Future[list[Found]]]] = []
         self._task: asyncio.Task[None] | None = None
@@ -112,6 +126,7 @@ class Loader:
 
         Raises RowsLeft where one has left the queue meanwhile: what is cancelled does not start.
         """
+        twins = await self._twins_of(rows[0])
         found = await self._find(rows)
         if self._queued and not all(each[0] for each in found):
             raise RowsLeft
@@ -119,7 +134,7 @@ class Loader:
         unreadable: dict[int, str] = {}
         for place, (row, each) in enumerate(zip(rows, found, strict=True)):
             try:
-                items.append(self._item(row, *each[1:]))
+                items.append(self._item(row, twins, *each[1:]))
             except (LookupError, TypeError, ValueError, CircuitError) as error:
                 unreadable[place] = f"its delivery cannot be read: {type(error).__name__}: {error}"
         if unreadable:
@@ -139,6 +154,11 @@ class Loader:
     def _is_outside(self, row: Queued) -> bool:
         return self._home is not None and self._home(row.tenant, row.object) != LOCAL
 
+    async def _twins_of(self, row: Queued) -> Twins:
+        if self._twins is None or not self._is_outside(row):
+            return NO_TWINS
+        return await self._twins(row.tenant, row.object)
+
     async def _births(self, items: list[Item]) -> None:
         """Take for echoes also records of which we do not know yet that we have made them."""
         unknown = [place for place, each in enumerate(items) if not each.echo and each.meta["version"] == 0]
@@ -156,11 +176,8 @@ class Loader:
             found = await (await connection.execute(BEING_MADE.encode(), wanted)).fetchall()
         for place in unknown:
             item = items[place]
-            depths = [
-                depth
-                for id_, fields, depth in found
-                if id_ in (None, item.row.record) and fields and is_birth(item.incoming, {}, fields)
-            ]
+            likely = [(fields, depth) for id_, fields, depth in found if fields and id_ in (None, item.row.record)]
+            depths = [depth for fields, depth in likely if is_birth(item.incoming, {}, by_key(fields, item.twins)[0])]
             if depths:
                 depth = max(item.depth, *depths)
                 items[place] = replace(item, echo=True, depth=depth, meta={**item.meta, "depth": depth})
@@ -216,6 +233,7 @@ class Loader:
             place = places[nth - 1]
             with contextlib.suppress(LookupError, TypeError, ValueError, CircuitError):  # then nothing is known of it
                 old = self._sources[source].records(bytes(body))[ordinal]
+                old = by_both(old, items[place].twins)
                 items[place] = replace(items[place], old={**old, "id": rows[nth - 1].record})
 
     async def _recall(self, rows: Sequence[Queued]) -> None:
@@ -230,6 +248,7 @@ class Loader:
     def _item(
         self,
         row: Queued,
+        twins: Twins,
         source: str | None,
         body: bytes | None,
         received_at: datetime | None,
@@ -253,17 +272,19 @@ class Loader:
         if row.past is not None and deleted and row.event != "afterDelete":
             raise LookupError("its record was deleted since")
         old = _old(data if seq == row.arrived else stored, before, seq or 0, row)
-        changes = row.event == "afterUpdate" and (seq or 0) < row.arrived
-        echo = changes and stored is not None and is_echo(incoming, stored, written or {})
+        told = named(incoming, stored, written or {}, twins)
+        incoming, stored, ours = told.incoming, told.stored, told.written
+        changes = row.event == "afterUpdate" and (seq or 0) < row.arrived and told.sure
+        echo = changes and stored is not None and is_echo(incoming, stored, ours, told.twins)
         if (seq or 0) < row.arrived and row.event != "afterUpdate" and self._is_outside(row):
-            born = row.event == "afterInsert" and stored is not None and is_birth(incoming, stored, written or {})
+            born = row.event == "afterInsert" and stored is not None and is_birth(incoming, stored, ours)
             echo = born or (row.event == "afterDelete" and bool(deleted))
         depth = max(row.depth, written_at or 0) if echo else row.depth
         return Item(
             row=row,
-            incoming=incoming,
-            record=_current(row, stored or {}, incoming, seq or 0),
-            old={**old, "id": row.record} if old is not None else None,
+            incoming=told.keep,
+            record=by_both(_current(row, stored or {}, incoming, seq or 0), told.twins),
+            old={**by_both(old, told.twins), "id": row.record} if old is not None else None,
             meta={
                 **_meta(row, source, vendor_id, received_at, depth, incoming),
                 "version": 0 if stored is None else version,
@@ -271,6 +292,7 @@ class Loader:
             echo=echo,
             depth=depth,
             trace=trace if row.object != JOB else _trace_of_job(incoming),
+            twins=told.twins,
         )
 
 

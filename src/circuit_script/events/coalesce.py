@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from circuit_script.effects.settle import Arrived, Settled
+from circuit_script.effects.twins import by_both
 from circuit_script.events.backlog import Queued
 from circuit_script.events.batch import Item, Loader
 from circuit_script.events.verdicts import RecordEnd, RetryPolicy, settle_row
@@ -45,7 +46,7 @@ def folded(items: Sequence[Item]) -> Item:
     return replace(
         newest,
         incoming=incoming,
-        record={**newest.record, **incoming},
+        record=by_both({**newest.record, **incoming}, newest.twins),
         old=first.old if newest.row.before is None else newest.row.before,
         echo=echo,
         depth=newest.depth if echo else newest.row.depth,

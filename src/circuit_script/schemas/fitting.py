@@ -37,6 +37,7 @@ _WORDS = {
     "less_than_equal": "must be at most {le}",
     "less_than": "must be less than {lt}",
     "literal_error": "must be {expected}",
+    "string_too_long": "must have at most {max_length} characters",
 }
 
 
@@ -71,12 +72,12 @@ def _faults(error: ValueError) -> list[dict[str, Any]]:
 def _said(fault: dict[str, Any], record: Mapping[str, Any], schema: type[Any]) -> str:
     """One fault. Of a field that may be of several kinds pydantic tells a fault for each; they are one here."""
     path = fault["loc"]
-    name = str(path[0]) if path else "the record"
+    own = str(path[0]) if path else "the record"  # as the record has it
+    name, alternatives = _field(own, schema)
     if fault["type"] in ("value_error", "assertion_error"):
         why = str((fault.get("ctx") or {}).get("error") or fault["msg"])[:MOST_SAID]
         return f"{name}: {why}"
-    alternatives = schema.model_fields[name].annotation if name in schema.model_fields else None
-    value = record.get(name)
+    value = record.get(own)
     if len(path) > 1 and isinstance(value, list | dict) and isinstance(path[-1], int | str):
         inner = next((each for each in path[1:] if isinstance(each, int)), None)
         if isinstance(value, list) and inner is not None and inner < len(value):
@@ -89,11 +90,24 @@ def _said(fault: dict[str, Any], record: Mapping[str, Any], schema: type[Any]) -
     return f"{told}, and is {_kind(value)}" if fault["type"].endswith(("_type", "_parsing", "_float")) else told
 
 
+def _field(own: str, schema: type[Any]) -> tuple[str, Any]:
+    """A field by the name that a record has for it: its usual name, and its type."""
+    found = schema.model_fields.get(own)
+    if found is not None:
+        return own, found.annotation
+    for each in schema.model_fields.values():
+        names = getattr(each.validation_alias, "choices", [each.validation_alias])
+        if own in names:
+            return str(names[0]), each.annotation
+    return own, None
+
+
 def _words(fault: dict[str, Any]) -> str:
     known = _WORDS.get(fault["type"])
     if known is None:
         return str(fault["msg"]).replace("Input should be", "must be")[:MOST_SAID]
-    return known.format_map(fault.get("ctx") or {})
+    said = known.format_map(fault.get("ctx") or {})
+    return said if len(said) <= MOST_SAID else f"{said[: MOST_SAID - 1]}…"
 
 
 def _kind(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -29,6 +29,12 @@ class Housing:
     def of(self, tenant: str, object_: str) -> str:
         """The connector that keeps an object of a tenant."""
         return LOCAL if self.home is None else self.home(tenant, object_)
+
+    async def twins(self, tenant: str, object_: str) -> Mapping[str, str]:
+        """The keys of the fields that an object's vendor calls by ids in its webhooks, as far as they are at hand."""
+        vendor = self.connectors.get(self.of(tenant, object_))
+        ask: Callable[[str, str], Awaitable[Mapping[str, str]]] | None = getattr(vendor, "twins_at_hand", None)
+        return {} if ask is None else await ask(tenant, object_)
 
 
 def make_housing(

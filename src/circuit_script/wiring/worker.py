@@ -174,7 +174,7 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
     parts = RunnerParts(
         database=database,
         children=live.children,
-        loader=Loader(database, open_sources(settings.sources), home=housing.home),
+        loader=Loader(database, open_sources(settings.sources), home=housing.home, twins=housing.twins),
         settler=_settler(means, lanes, housing),
         broker=BrokerParts(
             crm=housing.crm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
@@ -150,6 +151,9 @@ def test_a_contact_is_written_again_only_when_a_number_the_band_or_the_top_reaso
     soon = NOW + timedelta(minutes=5)
     assert VirtualLPR.score([scored], now=soon, profile="local_service") == []
     assert VirtualLPR.score([scored], now=NOW + timedelta(hours=5), profile="local_service") != []
+    as_text = {"lpr_reasons": json.dumps(row["lpr_reasons"]), "lpr_signals": json.dumps(contact["lpr_signals"])}
+    assert VirtualLPR.score([scored | as_text], now=soon, profile="local_service") == []
+    assert VirtualLPR.score([scored | as_text | {"lpr_reasons": '["+9/9 else"]'}], now=soon, profile="local_service")
     assert VirtualLPR.score([scored | {"lpr_score": 3}], now=soon, profile="local_service") != []
     assert VirtualLPR.score([scored | {"lpr_reasons": ["+18/20 called 1 hour ago"]}], now=soon, profile="local_service")
 

@@ -134,11 +134,12 @@ def test_an_edit_changes_something_that_matters_to_the_score() -> None:
     crm = _crm()
     _played(crm, Plan.of(500))
     source, stored, changed = GoHighLevel(crm.webhooks.public_key), {}, 0
+    service = next(id_ for id_, each in crm.world.fields.items() if each["name"] == "service")
     for raw in crm.post.waiting:
         if json.loads(raw)["type"].startswith("Contact"):
             (record,) = source.records(raw)
-            changed += record["id"] in stored and record["service"] != stored[record["id"]]
-            stored[record["id"]] = record.get("service")
+            changed += record["id"] in stored and record[service] != stored[record["id"]]
+            stored[record["id"]] = record.get(service)
     assert changed == Plan.of(500).updated
 
 

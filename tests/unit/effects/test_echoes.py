@@ -50,14 +50,21 @@ def test_a_field_that_was_ours_and_is_somebody_elses_now_is_no_echo() -> None:
         (5, 5.0, True),
         ("a", "a", True),
         ([1], [1], True),
-        ([1], "[1]", False),
+        ([1], "[1]", True),
+        ('["a", "ü"]', ["a", "ü"], True),
+        ({"b": 1, "a": [None]}, '{"a":[null],"b":1}', True),
+        ([1], "[true]", False),
+        ([1], "[1, 2]", False),
+        ([1], "[1", False),
+        ([], "{}", False),
+        (["a"], "a", False),
         (None, "None", False),
         (None, None, True),
         ({"a": 1}, {"a": 1}, True),
         (5, "05", False),
     ],
 )
-def test_scalars_are_the_same_as_text_other_values_only_when_equal(one: Any, other: Any, equal: bool) -> None:
+def test_scalars_are_the_same_as_text_lists_and_mappings_as_json(one: Any, other: Any, equal: bool) -> None:
     assert same(one, other) is equal
 
 
@@ -83,3 +90,11 @@ CUSTOM = {"name": "Ann", "customFields": [{"id": "budget", "value": 9}], "budget
 def test_custom_fields_of_an_echo_stand_and_none_is_missing(entries: Any, echo: bool) -> None:
     incoming = {"id": "c1", "name": "Ann", "customFields": entries, "budget": 9, "score": 80}
     assert is_echo(incoming, CUSTOM, {"score": 80}) is echo
+
+
+@pytest.mark.parametrize(("value", "echo"), [(80, True), ("80", True), (81, False)])
+def test_an_entry_of_the_list_stands_under_the_key_of_its_id(value: Any, echo: bool) -> None:
+    stored = {"name": "Ann", "customFields": [{"id": "id5", "value": 70}], "score": 80}
+    incoming = {"id": "c1", "name": "Ann", "customFields": [{"id": "id5", "value": value}], "score": value}
+    assert is_echo(incoming, stored, {"score": 80}, {"id5": "score"}) is echo
+    assert not is_echo(incoming, stored, {"score": 80})

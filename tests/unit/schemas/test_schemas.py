@@ -129,10 +129,11 @@ def test_a_class_is_registered_by_its_keyword_or_by_the_decorator() -> None:
 
 
 def test_an_object_has_one_schema_and_a_name() -> None:
-    schema("Contact")(ContactSchema)
-    schema("Contact")(ContactSchema)
-    with pytest.raises(TypeError, match=r"has the schema .*ContactSchema already"):
-        schema("Contact")(Lead)
+    schema("Contact")(Lead)
+    schema("Contact")(Lead)
+    for other in (ContactSchema, OpportunitySchema):
+        with pytest.raises(TypeError, match=r"has the schema .*Lead already"):
+            schema("Contact")(other)
     with pytest.raises(TypeError, match="no name of an object"):
         schema("a contact")(Lead)
     with pytest.raises(TypeError, match="a class below"):

@@ -11,6 +11,7 @@ from circuit_script.agents.virtual_lpr.profile import Profile
 from circuit_script.agents.virtual_lpr.reading import number
 from circuit_script.agents.virtual_lpr.reasons import Reason
 from circuit_script.agents.virtual_lpr.score import LeadScore
+from circuit_script.agents.virtual_lpr.signals import rows_of
 
 TAG = "lpr:"
 WRITTEN = (
@@ -69,5 +70,6 @@ def _tagged(tags: list[Any], band: str) -> list[Any]:
 
 def _top(reasons: object) -> str:
     """The first reason without what moves by itself (points and ages)."""
-    first = reasons[0] if isinstance(reasons, (list, tuple)) and reasons else reasons
+    listed = rows_of(reasons)  # a CRM whose fields hold no lists has it as JSON text
+    first = listed[0] if listed else reasons
     return _MOVING.sub("", first) if isinstance(first, str) else ""

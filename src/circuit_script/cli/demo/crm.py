@@ -30,7 +30,6 @@ from circuit_script.testing.stand_ins.gohighlevel.world import Doc
 
 CONNECTIONS = 8
 AGAIN = 0.2  # seconds before a webhook that was answered 429 is sent again; ten minutes with the vendor
-UNSAID = frozenset({"dateUpdated"})  # what the vendor's webhooks do not have, whatever its records do
 
 
 @dataclass(slots=True)
@@ -91,8 +90,8 @@ class Desk(Door):
 
 
 class DemoCRM(GoHighLevelStandIn):
-    """One location whose custom fields are those of the demo's form and of the lead score; their ids are their names.
-    ``people`` and ``echoes`` count the webhooks that people and writes over the API have caused."""
+    """One location whose custom fields are those of the demo's form and of the lead score; at the desk they are called
+    by their names. ``people`` and ``echoes`` count the webhooks that people and writes over the API have caused."""
 
     def __init__(self, *, seed: int, window: float, webhooks: str, twice: float, shuffled: float) -> None:
         super().__init__(window=window, contract=contract_of())
@@ -104,15 +103,13 @@ class DemoCRM(GoHighLevelStandIn):
         self.world.duplicates_allowed = True  # families share a phone
         for names, kind in ((words.TEXT_FIELDS, "LARGE_TEXT"), (words.NUMBER_FIELDS, "NUMERICAL")):
             for name in names:
-                made = self.world.custom_field(self.location, name, kind)
-                del self.world.fields[made["id"]]
-                self.world.fields[name] = made | {"id": name}
+                self.world.custom_field(self.location, name, kind)
+        self._ids = {each["name"]: id_ for id_, each in self.world.fields.items()}
 
     def _changed(self, kind: str, doc: Doc, by_api: bool) -> None:
         self.echoes += by_api
         self.people += not by_api
-        body = shapes.webhook(kind, doc)
-        self.webhooks.add({name: value for name, value in body.items() if name not in UNSAID}, self.world.now())
+        self.webhooks.add(shapes.webhook(kind, doc), self.world.now())
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._send)
 
@@ -122,10 +119,10 @@ class DemoCRM(GoHighLevelStandIn):
         world, location = self.world, self.location
         match what:
             case "contacts":
-                return [world.contact(location, each)["id"] for each in given]
+                return [world.contact(location, self._with_ids(each))["id"] for each in given]
             case "edits":
                 for each in given:
-                    world.edit_contact(world.contacts[each["id"]], each)
+                    world.edit_contact(world.contacts[each["id"]], self._with_ids(each))
             case "messages":
                 for each in given:
                     world.message(world.contacts[each["contactId"]], each, inbound=True)
@@ -136,6 +133,10 @@ class DemoCRM(GoHighLevelStandIn):
             case "report":
                 return self._report()
         return None
+
+    def _with_ids(self, given: dict[str, Any]) -> dict[str, Any]:
+        answers = [{"id": self._ids[each["id"]], "value": each["value"]} for each in given["customFields"]]
+        return given | {"customFields": answers}
 
     def _report(self) -> dict[str, Any]:
         heard = Counter(each.status for each in self.heard)

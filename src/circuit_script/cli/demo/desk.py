@@ -55,21 +55,24 @@ class Desk:
         return found
 
     async def contacts(self) -> list[dict[str, Any]]:
-        """All of them, by the vendor's search; custom fields under their names."""
+        """All of them, by the vendor's search; custom fields under their keys."""
+        fields = (await self._api("GET", f"/locations/{LOCATION}/customFields"))["customFields"]
+        keys = {each["id"]: each["fieldKey"].removeprefix("contact.") for each in fields}
         found: list[dict[str, Any]] = []
         after: Any = None
         while True:
             body = {"locationId": LOCATION, "pageLimit": PAGE, "sort": [{"field": "dateAdded", "direction": "asc"}]}
-            page = (await self._api("/contacts/search", body | ({"searchAfter": after} if after else {})))["contacts"]
-            found += [{**each, **{one["id"]: one["value"] for one in each["customFields"]}} for each in page]
+            asked = body | {"searchAfter": after} if after else body
+            page = (await self._api("POST", "/contacts/search", asked))["contacts"]
+            found += [{**each, **{keys[one["id"]]: one["value"] for one in each["customFields"]}} for each in page]
             if len(page) < PAGE:
                 return found
             after = page[-1]["searchAfter"]
 
-    async def _api(self, path: str, body: dict[str, Any]) -> Any:
+    async def _api(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         headers = {"authorization": f"Bearer {self.token}", "version": VERSION}
         for _ in range(_TRIES):
-            answer = await self.client.post(f"{self.url}{path}", json=body, headers=headers)
+            answer = await self.client.request(method, f"{self.url}{path}", json=body, headers=headers)
             if answer.status_code != 429:
                 break
             await asyncio.sleep(WINDOW)

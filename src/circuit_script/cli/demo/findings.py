@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -133,5 +134,5 @@ def _lead(data: Mapping[str, Any]) -> Lead:
         score=int(data["lpr_score"]),
         grade=str(data.get("lpr_grade", "")),
         band=str(data.get("lpr_band", "")),
-        reasons=tuple(str(data.get("lpr_reasons") or "").split(" · ")),
+        reasons=tuple(json.loads(data.get("lpr_reasons") or "[]")),
     )

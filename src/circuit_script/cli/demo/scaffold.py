@@ -13,56 +13,8 @@ ATTEMPTS = 2
 
 TRIGGERS = f'''"""What happens when something happens."""
 
-import json
-
-from circuit_script import CircuitDB, CircuitTrigger, Limits, send_webhook, trigger
-from circuit_script.agents import VirtualLPR
-from circuit_script.agents.virtual_lpr.agent import profile_of
-from circuit_script.agents.virtual_lpr.inbox import with_signal
-from circuit_script.agents.virtual_lpr.replies import classify_appointment, classify_message
-
-
-class Scoring(CircuitTrigger):
-    @trigger("Contact", ["afterInsert", "afterUpdate"], share_child=True)
-    async def score_contacts(self, context):
-        """Score who is new or has changed, and write the score back to GoHighLevel."""
-        await keep_scores([(contact, contact) for contact in context.new_records])
-
-    @trigger("Message", ["afterInsert"], share_child=True)
-    @trigger("Appointment", ["afterInsert"], share_child=True)
-    async def score_signals(self, context):
-        """A message, a call, a booking: something about a contact that is read from GoHighLevel, and scored anew."""
-        said = []
-        for record in context.new_records:
-            if context.object == "Message":
-                name = classify_message(record, profile_of(None))
-            else:
-                name = classify_appointment(record)
-            if name and record.get("contactId"):
-                said.append((record, name))
-        contacts = await CircuitDB.get("Contact", [record["contactId"] for record, _ in said])
-        scored = []
-        for contact, (record, name) in zip(contacts, said):
-            if contact is not None:
-                signals = with_signal(contact.get("lpr_signals"), record, name, context.started_at)
-                scored.append(({{**contact, "lpr_signals": json.dumps(signals)}}, record))
-        await keep_scores(scored)
-
-
-async def keep_scores(scored):
-    """GoHighLevel's fields hold text and numbers, so reasons and signals become text."""
-    known = {{contact["id"]: (contact, record) for contact, record in scored}}
-    updates = []
-    for row in VirtualLPR.score([contact for contact, _ in scored]):
-        contact, record = known[row["id"]]
-        row["lpr_reasons"] = " · ".join(row["lpr_reasons"][:3])
-        if contact.get("lpr_signals"):
-            row["lpr_signals"] = contact["lpr_signals"]
-        updates.append(row)
-        if row["lpr_band"] == "hot" and contact.get("lpr_band") != "hot":
-            await send_webhook("alerts", {{"lead": contact["name"], "score": row["lpr_score"]}}, record=record)
-    if updates:
-        await CircuitDB.update("Contact", updates)
+from circuit_script import CircuitTrigger, Limits, trigger
+from circuit_script.agents.virtual_lpr.trigger import LeadScoring
 
 
 class Welcome(CircuitTrigger):
@@ -80,6 +32,13 @@ class Welcome(CircuitTrigger):
 PROFILE = """# What makes a good lead of this gym. Everything that is not said here is as in the preset.
 extends = "local_service"
 name = "demo gym"
+
+# GoHighLevel has the form's fields under keys of its own.
+[fields]
+title = ["jobtitle"]
+
+[alert]
+address = "alerts"
 
 [fit.company]
 target_industries = ["families", "young professionals"]

@@ -67,5 +67,6 @@ TITLES = ("Tour of the house", "First consultation", "Trial session", "Contract 
 TEXT_FIELDS = (
     "segment", "budget", "buying_for", "jobTitle", "service", "timeline", "sms_consent",
     "lpr_grade", "lpr_band", "lpr_route", "lpr_reasons", "lpr_scored_at", "lpr_profile", "lpr_signals",
+    "lpr_alerted_at",
 )  # fmt: skip
 NUMBER_FIELDS = ("lpr_score", "lpr_fit", "lpr_intent", "lpr_timing", "lpr_p_win")

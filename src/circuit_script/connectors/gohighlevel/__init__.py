@@ -3,6 +3,7 @@
 objects     what our objects and fields are called there, where each is read and written
 faults      what its errors mean, what its headers say of its limit
 fields      custom fields: their ids, keys and types
+facts       the same for people who write against them
 asking      one request: within the limit, with the version that its part of the API wants
 searching   a query as the vendor's filters
 reading     pages of each object                writing    insert, update, upsert, delete

@@ -19,7 +19,7 @@ from circuit_script.connectors.connector import (
     Operation,
     Rate,
 )
-from circuit_script.connectors.gohighlevel import faults, reading
+from circuit_script.connectors.gohighlevel import facts, faults, reading
 from circuit_script.connectors.gohighlevel.asking import Asking
 from circuit_script.connectors.gohighlevel.doubt import INDEXED, Doubt
 from circuit_script.connectors.gohighlevel.fields import CustomFields
@@ -33,6 +33,7 @@ from circuit_script.connectors.query import Page, Plan, Query
 from circuit_script.connectors.tokens import Connections, NoSecrets
 from circuit_script.db.pool import Pool
 from circuit_script.errors import QueryRefused, VendorUnavailable
+from circuit_script.schemas.facts import FieldFacts
 
 BURST = 5
 
@@ -103,6 +104,14 @@ class GoHighLevel:
             return await self._reading.twins(tenant, object_)
         except Failed as failed:
             raise _unavailable(failed) from None
+
+    async def twins_at_hand(self, tenant: str, object_: str) -> Mapping[str, str]:
+        """The same for events on the road: what is remembered of it, or nothing. Raises nothing."""
+        return await self._reading.twins_at_hand(tenant, object_)
+
+    async def described(self, tenant: str, object_: str) -> list[FieldFacts]:
+        """The custom fields of an object in the tenant's location. Raises Failed, RequestRefused, VendorUnavailable."""
+        return await facts.described(self._asking, tenant, object_)
 
     async def ask(self, tenant: str, version: str, path: str) -> Any:
         """The JSON of one read, for what is no record. Raises VendorUnavailable."""

@@ -16,7 +16,7 @@ from circuit_script.clock import time_of
 from circuit_script.connectors.api import Failed
 from circuit_script.connectors.connector import Delivered, Effect, Fields, Later
 from circuit_script.connectors.gohighlevel.asking import Asking, place
-from circuit_script.connectors.gohighlevel.fields import CustomFields
+from circuit_script.connectors.gohighlevel.fields import CustomFields, json_text
 from circuit_script.connectors.gohighlevel.objects import APRIL, JULY, KINDS, empty, listed, text_of
 from circuit_script.connectors.gohighlevel.reading import Reading
 from circuit_script.connectors.gohighlevel.writing import MARKER, Wrong, is_reference, parts_of
@@ -203,5 +203,7 @@ def same(one: Any, other: Any) -> bool:
 def _alike(one: Any, other: Any) -> bool:
     if one == other or str(one) == str(other):
         return True
+    if isinstance(other, list | dict):
+        return bool(one == json_text(other))
     first = moment(one)
     return first is not None and first == moment(other)

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from circuit_script.connectors.api import Failed
 from circuit_script.connectors.gohighlevel.asking import Asking, place
-from circuit_script.connectors.gohighlevel.objects import JULY, listed
+from circuit_script.connectors.gohighlevel.objects import JULY, KINDS, listed
 
 FRESH = 300.0  # seconds
 SOONEST = 5.0  # seconds after which it is asked again for a field that nobody knows
+PATIENCE = 2.0  # seconds that an event waits for those of a location of which nothing is known
+AGAIN = 60.0  # seconds after which events have them asked for again where that came to nothing
 MOST = 1000  # locations
 NUMBERS = frozenset({"NUMERICAL", "MONETORY"})
 SEVERAL = frozenset({"CHECKBOX", "MULTIPLE_OPTIONS"})
-TEXTS = frozenset({"TEXT", "LARGE_TEXT", "SINGLE_OPTIONS", "RADIO", "PHONE"})
+FREE = frozenset({"TEXT", "LARGE_TEXT"})
+TEXTS = FREE | {"SINGLE_OPTIONS", "RADIO", "PHONE"}
+_OWN = {
+    kind.model: frozenset({*kind.takes, *kind.keeps, *kind.renamed.values()})
+    for kind in KINDS.values()
+    if kind.model is not None
+}
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,7 @@ class Customs:
 
     by_id: Mapping[str, Custom] = field(default_factory=dict)
     by_key: Mapping[tuple[str, str], Custom] = field(default_factory=dict)
+    by_model: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     at: float = 0.0
 
     def find(self, model: str, name: str) -> Custom | None:
@@ -46,6 +61,10 @@ class Customs:
 
     def keys(self, model: str) -> dict[str, str]:
         return {each.id: each.key for each in self.by_id.values() if each.model == model}
+
+    def twins(self, model: str) -> Mapping[str, str]:
+        """As `keys`, without those that are called as a field of the vendor's own."""
+        return self.by_model.get(model, {})
 
 
 NONE = Customs()
@@ -58,6 +77,8 @@ class CustomFields:
         self._asking = asking
         self._clock = clock
         self._known: OrderedDict[str, tuple[str, Customs]] = OrderedDict()
+        self._asked: dict[str, asyncio.Task[None]] = {}
+        self._in_vain: dict[str, float] = {}
 
     async def of(self, tenant: str, *wanted: tuple[str, str]) -> Customs:
         """All of them; asked for again when one that is ``wanted`` (model, name) is not there. Raises Failed."""
@@ -86,6 +107,37 @@ class CustomFields:
                 return NONE
             raise
 
+    async def at_hand(self, tenant: str) -> Customs:
+        """Those that are remembered, however old, for events, which hardly wait: what is old is asked for beside them.
+        NONE where nothing is known in time."""
+        known = self._known.get(tenant)
+        if known is None or self._clock() - known[1].at >= FRESH:
+            asking = self._ask_beside(tenant)
+            if known is None and asking is not None:
+                await asyncio.wait([asking], timeout=PATIENCE)
+                known = self._known.get(tenant)
+        return NONE if known is None else known[1]
+
+    def _ask_beside(self, tenant: str) -> asyncio.Task[None] | None:
+        if self._clock() < self._in_vain.get(tenant, 0.0):
+            return None
+        found = self._asked.get(tenant)
+        if found is None or found.done():
+            found = self._asked[tenant] = asyncio.create_task(self._learn(tenant))
+        return found
+
+    async def _learn(self, tenant: str) -> None:
+        try:
+            await self.of(tenant)
+        except Exception as error:  # whatever it is: events go on without
+            self._in_vain[tenant] = self._clock() + AGAIN
+            log.warning("gohighlevel.fields", tenant=tenant, error=str(error)[:200],
+                        next="events have custom fields by their ids alone; asking again later")  # fmt: skip
+        else:
+            self._in_vain.pop(tenant, None)
+        finally:
+            self._asked.pop(tenant, None)
+
 
 def customs_of(answer: Any, now: float) -> Customs:
     found = []
@@ -94,11 +146,17 @@ def customs_of(answer: Any, now: float) -> Customs:
         if isinstance(identifier, str) and isinstance(key, str):
             model = str(each.get("model") or key.partition(".")[0])
             found.append(Custom(identifier, key.removeprefix(f"{model}."), str(each.get("dataType", "")), model))
-    return Customs({each.id: each for each in found}, {(each.model, each.key): each for each in found}, now)
+    by_model: dict[str, dict[str, str]] = {}
+    for one in found:
+        if one.key not in _OWN.get(one.model, ()):
+            by_model.setdefault(one.model, {})[one.id] = one.key
+    by_key = {(one.model, one.key): one for one in found}
+    return Customs({one.id: one for one in found}, by_key, by_model, now)
 
 
 def written(custom: Custom, value: Any) -> dict[str, Any]:
-    """The entry that writes a value. Empty text clears it. Raises ValueError."""
+    """The entry that writes a value. Empty text clears it; free text holds a list or a mapping as JSON. Raises
+    ValueError."""
     if value is None:
         value = ""
     elif custom.type in NUMBERS:
@@ -110,11 +168,18 @@ def written(custom: Custom, value: Any) -> dict[str, Any]:
     elif custom.type in SEVERAL:
         value = [text(each) for each in (value if isinstance(value, list | tuple) else [value])]
     elif isinstance(value, list | tuple | dict):
-        if custom.type in TEXTS:
+        if custom.type in FREE:
+            value = json_text(value)
+        elif custom.type in TEXTS:
             raise ValueError(f"{custom.key} is text there, not a {type(value).__name__}")
     else:
         value = text(value)
     return {"id": custom.id, "field_value": value}
+
+
+def json_text(value: Any) -> str:
+    """A list or a mapping as it stands in a field of text; nothing where it is empty."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else ""
 
 
 def text(value: Any) -> str:

@@ -3,6 +3,7 @@
 settings, names   what our objects and fields are called there
 credentials       tokens of private apps and of OAuth apps
 properties        what an account's properties are
+facts             the same for people who write against them
 filters, reads    queries
 writes            records by 100
 faults, pace      what answers mean, and how fast it is asked

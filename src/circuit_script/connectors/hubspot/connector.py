@@ -23,6 +23,7 @@ from circuit_script.connectors.connector import (
     Query,
     Refused,
 )
+from circuit_script.connectors.hubspot.facts import facts_of
 from circuit_script.connectors.hubspot.faults import FAULTS, code_of, wait_of
 from circuit_script.connectors.hubspot.names import Names, is_id, stamp
 from circuit_script.connectors.hubspot.pace import Paced
@@ -32,6 +33,7 @@ from circuit_script.connectors.hubspot.settings import CONTACT, TIMED, WITH_CONT
 from circuit_script.connectors.hubspot.writes import MOST, Batches, Item, Verb
 from circuit_script.connectors.stands import stands
 from circuit_script.errors import RequestRefused
+from circuit_script.schemas.facts import FieldFacts
 
 NAME = "hubspot"
 PATIENCE = 120.0  # seconds for a bulk, which may be tried in halves
@@ -64,7 +66,8 @@ class HubSpot:
         settings = settings or HubSpotSettings()
         self._api = Api(client, credentials, name=NAME, faults=FAULTS, code_of=code_of, wait_of=wait_of, timeout=15.0)
         self._names = Names(settings)
-        self._reads = Reads(Paced(self._api, settings.searches), self._names, Schemas(self._api))
+        self._schemas = Schemas(self._api)
+        self._reads = Reads(Paced(self._api, settings.searches), self._names, self._schemas)
         self._batches = Batches(self._api)
         repeats = Operation(InDoubt.REPEAT, bulk=MOST, timeout=PATIENCE, rate=settings.rate)
         makes = Operation(InDoubt.LOOK_UP, bulk=MOST, timeout=PATIENCE, rate=settings.rate, makes_ids=True)
@@ -90,6 +93,10 @@ class HubSpot:
 
     def explain(self, query: Query) -> Plan:
         return self._reads.explain(query)
+
+    async def described(self, tenant: str, object_: str) -> list[FieldFacts]:
+        """Every property of an object in the tenant's account. Raises Failed, RequestRefused, VendorUnavailable."""
+        return facts_of(await self._schemas.asked(tenant, self._names.object(object_)), self._names, object_)
 
     async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery]:
         results: dict[int, Delivery] = {}

@@ -31,17 +31,22 @@ class Schemas:
         found = self._known.get((tenant, object_))
         if found is not None and self._clock() < found[0]:
             return found[1]
-        answer = await self._api.send(tenant, "GET", f"/crm/v3/properties/{object_}")
-        try:
-            kinds = read(answer.json())
-        except (ValueError, RecursionError):
-            kinds = {}
-        if not kinds:
-            raise VendorUnavailable(f"hubspot does not say what properties {object_} have.")
+        kinds = read(await self.asked(tenant, object_))
         self._known[tenant, object_] = (self._clock() + LIFE, kinds)
         if len(self._known) > MOST:
             self._known.popitem(last=False)
         return kinds
+
+    async def asked(self, tenant: str, object_: str) -> Any:
+        """All that the account says of them now. Raises as `of`."""
+        answer = await self._api.send(tenant, "GET", f"/crm/v3/properties/{object_}")
+        try:
+            said = answer.json()
+        except (ValueError, RecursionError):
+            said = None
+        if not read(said):
+            raise VendorUnavailable(f"hubspot does not say what properties {object_} have.")
+        return said
 
     def agreed(self, object_: str) -> Kinds:
         """The properties of which all accounts that were asked say the same."""

@@ -3,6 +3,7 @@
 settings, names   what our objects and fields are called there
 credentials       tokens by JWT, password or the app itself
 described         what an org's fields are
+facts             the same for people who write against them
 soql, reads       queries
 writes, bulk      records by 200, by thousands
 faults, usage     what answers mean, and how much of the day's requests is used

@@ -24,6 +24,7 @@ from circuit_script.connectors.connector import (
 )
 from circuit_script.connectors.salesforce.bulk import Bulk
 from circuit_script.connectors.salesforce.described import Schemas
+from circuit_script.connectors.salesforce.facts import facts_of
 from circuit_script.connectors.salesforce.faults import FAULTS, code_of, wait_of
 from circuit_script.connectors.salesforce.names import Names, is_id
 from circuit_script.connectors.salesforce.reads import Reads
@@ -32,6 +33,7 @@ from circuit_script.connectors.salesforce.usage import CountingApi
 from circuit_script.connectors.salesforce.writes import Collections, Item, Verb
 from circuit_script.connectors.stands import stands
 from circuit_script.errors import RequestRefused
+from circuit_script.schemas.facts import FieldFacts
 
 NAME = "salesforce"
 MOST = 10_000  # effects at once
@@ -67,7 +69,8 @@ class Salesforce:
             client, credentials, name=NAME, faults=FAULTS, code_of=code_of, wait_of=wait_of, timeout=15.0
         )
         self._names = Names(settings)
-        self._reads = Reads(self._api, settings.version, self._names, Schemas(self._api, settings.version))
+        self._schemas = Schemas(self._api, settings.version)
+        self._reads = Reads(self._api, settings.version, self._names, self._schemas)
         self._collections = Collections(self._api, settings.version, self._names)
         self._bulk = Bulk(self._api, settings.version, self._names, self._collections, seconds=settings.bulk_seconds)
         seconds = settings.bulk_seconds + MARGIN
@@ -95,6 +98,10 @@ class Salesforce:
 
     def explain(self, query: Query) -> Plan:
         return self._reads.explain(query)
+
+    async def described(self, tenant: str, object_: str) -> list[FieldFacts]:
+        """Every field of an object in the tenant's org. Raises Failed, RequestRefused, VendorUnavailable."""
+        return facts_of(await self._schemas.asked(tenant, self._names.sobject(object_)), self._names, object_)
 
     async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery]:
         results: dict[int, Delivery] = {}

@@ -46,17 +46,22 @@ class Schemas:
         found = self._known.get((tenant, sobject))
         if found is not None and self._clock() < found[0]:
             return found[1]
-        answer = await self._api.send(tenant, "GET", f"/services/data/v{self._version}/sobjects/{sobject}/describe")
-        try:
-            fields = read(answer.json())
-        except (ValueError, RecursionError):
-            fields = {}
-        if "Id" not in fields:
-            raise VendorUnavailable(f"salesforce does not say what fields {sobject} has.")
+        fields = read(await self.asked(tenant, sobject))
         self._known[tenant, sobject] = (self._clock() + LIFE, fields)
         if len(self._known) > MOST:
             self._known.popitem(last=False)
         return fields
+
+    async def asked(self, tenant: str, sobject: str) -> Any:
+        """All that the org says of it now. Raises as `of`."""
+        answer = await self._api.send(tenant, "GET", f"/services/data/v{self._version}/sobjects/{sobject}/describe")
+        try:
+            said = answer.json()
+        except (ValueError, RecursionError):
+            said = None
+        if "Id" not in read(said):
+            raise VendorUnavailable(f"salesforce does not say what fields {sobject} has.")
+        return said
 
     def agreed(self, sobject: str) -> Described:
         """The fields of which all orgs that were asked say the same."""

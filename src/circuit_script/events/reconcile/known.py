@@ -161,13 +161,15 @@ def differs(
 ) -> bool:
     """Whether a row says anything that is not known. ``told``: a webhook told of the record after it was changed so,
     and fields of which nothing is known are those that webhooks leave out. ``twins``: names under which a row says the
-    same value, one → other; webhooks and we ourselves say it under one of them only, and then that one counts."""
+    same value, one → other; what is known has it under one of them, and then that one counts."""
     for name, value in row.items():
         if name == "id" or name in aside:
             continue
+        twin = twins.get(name)
+        if twin is not None and twin in known and known.get(name) is None:
+            continue  # it is known under its other name, which the row has, too
         if name in known:
-            twin = twins.get(name) if told else None
-            if twin is not None and twin in known and alike(row.get(twin), known[twin], twin):
+            if told and twin is not None and twin in known and alike(row.get(twin), known[twin], twin):
                 continue
             if not alike(value, known[name], name) and not (name == CUSTOM_FIELDS and _entries(value, known)):
                 return True

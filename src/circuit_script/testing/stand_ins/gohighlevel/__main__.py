@@ -22,10 +22,14 @@ def main() -> None:
     parser.add_argument("--webhooks", default="", help="where they go: http://127.0.0.1:8000/webhooks/gohighlevel")
     parser.add_argument("--token", default="", help="a private token that it takes, in place of one that it makes")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--field", action="append", default=[], help="a custom field of contacts: 'Budget=NUMERICAL'")
     given = parser.parse_args()
     vendor = GoHighLevelStandIn(location=given.location, window=given.window, contract=contract_of())
     vendor.webhooks.url = given.webhooks
     vendor.door.latency = given.latency
+    for each in given.field:
+        name, _, type_ = each.partition("=")
+        vendor.world.custom_field(given.location, name, type_ or "TEXT")
     if given.token:
         vendor.tokens.grants[given.token] = vendor.tokens.grants[vendor.token]
     asyncio.run(_serve(vendor, given.port, given.token or vendor.token))

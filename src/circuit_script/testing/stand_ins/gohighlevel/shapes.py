@@ -8,6 +8,7 @@ from typing import Any
 from circuit_script.testing.stand_ins.gohighlevel.world import Doc, millis, name_of
 
 INNER = frozenset({"customFields"})
+UNTOLD = frozenset({"dateUpdated"})  # of a contact, which its webhooks do not say
 
 
 def contact(doc: Doc) -> Doc:
@@ -71,6 +72,7 @@ def webhook(kind: str, doc: Doc) -> Doc:
         return {"type": kind, "locationId": doc["locationId"], "appointment": inner}
     shown = {name: value for name, value in doc.items() if name not in INNER}
     if kind.startswith("Contact"):
+        shown = {name: value for name, value in shown.items() if name not in UNTOLD}
         shown |= {"name": name_of(doc), "attachments": [], "customFields": entries(doc["customFields"])}
     elif kind.startswith("Opportunity"):
         shown["dateAdded"] = shown.pop("createdAt", None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import string
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -107,10 +107,14 @@ class World:
         self.calendars[calendar["id"]] = calendar
         return made
 
-    def custom_field(self, location: str, name: str, data_type: str = "TEXT", model: str = "contact") -> Doc:
+    def custom_field(
+        self, location: str, name: str, data_type: str = "TEXT", model: str = "contact", options: Sequence[str] = ()
+    ) -> Doc:
         key = f"{model}.{re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')}"
         made: Doc = {"id": self.identifier(), "name": name, "fieldKey": key, "dataType": data_type, "model": model,
                 "locationId": location, "position": len(self.fields) * 50, "placeholder": ""}  # fmt: skip
+        if options:
+            made["picklistOptions"] = list(options)
         self.fields[made["id"]] = made
         return made
 
