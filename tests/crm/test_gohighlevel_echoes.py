@@ -115,6 +115,15 @@ async def test_our_writes_of_custom_fields_come_back_and_start_nothing(stage: St
     assert last == {"plan": "silver", "score": 10, "before": "silver"}
 
 
+@pytest.mark.parametrize("name", ["score", "colours"])
+async def test_a_custom_field_of_ours_that_a_person_clears_is_a_change(stage: Stage, name: str) -> None:
+    world, location = stage.vendor.world, stage.vendor.location
+    doc = world.contact(location, {"firstName": "Ann", "customFields": stage.entries(plan="gold")})
+    await stage.settled("succeeded", "echo")
+    world.edit_contact(doc, {"customFields": stage.entries(**{name: ""})})
+    await stage.settled("succeeded", "echo", "succeeded")
+
+
 async def test_where_the_vendor_does_not_say_its_fields_an_event_runs_with_their_ids(stage: Stage) -> None:
     stage.vendor.fail_next("500")
     doc = stage.vendor.world.contact(

@@ -73,6 +73,31 @@ async def test_our_write_by_the_key_comes_back_by_the_id_and_is_an_echo(crowd: C
     assert await crowd.mirror() == {"name": "Ann", "plan": "silver", "score": 80, "reasons": '["a"]'}
 
 
+async def test_a_handler_that_comes_late_finds_the_same_echo_as_the_one_that_has_settled_it(crowd: Crowd) -> None:
+    await crowd.hears("afterInsert", name="Ann", id6="gold")
+    await crowd.house.write("update", {"id": "c1", "score": 80})
+    echoed = await crowd.queued(name="Ann", id6="gold", id5=80)
+    changed = await crowd.queued(name="Bo", id6="gold", id5=80)
+    for row, echo in ((echoed, True), (changed, False)):
+        for _ in range(2):
+            (item,), _ = await crowd.loader.load([row])
+            assert item.echo is echo
+            await crowd.house.settle(UnitOfWork("Contact", ["c1"]), arrived_of(item))
+    await crowd.house.write("update", {"id": "c1", "name": "Bo", "score": 81})  # of a handler of this event
+    (late,), _ = await crowd.loader.load([changed])
+    assert not late.echo, "what somebody else changed is no echo for those who come later"
+
+
+async def test_a_birth_is_an_echo_for_those_who_come_late_too_and_a_strangers_is_for_nobody(crowd: Crowd) -> None:
+    theirs = await crowd.queued("afterInsert", name="Ann")
+    (item,), _ = await crowd.loader.load([theirs])
+    assert not item.echo
+    await crowd.house.settle(UnitOfWork("Contact", ["c1"]), arrived_of(item))
+    await crowd.house.write("update", {"id": "c1", "name": "Ann"})
+    (late,), _ = await crowd.loader.load([theirs])
+    assert not late.echo
+
+
 async def test_a_write_by_the_id_is_known_too(crowd: Crowd) -> None:
     await crowd.hears("afterInsert", name="Ann", id5=1)
     await crowd.house.write("update", {"id": "c1", "id5": 80})
@@ -101,6 +126,46 @@ async def test_what_was_told_while_the_keys_were_unknown_hides_no_change(crowd: 
     assert not back.echo
     assert await crowd.mirror() == {"name": "Ann", "score": 80, "id5": None}
     assert (await crowd.hears(name="Ann", id5=80)).echo  # from here on it is sure
+
+
+async def test_what_was_told_by_ids_is_kept_when_a_later_event_does_not_say_it(crowd: Crowd) -> None:
+    crowd.twins = {}
+    await crowd.hears("afterInsert", name="Ann", id5=1, id6="gold")
+    crowd.twins = TWINS
+    tagged = await crowd.hears(tags=["hot"], id6="gold")
+    assert tagged.record["score"] == 1
+    assert (await crowd.hears(tags=["hot", "new"])).record["score"] == 1
+    mirror = await crowd.mirror()
+    assert (mirror["plan"], mirror["id6"], mirror["id5"]) == ("gold", None, 1)
+
+
+async def test_a_field_of_ours_that_somebody_clears_by_its_id_is_a_change(crowd: Crowd) -> None:
+    await crowd.hears("afterInsert", name="Ann")
+    await crowd.house.write("update", {"id": "c1", "score": 80, "plan": "gold"})
+    assert (await crowd.hears(name="Ann", id5=80, id6="gold")).echo
+    cleared = await crowd.hears(name="Ann", id5=None, id6="gold")
+    assert not cleared.echo
+    assert (cleared.record["score"], cleared.record["id5"]) == (None, None)
+    assert (await crowd.mirror())["score"] is None
+
+
+async def test_what_we_cleared_by_the_key_and_somebody_set_again_is_a_change(crowd: Crowd) -> None:
+    crowd.twins = {}
+    await crowd.hears("afterInsert", name="Ann", id5=5)
+    await crowd.house.write("update", {"id": "c1", "score": None, "plan": "gold"})
+    crowd.twins = TWINS
+    again = await crowd.hears(name="Ann", id5=5, id6="gold")
+    assert not again.echo
+    assert again.old is not None
+    assert again.old["score"] is None
+
+
+async def test_a_field_that_is_cleared_after_another_update_is_cleared_under_both_names(crowd: Crowd) -> None:
+    await crowd.hears("afterInsert", name="Ann", id5=1, id6="gold")
+    rows = [await crowd.queued(id5=None), await crowd.queued(name="Anna")]
+    rows[1].absorbed = [rows[0]]
+    (item,), _ = await coalesce.load(crowd.loader, rows[1:])
+    assert (item.record["id5"], item.record["score"]) == (None, None)
 
 
 async def test_updates_of_which_only_the_newest_runs_have_one_value_under_both_names(crowd: Crowd) -> None:

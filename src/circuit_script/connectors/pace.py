@@ -129,13 +129,13 @@ class Pace:
         held.done.append(now)
         told = turn.told
         if told is not None:
-            meanwhile = held.ended - turn.before - 1
-            self._hear(held, told, meanwhile - _counted(held.lefts, meanwhile, told.left), now)
+            self._hear(held, told, held.ended - turn.before - 1, now)
         held.lefts.append(told.left if told is not None else None)
         held.freed.set()
 
-    def _hear(self, held: _Account, told: Told, uncounted: int, now: float) -> None:
-        """``uncounted``: requests that have ended, and of which the vendor did not know yet when it said this."""
+    def _hear(self, held: _Account, told: Told, meanwhile: int, now: float) -> None:
+        """``meanwhile``: how many requests have ended while this one was under way. The vendor may not have known of
+        them yet; who is alone knows which it had counted, and others keep so far from the limit."""
         if told.calls is not None and told.calls > 0:
             held.calls = told.calls
         if told.seconds is not None and told.seconds > 0:
@@ -143,8 +143,10 @@ class Pace:
         if told.pause is not None:
             held.paused_until = max(held.paused_until, now + told.pause)
         if told.left is not None:
+            alone = held.calls - told.left <= len(held.done) + held.flying
+            counted = _counted(held.lefts, meanwhile, told.left) if alone else 0
             held.heard_at = now
-            held.budget = told.left - held.flying - uncounted
+            held.budget = told.left - held.flying - (meanwhile - counted)
 
     def _account(self, account: str) -> _Account:
         held = self._accounts.get(account)
@@ -160,11 +162,9 @@ class Pace:
         return held
 
 
-def _counted(lefts: Sequence[int | None], meanwhile: int, left: int | None) -> int:
+def _counted(lefts: Sequence[int | None], meanwhile: int, left: int) -> int:
     """Of the latest so many requests, those that their vendor had counted when it said that ``left`` are left: it had
     said to each that as many are left, or more. Of one that said nothing that is not known."""
-    if left is None:
-        return 0
     known = min(meanwhile, len(lefts))
     return sum(
         1 for place in range(len(lefts) - known, len(lefts)) if (each := lefts[place]) is not None and each >= left

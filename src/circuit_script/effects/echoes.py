@@ -23,10 +23,14 @@ def is_echo(
     """True when the change says nothing that is not stored, leaves nothing out, and something of it was written by us.
 
     ``stored`` includes our own writes; ``written`` holds those alone. ``keys`` are the names of custom fields by
-    the ids that stand in their list.
+    the ids that stand in their list. What we wrote may be left out, as webhooks do not say all; but a list of custom
+    fields says all of them.
     """
-    if any(name not in incoming and name not in written and not _empty(stored[name]) for name in stored):
-        return False
+    listed = frozenset(keys.values()) if isinstance(incoming.get(CUSTOM_FIELDS), list) else frozenset()
+    for name in stored.keys() - incoming.keys():
+        untold = name in written and same(stored[name], written[name]) and name not in listed
+        if not untold and not _empty(stored[name]):
+            return False
     ours = False
     for name, value in incoming.items():
         if name == "id":
@@ -82,10 +86,15 @@ def same(one: Any, other: Any) -> bool:
     if one == other:
         return True
     if isinstance(one, str | int | float) and isinstance(other, str | int | float):
-        return str(one) == str(other)
+        return str(one) == str(other) or _spelled(one) == _spelled(other)
     if isinstance(one, str) and isinstance(other, list | dict):
         return _is_json_of(one, other)
     return isinstance(other, str) and isinstance(one, list | dict) and _is_json_of(other, one)
+
+
+def _spelled(value: str | int | float) -> str:
+    """A scalar as text: true and false as JSON has them."""
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
 def _is_json_of(text: str, value: list[Any] | dict[str, Any]) -> bool:

@@ -46,14 +46,13 @@ def named(incoming: Fields, stored: Fields | None, written: Mapping[str, Any], t
 
 
 def by_key(fields: Mapping[str, Any], twins: Twins) -> tuple[Fields, list[str]]:
-    """The fields under their keys; and the ids of those that say something else under their key: they stay as they
-    are."""
+    """What one message says, under its keys; and the ids of those that say something else under their key: they stay as
+    they are."""
     found, odd = dict(fields), []
     for name in fields.keys() & twins.keys():
         key, value = twins[name], found.pop(name)
         if found.get(key) is None:
-            if value is not None:
-                found[key] = value
+            found[key] = value
         elif value is not None and not same(value, found[key]):
             found[name] = value
             odd.append(name)
@@ -66,7 +65,7 @@ def known_by_key(
     """What is stored, and what of it we wrote, under their keys; and whether it is sure which of two values is the
     newer one. A value that we wrote by the id is newer than one under the key that we did not."""
     known, odd = by_key(stored, twins)
-    ours, _ = by_key(written, twins)
+    ours = _keys_first(written, twins)
     sure = True
     for name in odd:
         key, value = twins[name], known.pop(name)
@@ -74,18 +73,30 @@ def known_by_key(
             known[key] = ours[key] = value
         else:
             sure = False
-    return known, {name: value for name, value in ours.items() if name not in twins}, sure
+    for name in stored.keys() & twins.keys():
+        key = twins[name]
+        if stored[name] is not None and stored.get(key, name) is None and written.get(key, name) is None:
+            known[key], sure = None, False  # we cleared it by its key
+    return known, ours, sure
 
 
 def by_both(fields: Fields, twins: Twins) -> Fields:
     """The fields as handlers see them: under their keys, and under their ids."""
     if not twins:
         return fields
-    found, _ = by_key(fields, twins)
+    found = _keys_first(fields, twins)
     return found | {name: found[key] for name, key in twins.items() if key in found}
 
 
+def _keys_first(fields: Mapping[str, Any], twins: Twins) -> Fields:
+    """The fields under their keys; of two values, that which stood there."""
+    found = {twins[name]: value for name, value in fields.items() if name in twins}
+    return found | {name: value for name, value in fields.items() if name not in twins}
+
+
 def healed(incoming: Fields, stored: Mapping[str, Any], twins: Twins) -> Fields:
-    """What arrived, with nothing in place of the ids that the mirror still has: the keys say it now."""
-    old = {name: None for name in stored.keys() & twins.keys() if stored[name] is not None and name not in incoming}
+    """What arrived, with nothing in place of the ids that the mirror still has of the fields that it says: the keys say
+    it now."""
+    left = (name for name in stored.keys() & twins.keys() if stored[name] is not None and name not in incoming)
+    old = {name: None for name in left if twins[name] in incoming}
     return {**incoming, **old} if old else incoming

@@ -274,11 +274,17 @@ class Loader:
         old = _old(data if seq == row.arrived else stored, before, seq or 0, row)
         told = named(incoming, stored, written or {}, twins)
         incoming, stored, ours = told.incoming, told.stored, told.written
-        changes = row.event == "afterUpdate" and (seq or 0) < row.arrived and told.sure
-        echo = changes and stored is not None and is_echo(incoming, stored, ours, told.twins)
-        if (seq or 0) < row.arrived and row.event != "afterUpdate" and self._is_outside(row):
-            born = row.event == "afterInsert" and stored is not None and is_birth(incoming, stored, ours)
-            echo = born or (row.event == "afterDelete" and bool(deleted))
+        echo = False
+        if row.event == "afterUpdate":
+            # Another handler may have settled this very event: then what was stored before it decides, as it did there.
+            earlier = told if (seq or 0) < row.arrived else named(told.incoming, old, written or {}, told.twins)
+            if stored is not None and earlier.stored is not None and earlier.sure:
+                echo = is_echo(earlier.incoming, earlier.stored, earlier.written, earlier.twins)
+        elif self._is_outside(row) and row.event == "afterInsert":
+            was_there = (seq or 0) < row.arrived or ((seq or 0) == row.arrived and before is not None)
+            echo = was_there and stored is not None and is_birth(incoming, stored, ours)
+        elif self._is_outside(row) and row.event == "afterDelete":
+            echo = (seq or 0) < row.arrived and bool(deleted)
         depth = max(row.depth, written_at or 0) if echo else row.depth
         return Item(
             row=row,

@@ -21,6 +21,7 @@ MOST_FIELDS = 2000  # of an object
 MOST_CHOICES = 500
 LONGEST_NAME = 200  # characters
 LONGEST_ATTRIBUTE = 50
+LONGEST_TEXT = 2**31  # characters: beyond, a vendor's limit is none
 
 _USUAL: dict[str, type[ObjectSchema]] = {
     name.removesuffix("Schema"): found
@@ -34,7 +35,7 @@ _SCHEMAS = ("ObjectSchema", *sorted(found.__name__ for found in _USUAL.values())
 _WORDS = frozenset({*_TYPING, *_PYDANTIC, *_KINDS, *_SCHEMAS, *dir(builtins)})
 # What a class has already may not be a field; the words of types may not mean something else within it.
 _ATTRIBUTES = (
-    frozenset({*dir(ObjectSchema), *_TYPING, *_PYDANTIC, *_KINDS, *_SCHEMAS, "str", "list"})
+    frozenset({*dir(ObjectSchema), *dir(type(ObjectSchema)), *_TYPING, *_PYDANTIC, *_KINDS, *_SCHEMAS, "str", "list"})
     - ObjectSchema.model_fields.keys()
 )
 _LEFT_OUT = frozenset({"id", "customFields"})  # our own, in every schema
@@ -144,7 +145,7 @@ def _annotation(named: _Named, *, closed: bool) -> Part:
         told.append(Group("validation_alias=AliasChoices", tuple(map(quoted, named.names)), "()"))
     elif named.names[0] != named.attribute:
         told.append(f"alias={quoted(named.names[0])}")
-    if kind == "str | None" and named.facts.length is not None and named.facts.length > 0:
+    if kind == "str | None" and named.facts.length is not None and 0 < named.facts.length <= LONGEST_TEXT:
         told.append(f"max_length={named.facts.length}")
     if told:
         more.append(Group("Field", tuple(told), "()"))

@@ -101,6 +101,13 @@ async def test_what_others_use_meanwhile_counts_in_whatever_order_answers_come()
     assert pace.wait("acme") > 0
 
 
+async def test_who_is_not_alone_keeps_a_distance_from_the_limit():
+    pace = Pace(100, 10.0, clock=Clock())
+    await request(pace, Told(left=3))  # others have sent ninety-six, and may send more
+    await together(pace, 2, 1)
+    assert pace.wait("acme") > 0
+
+
 async def test_an_answer_that_says_nothing_may_have_come_behind_the_one_that_does():
     pace = Pace(100, 10.0, clock=Clock())
     await request(pace, Told(left=3))

@@ -42,6 +42,18 @@ def test_a_field_that_was_ours_and_is_somebody_elses_now_is_no_echo() -> None:
     assert not is_echo({"score": 10}, {"score": 10}, {"score": 80})
 
 
+def test_a_field_that_is_somebody_elses_by_now_and_is_left_out_was_cleared() -> None:
+    assert not is_echo({"name": "Ann", "grade": "A"}, {"name": "Ann", "score": 10, "grade": "A"}, WRITTEN)
+
+
+def test_a_custom_field_of_ours_that_its_list_leaves_out_was_cleared() -> None:
+    stored, keys = {"score": 80, "grade": "A"}, {"id5": "score", "id6": "grade"}
+    entries = [{"id": "id6", "value": "A"}]
+    assert is_echo({"grade": "A"}, stored, WRITTEN, keys), "nothing is said of it"
+    assert not is_echo({"grade": "A", "customFields": entries}, stored, WRITTEN, keys)
+    assert is_echo({"grade": "A", "customFields": entries}, {**stored, "score": None}, WRITTEN, keys)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "equal"),
     [
@@ -49,6 +61,10 @@ def test_a_field_that_was_ours_and_is_somebody_elses_now_is_no_echo() -> None:
         ("5", 5, True),
         (5, 5.0, True),
         ("a", "a", True),
+        (True, "true", True),
+        ("false", False, True),
+        (True, "false", False),
+        (True, "1", False),
         ([1], [1], True),
         ([1], "[1]", True),
         ('["a", "ü"]', ["a", "ü"], True),

@@ -8,6 +8,7 @@ import itertools
 import subprocess
 import sys
 import tokenize
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -26,7 +27,8 @@ from circuit_script.schemas.source import MARK, source_of
 HOSTILE = (
     '"""', "'''", '"', "'", "\\", "\\N{", "\n", "\r", "\x0c", "\x85", "\u2028", "\u202e", "\u2066", "\x00", "\ud800",
     "#", "# noqa", "# type: ignore", "# fmt: off", "{", "}", "__import__('os')", "\n    evil = 1\n", "𝐱", "ﬁ", "é", "٣",
-    "None", "class", "str", "json", "model_config", "__class__", "_x", "1a", "", " ", "Any", "Number", "id", "email",
+    "None", "class", "str", "json", "register", "mro", "model_config", "__class__", "_x", "1a", "", " ", "Any",
+    "Number", "id", "email",
 )  # fmt: skip
 texts = st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=4)), max_size=5).map("".join)
 facts = st.builds(
@@ -38,7 +40,7 @@ facts = st.builds(
     choices=st.lists(texts, max_size=6).map(tuple),
     required=st.booleans(),
     writable=st.booleans(),
-    length=st.none() | st.integers(-1, 300),
+    length=st.none() | st.integers(-1, 300) | st.just(10**30),
     spelled=st.booleans(),
     said=texts,
 )
@@ -141,6 +143,14 @@ def test_the_fields_are_those_that_the_vendor_named(found: list[ObjectFacts]) ->
         assert {each[0] for each in told} == named
         assert schema.model_fields.keys() >= usual.model_fields.keys(), "the usual fields are as they were"
         assert unfit(schema, dict.fromkeys(named)) is None, "a record may have nothing in each of them"
+
+
+def test_names_that_a_class_has_of_its_own_and_limits_beyond_all_bounds_let_the_app_load() -> None:
+    said = (FieldFacts("register"), FieldFacts("mro"), FieldFacts("long", kind="text", length=10**30))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        schema = loaded(source_of([ObjectFacts("Lead", said)], "toy", COMMAND))["Lead"]
+    assert unfit(schema, {"register": "a", "mro": "b", "long": "c"}) is None
 
 
 def _whole(text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +63,7 @@ class Customs:
         return {each.id: each.key for each in self.by_id.values() if each.model == model}
 
     def twins(self, model: str) -> Mapping[str, str]:
-        """As `keys`, without those that are called as a field of the vendor's own."""
+        """As `keys`, without those that are called as another field is."""
         return self.by_model.get(model, {})
 
 
@@ -146,12 +146,14 @@ def customs_of(answer: Any, now: float) -> Customs:
         if isinstance(identifier, str) and isinstance(key, str):
             model = str(each.get("model") or key.partition(".")[0])
             found.append(Custom(identifier, key.removeprefix(f"{model}."), str(each.get("dataType", "")), model))
+    by_id = {one.id: one for one in found}
+    called = Counter((one.model, one.key) for one in by_id.values())
     by_model: dict[str, dict[str, str]] = {}
-    for one in found:
-        if one.key not in _OWN.get(one.model, ()):
+    for one in by_id.values():
+        alone = one.key and one.key not in by_id and called[one.model, one.key] == 1
+        if alone and one.key not in _OWN.get(one.model, ()):
             by_model.setdefault(one.model, {})[one.id] = one.key
-    by_key = {(one.model, one.key): one for one in found}
-    return Customs({one.id: one for one in found}, by_key, by_model, now)
+    return Customs(by_id, {(one.model, one.key): one for one in found}, by_model, now)
 
 
 def written(custom: Custom, value: Any) -> dict[str, Any]:
