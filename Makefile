@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAGE := $(PYTHON) scripts/stage
 PYTEST_ARGS ?=
 
-.PHONY: help dev demo test test-evasion test-stories test-slow faults soak check format bench bench-door bench-governor bench-faults bench-see bench-connectors screenshots docs clean
+.PHONY: help dev demo test test-evasion test-stories test-slow faults soak check format bench bench-door bench-governor bench-faults bench-see bench-connectors bench-judgment judgment-model screenshots docs clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to do
@@ -83,6 +83,12 @@ bench-see: .venv/ready-bench ## what seeing costs: search of ten million lines, 
 
 bench-connectors: .venv/ready-bench ## what connectors cost: conformance, 10,000 updates at the limit with a kill -9, doubles, enrichment (QUICK=1, ONLY=leads)
 	@$(STAGE) "benchmark: connectors" $(BIN)/python -m benchmarks.connectors $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+bench-judgment: .venv/ready-bench ## how well and how fast untrusted texts are judged (CIRCUIT_SHARED has the corpus; QUICK=1, ONLY=speed)
+	@$(STAGE) "benchmark: judgment" $(BIN)/python -m benchmarks.judgment $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+judgment-model: .venv/ready-bench ## train the model that judges untrusted texts (CORPUS=folder with dev.jsonl)
+	@$(STAGE) "train the model of level 16" $(BIN)/python -m training.judgment $(CORPUS)
 
 screenshots: .venv/ready ## pictures of every page of the dashboard, for people to look at (needs chromium), in .bench/screenshots
 	@$(STAGE) "screenshots" $(BIN)/python -m tests.browser.screenshots

@@ -88,6 +88,7 @@ CALLS = (
         "POST", "/alerts/silence", "operator", item=True, body={"key": "$alert", "until": "2026-01-01T00:00:00Z"}
     ),
     Call("GET", "/limits"),
+    Call("POST", "/judge", body={"text": "See you at five."}),
 )  # fmt: skip
 # Signing in and out is for everybody: it has tests of its own.
 FOR_EVERYBODY = {("POST", "/session"), ("GET", "/session"), ("DELETE", "/session")}
@@ -354,7 +355,7 @@ def _found() -> Iterator[tuple[str, str]]:
         for route in router.routes:
             path: str = getattr(route, "path", "")
             for method in getattr(route, "methods", ()):
-                yield method, _shape(path.removeprefix("/api/v1").replace("{object}", "Contact"))
+                yield method, _shape(path.removeprefix("/api").removeprefix("/v1").replace("{object}", "Contact"))
 
 
 def _shape(path: str) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from circuit_script.errors import (
         BudgetExceeded,
         CalloutRefused,
+        IrreversibleRefused,
         QueryRefused,
         QuotaExceeded,
         RequestRefused,
@@ -64,6 +65,7 @@ __all__ = [
     "CircuitTrigger",
     "Context",
     "HTTPProblem",
+    "IrreversibleRefused",
     "LimitExceeded",
     "Limits",
     "Q",
@@ -112,6 +114,7 @@ _HOMES = {
     "Context": "circuit_script.execution.authoring.context",
     "GovernedModel": "circuit_script.execution.authoring.models",
     "HTTPProblem": "circuit_script.execution.authoring.endpoints",
+    "IrreversibleRefused": "circuit_script.errors",
     "LimitExceeded": "circuit_script.governor",
     "Limits": "circuit_script.governor",
     "MessageSchema": "circuit_script.schemas.objects",

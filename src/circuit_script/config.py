@@ -30,6 +30,7 @@ from pydantic_settings import (
 from circuit_script.errors import ConfigError
 from circuit_script.settings_enrichment import EnrichmentSettings
 from circuit_script.settings_faults import refuse_unknown_variables, refused, unreadable
+from circuit_script.settings_judgment import JudgmentSettings
 from circuit_script.settings_origin import FILE as FILE
 from circuit_script.settings_reconcile import ReconcileSettings
 from circuit_script.settings_secrets import SecretsSettings
@@ -366,6 +367,7 @@ class Settings(BaseSettings):
     alerts: AlertSettings = AlertSettings()
     guardian: GuardianSettings = GuardianSettings()
     dashboard: DashboardSettings = DashboardSettings()
+    judgment: JudgmentSettings = JudgmentSettings()
 
     @property
     def accounts(self) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -24,10 +24,12 @@
     ├── ReplayRefused           past events cannot be run again like this
     ├── ObjectsRefused          schemas cannot be written from a CRM's fields like this
     ├── LogQueryRefused         a question to the log that nobody can understand
+    ├── FeedbackRefused         a verdict that was wrong cannot be kept like this
     ├── RequestRefused          a governed child asked the broker for something it may not have
     │   ├── SchemaRefused       a record that a handler writes does not fit the schema of its object
     │   ├── CalloutRefused      it may not call there, or not now
     │   │   └── QuotaExceeded   its tenant has used up what its tier allows
+    │   ├── IrreversibleRefused a model chose what cannot be taken back, after it may have read untrusted text
     │   ├── BudgetExceeded      a model call does not fit into a budget
     │   └── VendorUnavailable   a CRM outside could not be asked
     │       └── NotConnected    the tenant has no account there
@@ -201,6 +203,12 @@ class ObjectsRefused(CircuitError):
     page = "schemas"
 
 
+class FeedbackRefused(CircuitError):
+    """This is not kept as feedback."""
+
+    page = "judgment"
+
+
 class RequestRefused(CircuitError):
     """The request of the handler was refused."""
 
@@ -223,6 +231,12 @@ class CalloutRefused(RequestRefused):
     ) -> None:
         self.retry_after = retry_after  # seconds until it may be allowed; None when time changes nothing
         super().__init__(detail, cure=cure, page=page)
+
+
+class IrreversibleRefused(RequestRefused):
+    """A model chose what cannot be taken back, and untrusted text was read before."""
+
+    page = "irreversible"
 
 
 class QueryRefused(RequestRefused):

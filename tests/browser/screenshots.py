@@ -61,6 +61,7 @@ def places(studio: Studio) -> dict[str, str]:
         "alerts",
         "dead-letters",
         "in-doubt",
+        "judgment",
         "leads",
         "tenants",
         "vendors",

@@ -121,7 +121,7 @@ def open_studio(server: Server | None, *, triggers: str = TRIGGERS, more: str = 
         Path(parent).chmod(0o711)
         folder, port = Path(parent) / "app", free_port()
         desk = f'[addresses.desk]\nurl = "{receiver.address}/desk"\n[callouts]\nprivate = ["127.0.0.1"]\n'
-        config = f"[dashboard]\nport = {port}\n{TENANTS}{desk}{more}"
+        config = f"[dashboard]\nport = {port}\n[judgment]\nrecords = true\n{TENANTS}{desk}{more}"
         worker = "lease = 1\nattempts = 2\nbackoff = 0.05"
         gateway = write_app(folder, triggers, public_key=vendor.public_key, worker=worker, more=config)
         url = server.url(database) if server is not None and database is not None else None

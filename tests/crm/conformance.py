@@ -290,6 +290,13 @@ class Conformance:
         assert isinstance(result, Later), result
         assert result.down
 
+    async def test_what_ends_a_record_is_declared_irreversible(self, crm: Harness) -> None:
+        declared = {name for name, each in crm.connector.operations.items() if each.irreversible}
+        assert "delete" in declared
+        assert not declared & {"update", "upsert"}, "what can be written again can be taken back"
+        others = crm.connector.operations.keys() - set(WRITES)
+        assert others <= declared, "what is no write of a record reaches somebody"
+
     async def test_the_same_effect_twice_makes_one_record_or_it_is_declared(self, crm: Harness) -> None:
         name = need(crm, "text")
         operation = crm.connector.operations["insert"]

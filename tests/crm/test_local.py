@@ -31,7 +31,7 @@ class Local(LocalCRM):
     name = "local"
     objects = frozenset({"Contact"})
     operations: Mapping[str, Operation] = {
-        each: Operation(InDoubt.REPEAT, bulk=500, makes_ids=each in ("insert", "upsert"))
+        each: Operation(InDoubt.REPEAT, bulk=500, makes_ids=each in ("insert", "upsert"), irreversible=each == "delete")
         for each in ("insert", "update", "upsert", "delete")
     }
 

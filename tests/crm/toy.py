@@ -56,7 +56,7 @@ class Toy:
         "insert": Operation(InDoubt.LOOK_UP, bulk=MOST, timeout=5.0, makes_ids=True),
         "upsert": Operation(InDoubt.LOOK_UP, bulk=MOST, timeout=5.0, makes_ids=True),
         "update": Operation(InDoubt.REPEAT, bulk=MOST, timeout=5.0),
-        "delete": Operation(InDoubt.REPEAT, bulk=MOST, timeout=5.0),
+        "delete": Operation(InDoubt.REPEAT, bulk=MOST, timeout=5.0, irreversible=True),
     }
 
     def __init__(self, api: Api) -> None:

@@ -19,7 +19,7 @@ from tests.servers import Server
 PAGES = (
     "/", "/executions", "/executions?status=failed", "/records", "/records/Contact/c0", "/logs", "/logs?q=level:error",
     "/dead-letters", "/in-doubt", "/leads", "/leads/lead0", "/tenants", "/tenants/usage", "/vendors", "/limits?all=1",
-    "/alerts",
+    "/alerts", "/judgment",
 )  # fmt: skip
 
 FAILED = ("This page failed", "The database is away", "This took too long")

@@ -51,6 +51,7 @@ VERBS = (
     Verb("resume", "resume", "Let go on what was paused, in its order."),
     Verb("cancel", "cancel", "Take what waits out of its queue for good, with its reason."),
     Verb("doctor", "doctor.command", "Check this machine, the app and its database, and say what to mend."),
+    Verb("judge", "judge", "Say what the Judgment Protocol thinks of a text. Exits 0 when it may pass, 1 when not."),
     Verb("limits", "limits", "Show each handler's limits, how near to them it came, and who uses most."),
     Verb("quotas", "quotas", "Show how much of its quotas each tenant has used."),
     Verb("spend", "spend", "Show what model calls have cost, and which ones are not settled."),

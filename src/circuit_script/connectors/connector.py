@@ -66,7 +66,9 @@ class Operation:
 
     ``bulk`` is the most effects in one request, all of one tenant and target; ``rate`` is what its vendor takes;
     ``makes_ids``: it makes records whose ids its vendor chooses, and tells (``Delivered.vendor_id``); ``if_version``:
-    it can be told the version of a record that alone it is to change.
+    it can be told the version of a record that alone it is to change. ``irreversible``: what it does cannot be taken
+    back, as it reaches people or others, costs money, or ends a record. Where a model chose it, after untrusted text
+    was read, it is refused (`execution.broker.choices`).
     """
 
     in_doubt: InDoubt
@@ -75,6 +77,7 @@ class Operation:
     rate: Rate | None = None
     makes_ids: bool = False
     if_version: bool = False
+    irreversible: bool = False
 
 
 @dataclass(frozen=True, slots=True)

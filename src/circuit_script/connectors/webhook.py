@@ -48,7 +48,7 @@ class WebhookConnector:
     """One POST an effect; a receiver that honours ``Idempotency-Key`` makes repeating safe."""
 
     name = "webhook"
-    operations: Mapping[str, Operation] = {"post": Operation(in_doubt=InDoubt.REPEAT)}
+    operations: Mapping[str, Operation] = {"post": Operation(in_doubt=InDoubt.REPEAT, irreversible=True)}
 
     def __init__(self, addresses: Mapping[str, Address], client: httpx.AsyncClient) -> None:
         self._addresses = addresses

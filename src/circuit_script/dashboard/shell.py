@@ -40,6 +40,7 @@ SECTIONS = (
     Section("Alerts", "/alerts", "a", "Care"),
     Section("Dead letters", "/dead-letters", "d", "Care"),
     Section("In doubt", "/in-doubt", "i", "Care"),
+    Section("Judgment", "/judgment", "j", "Care"),
     Section("Leads", "/leads", "s", "Business"),
     Section("Tenants", "/tenants", "t", "Business"),
     Section("Vendors", "/vendors", "v", "Business"),

@@ -107,6 +107,7 @@ def work_of(run: Run, *, alone: bool = False) -> Work:
         egress=run.spec.egress,
         budget=run.spec.budget,
         at_ceiling=run.spec.at_ceiling,
+        allow_irreversible=run.spec.allow_irreversible,
         request=request,
     )
 

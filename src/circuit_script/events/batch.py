@@ -20,6 +20,7 @@ from circuit_script.events.reconcile.late import late_places
 from circuit_script.events.sources import Source
 from circuit_script.events.sources.circuit import Circuit
 from circuit_script.execution.outcome import JOB, Fields
+from circuit_script.judgment.verdict import Verdict
 
 LOAD = """
 SELECT q.id IS NOT NULL, d.source, d.body, d.received_at, d.vendor_id, r.data, r.before, r.written, r.seq, r.deleted,
@@ -76,7 +77,8 @@ class Item:
     """One record of a batch. ``incoming`` is what the vendor sent, ``record`` that laid over what is stored; ``depth``
     is how many executions, one causing the next, led to its event; ``older`` are the updates that it stands for, the
     first one first; ``trace`` is the ``traceparent`` that it came with; ``twins`` are the keys of fields that it
-    calls by ids: ``incoming`` has them under their keys, ``record`` and ``old`` under both."""
+    calls by ids: ``incoming`` has them under their keys, ``record`` and ``old`` under both; ``verdicts`` is what was
+    found in its texts, by their place (see ``screening``)."""
 
     row: Queued
     incoming: Fields
@@ -88,6 +90,7 @@ class Item:
     older: tuple[Item, ...] = ()
     trace: str | None = None
     twins: Twins = field(default_factory=dict)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 class RowsLeft(Exception):

@@ -24,6 +24,7 @@ from circuit_script.events.commit import Again, Committer, put_off, refusal, wai
 from circuit_script.events.conclude import Batch, Terms, arrived_of, lost_line
 from circuit_script.events.finalizers import Finalizers
 from circuit_script.events.journal import BatchJournal
+from circuit_script.events.screening import Screen, held_by, lines_of, plain_of, reason_of, without_held
 from circuit_script.events.traced import begun, contexts_of, finished, only, with_trace
 from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, in_step, settle_row, too_old
 from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
@@ -41,6 +42,7 @@ log = structlog.get_logger()
 LIVE = "SELECT release FROM circuit.live"
 UNKNOWN_WAIT = 2.0
 CHAIN = "it is the last of a chain of executions, of which each caused the next"
+JUDGMENT = "circuit.judgment"  # the handler of log lines that tell what was found in texts
 LOST_AT_MOST = 3
 SUSPECTS_TRUSTED = 3  # in a row, before a batch is halved: a handler may name the wrong one each time
 
@@ -60,6 +62,7 @@ class RunnerParts:
     quotas: Quotas = UNLIMITED
     finalizers: Finalizers = field(default_factory=dict)
     traces: TraceWriter | None = None
+    screen: Screen | None = None  # None: nothing is judged
 
 
 class Runner:
@@ -127,6 +130,8 @@ class Runner:
                 return again, False
             return Again(parts=[[place for place in range(len(rows)) if place not in unreadable]]), False
         spec = self._parts.governor.bound(spec, rows[0].tenant)
+        if self._parts.screen is not None:
+            items = await self._parts.screen.screened(items, echoes=spec.echoes)
         alive, first = await self._set_apart(items, spec, epochs)
         if first is not None:
             return await self._committer.reread(rows) if first.fenced else first, False
@@ -140,14 +145,20 @@ class Runner:
     async def _set_apart(
         self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]
     ) -> tuple[Sequence[int], Again | None]:
-        """Settle what is not to run: echoes, what stands too deep in a chain, and what is too old. The places of the
-        others; or what is left to do, when they cannot run together."""
+        """Settle what is not to run: echoes, what stands too deep in a chain, what is too old, and texts that are taken
+        for attacks. The places of the others; or what is left to do, when they cannot run together."""
         ceiling = spec.limits.depth
         echoes = [] if spec.echoes else [place for place, item in enumerate(items) if item.echo]
         deep = [place for place, item in enumerate(items) if item.depth >= ceiling and (spec.echoes or not item.echo)]
         alive: Sequence[int] = range(len(items))
         old = self._old(items, spec, {*echoes, *deep})
-        for places, settle in ((echoes, self._settle_echoes), (deep, self._settle_deep), (old, self._settle_old)):
+        judged = self._held(items, {*echoes, *deep, *old})
+        for places, settle in (
+            (echoes, self._settle_echoes),
+            (deep, self._settle_deep),
+            (old, self._settle_old),
+            (judged, self._settle_held),
+        ):
             if not places:
                 continue
             again = await settle([items[place] for place in places], spec, epochs)
@@ -170,6 +181,12 @@ class Runner:
         moment = now()
         old = [place for place, item in enumerate(items) if too_old(item.row, spec.max_age, moment) is not None]
         return [place for place in old if place not in others]
+
+    @staticmethod
+    def _held(items: Sequence[Item], others: Container[int]) -> list[int]:
+        """The places of those that are taken for attacks."""
+        held = [place for place, item in enumerate(items) if item.verdicts and held_by(item) is not None]
+        return [place for place in held if place not in others]
 
     async def retire(self, rows: list[Queued], epochs: Mapping[int, int], reason: str) -> Again:
         """Bury rows whose handler this release does not have; but while another release is live, they wait for it."""
@@ -218,6 +235,29 @@ class Runner:
         usage, arrived = Usage(depth=max(depths)).as_dict(), [arrived_of(item) for item in items]
         return await self._commit(replace(settlement, arrived=arrived, usage=usage), rows)
 
+    async def _settle_held(self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int]) -> Again:
+        """Records with a text that is taken for an attack are dead letters, for a person to look at; what else they
+        brought is kept."""
+        rows, moment, execution = [item.row for item in items], now(), uuid7()
+        ends = [RecordEnd(reason_of(item) or "it is held", final=True) for item in items]
+        settled = [settle_row(row, end, self._policy, moment) for row, end in zip(rows, ends, strict=True)]
+        settled += coalesce.superseded(rows, moment)
+        settlement = self._terms(epochs).settlement(rows, "failed", settled, execution=execution, reason=ends[0].reason)
+        # Of the event before it: once it is retried, the rest of what it brought comes, too.
+        arrived = [replace(arrived_of(each), fields=without_held(each), seq=each.row.arrived - 1) for each in items]
+        again = await self._commit(replace(settlement, arrived=arrived), rows)
+        if not (again.fenced or again.parts):
+            self._tell(execution, items)
+        return again
+
+    def _tell(self, execution: UUID, items: Sequence[Item]) -> None:
+        """Log what was found in these records, once for each event and handler."""
+        for item in items:
+            row = item.row
+            if item.verdicts and not (row.attempts or row.splits or row.lost):
+                for line in lines_of(item):
+                    self._parts.log_line(execution, JUDGMENT, row.tenant, with_trace(line, None))
+
     async def _execute(
         self, items: Sequence[Item], spec: HandlerSpec, epochs: Mapping[int, int], ticket: Ticket, began: float
     ) -> Again:
@@ -226,6 +266,7 @@ class Runner:
         unit = UnitOfWork(work.object, [row.record for row in rows], [_contact(item) for item in items])
         contexts = contexts_of(items)
         batch = Batch(work, items, unit, self._terms(epochs, spec), trace=only(contexts))
+        self._tell(work.execution, items)
         recorder = begun(self._parts.traces, work, contexts, time.monotonic() - began)
         journal = BatchJournal(rows, self._parts.database)
         checkpoints = Checkpoints(batch, journal, self._committer)
@@ -361,8 +402,10 @@ def _work(items: Sequence[Item], spec: HandlerSpec) -> Work:
         concurrency=1 if any(item.row.alone for item in items) else spec.concurrency,
         egress=spec.egress,
         depth=items[0].depth + 1,
+        verdicts={place: plain_of(item.verdicts) for place, item in enumerate(items) if item.verdicts},
         budget=spec.budget,
         at_ceiling=spec.at_ceiling,
+        allow_irreversible=spec.allow_irreversible,
     )
 
 

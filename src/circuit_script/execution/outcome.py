@@ -13,6 +13,7 @@ from circuit_script.execution.timing import Schedule
 from circuit_script.governor import LOOPS, Limits, Usage, amount
 
 Fields = dict[str, Any]
+PlainVerdict = tuple[float, str, str | None, str | None, list[Any]]
 
 JOB = "Job"  # the object of jobs: their event is the handler's name, their record's id the job's
 JOBS = "jobs"  # the connector that takes enqueued jobs to the queue
@@ -118,7 +119,8 @@ class HandlerSpec:
     what its tenant says. ``retries`` is how often it is tried, None for what circuit.toml says; ``max_age`` are the
     seconds after which an event is not run any more; with ``coalesce`` only the newest waiting update of a record runs;
     ``batch`` is "each" (a record fails alone) or "all-or-none". ``release`` is the recorded release of which a replay
-    runs it, None in the live one.
+    runs it, None in the live one. ``allow_irreversible`` names what cannot be taken back and a model may choose
+    although untrusted text was read (`execution.irreversible`).
     """
 
     name: str
@@ -141,6 +143,7 @@ class HandlerSpec:
     coalesce: bool = False
     batch: str = EACH
     release: int | None = None
+    allow_irreversible: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,9 @@ class Work:
     ``request`` to an endpoint, without records. ``egress`` are the only hosts that it may call, None for the app's.
     ``budget`` and ``at_ceiling`` are what its handler says of money.
     Up to ``concurrency`` of one tenant and handler may share a child. ``depth`` is its place in a chain of executions,
-    of which each caused the next."""
+    of which each caused the next. ``allow_irreversible`` is what its handler lets a model choose in any case.
+    ``verdicts`` is what was found in texts of some records, by their place, and within a record by its field: score,
+    action, source, field, and findings as lists, in the order of `Verdict` and `Finding`."""
 
     execution: UUID
     handler: str
@@ -168,6 +173,8 @@ class Work:
     egress: tuple[str, ...] | None = None
     concurrency: int = 1
     depth: int = 1
+    allow_irreversible: tuple[str, ...] = ()
+    verdicts: Mapping[int, Mapping[str, PlainVerdict]] = field(default_factory=dict)
 
     def owner(self, said: Any) -> int | None:
         """The index of the record that a request of the child says it is made for. Raises ValueError."""

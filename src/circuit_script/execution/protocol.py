@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from circuit_script.execution.outcome import HttpRequest
+from circuit_script.execution.outcome import HttpRequest, PlainVerdict
 from circuit_script.governor import MB
 
 VERSION = 3
@@ -50,7 +50,16 @@ NOBODY = -1
 CUT_OFF = 76  # exit code of a child whose socket was closed by its handler
 
 _length = struct.Struct("<I")
-_encoder = msgspec.msgpack.Encoder()
+
+
+def _plain(value: object) -> str:
+    """A str of another class (`Untrusted`, one of the author's) as the text that it is. Raises TypeError for others."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 
 
 class ProtocolError(Exception):
@@ -64,7 +73,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """One batch. ``old`` and ``events`` stay packed until the handler reads them."""
+    """One batch. ``old`` and ``events`` stay packed until the handler reads them; ``verdicts`` are a Work's."""
 
     execution: str
     handler: str
@@ -80,22 +89,25 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag=1):
     number: int = 0
     seat: int = 0
     depth: int = 1
+    verdicts: dict[int, dict[str, PlainVerdict]] = {}
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """Something that the handler needs of the broker. ``heard`` is the latest request whose reply it knew as it asked:
-    who asks several things at once has heard none of them."""
+    who asks several things at once has heard none of them. ``by`` is whose decision it is, as far as the child knows
+    (`execution.deciding`)."""
 
     id: int
     verb: str
     arguments: dict[str, Any]
     run: int = 0
     heard: int = 0
+    by: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """The broker's answer: a value, a refusal, or a limit as (name, used, ceiling). ``used`` is the Usage, ``said``
-    what more there is to say of the limit."""
+    what more there is to say of the limit; ``page`` is that of a refusal that has a class of its own."""
 
     id: int
     value: Any = None
@@ -104,6 +116,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, tag=3):
     used: Any = None
     said: str = ""
     run: int = 0
+    page: str = ""
 
 
 class LogLine(msgspec.Struct, frozen=True, array_like=True, tag=4):

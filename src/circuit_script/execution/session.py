@@ -16,8 +16,8 @@ from typing import Any, TextIO, TypeVar
 
 import msgspec
 
-from circuit_script.errors import RequestRefused
-from circuit_script.execution import whereabouts
+from circuit_script.errors import IrreversibleRefused, RequestRefused
+from circuit_script.execution import deciding, whereabouts
 from circuit_script.execution.protocol import (
     Chunk,
     Frames,
@@ -286,7 +286,7 @@ class Session:
 
     def _send(self, number: int, verb: str, arguments: dict[str, Any]) -> None:
         try:
-            frame = pack(Request(number, verb, arguments, self.number, self._heard))
+            frame = pack(Request(number, verb, arguments, self.number, self._heard, deciding.by()))
         except (TypeError, ValueError, OverflowError, RecursionError, ProtocolError) as error:
             raise RequestRefused(f"{verb}: the values cannot be sent: {error}.") from None
         self._wire.send(frame)
@@ -327,6 +327,8 @@ class Session:
             self.used = reply.used
         if reply.limit is not None:
             raise self.exceed(breach_of(*reply.limit, reply.said))
+        if reply.refused is not None and reply.page == IrreversibleRefused.page:
+            raise IrreversibleRefused(reply.refused)
         if reply.refused is not None:
             raise RequestRefused(reply.refused)
         return msgspec.convert(reply.value, kind)

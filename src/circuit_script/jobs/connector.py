@@ -28,7 +28,7 @@ class JobsConnector:
 
     name = JOBS
     operations: Mapping[str, Operation] = {
-        "enqueue": Operation(InDoubt.REPEAT, BULK, TIMEOUT),
+        "enqueue": Operation(InDoubt.REPEAT, BULK, TIMEOUT, irreversible=True),
         "finalize": Operation(InDoubt.REPEAT, BULK, TIMEOUT),
     }
 

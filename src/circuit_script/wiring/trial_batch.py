@@ -231,6 +231,7 @@ def attempt(
         egress=spec.egress,
         budget=spec.budget,
         at_ceiling=spec.at_ceiling,
+        allow_irreversible=spec.allow_irreversible,
     )
     contacts = [contact if isinstance(contact := each.incoming.get("contactId"), str) else None for each in given]
     return Attempt(spec, work, given, UnitOfWork(object_, [each.id for each in given], contacts))

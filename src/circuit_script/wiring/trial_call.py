@@ -140,6 +140,7 @@ class Calling:
             egress=self.spec.egress,
             budget=self.spec.budget,
             at_ceiling=self.spec.at_ceiling,
+            allow_irreversible=self.spec.allow_irreversible,
             request=self.request,
         )
         return Attempt(self.spec, work, (), UnitOfWork("", ()))

@@ -45,6 +45,7 @@ from circuit_script.wiring.deliveries import open_deliveries_client
 from circuit_script.wiring.endpoints import make_door
 from circuit_script.wiring.enrichment import make_enrichment
 from circuit_script.wiring.homes import Housing, make_housing
+from circuit_script.wiring.judgment import make_protocol, make_screen, warm
 from circuit_script.wiring.listening import own_connection
 from circuit_script.wiring.live import Live, Releases
 from circuit_script.wiring.models import make_models, open_providers_client
@@ -144,6 +145,8 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
             secrets,
         )
         worker, logs = _assemble(means)
+        warming = asyncio.create_task(asyncio.to_thread(warm, settings))
+        stack.callback(warming.cancel)
         await run(worker, logs, settings, url, database, ready)
 
 
@@ -159,6 +162,7 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
         unkept=settings.log.unkept,
     )
     jobs = JobsConnector(database)
+    protocol = make_protocol(settings)
     housing = make_housing(settings, database, means.deliveries, means.secrets, jobs)
     connectors = housing.connectors
     traces = make_traces(settings, means.writers, means.redactor.text)
@@ -187,12 +191,14 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
             declared=partial(declared, connectors),
             home=housing.of,
             enrichment=make_enrichment(settings, database),
+            judgment=protocol,
         ),
         log_line=logs.add,
         sent=courier.wake,
         governor=means.governor,
         quotas=means.quotas,
         traces=traces,
+        screen=make_screen(protocol, settings),
     )
 
     def log_of(live: Live) -> LogLine:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import textwrap
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from circuit_script.errors import RequestRefused
 from circuit_script.execution.host.pool import Pool
 from circuit_script.execution.host.zygote_link import USUAL
 from circuit_script.execution.nursery import Hosting
-from circuit_script.execution.outcome import Fields, Outcome, Work
+from circuit_script.execution.outcome import Fields, Outcome, PlainVerdict, Work
 from circuit_script.governor import LimitExceeded, Limits, Usage
 
 HEADER = "from circuit_script import *\nimport asyncio, os, sys, time\n"
@@ -80,6 +80,7 @@ class Bench:
         share: bool = False,
         concurrency: int = 1,
         broker: Any = None,
+        verdicts: Mapping[int, Mapping[str, PlainVerdict]] | None = None,
         **limits: Any,
     ) -> Outcome:
         work = Work(
@@ -95,6 +96,7 @@ class Bench:
             started_at=time.time(),
             share_child=share,
             concurrency=concurrency,
+            verdicts=verdicts or {},
         )
         return await asyncio.wait_for(self.pool.run(work, broker or Recorder()), 20)
 

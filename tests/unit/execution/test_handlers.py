@@ -280,3 +280,17 @@ def test_plain_functions_cannot_wait_together() -> None:
     add(registry, waits, concurrency=4)
     registry.add_endpoint(streams, EndpointSpec(()), Options(concurrency=8))
     assert {spec.concurrency for spec in registry.specs()} == {4, 8}
+
+
+def test_what_a_model_may_choose_is_named_and_names_are_known() -> None:
+    registry = Registry()
+    add(registry, allow_irreversible=("send_email", "hubspot.delete", "send_email"))
+    registry.add_endpoint(Contacts.free, EndpointSpec(()), Options(allow_irreversible=["http.post"]))
+    specs = {each.name: each.allow_irreversible for each in registry.specs()}
+    assert specs == {"handler": ("send_email", "hubspot.delete"), "Contacts.free": ("http.post",)}
+    assert "'send_mail', which is nothing that a model is kept from. Did you mean 'send_email'?" in refusal(
+        allow_irreversible=("send_mail",)
+    )
+    assert "Did you mean 'hubspot.delete'?" in refusal(allow_irreversible=["hubspot.delet"])
+    assert "allow_irreversible is 'send_email'" in refusal(allow_irreversible="send_email")
+    assert "names 7" in refusal(allow_irreversible=(7,))

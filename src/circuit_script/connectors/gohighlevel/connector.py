@@ -47,7 +47,7 @@ def operations_of(pace: Pace) -> Mapping[str, Operation]:
         "insert": Operation(InDoubt.LOOK_UP, rate=rate, timeout=20.0, makes_ids=True),
         "upsert": Operation(InDoubt.LOOK_UP, rate=rate, timeout=20.0, makes_ids=True),
         "update": Operation(InDoubt.REPEAT, rate=rate),
-        "delete": Operation(InDoubt.REPEAT, rate=rate),
+        "delete": Operation(InDoubt.REPEAT, rate=rate, irreversible=True),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -75,7 +75,7 @@ class HubSpot:
             "insert": makes,
             "update": repeats,
             "upsert": makes,
-            "delete": repeats,
+            "delete": replace(repeats, irreversible=True),
         }
         self.objects: frozenset[str] = self._names.objects
         self.changed_field: Mapping[str, str] = {

@@ -68,8 +68,8 @@ class Resend:
         self._pace = Pace(max(1, int(calls)), seconds)
         self._wait = wait
         self.operations: Mapping[str, Operation] = {
-            "send": Operation(InDoubt.LOOK_UP, timeout=LOOKING, rate=RATE),
-            "batch": Operation(InDoubt.LOOK_UP, bulk=MOST, timeout=LOOKING, rate=RATE),
+            "send": Operation(InDoubt.LOOK_UP, timeout=LOOKING, rate=RATE, irreversible=True),
+            "batch": Operation(InDoubt.LOOK_UP, bulk=MOST, timeout=LOOKING, rate=RATE, irreversible=True),
         }
 
     async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery] | Delivery:

@@ -60,8 +60,8 @@ class Slack:
         )
         self._wait = wait
         self.operations: Mapping[str, Operation] = {
-            "post": Operation(InDoubt.LOOK_UP, timeout=40.0, rate=RATE, makes_ids=True),
-            "update": Operation(InDoubt.REPEAT, timeout=30.0, rate=OFTEN),
+            "post": Operation(InDoubt.LOOK_UP, timeout=40.0, rate=RATE, makes_ids=True, irreversible=True),
+            "update": Operation(InDoubt.REPEAT, timeout=30.0, rate=OFTEN, irreversible=True),
             "react": Operation(InDoubt.REPEAT, timeout=30.0, rate=OFTEN),
         }
 

@@ -73,7 +73,9 @@ class Twilio:
         self._segments = Segments(said.seconds / said.calls if said else RATE.seconds / RATE.calls, clock=clock)
         self._loops = Loops(clock=clock)
         self._listed = listed
-        self.operations: Mapping[str, Operation] = {"sms": Operation(InDoubt.LOOK_UP, timeout=60.0, rate=RATE)}
+        self.operations: Mapping[str, Operation] = {
+            "sms": Operation(InDoubt.LOOK_UP, timeout=60.0, rate=RATE, irreversible=True)
+        }
 
     async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery]:
         return [await self._send(each) for each in effects]

@@ -77,7 +77,9 @@ class Vapi:
         self._clock = clock
         self._begun: OrderedDict[str, deque[float]] = OrderedDict()  # tenant → when its latest calls began
         self._locks: dict[str, asyncio.Lock] = {}
-        self.operations: Mapping[str, Operation] = {"call": Operation(InDoubt.LOOK_UP, timeout=60.0, rate=RATE)}
+        self.operations: Mapping[str, Operation] = {
+            "call": Operation(InDoubt.LOOK_UP, timeout=60.0, rate=RATE, irreversible=True)
+        }
 
     async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery]:
         return [await self._call(each) for each in effects]

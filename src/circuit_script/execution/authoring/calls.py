@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from circuit_script.errors import CalloutRefused, QuotaExceeded
+from circuit_script.errors import CalloutRefused, IrreversibleRefused, QuotaExceeded
 from circuit_script.execution.authoring.records import Record
 from circuit_script.execution.decisions import Decision
 from circuit_script.execution.outcome import LONGEST_RETRY
@@ -39,9 +39,12 @@ def refusal_of(answer: Any) -> Refusal | None:
 
 
 def allowed(answer: Any) -> Any:
-    """The broker's answer about a callout. Raises CalloutRefused, and QuotaExceeded where it is for that."""
+    """The broker's answer about a callout. Raises CalloutRefused, QuotaExceeded where it is for that, and
+    IrreversibleRefused."""
     if (refusal := refusal_of(answer)) is not None:
         detail, cure, page, retry_after = refusal
+        if page == IrreversibleRefused.page:
+            raise IrreversibleRefused(detail, cure=cure)
         kind = CalloutRefused
         if page == QuotaExceeded.page:
             kind = QuotaDeferred if answer.get("defer") else QuotaExceeded

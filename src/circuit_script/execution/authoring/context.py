@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from circuit_script.execution.authoring.judged import mark, verdicts_of
 from circuit_script.execution.authoring.meters import Meters
 from circuit_script.execution.authoring.records import Record, Records, placed
 from circuit_script.execution.decisions import Decision, decision_of
@@ -20,6 +21,7 @@ from circuit_script.execution.outcome import JOB, HttpRequest
 from circuit_script.execution.protocol import NOBODY
 from circuit_script.execution.retries import UNFIT, kinds_of, retry_after
 from circuit_script.execution.session import Session, active, clean, current_record
+from circuit_script.judgment.verdict import Verdict
 from circuit_script.schemas.registered import SCHEMAS
 
 MAX_REASON = 2000
@@ -70,6 +72,8 @@ class Context:
         self._word = word
         self._session = session
         self._unfit: frozenset[int] = frozenset()  # places of records that do not fit their schema
+        if run.verdicts:
+            mark(self.new_records, run.object, self._all_verdicts)
         session.context = self
         if SCHEMAS and (schema := SCHEMAS.get(run.object)) is not None and run.object != JOB:
             self._leave_out_unfit(schema)
@@ -148,6 +152,21 @@ class Context:
     @cached_property
     def _all_events(self) -> list[dict[str, Any]]:
         return msgspec.msgpack.decode(self._run.events, type=list[dict[str, Any]])
+
+    @cached_property
+    def verdicts(self) -> list[Mapping[str, Verdict]]:
+        """What the Judgment Protocol found in each record, parallel to new_records: by the place of a text ("notes",
+        "deal.items[2].title") its `Verdict`, with score, action, reason and findings; nothing where nothing was found.
+
+        A text that is to be used as data only (``neutralize``) stands in its record as `Untrusted`, which is a str
+        (msgspec encodes one with ``enc_hook=str`` only).
+        """
+        found = self._all_verdicts
+        return [found.get(place, {}) for place in self.new_records.places()]
+
+    @cached_property
+    def _all_verdicts(self) -> dict[int, dict[str, Verdict]]:
+        return {place: verdicts_of(each) for place, each in self._run.verdicts.items()}
 
     def event_at(self, place: int) -> dict[str, Any]:
         """The event of the record at this place of the batch."""

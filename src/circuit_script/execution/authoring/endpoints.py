@@ -104,6 +104,7 @@ def endpoint(
     egress: Sequence[str] | None = None,
     budget: float | None = None,
     at_ceiling: AtCeiling | None = None,
+    allow_irreversible: Sequence[str] | None = None,
 ) -> Callable[[F], F]:
     """Answer requests to ``/api/<path>`` with what the function returns; its parameters are as in FastAPI.
 
@@ -111,7 +112,7 @@ def endpoint(
     unless said. ``deadline`` is in seconds from the request's arrival (30 unless said, at most 300); said, it is the
     limit of wall time too. ``auth`` is "key" (the caller sends an API key, which names the tenant) or "none".
     ``examples`` are bodies for the API's document; ``limits``, ``share_child``, ``concurrency``,
-    ``egress``, ``budget`` and ``at_ceiling`` are as for ``@trigger``. A parameter
+    ``egress``, ``budget``, ``at_ceiling`` and ``allow_irreversible`` are as for ``@trigger``. A parameter
     ``context``, or one annotated Context, gets the execution's context. A function that yields answers with
     server-sent events. An answer with a status of 400 or more, and any exception, discards what was written.
     """
@@ -140,6 +141,7 @@ def endpoint(
             egress=egress,
             budget=budget,
             at_ceiling=at_ceiling,
+            allow_irreversible=allow_irreversible,
         )
         registry.add_endpoint(function, spec, options)
         routes[place.handler] = Route(function, way.shown, pattern_of(parts), _checked_examples(place, examples))  # type: ignore[arg-type]

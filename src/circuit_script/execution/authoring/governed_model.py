@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import httpx2
@@ -21,6 +23,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import RunContext
 
 from circuit_script.errors import CircuitError
+from circuit_script.execution.authoring import tool_marks
 from circuit_script.execution.authoring.models import taken
 from circuit_script.execution.session import Session, current_record, session
 
@@ -30,6 +33,9 @@ ADDRESS = "http://broker.invalid/v1"  # RFC 6761: nobody has this name
 NO_KEY = "the broker has the key"
 DEFAULT = "default"  # the model of circuit.toml
 EVENTS = "text/event-stream"
+
+tool_marks.install()
+_tools: ContextVar[Mapping[str, list[str]]] = ContextVar("tools", default=MappingProxyType({}))
 
 
 class GovernedModel(WrapperModel):
@@ -52,7 +58,8 @@ class GovernedModel(WrapperModel):
     ) -> ModelResponse:
         """One answer. Raises the broker's refusals as they are, not as errors of a connection."""
         try:
-            return await super().request(messages, model_settings, model_request_parameters)
+            with _tools_of(model_request_parameters):
+                return await super().request(messages, model_settings, model_request_parameters)
         except ModelAPIError as error:
             raise _cause_of(error) from None
 
@@ -67,7 +74,9 @@ class GovernedModel(WrapperModel):
         """An answer that comes piece by piece. Raises as `request` does."""
         try:
             streamed = super().request_stream(messages, model_settings, model_request_parameters, run_context)
-            async with streamed as response:
+            async with AsyncExitStack() as stack:
+                with _tools_of(model_request_parameters):  # only while it is asked: others may run in between
+                    response = await stack.enter_async_context(streamed)
                 yield response
         except ModelAPIError as error:
             raise _cause_of(error) from None
@@ -88,7 +97,12 @@ class BrokerTransport(httpx2.AsyncBaseTransport):
         if asked.get("model") == DEFAULT:
             del asked["model"]
         running = session()
-        arguments = {"request": asked, "record": current_record.get()}
+        arguments = {
+            "request": asked,
+            "record": current_record.get(),
+            "agent": tool_marks.installed() and tool_marks.in_agent(),
+            **_tools.get(),
+        }
         answer = taken(await running.request("llm", arguments, dict[str, Any]), may_defer=running.run.request is None)
         if (number := answer.get("stream")) is not None:
             headers = {"content-type": EVENTS}
@@ -121,6 +135,18 @@ class Events(httpx2.AsyncByteStream):
         if (number := self._number) is not None and self._session.breach is None:
             self._number = None
             await self._session.request("llm_close", {"stream": number}, object)
+
+
+@contextmanager
+def _tools_of(parameters: ModelRequestParameters) -> Iterator[None]:
+    """The broker is told which tools are forms for the answer of an agent, and which of them no agent runs."""
+    outputs = [each.name for each in parameters.output_tools]
+    external = [each.name for each in parameters.function_tools if each.kind == "external"]
+    token = _tools.set({"outputs": outputs, "external": external})
+    try:
+        yield
+    finally:
+        _tools.reset(token)
 
 
 def _cause_of(error: BaseException) -> BaseException:

@@ -121,6 +121,7 @@ class Registry:
             max_age=place.checked_max_age(options.max_age),
             coalesce=place.checked_coalesce(options.coalesce, routes),
             batch=place.checked_batch(options.batch),
+            allow_irreversible=place.checked_irreversible(options.allow_irreversible),
             file=place.file,
             line=place.line,
             doc=(inspect.getdoc(function) or "")[:MAX_DOC],
@@ -204,6 +205,7 @@ def trigger(
     max_age: float | str | timedelta | None = None,
     coalesce: bool | None = None,
     batch: BatchPolicy | None = None,
+    allow_irreversible: Sequence[str] | None = None,
 ) -> Callable[[F], F]:
     """Call the function or method with a Context for ``events`` ("afterInsert", …) of ``object`` ("Contact", …).
 
@@ -219,6 +221,9 @@ def trigger(
     ``retries`` is how it is tried again (Retries(attempts=5), or a mapping); an event older than ``max_age`` (seconds,
     "6h") is not run any more. With ``coalesce`` only the newest of the waiting updates of a record runs; with
     ``batch="all-or-none"`` nothing of a batch leaves unless every record of it succeeds.
+
+    ``allow_irreversible`` names what a model may choose although untrusted text was read, and nobody can take back:
+    ("send_email", "hubspot.delete", "http.post"). What the handler's own code decides needs no leave.
     """
     options = Options(
         batch_size,
@@ -233,6 +238,7 @@ def trigger(
         max_age,
         coalesce,
         batch,
+        allow_irreversible,
     )
 
     def declare(function: F) -> F:

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
-from circuit_script.errors import CalloutRefused, QuotaExceeded
+from circuit_script.errors import CalloutRefused, IrreversibleRefused, QuotaExceeded
 from circuit_script.execution.authoring.calls import put_off, refusal_of
 from circuit_script.execution.authoring.secret import marked, taken_out
 from circuit_script.execution.decisions import Decision
@@ -26,6 +26,14 @@ class HttpRefused(CalloutRefused, httpx.ConnectError):
 
     def __init__(self, detail: str, cure: str, page: str, retry_after: float | None, request: httpx.Request) -> None:
         CalloutRefused.__init__(self, detail, cure=cure, page=page, retry_after=retry_after)
+        self._request = request  # where httpx keeps it
+
+
+class HttpIrreversible(IrreversibleRefused, httpx.ConnectError):
+    """A model chose a request that changes something elsewhere, and untrusted text was read before."""
+
+    def __init__(self, detail: str, cure: str, request: httpx.Request) -> None:
+        IrreversibleRefused.__init__(self, detail, cure=cure)
         self._request = request  # where httpx keeps it
 
 
@@ -69,6 +77,8 @@ class BrokerTransport(httpx.AsyncBaseTransport):
             asked["secrets"] = secrets
         answer = await session().request("http", asked, dict[str, Any])
         if (refusal := refusal_of(answer)) is not None:
+            if refusal[2] == IrreversibleRefused.page:
+                raise HttpIrreversible(refusal[0], refusal[1], request)
             kind = HttpRefused
             if refusal[2] == QuotaExceeded.page:
                 kind = HttpQuotaDeferred if answer.get("defer") else HttpQuotaExceeded

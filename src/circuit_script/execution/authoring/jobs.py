@@ -59,6 +59,7 @@ def queueable(
     at_ceiling: AtCeiling | None = None,
     retries: Retries | Mapping[str, Any] | None = None,
     max_age: float | str | timedelta | None = None,
+    allow_irreversible: Sequence[str] | None = None,
 ) -> Callable[[F], F]:
     """A job: a function that is called as ``f(context, **arguments)`` some time after `enqueue`, by itself.
 
@@ -68,7 +69,7 @@ def queueable(
     """
     options = Options(
         limits=limits, share_child=share_child, concurrency=concurrency, egress=egress, budget=budget,
-        at_ceiling=at_ceiling, retries=retries, max_age=max_age, batch_size=1,
+        at_ceiling=at_ceiling, retries=retries, max_age=max_age, batch_size=1, allow_irreversible=allow_irreversible,
     )  # fmt: skip
 
     def declare(function: F) -> F:
@@ -96,6 +97,7 @@ def scheduled(
     at_ceiling: AtCeiling | None = None,
     retries: Retries | Mapping[str, Any] | None = None,
     max_age: float | str | timedelta | None = None,
+    allow_irreversible: Sequence[str] | None = None,
 ) -> Callable[[F], F]:
     """A job that runs by the clock: ``cron`` ("0 7 * * MON-FRI" in ``timezone``), or ``every`` "5m".
 
@@ -108,7 +110,7 @@ def scheduled(
     """
     options = Options(
         limits=limits, share_child=share_child, egress=egress, budget=budget, at_ceiling=at_ceiling, retries=retries,
-        max_age=max_age, batch_size=1,
+        max_age=max_age, batch_size=1, allow_irreversible=allow_irreversible,
     )  # fmt: skip
 
     def declare(function: F) -> F:

@@ -12,6 +12,7 @@ from types import FunctionType
 from typing import Any, Literal, NoReturn
 
 from circuit_script.errors import AppError, ConfigError
+from circuit_script.execution.irreversible import NAMES
 from circuit_script.execution.outcome import ALL_OR_NONE, EACH
 from circuit_script.execution.retries import Retries
 from circuit_script.execution.timing import WrongTime, seconds_of
@@ -49,6 +50,7 @@ class Options:
     max_age: float | str | timedelta | None = None
     coalesce: bool | None = None
     batch: str | None = None
+    allow_irreversible: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,20 @@ class Place:
         if batch not in (None, EACH, ALL_OR_NONE):
             self.refuse(f"batch is {batch!r}.", f"Write {EACH!r} or {ALL_OR_NONE!r}.", page="retries")
         return EACH if batch is None else str(batch)
+
+    def checked_irreversible(self, names: Any) -> tuple[str, ...]:
+        if names is None:
+            return ()
+        if not isinstance(names, (list, tuple, set, frozenset)):
+            self.refuse(f"allow_irreversible is {names!r}.", 'Write names, like ("send_email",).', page="irreversible")
+        for name in names:
+            if not isinstance(name, str) or name not in NAMES:
+                self.refuse(
+                    f"allow_irreversible names {name!r}, which is nothing that a model is kept from.",
+                    nearest(str(name), sorted(NAMES)),
+                    page="irreversible",
+                )
+        return tuple(dict.fromkeys(names))
 
     def checked_limits(self, limits: Any, default: Limits) -> Limits:
         if limits is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
 
 import httpx
@@ -18,7 +18,9 @@ from circuit_script.errors import DatabaseUnavailable, QueryRefused, RequestRefu
 from circuit_script.execution.authoring.jobs import MOST_ARGUMENTS
 from circuit_script.execution.broker import enriching, model_calls, outside
 from circuit_script.execution.broker.callouts.fetch import CalloutParts, no_quota
+from circuit_script.execution.broker.choices import Choices
 from circuit_script.execution.broker.enriching import Enriching
+from circuit_script.execution.broker.judged import Judged
 from circuit_script.execution.broker.messages import nowhere
 from circuit_script.execution.broker.model_calls import ModelCalls
 from circuit_script.execution.broker.outside import Journal, Outside
@@ -31,6 +33,9 @@ from circuit_script.governor import MB, REPEATS, Meter, Usage
 from circuit_script.llm import Models
 from circuit_script.telemetry.spans import Recorder
 from circuit_script.tenants.entitlement import NOTICE
+
+if TYPE_CHECKING:  # it brings numbers and expressions along, which only who makes one needs
+    from circuit_script.judgment.protocol import JudgmentProtocol
 
 HELD_BYTES = 32 * MB
 MAX_KEY = 255  # characters
@@ -81,7 +86,8 @@ class Checkpoint(Protocol):
 class BrokerParts:
     """What the brokers of one worker share. ``knows`` says whether a connector has an address of this name,
     ``declared`` what it promises of an operation, ``home`` which one keeps an object of a tenant; ``repeats`` is how
-    often an execution may make the same call and learn nothing."""
+    often an execution may make the same call and learn nothing; without ``judgment`` nothing that is said to models,
+    or by them, is judged."""
 
     crm: CRM
     client: httpx.AsyncClient
@@ -93,6 +99,7 @@ class BrokerParts:
     unique_jobs: UniqueJobs | None = None
     home: Callable[[str, str], str] = lambda tenant, object_: LOCAL
     enrichment: Enrichment | None = None
+    judgment: JudgmentProtocol | None = None
 
 
 class ExecutionBroker:
@@ -122,6 +129,11 @@ class ExecutionBroker:
         self._declared = parts.declared
         self._held = held
         self._log = log
+
+        def tell(said: str) -> None:
+            log({"level": "warning", "message": said})
+
+        self.choices = Choices(work, tell)
         self._commit = checkpoint
         self._unique_jobs = parts.unique_jobs
         self._held_bytes = 0
@@ -133,8 +145,16 @@ class ExecutionBroker:
         self._outside = Outside(
             work, meter=self._meter, journal=journal, client=parts.client, remaining=remaining, parts=callouts
         )
-        self._outside.recorder = recorder
-        self._models = ModelCalls(work, meter=self._meter, journal=journal, models=parts.models, remaining=remaining)
+        self._outside.recorder, self._outside.choices = recorder, self.choices
+        self._models = ModelCalls(
+            work,
+            meter=self._meter,
+            journal=journal,
+            models=parts.models,
+            remaining=remaining,
+            choices=self.choices,
+            judged=None if parts.judgment is None else Judged(parts.judgment, work, tell),
+        )
         self._outside.put_off = self._models.put_off
         self._enriching = Enriching(
             work,
@@ -190,7 +210,10 @@ class ExecutionBroker:
             if (ask := outside.VERBS.get(verb)) is not None:
                 return await ask(self._outside, arguments)
             if (enrich := enriching.VERBS.get(verb)) is not None:
-                return await enrich(self._enriching, arguments)
+                found = await enrich(self._enriching, arguments)
+                if isinstance(found, dict) and found.get("rows"):
+                    self.choices.read("an enrichment's answer")
+                return found
             if (call := model_calls.VERBS.get(verb)) is not None:
                 return await call(self._models, arguments)
             raise RequestRefused(f"there is no request {verb!r}.")
@@ -227,12 +250,14 @@ class ExecutionBroker:
 
     async def _dml(self, asked: dict[str, Any]) -> dict[str, list[str]]:
         object_, op, rows = str(asked["object"]), str(asked["op"]), asked["rows"]
+        home = self._home(self._work.tenant, object_)
+        if op == "delete":
+            self.choices.check(home, op, target=object_)
         self._meter.spend("dml_statements")
         self._meter.spend("dml_rows", len(rows))
         self._hold(rows)
         versions = versions_of(op, asked.get("versions"))
         owner = self._work.owner(asked.get("record"))
-        home = self._home(self._work.tenant, object_)
         if home != LOCAL:
             self._must_be_possible(home, op, object_, rows, versions)
             read = {str(row["id"]): self._read.get((object_, str(row["id"]))) for row in rows if _has_id(row)}
@@ -284,6 +309,7 @@ class ExecutionBroker:
         rows = self._held.overlay_rows(object_, ids, stored)
         self._meter.spend("db_rows", sum(row is not None for row in rows))
         self._known.update((object_, key) for key, row in zip(ids, rows, strict=True) if row is not None)
+        self.choices.rows(object_, rows)
         return shown(rows, stored) if asked.get("versions") else rows
 
     async def _query(self, asked: dict[str, Any]) -> Any:
@@ -301,11 +327,15 @@ class ExecutionBroker:
     async def _told(self, asked: dict[str, Any], read: Callable[[dict[str, Any]], Awaitable[Any]]) -> Any:
         """Answer a refusal as a value where the child asks for that: it raises it with all that it says."""
         try:
-            return await read(asked)
+            found = await read(asked)
         except QueryRefused as refused:
             if not asked.get("told"):
                 raise
             return {"refused": [refused.detail, refused.cure, refused.page, refused.position]}
+        rows = found.get("rows") if isinstance(found, dict) else found
+        if isinstance(rows, list):
+            self.choices.rows(str(asked.get("object") or "a record"), rows)
+        return found
 
     async def _send(self, asked: dict[str, Any]) -> dict[str, str]:
         connector, target = str(asked["connector"]), str(asked["to"])
@@ -317,6 +347,8 @@ class ExecutionBroker:
         declared = self._declared(connector, operation)
         if version is not None and not (declared and declared.if_version):
             raise RequestRefused(f"{connector}.{operation} cannot be made to depend on a version.")
+        if declared is None or declared.irreversible:  # where nobody says that it can be taken back, it cannot
+            self.choices.check(connector, operation, target=target)
         self._meter.spend("messages")
         self._hold(asked["payload"])
         held = self._held.send(
@@ -334,6 +366,7 @@ class ExecutionBroker:
         name, arguments, key = str(asked["job"]), asked["arguments"], asked["unique"]
         if not isinstance(arguments, dict) or len(msgspec.json.encode(arguments)) > MOST_ARGUMENTS + len(arguments) * 8:
             raise RequestRefused(f"{name}: the arguments of a job are a mapping of at most {MOST_ARGUMENTS:,} bytes.")
+        self.choices.check(JOBS, "enqueue", target=name)
         self._meter.spend("jobs")
         if key is not None and self._unique_jobs is not None:
             there = await self._unique_jobs(self._work.tenant, name, str(key))

@@ -9,7 +9,7 @@ call itself: who waits in order to try again has settled before, and reserves an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +21,8 @@ import structlog
 from circuit_script.clock import uuid7
 from circuit_script.db.pool import unavailable
 from circuit_script.errors import RequestRefused
+from circuit_script.execution.broker.choices import Choices, calls_in, calls_of
+from circuit_script.execution.broker.judged import MOST_SAID, Judged
 from circuit_script.execution.broker.model_streams import END, SILENT, Stream
 from circuit_script.execution.broker.outside import Journal
 from circuit_script.execution.outcome import Work, spread
@@ -56,12 +58,77 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What all attempts at one call have in common."""
+    """What all attempts at one call have in common. ``asked`` is what the handler asked, ``sent`` what is sent."""
 
     asked: Asked
+    sent: Asked
     model: str
     owner: int | None
     record: str | None
+
+
+class Turn:
+    """One answer of a model, as far as it has choices in it."""
+
+    def __init__(self, choices: Choices, asked: Asked, given: Mapping[str, Any], judged: Judged | None = None) -> None:
+        self._choices = choices
+        self._judged = judged
+        self._messages = asked.body["messages"]
+        self._said: list[str] = []
+        self._room = MOST_SAID
+        self._marks = given.get("agent") is True
+        self._outputs = frozenset(map(str, given.get("outputs") or ())) | (set() if self._marks else forced(asked.body))
+        self._external = frozenset(map(str, given.get("external") or ()))
+        self._results = set(choices.asked(asked.body["messages"]))
+        self._seen: set[tuple[str, str]] = set()
+
+    def answered(self, body: bytes) -> None:
+        """The whole of it."""
+        self._choices.over(self._results)
+        self._called(calls_in(body))
+
+    def piece(self, choices: Any) -> None:
+        """A piece of it, before the child gets it."""
+        if self._judged is not None and self._room > 0:
+            for text in words_in(choices):
+                self._said.append(text)
+                self._room -= len(text)
+        calls = [each for each in calls_of(choices) if each not in self._seen]
+        self._seen.update(calls)  # some providers repeat it in each piece
+        if calls:
+            self.over()  # first: a provider may give its ids again
+            self._called(calls)
+
+    def _called(self, calls: Sequence[tuple[str, str]]) -> None:
+        """Tools that no agent runs are run by the author's code, which nobody marks."""
+        for each in calls:
+            marks = self._marks and each[1] not in self._external
+            self._choices.calls([each], outputs=self._outputs, marks=marks)
+
+    def over(self) -> None:
+        """A stream is at its end, or calls again."""
+        self._choices.over(self._results)
+        self._results.clear()
+
+    def ended(self) -> None:
+        """A stream is at its end."""
+        self.over()
+        if self._judged is not None:
+            self._judged.heard("".join(self._said), self._messages)
+
+
+def words_in(choices: Any) -> list[str]:
+    """The words of a piece of a stream."""
+    deltas = [each.get("delta") for each in choices if isinstance(each, dict)] if isinstance(choices, list) else []
+    words = [each.get("content") for each in deltas if isinstance(each, dict)]
+    return [each for each in words if isinstance(each, str)]
+
+
+def forced(body: Mapping[str, Any]) -> set[str]:
+    """The tool that the author lets the model call in any case: a form for its answer, and no choice."""
+    choice = body.get("tool_choice")
+    function = choice.get("function") if isinstance(choice, dict) else None
+    return {str(function["name"])} if isinstance(function, dict) and function.get("name") else set()
 
 
 class BudgetFull(Exception):
@@ -76,12 +143,22 @@ class ModelCalls:
     """Calls of models for one execution. ``deferred`` are the seconds until the last one may be made that found no
     money, None where it is not put off; ``put_off`` has those of all."""
 
-    __slots__ = ("_asked", "_journal", "_meter", "_models", "_nanos", "_opened", "_remaining", "_streams", "_work",
-                 "deferred", "put_off")  # fmt: skip
+    __slots__ = ("_asked", "_choices", "_journal", "_judged", "_meter", "_models", "_nanos", "_opened", "_remaining",
+                 "_streams", "_work", "deferred", "put_off")  # fmt: skip
 
     def __init__(
-        self, work: Work, *, meter: Meter, journal: Journal, models: Models | None, remaining: Callable[[], float]
+        self,
+        work: Work,
+        *,
+        meter: Meter,
+        journal: Journal,
+        models: Models | None,
+        remaining: Callable[[], float],
+        choices: Choices | None = None,
+        judged: Judged | None = None,
     ) -> None:
+        self._judged = judged
+        self._choices = choices or Choices(work)
         self.deferred: float | None = None
         self.put_off: set[float] = set()
         self._work = work
@@ -117,18 +194,30 @@ class ModelCalls:
         owner = self._work.owner(given.get("record"))
         if owner is None and len(self._work.records) == 1:
             owner = 0
-        call = _Call(asked, asked.model or models.default, owner, self._id_of(owner))
+        sent = await self._judged_request(given["request"], asked)
+        call = _Call(asked, sent, asked.model or models.default, owner, self._id_of(owner))
+        turn = Turn(self._choices, asked, given, self._judged)
         if asked.stream:
-            return {"stream": await self._open(call, self._noted(call))}
+            return {"stream": await self._open(call, self._noted(call), turn)}
         key = self._key(call)
         if (known := self._journal.find(owner, key)) is not None:
+            turn.answered(known)
             return {"body": known}
         answered = self._noted(call)
         said = await self._attempts(call, self._complete, answered)
+        turn.answered(said.body)
         answered(said.words)
-        await self._journal.keep(owner, key, said.body)
+        body = said.body if self._judged is None else self._judged.answer(said.body, asked.body["messages"])
+        await self._journal.keep(owner, key, body)
         self._meter.go_on()  # it may have been the turn of a loop
-        return {"body": said.body}
+        return {"body": body}
+
+    async def _judged_request(self, request: Mapping[str, Any], asked: Asked) -> Asked:
+        """What is sent of a request. Raises RequestRefused."""
+        if self._judged is None:
+            return asked
+        messages = await self._judged.request(asked.body["messages"])
+        return asked if messages is None else read({**request, "messages": messages})
 
     async def llm_next(self, given: dict[str, Any]) -> dict[str, Any]:
         """The next events of a stream. The last ones are "over"; one that broke off is over with {"refused"}."""
@@ -153,7 +242,7 @@ class ModelCalls:
     def _noted(self, call: _Call) -> Callable[[Words | None], None]:
         """Count the call, and hold it against those before it. What is returned hears of its answer, None for none; who
         is in a loop then hears of it with the next request. Raises LimitExceeded, RequestRefused."""
-        plan = self._known().plan(call.asked, call.model).within(self._room())
+        plan = self._known().plan(call.sent, call.model).within(self._room())
         fingerprint = digest(msgspec.json.encode([call.model]) + call.asked.last_words)
         meter, asked, owner, what = self._meter, call.asked, call.owner, f"model {call.model}"
         meter.note(fingerprint, what, cost=plan.worst / NANO, owner=owner, vote=asked.begins)
@@ -211,11 +300,16 @@ class ModelCalls:
             raise RequestRefused(f"model {held.plan.model}: {shortened}.", cure=LONGER, page="budget-exceeded")
         return said
 
-    async def _open(self, call: _Call, answered: Callable[[Words | None], None]) -> int:
+    async def _open(self, call: _Call, answered: Callable[[Words | None], None], turn: Turn) -> int:
         """Begin a stream. Its number, once the provider has begun to answer."""
 
+        def over(said: Words | None) -> None:
+            if said is not None:
+                turn.ended()
+            answered(said)
+
         async def begin(held: Held) -> Stream:
-            stream = Stream(held.plan, _StreamSettler(self, held), max(0.05, self._remaining()), answered)
+            stream = Stream(held.plan, _StreamSettler(self, held), max(0.05, self._remaining()), over, turn.piece)
             try:
                 await stream.begun()
             except BaseException:
@@ -243,7 +337,7 @@ class ModelCalls:
         full: list[Full] = []
         least = 0
         for model in filter(None, (call.model, cheaper)):
-            plan = models.plan(call.asked, model).within(self._room())
+            plan = models.plan(call.sent, model).within(self._room())
             cut = "no" if cheaper and model == call.model else "last" if policy == "defer" else "yes"
             held, full = await self._fitted(call, plan, cut)
             if held is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from circuit_script.llm.models import Plan
 from circuit_script.llm.provider import Refusal, Tokens, chunk_of, tokens_of
@@ -26,9 +26,18 @@ class Settler(Protocol):
 
 class Stream:
     """``broken`` says why it ended before its end. ``over`` is called once with what was said, None when it broke
-    off. What it cost is settled before the child hears of the end."""
+    off. What it cost is settled before the child hears of the end. ``heard`` gets the choices of each event before
+    the child does."""
 
-    def __init__(self, plan: Plan, settler: Settler, timeout: float, over: Callable[[Words | None], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        settler: Settler,
+        timeout: float,
+        over: Callable[[Words | None], None],
+        heard: Callable[[Any], None] = lambda choices: None,
+    ) -> None:
+        self._heard = heard
         self.broken = ""
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
         self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -58,6 +67,7 @@ class Stream:
                 async for data in events:
                     chunk = chunk_of(data)
                     said.add(chunk.get("choices"))
+                    self._heard(chunk.get("choices"))
                     if isinstance(chunk.get("usage"), dict):
                         counted, whole = tokens_of(chunk, spoke=said.spoke), not chunk.get("choices")
                     model = str(chunk["model"])[:200] if chunk.get("model") else model

@@ -13,18 +13,20 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
-from circuit_script.errors import CalloutRefused, QuotaExceeded, RequestRefused
+from circuit_script.errors import CalloutRefused, IrreversibleRefused, QuotaExceeded, RequestRefused
 from circuit_script.execution.broker.callouts.addresses import Address, parsed
 from circuit_script.execution.broker.callouts.fetch import Answered, Callout, CalloutParts, Fetcher, Result
 from circuit_script.execution.broker.callouts.filling import Filling, without
 from circuit_script.execution.broker.callouts.hosts import LONGEST_HOST, canonical
+from circuit_script.execution.broker.choices import READING, Choices
+from circuit_script.execution.broker.traced import address
+from circuit_script.execution.irreversible import CONNECT, HTTP
 from circuit_script.execution.outcome import Work, spread
 from circuit_script.governor import LimitExceeded, Meter
 from circuit_script.telemetry.spans import Recorder, current
 from circuit_script.telemetry.w3c import HEADER
 
 SHORTEST = 0.05  # seconds that a callout is given at least
-READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})  # methods that change nothing
 MAX_NAMES = 32  # that a library has looked up, and a connection may be meant for
 
 
@@ -40,8 +42,8 @@ class Outside:
     """One execution's callouts: those it asks us to make (``http``), and those that a library makes by itself, of
     which it tells us first (``request``, ``connect``)."""
 
-    __slots__ = ("_calls", "_fetcher", "_guard", "_journal", "_meter", "_parts", "_remaining", "_work", "put_off",
-                 "recorder")  # fmt: skip
+    __slots__ = ("_calls", "_fetcher", "_guard", "_journal", "_meter", "_parts", "_remaining", "_work", "choices",
+                 "put_off", "recorder")  # fmt: skip
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Outside:
     ) -> None:
         self.put_off: set[float] = set()  # the seconds for which something waits for its tenant's quota
         self.recorder: Recorder | None = None  # what requests leave with tells of the trace that they belong to
+        self.choices = Choices(work)
         self._work = work
         self._meter = meter
         self._journal = journal
@@ -76,11 +79,12 @@ class Outside:
         owner = self._owner(asked)
         bare, filling = self._callout(asked), Filling.of(asked.get("secrets"))
         callout = filling.shown(bare) if filling.places else bare
+        self.choices.check_request(callout.method, _host(callout.url))
         fingerprint = _fingerprint(callout)
         self._calls[owner, fingerprint] += 1
         key = fingerprint + self._calls[owner, fingerprint].to_bytes(4, "big")
         if (known := self._journal.find(owner, key)) is not None:
-            return dict(msgspec.msgpack.decode(known))
+            return self._read(callout, dict(msgspec.msgpack.decode(known)))
         self._guard.check_host(_host(callout.url), self._work.egress)
         self._meter.note(fingerprint, callout.shown, owner=owner)
         reply: bytes | None = None
@@ -99,6 +103,11 @@ class Outside:
         answer = result.told()
         if isinstance(result, Answered) and result.status < 400:  # what failed may succeed the next time
             await self._journal.keep(owner, key, msgspec.msgpack.encode(answer))
+        return self._read(callout, answer)
+
+    def _read(self, callout: Callout, answer: dict[str, Any]) -> dict[str, Any]:
+        if answer.get("body") or answer.get("headers"):
+            self.choices.read(f"{callout.method} {address(str(callout.url))}")
         return answer
 
     async def request(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -106,6 +115,7 @@ class Outside:
         URL's. Answers the seconds that it may take."""
         url = _url(str(asked.get("method", "")), str(asked["url"]))
         host, port = _host(url), url.port or (443 if url.scheme == "https" else 80)
+        self.choices.check_request(str(asked.get("method", "")), host)
         self._guard.check_host(host, self._work.egress)
         if (via := asked.get("via")) is not None:
             host, port = str(via[0]), int(via[1] or 0)
@@ -116,6 +126,7 @@ class Outside:
         leave: dict[str, Any] = {"seconds": max(SHORTEST, self._remaining())}
         if (header := self._header(asked.get("headers") or ())) is not None:
             leave[HEADER] = header
+        self.choices.read(f"{asked.get('method', '')} {address(str(url))}")  # a library hears the answer, not we
         return leave
 
     async def connect(self, asked: dict[str, Any]) -> None:
@@ -135,6 +146,8 @@ class Outside:
             await self._guard.check_connection(address, port, names, self._work.egress)
             paid = way is not None and await self._leads(way, port, address)
         if not paid:
+            self.choices.check(HTTP, CONNECT, target=host)
+            self.choices.read(f"a connection to {host}")
             await _spend(self._meter, self._parts, self._work.tenant)
 
     async def _leads(self, way: str, port: int, address: Address) -> bool:
@@ -261,6 +274,8 @@ def _told(ask: Callable[[Outside, dict[str, Any]], Awaitable[Any]]) -> Callable[
     async def asked(outside: Outside, arguments: dict[str, Any]) -> Any:
         try:
             return await ask(outside, arguments)
+        except IrreversibleRefused as refused:
+            return {"refused": [refused.detail, refused.cure, refused.page, None], "defer": False}
         except CalloutRefused as refused:
             defers = _defers(outside._work, refused)
             after = spread(refused.retry_after or 60.0) if defers else refused.retry_after

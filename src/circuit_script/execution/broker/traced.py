@@ -9,6 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
+from circuit_script.errors import IrreversibleRefused
 from circuit_script.execution.broker.callouts.fetch import MAX_LINE
 from circuit_script.governor import LimitExceeded
 from circuit_script.telemetry.spans import CANCELLED, CLIENT, ERROR, INTERNAL, REFUSED, Mark, Recorder, current
@@ -39,6 +40,9 @@ async def traced(recorder: Recorder, serve: Serve, verb: str, arguments: dict[st
         return answer
     except LimitExceeded as breach:
         _failed(mark, f"limit {breach.limit}", str(breach), whole=False)
+        raise
+    except IrreversibleRefused as refused:
+        _failed(mark, REFUSED, refused.detail, whole=False)
         raise
     except Exception as error:
         _failed(mark, ERROR, str(error))

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from msgspec import structs
 
-from circuit_script.execution import whereabouts
+from circuit_script.execution import deciding, whereabouts
 from circuit_script.execution.authoring.context import Context
 from circuit_script.execution.authoring.handlers import Registry
 from circuit_script.execution.authoring.log import Printed
@@ -157,6 +157,7 @@ class Child:
         self._pid = os.getpid()
         self._handlers: dict[str, Callable[[Context], Any]] = {}
         self._coroutines: dict[str, bool] = {}  # of handlers: whether a call of one only makes a coroutine
+        deciding.here.set(deciding.AUTHOR)  # of all that runs here, until a model chooses
         self._loop = Loop(wire.flush)
         asyncio.set_event_loop(self._loop)
         self._inside = False  # in the author's code

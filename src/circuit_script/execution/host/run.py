@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from circuit_script.errors import RequestRefused
+from circuit_script.errors import IrreversibleRefused, RequestRefused
+from circuit_script.execution import deciding
 from circuit_script.execution.host.answer import Answer, Answered
 from circuit_script.execution.host.child_link import ChildLink
 from circuit_script.execution.host.fates import CLOSED, GARBAGE, HOST_ENDED, STOPPED
@@ -263,8 +264,12 @@ class Execution:
             if self._breach is not None:
                 raise breach_of(*self._breach)
             cycles.request.set((request.id, request.heard))  # of this task
+            deciding.asking.set(request.by)
             value = await self._broker.request(request.verb, request.arguments)
             reply = Reply(request.id, value, used=used, run=self.number)
+        except IrreversibleRefused as refused:
+            why = f"{refused.detail} {refused.cure}".strip()
+            reply = Reply(request.id, refused=why, used=used, run=self.number, page=refused.page)
         except RequestRefused as refused:
             reply = Reply(request.id, refused=str(refused), used=used, run=self.number)
         except LimitExceeded as breach:
@@ -353,6 +358,7 @@ def _run(work: Work, part: slice, number: int = 0, seat: int = 0) -> Run:
         number=number,
         seat=seat,
         depth=work.depth,
+        verdicts={place: dict(each) for place, each in work.verdicts.items()},
     )
 
 

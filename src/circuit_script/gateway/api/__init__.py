@@ -6,6 +6,7 @@ from circuit_script.gateway.api import (
     alerts,
     doubts,
     executions,
+    judge,
     letters,
     limits,
     logs,
@@ -16,7 +17,7 @@ from circuit_script.gateway.api import (
 )
 from circuit_script.gateway.api.caller import Api
 
-NOUNS = (sessions, status, executions, records, logs, traces, letters, doubts, alerts, limits)
+NOUNS = (sessions, status, executions, records, logs, traces, letters, doubts, alerts, limits, judge)
 
 __all__ = ["Api", "api_routers"]
 

@@ -34,8 +34,9 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     """What a request carries. A field that nobody knows is refused: it may be a misspelt one."""
 
 
-def body_of(kind: type[T]) -> Any:
-    """The dependency of a route that takes a JSON body of this kind."""
+def body_of(kind: type[T], *, nul: bool = False) -> Any:
+    """The dependency of a route that takes a JSON body of this kind. ``nul`` says that its texts may hold NUL, which
+    none of the database's can."""
 
     async def read(request: Request) -> T:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -52,7 +53,7 @@ def body_of(kind: type[T]) -> Any:
             found = msgspec.json.decode(bytes(body), type=kind)
         except (msgspec.DecodeError, RecursionError) as error:  # also of what is JSON, but of another shape
             raise ApiRefused(422, "invalid", f"The body is not as expected: {error}"[:500]) from None
-        if b"\\u0000" in body and _has_nul(msgspec.to_builtins(found)):
+        if not nul and b"\\u0000" in body and _has_nul(msgspec.to_builtins(found)):
             raise ApiRefused(422, "invalid", "A text holds a NUL character.")
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -16,12 +16,14 @@ from circuit_script.access import Act, Person
 from circuit_script.config import Settings
 from circuit_script.db.pool import Connection, Pool, tenant_reading
 from circuit_script.gateway.api.refused import ApiRefused
+from circuit_script.settings_judgment import JudgmentSettings
 from circuit_script.settings_spans import seconds_of
 from circuit_script.tenants.accounts import TenantMap
 
 PATIENCE = 5.0  # seconds: for a connection, and for one statement of a look
 MAX_AT_ONCE = 32  # requests that have a connection, or wait for one
 MAX_SIGNING_IN = 16  # that wait while passwords are compared
+MAX_JUDGING = 16  # requests whose texts are judged, one after the other, or wait for it
 POOL = 3  # connections
 SIGNING_IN = 2  # connections that signing in may hold: whoever guesses leaves one to those who are in
 BEARER = "bearer "
@@ -45,11 +47,15 @@ class Api:
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_AT_ONCE))
     signing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SIGNING_IN))
     waiting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_SIGNING_IN))
+    judgment: JudgmentSettings = field(default_factory=JudgmentSettings)
+    one_judges: asyncio.Lock = field(default_factory=asyncio.Lock)  # it computes: two at once are not faster
+    to_judge: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_JUDGING))
 
     @classmethod
     def of(cls, settings: Settings, pool: Pool) -> Api:
         dashboard = settings.dashboard
-        return cls(pool, TenantMap(settings.accounts), dashboard.url, seconds_of(dashboard.session))
+        lasts = seconds_of(dashboard.session)
+        return cls(pool, TenantMap(settings.accounts), dashboard.url, lasts, judgment=settings.judgment)
 
     @property
     def secure(self) -> bool:
@@ -68,6 +74,22 @@ class Api:
         _refuse_surplus(self.waiting)
         async with self.waiting, self.signing, self.connection() as connection:
             yield connection
+
+    @asynccontextmanager
+    async def judging(self) -> AsyncIterator[None]:
+        """The turn to judge. Raises ApiRefused when too many want one."""
+        _refuse_surplus(self.to_judge)
+        async with self.to_judge, self.one_judges:
+            yield
+
+    def verdicts(
+        self, texts: Sequence[str], source: str | None, field_: str | None, tenant: str | None
+    ) -> list[dict[str, Any]]:
+        """What is to be thought of each text: for a thread of its own. The first to ask loads the protocol."""
+        from circuit_script.judgment import telling  # expressions and weights: most gateways judge nothing
+
+        judge = telling.protocol_of(self.judgment).judge
+        return [telling.as_json(judge(each, source=source, field=field_, tenant=tenant), each) for each in texts]
 
 
 @dataclass(frozen=True, slots=True)

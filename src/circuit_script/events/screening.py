@@ -1,0 +1,354 @@
+"""Judges what events bring before a handler sees it: every text of every record, by the Judgment Protocol.
+
+Most records are harmless, so most of the work is to see that soon. Values without words are left out. The others of a
+record are read together, a line for each, which also shows what is said across several fields; records of plain words
+are read several at once. Only where that scores above a low mark, each record, and then each field, is judged by
+itself, and only that is a verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from circuit_script.events.batch import Item
+from circuit_script.events.sources.circuit import Circuit
+from circuit_script.events.wordless import is_prose, is_wordless
+from circuit_script.execution.outcome import JOB, Fields, PlainVerdict
+from circuit_script.judgment import intake
+from circuit_script.judgment.policy import OFF, PRESETS, digest_of
+from circuit_script.judgment.protocol import JudgmentProtocol
+from circuit_script.judgment.verdict import Action, Finding, Verdict
+
+# Below these nothing of what is read together is judged by itself. Of several records the highest score grows with
+# their number, so an attack among them stands out all the more.
+MARK = 0.3
+MARK_OF_SEVERAL = 0.5
+TOGETHER = 2_400  # characters of several records that are read together
+AT_ONCE = 8_000  # characters that are judged in the event loop: longer texts in a thread
+REMEMBERED = 8_192  # records that were found harmless, and the characters of one
+LONGEST_REMEMBERED = 4_000
+WHOLE = ""  # the place of a verdict on several fields together
+LIKE_AN_ATTACK = "Its words are those of an attack."
+EVIDENCE = 5  # findings that are told of a verdict
+HOLDS = frozenset({Action.QUARANTINE, Action.BLOCK})
+GRAVITY = {action: n for n, action in enumerate(Action)}
+_TOLD = PRESETS["balanced"]  # what is told where nothing is done
+_LONG_NAME = 32
+LONGEST_ID = 24
+
+Verdicts = Mapping[str, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """One text of the record's field ``top``. What is not ``new`` was judged when it came: nothing is held back for
+    it."""
+
+    top: str
+    path: str
+    text: str
+    new: bool
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """What there is to judge of one record."""
+
+    place: int
+    item: Item
+    source: str
+    texts: list[_Text]
+    over: tuple[Finding, ...]
+    joined: str
+
+    def field(self, path: str) -> str:
+        return f"{self.item.row.object}.{path}"
+
+
+class Screen:
+    """Judges records. It asks nobody; what it remembers are texts that were harmless."""
+
+    def __init__(self, protocol: JudgmentProtocol) -> None:
+        self._protocol = protocol
+        policy = protocol.policy
+        places = [policy.usual, *policy.tenants.values(), *policy.fields.values(), *policy.sources.values()]
+        least = min(each.neutralize for each in places)
+        self._mark, self._mark_of_several = min(MARK, least), min(MARK_OF_SEVERAL, least)
+        self._harmless: OrderedDict[str, None] = OrderedDict()
+        self._warm = False
+
+    async def screened(self, items: Sequence[Item], *, echoes: bool = False) -> list[Item]:
+        """The same with verdicts where there is something to say. Echoes are judged only where they are run."""
+        if items[0].row.object == JOB:
+            return list(items)
+        sheets = [sheet for place, item in enumerate(items) if (sheet := self._sheet(place, item, echoes)) is not None]
+        if not sheets:
+            return list(items)
+        found = await self._judged(sheets)
+        if not found:
+            return list(items)
+        return [replace(item, verdicts=found[place]) if place in found else item for place, item in enumerate(items)]
+
+    def _sheet(self, place: int, item: Item, echoes: bool) -> _Sheet | None:
+        """What is to be judged of a record, if anything."""
+        source = str(item.meta["source"])
+        if source == Circuit.name or (item.echo and not echoes):
+            return None
+        texts, over = _texts_of(item)
+        thresholds, tenant, object_ = self._protocol.policy.thresholds, item.row.tenant, item.row.object
+        texts = [each for each in texts if thresholds(tenant, source, f"{object_}.{each.path}") != OFF]
+        if not texts and not over:
+            return None
+        joined = "\n".join(dict.fromkeys(each.text for each in texts))
+        if over and thresholds(tenant, source, object_) == OFF:
+            over = ()
+        if not over and joined in self._harmless:
+            self._harmless.move_to_end(joined)
+            return None
+        return _Sheet(place, item, source, texts, over, joined)
+
+    async def _judged(self, sheets: Sequence[_Sheet]) -> dict[int, Verdicts]:
+        """By the places of records what is said of them; harmless ones are not among them.
+
+        What is short is judged here, with a turn for others after each: beside a thread that computes, Python lets this
+        one wait for 5 ms at each step.
+        """
+        found: dict[int, Verdicts] = {}
+        groups = deque(_groups(sheets))
+        while groups:
+            group = groups.popleft()
+            if self._warm and sum(len(each.joined) for each in group) <= AT_ONCE:
+                found |= self._judge(group, groups)
+                await asyncio.sleep(0)
+            else:  # patterns and weights are read at the first look
+                found |= await asyncio.to_thread(self._judge, group, groups)
+                self._warm = True
+        return found
+
+    def _judge(self, group: list[_Sheet], groups: deque[list[_Sheet]]) -> dict[int, Verdicts]:
+        """What is said of these records, or, where several need a closer look, nothing yet: they go to ``groups``."""
+        if len(group) > 1:
+            if self._score(".\n".join(each.joined for each in group)) < self._mark_of_several:
+                for sheet in group:
+                    self._remember(sheet.joined)
+            else:
+                middle = len(group) // 2
+                groups += group[:middle], group[middle:]
+            return {}
+        (sheet,) = group
+        if not sheet.over and self._score(sheet.joined) < self._mark:
+            self._remember(sheet.joined)
+            return {}
+        told = self._verdicts(sheet)
+        return {sheet.place: told} if told else {}
+
+    def _score(self, text: str) -> float:
+        return self._protocol.judge(text).score
+
+    def _remember(self, joined: str) -> None:
+        """Below the mark a text is harmless to everybody, wherever it stands."""
+        if len(joined) > LONGEST_REMEMBERED:
+            return
+        self._harmless[joined] = None
+        if len(self._harmless) > REMEMBERED:
+            self._harmless.popitem(last=False)
+
+    def _verdicts(self, sheet: _Sheet) -> dict[str, Verdict]:
+        """Of a record that is worth a closer look."""
+        row = sheet.item.row
+        told: dict[str, Verdict] = {}
+        if sheet.over:
+            action = self._protocol.policy.thresholds(row.tenant, sheet.source, row.object).action(1.0)
+            told[WHOLE] = _milder(Verdict(1.0, action, sheet.over, sheet.source, row.object), sheet.item, True)
+            return told  # too much to be read is not read
+        rest: list[_Text] = []
+        for each in sheet.texts:
+            verdict = self._protocol.judge(
+                each.text, source=sheet.source, field=sheet.field(each.path), tenant=row.tenant
+            )
+            if verdict.score < _TOLD.neutralize and verdict.clean:
+                rest.append(each)
+            else:
+                told[each.path] = _milder(verdict, sheet.item, each.new)
+        across = self._across(sheet, rest)
+        if across is not None:
+            if across.action is Action.NEUTRALIZE:
+                told |= {each.path: replace(across, field=sheet.field(each.path)) for each in rest}
+            else:
+                told[WHOLE] = across
+        return told
+
+    def _across(self, sheet: _Sheet, rest: Sequence[_Text]) -> Verdict | None:
+        """What the fields say together of which none says anything by itself."""
+        texts = list(dict.fromkeys(each.text for each in rest))
+        if len(texts) < 2 or not any(each.new for each in rest):
+            return None
+        row = sheet.item.row
+        verdict = self._protocol.judge("\n".join(texts), source=sheet.source, tenant=row.tenant)
+        if verdict.score < _TOLD.neutralize and verdict.clean:
+            return None
+        return _milder(replace(verdict, field=row.object), sheet.item, True)
+
+
+def held_by(item: Item) -> tuple[str, Verdict] | None:
+    """Where and why a record does not run, by its gravest verdict."""
+    held = [(path, each) for path, each in item.verdicts.items() if each.action in HOLDS]
+    return max(held, key=lambda each: (GRAVITY[each[1].action], each[1].score)) if held else None
+
+
+def reason_of(item: Item) -> str | None:
+    """Why a record becomes a dead letter, and what can be done; None for one that runs."""
+    held = held_by(item)
+    if held is None:
+        return None
+    path, verdict = held
+    best = strongest(verdict)
+    level = best.level if best is not None else "model"
+    said = f"{level} in {_shown(path)}: {(best.why or best.evidence) if best is not None else LIKE_AN_ATTACK}"
+    digest = _digest_of(item, path)
+    rule = f'add [[judgment.allow]] with a reason and digest = "{digest}"' if digest else "give it another preset"
+    if verdict.action is Action.BLOCK:
+        return f"blocked: {said} A retry is blocked, too: to let it pass, {rule}."
+    return f"quarantined: {said} Retry it to let this text pass once, or {rule}."
+
+
+def _digest_of(item: Item, path: str) -> str:
+    """By which a rule knows what is held; empty for what was too much to be read."""
+    texts, over = _texts_of(item)
+    if path == WHOLE:
+        return "" if over else digest_of(_read_together(texts, item))
+    return next((digest_of(each.text) for each in texts if each.path == path), "")
+
+
+def _read_together(texts: Sequence[_Text], item: Item) -> str:
+    rest = [each.text for each in texts if each.path not in item.verdicts]
+    return "\n".join(dict.fromkeys(rest))
+
+
+def without_held(item: Item) -> Fields:
+    """What an event brought, without the texts for which it does not run: what comes later must not bring them along.
+    They stand in the ledger, and come with the letter when it is retried."""
+    held = {path for path, each in item.verdicts.items() if each.action in HOLDS}
+    texts, _ = _texts_of(item)
+    gone = {each.top for each in texts if each.path in held or WHOLE in held}
+    if WHOLE in held:
+        gone |= {name for name, value in item.incoming.items() if isinstance(value, dict | list)}
+    return {name: value for name, value in item.incoming.items() if name == "id" or name not in gone}
+
+
+def strongest(verdict: Verdict) -> Finding | None:
+    """The finding that says most."""
+    return max(verdict.findings, key=lambda each: each.score, default=None)
+
+
+def lines_of(item: Item) -> Iterator[dict[str, Any]]:
+    """Log lines that tell what was found in a record."""
+    for path, verdict in item.verdicts.items():
+        action = str(verdict.action)
+        passes = next((each for each in verdict.findings if each.level == "tribunal"), None)
+        if passes is not None:
+            action += f" ({passes.why} {passes.evidence})"
+        elif verdict.clean:
+            action += f" (would {_TOLD.action(verdict.score)})"
+        yield {
+            "level": "warning",
+            "message": f"{action}: {verdict.reason or LIKE_AN_ATTACK} ({_shown(path)})",
+            "record": item.row.record,
+            "context": {
+                "action": str(verdict.action),
+                "score": round(verdict.score, 3),
+                "source": verdict.source,
+                "field": verdict.field,
+                "event": item.row.arrived,
+                "findings": [
+                    {
+                        "level": each.level,
+                        "score": round(each.score, 3),
+                        "span": list(each.span),
+                        "evidence": each.evidence,
+                        "why": each.why,
+                        "pattern": each.pattern,
+                    }
+                    for each in sorted(verdict.findings, key=lambda each: -each.score)[:EVIDENCE]
+                ],
+            },
+        }
+
+
+def plain_of(verdicts: Verdicts) -> dict[str, PlainVerdict]:
+    """Verdicts as a Work has them."""
+    return {
+        path: (
+            each.score,
+            str(each.action),
+            each.source,
+            each.field,
+            [[f.level, f.score, *f.span, f.evidence, f.why, f.pattern] for f in each.findings],
+        )
+        for path, each in verdicts.items()
+    }
+
+
+def _milder(verdict: Verdict, item: Item, new: bool) -> Verdict:
+    """The verdict as it counts here: what came before, and what a person has put back on the queue, is not held."""
+    if verdict.action not in HOLDS:
+        return verdict
+    if not new:
+        return replace(verdict, action=Action.NEUTRALIZE)
+    if verdict.action is Action.QUARANTINE and item.row.past is not None and item.row.replay is None:
+        passed = Finding("tribunal", 0.0, (0, 0), "once", "Its letter was retried, so it passes.")
+        return replace(verdict, action=Action.NEUTRALIZE, findings=(*verdict.findings, passed))
+    return verdict
+
+
+def _groups(sheets: Sequence[_Sheet]) -> Iterator[list[_Sheet]]:
+    """Records of plain words together, as far as they are short; each of the others alone."""
+    group: list[_Sheet] = []
+    room = TOGETHER
+    for sheet in sheets:
+        if sheet.over or len(sheet.joined) > TOGETHER // 2 or not is_prose(sheet.joined):
+            yield [sheet]
+            continue
+        if len(sheet.joined) > room:
+            yield group
+            group, room = [], TOGETHER
+        group.append(sheet)
+        room -= len(sheet.joined)
+    if group:
+        yield group
+
+
+def _texts_of(item: Item) -> tuple[list[_Text], tuple[Finding, ...]]:
+    """Every text of a record in which something could be said, and what was too much to be read."""
+    texts: list[_Text] = []
+    over: tuple[Finding, ...] = ()
+    incoming, old = item.incoming, item.old
+    for name, value in item.record.items():
+        usual = len(name) <= _LONG_NAME and " " not in name
+        if usual and (not value or isinstance(value, int | float)):
+            continue
+        new = not item.echo and name in incoming and not (old is not None and name in old and old[name] == value)
+        if usual and isinstance(value, str):
+            if not is_wordless(value) and not (name == "id" and _is_id(value)):
+                texts.append(_Text(name, name, value, new))
+            continue
+        read = intake.read({name: value})
+        over += read.over if new else ()
+        texts += [_Text(name, each.path, each.text, new) for each in read.pieces if not is_wordless(each.text)]
+    if any(each.new for each in texts) and sum(len(each.text) for each in texts) > intake.CHARACTERS:
+        why = f"It has more than {intake.CHARACTERS:,} characters."
+        over += (Finding("intake", 1.0, (0, 0), item.row.object, why, "intake.size"),)
+    return texts, over
+
+
+def _is_id(text: str) -> bool:
+    """Whether a record's own id is short and has no sign in it that could part words."""
+    return len(text) <= LONGEST_ID and text.isascii() and text.isalnum()
+
+
+def _shown(path: str) -> str:
+    return path or "several fields together"

@@ -1,0 +1,42 @@
+"""From the settings of an app to its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from circuit_script.judgment.policy import OFF, PRESETS, Allowed, Policy, Thresholds
+from circuit_script.settings_judgment import JudgmentSettings, PlaceSettings
+
+
+def policy_of(settings: JudgmentSettings) -> Policy | None:
+    """The policy of an app; None where nothing is judged."""
+    if settings.off:
+        return None
+    usual = _thresholds(settings, PRESETS["balanced"])
+
+    def placed(places: Mapping[str, PlaceSettings]) -> Mapping[str, Thresholds]:
+        return {name: _thresholds(each, usual) for name, each in places.items()}
+
+    return Policy(
+        usual,
+        tenants=placed(settings.tenants),
+        fields=placed(settings.fields),
+        sources=placed(settings.sources),
+        allow=tuple(
+            Allowed(each.reason, each.digest, each.pattern, each.tenant, each.field) for each in settings.allow
+        ),
+    )
+
+
+def _thresholds(place: PlaceSettings, usual: Thresholds) -> Thresholds:
+    """What is given, upon the preset, or upon what holds everywhere where a place names none. A milder threshold that
+    is not given is never above a graver one that is."""
+    if place.preset == "off":
+        return OFF
+    base = usual if place.preset is None else PRESETS[place.preset]
+    own = place.own
+    if base == OFF:  # somebody wants a place judged where nothing else is
+        base = PRESETS["monitor"]
+    block = own.get("block", base.block)
+    quarantine = own.get("quarantine", min(base.quarantine, block))
+    return Thresholds(own.get("neutralize", min(base.neutralize, quarantine)), quarantine, block)

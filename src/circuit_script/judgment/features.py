@@ -1,0 +1,147 @@
+"""Level 16, the eye of the model: what stands at each character of a text, as numbers of a table.
+
+A text is read once, with numpy and without a loop in Python: words, pairs of words, pairs with one between them, and
+pieces of five characters, each hashed to a row of one table. Only whole numbers are involved, so that every
+machine reads the same.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from circuit_script.judgment.words import marks
+
+BITS = 18
+ROWS = 1 << BITS  # of the table of weights
+LONGEST = 32  # characters of a word that count
+WINDOW = 128  # characters that are judged together
+CALM = 20.0  # added to the length of a window, so that a word alone says little
+
+Codes = npt.NDArray[np.uint32]
+Places = npt.NDArray[np.intp]
+
+_PRIME = np.uint32(0x01000193)
+_MIX = np.uint32(0x9E3779B1)
+_STEP = np.uint32(0x85EBCA6B)
+_FAMILIES = {  # odd numbers, one for each
+    "word": np.uint32(0x1B873593),
+    "pair": np.uint32(0xCC9E2D51),
+    "skip": np.uint32(0x27D4EB2F),
+    "five": np.uint32(0xC2B2AE35),
+}
+_SHIFT = np.uint32(32 - BITS)
+_HALF = np.uint32(15)
+
+
+def _powers() -> Codes:
+    powers = np.zeros(LONGEST + 1, np.uint32)  # the last stays zero: what is beyond it does not count
+    each = 1
+    for place in range(LONGEST):
+        powers[place] = each
+        each = each * int(_STEP) & 0xFFFFFFFF
+    return powers
+
+
+_POWERS = _powers()
+
+
+def kinds() -> npt.NDArray[np.uint8]:
+    """Of each character of the first plane: 0 none of a word, 1 part of a word, 2 a word of its own (writing without
+    spaces). The model keeps it beside its weights, so that another Unicode does not change a score."""
+    table = np.zeros(0x10000, np.uint8)
+    for code in range(0x10000):
+        category = unicodedata.category(chr(code))
+        if category[0] in "LMN":
+            table[code] = 1
+    for first, last in ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF)):
+        table[first : last + 1] = np.where(table[first : last + 1] > 0, 2, 0)
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text of ``length`` characters; of each family the characters where its features begin and their rows; a family
+    without places has one feature at each character from the first on."""
+
+    length: int
+    families: dict[str, tuple[Places | None, Codes]]
+    words: Codes
+    starts: Places
+
+
+def codes(text: str) -> Codes:
+    """The characters as numbers; lone surrogates count like any other."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def hashed_words(read: Codes, table: npt.NDArray[np.uint8]) -> tuple[Codes, Places]:
+    """The hash of each word and where it begins."""
+    kind = table[np.minimum(read, 0xFFFF)]
+    begins = kind > 0
+    begins[1:] &= (kind[:-1] == 0) | (kind[1:] == 2) | (kind[:-1] == 2)
+    starts = np.flatnonzero(begins)
+    if not starts.size:
+        return np.zeros(0, np.uint32), starts
+    lengths = np.diff(starts, append=len(read))
+    within = np.arange(starts[0], len(read)) - np.repeat(starts, lengths)
+    weight = _POWERS[np.minimum(within, LONGEST)]
+    weight *= read[starts[0] :] + _PRIME
+    weight *= kind[starts[0] :] > 0
+    words = np.add.reduceat(weight, starts - starts[0], dtype=np.uint32)
+    words ^= words >> _HALF
+    words *= _MIX
+    return words, starts
+
+
+def _rows(hashes: Codes, family: str) -> Codes:
+    mixed = hashes * _FAMILIES[family]
+    mixed >>= _SHIFT
+    return mixed
+
+
+def read(text: str, table: npt.NDArray[np.uint8]) -> Reading:
+    """The features of a canonical text."""
+    found = codes(text)
+    found = np.where((found >= 0x30) & (found <= 0x39), np.uint32(0x30), found)
+    words, starts = hashed_words(found, table)
+    families: dict[str, tuple[Places | None, Codes]] = {"word": (starts, _rows(words, "word"))}
+    turned = words * _STEP
+    families["pair"] = starts[:-1], _rows(turned[:-1] + words[1:], "pair")
+    families["skip"] = starts[:-2], _rows(turned[:-2] + words[2:], "skip")
+    scaled = found * _MIX
+    three = (scaled[:-2] * _PRIME + scaled[1:-1]) * _PRIME + scaled[2:]
+    five = (three[:-2] * _PRIME + scaled[3:-1]) * _PRIME + scaled[4:]
+    families["five"] = None, _rows(five, "five")
+    return Reading(len(found), families, words, starts)
+
+
+KINDS = 64 + 3 * 4096  # rows of the classes of words: one alone, and pairs of three sorts
+CROWD = 2048  # words with a kind in one piece, as no one writes them: fewer pairs are looked at
+NEAR, CLOSE = 12, 8  # words between the first and the second of a pair, in either order and in this one
+_STEPS = np.arange(1, 7)[:, None]
+_SORTS = np.array([64, *[64 + 4096] * 4])[:, None]
+
+
+def kinds_read(found: npt.NDArray[np.int16]) -> tuple[Places, Places]:
+    """Of the codes of words (`words.classes`): which kinds stand where, alone and in pairs, as words and rows."""
+    at, kind = marks(found)
+    if len(at) < 2:
+        return at, kind
+    steps = _STEPS[: min(len(at) - 1, len(_STEPS) if len(at) < CROWD else 3)]
+    there = np.append(at, np.full(len(steps), len(found) + NEAR + 1))
+    kinds = np.append(kind, np.zeros(len(steps), np.intp))
+    beside = np.arange(len(at)) + steps
+    second = kinds[beside]
+    away = there[beside] - at
+    places = np.broadcast_to(at, away.shape)
+    close, near = away[:5] <= CLOSE, away <= NEAR
+    ordered = (kind << 6) + second[:5] + _SORTS[: len(close)]
+    either = (np.minimum(second, kind) << 6) + np.maximum(second, kind) + (64 + 2 * 4096)
+    return (
+        np.concatenate((at, places[:5][close], places[near])),
+        np.concatenate((kind, ordered[close], either[near])),
+    )

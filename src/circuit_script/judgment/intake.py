@@ -1,0 +1,116 @@
+"""Level 1: what is to be judged. A value of any shape becomes fields of text, a text becomes a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from circuit_script.judgment.canon import canonical
+from circuit_script.judgment.page import Page, View
+from circuit_script.judgment.unmask import views
+from circuit_script.judgment.verdict import Finding
+
+DEPTH = 32
+FIELDS = 5000
+CHARACTERS = 1024 * 1024
+LONG_KEY = 32  # longer names of fields, and those with spaces, are read like texts
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One field: where it stands in the value ("deal.notes[2]"), and its text."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The fields of a value; ``over`` says what of it was too much, and so is not among them."""
+
+    pieces: tuple[Piece, ...]
+    over: tuple[Finding, ...] = ()
+
+
+def page_of(text: str, source: str | None = None, field: str | None = None) -> Page:
+    """A text and all that is read in it."""
+    canon = canonical(text)
+    first = View("plain", canon.plain, canon.offsets, canon.loose, canon.loose_offsets)
+    return Page(text, (first, *views(canon)), canon.hidden, canon.hidden_span, source, field)
+
+
+def read(value: object) -> Intake:
+    """Every text within a value, in its order; None and truth values say nothing."""
+    pieces: list[Piece] = []
+    over: dict[str, Finding] = {}
+    left = CHARACTERS
+    queue: list[tuple[str, object, int]] = [("", value, 0)]
+
+    def too_much(pattern: str, path: str, why: str) -> None:
+        over.setdefault(pattern, Finding("intake", 1.0, (0, 0), path, why, f"intake.{pattern}"))
+
+    while queue:
+        path, each, depth = queue.pop()
+        if isinstance(each, Mapping | list | tuple | set | frozenset):
+            if depth >= DEPTH:
+                too_much("depth", path, f"It is nested more than {DEPTH} deep.")
+                continue
+            room = FIELDS - len(pieces) + 1
+            inner = _entries(path, each, depth + 1, room)
+            if len(inner) >= room:
+                too_much("fields", path, f"It has more than {FIELDS} fields.")
+            queue.extend(reversed(inner))
+            continue
+        text = _text(each)
+        if not text:
+            continue
+        if len(pieces) >= FIELDS:
+            too_much("fields", path, f"It has more than {FIELDS} fields.")
+            break
+        if len(text) > left:
+            too_much("size", path, f"It has more than {CHARACTERS} characters.")
+            text = text[:left]
+        left -= len(text)
+        if text:
+            pieces.append(Piece(path, text))
+        if not left:
+            break
+    return Intake(tuple(pieces), tuple(over.values()))
+
+
+def _entries(
+    path: str, value: Mapping[object, object] | list[object] | tuple[object, ...] | set[object] | frozenset[object],
+    depth: int, room: int,
+) -> list[tuple[str, object, int]]:  # fmt: skip
+    found: list[tuple[str, object, int]] = []
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            name = _text(key)
+            if len(name) > LONG_KEY or " " in name:
+                found.append((f"{path}.(name)" if path else "(name)", name, depth))
+                name = name[:LONG_KEY]
+            found.append((f"{path}.{name}" if path else name, each, depth))
+            if len(found) >= room:
+                break
+        return found
+    for nth, each in enumerate(value):
+        found.append((f"{path}[{nth}]", each, depth))
+        if len(found) >= room:
+            break
+    return found
+
+
+def _text(value: object) -> str:
+    """One value that holds no others as text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        data = bytes(value)
+        wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        return data.decode("utf-16" if wide else "utf-8", "replace")
+    if value is None or isinstance(value, bool):
+        return ""
+    try:
+        return str(value)
+    except Exception:  # a number too long to be written, an object that cannot
+        return type(value).__name__

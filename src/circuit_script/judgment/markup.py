@@ -1,0 +1,300 @@
+"""Level 8: text in markup that people do not see, and whether it speaks to a model.
+
+To hide text is common: newsletters hide a preview, pictures have a description. So it counts little by itself, and
+much where the hidden text gives orders or speaks to a machine.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+
+from circuit_script.judgment.page import Page
+from circuit_script.judgment.rules import compiled, data, readable, rules
+from circuit_script.judgment.verdict import Finding
+
+LEVEL = "markup"
+MOST = 80  # pieces of one kind that are looked at
+LONGEST = 4000  # characters of a piece
+MOST_READ = 64_000  # characters that are judged piece by piece
+MOST_FINDINGS = 20
+HARMLESS = 0.1  # is what a hidden text scores by itself
+SMALL_TALK = 0.1  # up to this, a text gives no orders to a model
+
+_RULES = rules(LEVEL)
+_WORDS = data(LEVEL)["words"]
+_DROP, _ADDRESS, _COMMAND, _SECRETIVE = (
+    compiled("|".join(f"(?:{each})" for each in _WORDS[name])) for name in ("drop", "address", "command", "secretive")
+)
+
+_STYLE = compiled(
+    r"display\s{0,3}:\s{0,3}none|visibility\s{0,3}:\s{0,3}(?:hidden|collapse)|opacity\s{0,3}:\s{0,3}(?:0?\.0\d?"
+    r"|0)(?:[^.\d]|$)"
+    r"|font(?:-size)?\s{0,3}:\s{0,3}(?:0|[01](?:\.\d{1,3})?(?:px|pt)|0?\.\d{1,3}(?:em|rem|px|pt|%))(?:[^.\da-z%]|$)"
+    r"|font-size\s{0,3}:\s{0,3}0(?:px|pt|em|rem|%)|(?:left|top|right|bottom|text-indent|margin-(?:left"
+    r"|top))\s{0,3}:\s{0,3}-\d{3,5}"
+    r"|translate[xy]?\(\s{0,3}-\d{3,5}|clip\s{0,3}:\s{0,3}rect\(\s{0,3}[01]"
+    r"|clip-path\s{0,3}:\s{0,3}(?:inset\((?:50|100)%|circle\(0)"
+    r"|(?:[;\s\"'](?:max-)?(?:height|width))\s{0,3}:\s{0,3}[01](?:px|em)?(?:[;\s\"'}]|$)|scale\(0"
+    r"|[;\s\"'{]color\s{0,3}(?::|=\"?)\s{0,3}(?:#f{3}(?:f{3})?\b|white\b|transparent"
+    r"|rgba?\(255,\s{0,2}255,\s{0,2}255|rgba\(\d{1,3},\s{0,2}\d{1,3},\s{0,2}\d{1,3},\s{0,2}0\))"
+    r"|\shidden(?:[\s>=/]|$)|aria-hidden\s{0,3}=\s{0,3}[\"']?true|type\s{0,3}=\s{0,3}[\"']?hidden"
+)  # fmt: skip
+_SELECTOR = compiled(r"[.#]([a-z_][\w-]{1,40})[^.#{}]{0,80}$")
+_ATTRIBUTE = compiled(
+    r"[\s\"'](?:alt|title|aria-label|aria-description|aria-roledescription|summary|placeholder|content"
+    r"|description|label"
+    r"|longdesc|value|data-[a-z0-9_-]{1,40})\s{0,3}=\s{0,3}[\"']"
+)
+_ELEMENT = compiled(r"<(noscript|template|title|desc|metadata|details|noframes|datalist)\b[^<>]{0,200}>")
+# Notes and comments are fields that people read; those of machines have a mark before them, or another name.
+_KEY = compiled(
+    r"[\"'](?:[_$@#/]{1,3}[a-z][\w-]{0,30}|(?:internal|hidden|ai|llm|system|debug|meta)[_-][a-z_-]{1,30}"
+    r"|[a-z_]{0,20}(?:meta(?:data)?|instructions?|hints?|prompt|system|hidden|internal|debug|directive|annotations?"
+    r"|alt_?text|tooltip))[\"']\s{0,4}:\s{0,4}([\"'])"
+)
+_VOID = frozenset(
+    {"img", "input", "br", "hr", "meta", "link", "area", "base", "col", "embed", "source", "track", "wbr"}
+)
+
+Hidden = tuple[str, int, int, str]
+"""A hidden text, from and to where it stands, and the rule that found it."""
+
+
+def speaks(text: str) -> float:
+    """How surely a text gives orders to a model: 0 if it is like any, 1 if it tells one to drop what it was told."""
+    if len(text) < 4:
+        return 0.0
+    text = readable(text)
+    if _DROP.search(text) is not None:
+        return 1.0
+    address, command = _ADDRESS.search(text) is not None, _COMMAND.search(text) is not None
+    if _SECRETIVE.search(text) is not None:
+        return 1.0 if address or command else 0.8
+    if address and command:
+        return 0.85
+    return 0.25 if address else 0.1 if command else 0.0
+
+
+def markup(page: Page) -> list[Finding]:
+    """What is hidden in a text; all of it that is harmless is one finding with a low score."""
+    pieces = _hidden(page.text)
+    if not pieces:
+        return []
+    findings: list[Finding] = []
+    if speaks("\n".join(piece[0] for piece in pieces)) > SMALL_TALK:
+        read = 0
+        for text, start, end, name in pieces:
+            said = speaks(text)
+            if said > SMALL_TALK:
+                findings.append(_RULES[name].found(LEVEL, (start, end), text, _RULES[name].weight * said))
+            read += len(text)
+            if read > MOST_READ or len(findings) >= MOST_FINDINGS:
+                break
+    if not findings:
+        text, start, end, name = pieces[0]
+        findings.append(_RULES[name].found(LEVEL, (start, end), text, HARMLESS))
+    return findings
+
+
+def hidden_texts(page: Page) -> list[tuple[str, tuple[int, int]]]:
+    """Each text that people do not see, decoded, and where it stands; those that are read as a view of their own."""
+    return [(text, (start, end)) for text, start, end, _ in _hidden(page.text)]
+
+
+def _hidden(text: str) -> list[Hidden]:
+    tags, brackets, braces = "<" in text, "[" in text, ":" in text and ("{" in text or text.startswith("---"))
+    if not (tags or brackets or braces):
+        return []
+    text = readable(text)
+    found: list[Hidden] = []
+    if tags:
+        found += _comments(text)
+        if ">" in text:
+            found += _styled(text)
+            found += _attributes(text)
+            found += _elements(text)
+    if brackets:
+        found += _markdown(text)
+    if braces:
+        found += _metadata(text)
+    return [each for each in found if len(each[0]) > 3 and any(map(str.isalpha, each[0][:200]))]
+
+
+def _piece(text: str, start: int, end: int, rule: str) -> Hidden:
+    """What stands there, without the tags in it and with its entities decoded."""
+    said = text[start : min(end, start + LONGEST)]
+    if "<" in said and rule != "comment":
+        parts = said.split("<")
+        said = " ".join([parts[0], *(part.partition(">")[2] for part in parts[1:])])
+    return html.unescape(said).strip() if "&" in said else said.strip(), start, min(end, start + LONGEST), rule
+
+
+def _comments(text: str) -> Iterator[Hidden]:
+    end = 0
+    for _ in range(MOST):
+        start = text.find("<!--", end)
+        if start < 0:
+            return
+        end = text.find("-->", start + 4)
+        yield _piece(text, start + 4, len(text) if end < 0 else end, "comment")
+        if end < 0:
+            return
+
+
+def _styled(text: str) -> Iterator[Hidden]:
+    names: list[str] = []
+    seen = covered = -1
+    for count, match in enumerate(_STYLE.finditer(text)):
+        if count >= MOST:
+            break
+        start, end = match.start() + 1, match.end() - 1
+        tag = text.rfind("<", max(0, start - 1000), start)
+        if tag < 0 or text.find(">", tag, start) >= 0:  # not in a tag: a sheet of styles, or a text about them
+            brace = text.rfind("{", max(0, start - 200), start)
+            if brace >= 0 and len(names) < 8:
+                selector = _SELECTOR.search(text[max(0, brace - 120) : brace].rstrip())
+                if selector is not None:
+                    names.append(selector[1])
+            continue
+        if tag == seen or tag < covered:
+            continue
+        seen = tag
+        close = text.find(">", max(end, tag), end + 1000)
+        if close >= 0 and not _other_ground(text[tag:close]):
+            for piece in _inside(text, tag, close):
+                covered = piece[2]
+                yield piece
+    for name in names:
+        end = 0
+        for _ in range(20):
+            place = text.find(name, end)
+            if place < 0:
+                break
+            end = place + len(name)
+            tag = text.rfind("<", max(0, place - 500), place)
+            close = text.find(">", end, end + 500)
+            if tag >= 0 and close >= 0 and text.find(">", tag, place) < 0:
+                yield from _inside(text, tag, close)
+
+
+def _other_ground(tag: str) -> bool:
+    """White text on a ground of another colour is no hidden text: a button."""
+    low = tag.lower()
+    if ("background" not in low and "bgcolor" not in low) or "color" not in low:
+        return False
+    if any(each in low for each in ("display", "visibility", "opacity", "font-size:0", "hidden", "-9999")):
+        return False
+    ground = low.partition("background")[2] or low.partition("bgcolor")[2]
+    value = ground.partition(":" if ":" in ground[:10] else "=")[2].lstrip(" \"'")[:8]
+    return not value.startswith(("#fff", "white", "transp"))
+
+
+def _inside(text: str, tag: int, close: int) -> Iterator[Hidden]:
+    """The text of the element whose tag stands from ``tag`` to ``close``."""
+    name = text[tag + 1 : tag + 30].replace("/", " ").replace(">", " ").split(" ", 1)[0].lower()
+    if not name.isalnum() or name in _VOID:
+        if name == "input":
+            yield from _attributes(text[tag : close + 1], tag)
+        return
+    if text[close - 1] == "/":
+        return
+    window = text[close + 1 : close + 1 + LONGEST].lower()
+    depth, place = 1, 0
+    for _ in range(20):
+        ends, opens = window.find(f"</{name}", place), window.find(f"<{name}", place)
+        if ends < 0:
+            place = len(window)
+            break
+        if 0 <= opens < ends:
+            depth, place = depth + 1, opens + 1
+            continue
+        depth, place = depth - 1, ends
+        if depth == 0:
+            break
+        place += 2
+    yield _piece(text, close + 1, min(close + 1 + place, len(text)), "hidden-style")
+
+
+def _attributes(text: str, at: int = 0) -> Iterator[Hidden]:
+    if "=" not in text:
+        return
+    for count, match in enumerate(_ATTRIBUTE.finditer(text)):
+        if count >= MOST:
+            return
+        start = match.end()
+        end = text.find(text[start - 1], start, start + LONGEST)
+        if end - start > 8:
+            said, first, last, rule = _piece(text, start, end, "attribute")
+            yield said, first + at, last + at, rule
+
+
+def _elements(text: str) -> Iterator[Hidden]:
+    for count, match in enumerate(_ELEMENT.finditer(text)):
+        if count >= MOST:
+            return
+        start = match.end()
+        end = text.find(f"</{match[1]}", start, start + LONGEST)
+        yield _piece(text, start, end if end >= 0 else min(len(text), start + LONGEST), "element")
+
+
+def _markdown(text: str) -> Iterator[Hidden]:
+    yield from _definitions(text)
+    place = 0
+    for _ in range(MOST):
+        place = text.find("](", place + 1)
+        if place < 0:
+            return
+        start = text.rfind("![", max(0, place - 1000), place)
+        if start >= 0 and text.find("]", start, place) < 0:
+            yield _piece(text, start + 2, place, "markdown")
+        end = text.find(")", place, place + 1000)
+        quote = text.find('"', place, end) if end >= 0 else -1
+        if quote >= 0:
+            last = text.find('"', quote + 1, quote + 1000)
+            if last >= 0:
+                yield _piece(text, quote + 1, last, "markdown")
+
+
+def _definitions(text: str) -> Iterator[Hidden]:
+    """`[name]: address "title"`, and comments in the form of one."""
+    place = 0
+    for _ in range(MOST):
+        place = text.find("]:", place + 1)
+        if place < 0:
+            return
+        line = text.rfind("\n", max(0, place - 200), place) + 1 or max(0, place - 200)
+        if not text[line:place].lstrip(" \t>").startswith("["):
+            continue
+        end = text.find("\n", place, place + LONGEST)
+        end = min(len(text), place + LONGEST) if end < 0 else end
+        start = place + 2
+        head, gap, rest = text[start:end].strip().partition(" ")
+        if gap and not head.startswith(("(", '"', "'")):
+            yield _piece(text, text.find(rest, start), end, "markdown")  # the address itself is for another level
+        elif "://" not in head:
+            yield _piece(text, start, end, "markdown")
+        place = end - 1
+
+
+def _metadata(text: str) -> Iterator[Hidden]:
+    if text.startswith(("---\n", "---\r\n")):
+        end = text.find("\n---", 4, 4 + LONGEST)
+        if end >= 0:
+            place = 4
+            for line in text[4:end].split("\n")[:MOST]:
+                if len(line) > 12:
+                    yield _piece(text, place, place + len(line), "metadata")
+                place += len(line) + 1
+    if "{" not in text:
+        return
+    for count, match in enumerate(_KEY.finditer(text)):
+        if count >= MOST:
+            return
+        start = match.end()
+        quote = match[1]
+        end = text.find(quote, start, start + LONGEST)
+        while end > 0 and text[end - 1] == "\\":
+            end = text.find(quote, end + 1, start + LONGEST)
+        if end - start > 8:
+            yield _piece(text, start, end, "metadata")

@@ -1,0 +1,240 @@
+"""What patterns find in a text: patterns are data (``patterns/*.toml``), read once and matched by RE2 in linear time.
+
+A pattern has an id ("override.ignore-earlier": its level and its name), an expression, a weight from 0 to 1, a line
+that says why, and a view: "plain" (canonical, lower case), "loose" (letters and digits only) or "raw" (the text).
+In an expression ``{{name}}`` stands for a class of words in ``patterns/_words.toml``; a class may name other classes.
+
+The patterns of a level and a view are matched at once by a set (one set of all would be slower: the states of many
+patterns multiply); the place of a match is looked for only where a pattern matched.
+Expressions in ASCII read a text in which every other character is ``?``, one byte each: places in it are places in the
+text, and the sets stay small. Other expressions read UTF-8.
+"""
+
+from __future__ import annotations
+
+import threading
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import re2
+
+from circuit_script.errors import ConfigError
+from circuit_script.judgment.page import Page, View, shown
+from circuit_script.judgment.verdict import Finding
+
+FOLDER = Path(__file__).with_name("patterns")
+LEVELS = frozenset({
+    "override", "persona", "leak", "frame", "markup", "addressee", "action", "exfil", "polyglot", "mosaic", "coercion",
+    "residue",
+})  # fmt: skip
+VIEWS = ("plain", "loose", "raw")
+PLACES = 3  # places of one pattern in one view that become findings
+PLACED = 24  # patterns of one view, the heaviest first, whose places are looked for
+MEMORY = 64 << 20  # bytes that one set may take for its states; without enough it would begin them anew again and again
+DEPTH = 4  # classes of words within classes
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One rule. ``expression`` has its classes of words in place."""
+
+    id: str
+    expression: str
+    weight: float
+    why: str
+    view: str = "plain"
+    attacks: tuple[str, ...] = ()
+    benign: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> str:
+        return self.id.partition(".")[0]
+
+
+def expanded(expression: str, words: Mapping[str, str]) -> str:
+    """The expression with each ``{{name}}`` replaced by its class of words, as a group that captures nothing."""
+    for _ in range(DEPTH):
+        if "{{" not in expression:
+            return expression
+        head, *rest = expression.split("{{")
+        parts = [head]
+        for each in rest:
+            name, closed, tail = each.partition("}}")
+            if not closed or name not in words:
+                raise ConfigError(f"no class of words is named {name!r}")
+            parts += [f"(?:{words[name]})", tail]
+        expression = "".join(parts)
+    if "{{" in expression:
+        raise ConfigError("classes of words stand within each other too deep")
+    return expression
+
+
+def read(folder: Path = FOLDER) -> tuple[Pattern, ...]:
+    """All patterns of a folder and of the folders in it, checked, in the order of their files. A file whose name begins
+    with ``_`` has none."""
+    words: dict[str, str] = tomllib.loads((folder / "_words.toml").read_text(encoding="utf-8"))
+    found: dict[str, Pattern] = {}
+    for path in sorted(folder.rglob("*.toml")):
+        if path.name.startswith("_"):
+            continue
+        for row in tomllib.loads(path.read_text(encoding="utf-8")).get("pattern", ()):
+            try:
+                pattern = _pattern(row, words)
+            except (ConfigError, KeyError, TypeError, ValueError) as error:
+                raise ConfigError(f"{path.name}, pattern {row.get('id')!r}: {error}") from error
+            if pattern.id in found:
+                raise ConfigError(f"{path.name}: two patterns have the id {pattern.id!r}")
+            found[pattern.id] = pattern
+    return tuple(found.values())
+
+
+def _pattern(row: Mapping[str, Any], words: Mapping[str, str]) -> Pattern:
+    pattern = Pattern(
+        id=row["id"],
+        expression=expanded(row["re"], words),
+        weight=float(row["weight"]),
+        why=row["why"],
+        view=row.get("view", "plain"),
+        attacks=tuple(row.get("attacks", ())),
+        benign=tuple(row.get("benign", ())),
+    )
+    if pattern.level not in LEVELS or not pattern.id.partition(".")[2]:
+        raise ConfigError("its id does not begin with a level and a dot")
+    if not 0 <= pattern.weight <= 1:
+        raise ConfigError("its weight is not from 0 to 1")
+    if pattern.view not in VIEWS:
+        raise ConfigError(f"its view is none of {', '.join(VIEWS)}")
+    return pattern
+
+
+def _options(ascii_only: bool) -> re2.Options:
+    options = re2.Options()
+    options.never_capture = True
+    options.log_errors = False
+    options.max_mem = MEMORY
+    if ascii_only:
+        options.encoding = re2.Options.Encoding.LATIN1
+    return options
+
+
+def _seen(text: str, ascii_only: bool) -> bytes:
+    return text.encode("ascii" if ascii_only else "utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Patterns of a level that read the same bytes: a set of them, and their places among all patterns."""
+
+    level: str
+    view: str
+    ascii_only: bool
+    members: tuple[int, ...]
+    set: Any
+
+
+class Matcher:
+    """Patterns, ready to match. It may be used by many threads at once."""
+
+    def __init__(self, patterns: Iterable[Pattern]) -> None:
+        self.patterns = tuple(patterns)
+        self._singles: dict[int, Any] = {}
+        self._groups = tuple(self._grouped())
+
+    def _grouped(self) -> Iterator[_Group]:
+        alike: dict[tuple[str, str, bool], list[int]] = {}
+        for index, each in enumerate(self.patterns):
+            alike.setdefault((each.level, each.view, each.expression.isascii()), []).append(index)
+        for (level, view, ascii_only), indexes in alike.items():
+            yield self._group(level, view, ascii_only, indexes)
+
+    def _group(self, level: str, view: str, ascii_only: bool, indexes: Sequence[int]) -> _Group:
+        together = re2.Set.SearchSet(_options(ascii_only))
+        for index in indexes:
+            expression = self.patterns[index].expression
+            try:
+                together.Add(expression.encode() if ascii_only else expression)
+            except re2.error as error:
+                raise ConfigError(f"pattern {self.patterns[index].id!r} is no RE2 expression: {error}") from error
+        together.Compile()
+        return _Group(level, view, ascii_only, tuple(indexes), together)
+
+    def hits(self, view: View, level: str | None = None) -> list[int]:
+        """The patterns, or those of one level, that match a view, as places in ``patterns``."""
+        return sorted([*self._matched("plain", view.plain, level), *self._matched("loose", view.loose, level)])
+
+    def raw_hits(self, text: str, level: str | None = None) -> list[int]:
+        """The patterns that match the original text."""
+        return sorted(self._matched("raw", text, level))
+
+    def _matched(self, view: str, text: str, level: str | None = None) -> Iterator[int]:
+        seen: dict[bool, bytes] = {}
+        for group in self._groups:
+            if text and group.view == view and level in (None, group.level):
+                if group.ascii_only not in seen:
+                    seen[group.ascii_only] = _seen(text, group.ascii_only)
+                for at in group.set.Match(seen[group.ascii_only]) or ():
+                    yield group.members[at]
+
+    def _single(self, index: int) -> Any:
+        single = self._singles.get(index)
+        if single is None:
+            expression = self.patterns[index].expression
+            ascii_only = expression.isascii()
+            single = re2.compile(expression.encode() if ascii_only else expression, options=_options(ascii_only))
+            self._singles[index] = single
+        return single
+
+    def _places(self, index: int, text: str) -> list[tuple[int, int]]:
+        ascii_only = self.patterns[index].expression.isascii()
+        seen = _seen(text, ascii_only)
+        places: list[tuple[int, int]] = []
+        for match in self._single(index).finditer(seen if ascii_only else seen.decode()):
+            places.append(match.span())
+            if len(places) == PLACES:
+                break
+        return places
+
+    def findings(self, page: Page, level: str | None = None) -> list[Finding]:
+        """What the patterns, or those of one level, find on a page: all views, decoded ones too."""
+        found: list[Finding] = []
+        for index in self._heaviest(self.raw_hits(page.text, level)):
+            found += [self._finding(index, page.text[a:b], (a, b)) for a, b in self._places(index, page.text)]
+        for view in page.views:
+            for index in self._heaviest(self.hits(view, level)):
+                loose = self.patterns[index].view == "loose"
+                text = view.loose if loose else view.plain
+                for start, end in self._places(index, text):
+                    found.append(self._finding(index, text[start:end], view.span(start, end, loose=loose)))
+        return found
+
+    def _heaviest(self, indexes: list[int]) -> list[int]:
+        return sorted(indexes, key=lambda each: -self.patterns[each].weight)[:PLACED]
+
+    def _finding(self, index: int, evidence: str, span: tuple[int, int]) -> Finding:
+        pattern = self.patterns[index]
+        return Finding(pattern.level, pattern.weight, span, shown(evidence), pattern.why, pattern.id)
+
+
+_lock = threading.Lock()
+_matcher: Matcher | None = None
+
+
+def matcher() -> Matcher:
+    """The patterns of this package, read and compiled when they are first asked for."""
+    global _matcher
+    if _matcher is None:
+        with _lock:
+            if _matcher is None:
+                _matcher = Matcher(read())
+    return _matcher
+
+
+def hits(view: View, level: str | None = None) -> list[int]:
+    return matcher().hits(view, level)
+
+
+def findings(page: Page, level: str | None = None) -> list[Finding]:
+    return matcher().findings(page, level)

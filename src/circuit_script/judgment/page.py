@@ -1,0 +1,53 @@
+"""A text as the levels read it: the original, its canonical form, and what was decoded in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+EVIDENCE = 120  # characters of a text that a finding shows
+
+Offsets = Callable[[], Sequence[int]]
+"""Of each character of a view its place in the original text, and one more for the end. It is asked for only where
+something was found: most texts have nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One reading of a text. ``how`` says by what it came about ("plain", "base64", "rot13 in base64", ...), ``depth``
+    how often it was decoded; ``plain`` is canonical and in lower case; ``loose`` has letters and digits only, with
+    leet and spacing undone ("" if that is nothing new)."""
+
+    how: str
+    plain: str
+    offsets: Offsets
+    loose: str = ""
+    loose_offsets: Offsets = tuple
+    depth: int = 0
+
+    def span(self, start: int, end: int, *, loose: bool = False) -> tuple[int, int]:
+        """Where in the original text stands what is here from ``start`` to ``end``."""
+        places = (self.loose_offsets if loose else self.offsets)()
+        if not places:
+            return 0, 0
+        ends = places[min(start, len(places) - 1)], places[min(max(end - 1, start), len(places) - 1)]
+        return min(ends), max(ends) + 1  # some views read backwards
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A text and everything that is read in it; the first view is the text itself. ``hidden`` counts characters by what
+    was removed or folded: invisible, bidi, tag, variation, homoglyph, wide, combining."""
+
+    text: str
+    views: tuple[View, ...]
+    hidden: dict[str, int] = field(default_factory=dict)
+    hidden_span: tuple[int, int] = (0, 0)
+    source: str | None = None
+    field: str | None = None
+
+
+def shown(text: str) -> str:
+    """A piece of an untrusted text for a person: one line, cut, without what would not print."""
+    line = " ".join("".join(each if each.isprintable() else " " for each in text[: 4 * EVIDENCE]).split())
+    return line if len(line) <= EVIDENCE else line[: EVIDENCE - 1] + "…"

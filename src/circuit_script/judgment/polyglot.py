@@ -1,0 +1,190 @@
+"""Level 12: attacks in any language, by the kinds of words that stand together.
+
+"Ignore all previous instructions" is IGNORE ALL EARLIER INSTRUCTION in every language; ``sequences.toml`` lists what
+kinds of words make an order to a model where they stand within a few words. A text that goes on in another script
+where such an order begins is noted too.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_script.judgment.page import Page, View, shown
+from circuit_script.judgment.verdict import Finding
+from circuit_script.judgment.words import Codes, Kind, classes, places
+
+LEVEL = "polyglot"
+WINDOWS = (4, 8, 12, 16)
+PIECE = 1024  # words that are searched at a time
+MOST = 4  # findings of one rule in one reading
+SURE = 0.5  # from here on a change of script counts
+SWITCH = "polyglot.switch"
+
+Masks = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """Kinds of words that stand within ``window`` words: each of ``items`` is a set of kinds, one of which is there.
+    ``ordered``: the first of them comes first, the rest in any order. ``unless`` are kinds that, within them, make
+    the sentence a harmless one."""
+
+    id: str
+    items: tuple[int, ...]
+    window: int
+    weight: float
+    why: str
+    attacks: tuple[str, ...]
+    benign: tuple[str, ...]
+    unless: int = 0
+    ordered: bool = False
+
+
+@cache
+def sequences() -> tuple[Sequence, ...]:
+    data = tomllib.loads((files(__package__) / "sequences.toml").read_text(encoding="utf-8"))
+    return tuple(
+        Sequence(
+            id=each["id"], items=tuple(_set(item) for item in each["items"]), window=each["window"],
+            weight=each["weight"], why=each["why"], attacks=tuple(each["attacks"]), benign=tuple(each["benign"]),
+            unless=_set(each.get("unless", "")), ordered=each.get("ordered", False),
+        )
+        for each in data["sequence"]
+    )  # fmt: skip
+
+
+def polyglot(page: Page) -> list[Finding]:
+    findings: list[Finding] = []
+    read: set[str] = set()
+    for view in page.views:
+        if view.plain not in read:
+            read.add(view.plain)
+            findings += in_view(view, classes(view.plain))
+    return findings
+
+
+def in_view(view: View, codes: Codes) -> list[Finding]:
+    """What is found in one reading, whose classes of words are known."""
+    found = list(matches(codes))
+    if not found:
+        return []
+    where = places(view.plain)
+    findings = []
+    best: tuple[float, int, int] = (0.0, 0, 0)
+    for rule, first, last in found:
+        start, end = where[first][0], where[last][1]
+        findings.append(_finding(view, start, end, rule.weight, rule.why, rule.id))
+        best = max(best, (rule.weight, start, end))
+    if best[0] >= SURE and _switches(view.plain, *best[1:]):
+        why = "The text changes to another script where an order to a model begins."
+        findings.append(_finding(view, best[1], best[2], SURE, why, SWITCH))
+    return findings
+
+
+def matches(codes: Codes) -> Iterator[tuple[Sequence, int, int]]:
+    """The sequences in a row of classes, each with its first and its last word."""
+    own = _masks()[codes]
+    there = int(np.bitwise_or.reduce(own)) if len(own) else 0
+    ahead: dict[int, Masks] = {}
+    row: list[int] = []
+    for rule in sequences():
+        for item in rule.items:
+            if not there & item:
+                break
+        else:
+            yield from _spans(rule, row, _begins(rule, own, ahead), own)
+
+
+def _begins(rule: Sequence, own: Masks, ahead: dict[int, Masks]) -> Iterator[int]:
+    """Where one sequence begins, piece by piece: a few places are enough. ``ahead`` keeps what was worked out for a
+    window."""
+    if rule.window not in ahead:
+        ahead[rule.window] = _ahead(own, rule.window)
+    for start in range(0, len(own), PIECE):
+        here, after = own[start : start + PIECE], ahead[rule.window][start : start + PIECE]
+        begins = np.zeros(len(here), np.bool_)
+        for number, item in enumerate(rule.items[:1] if rule.ordered else rule.items):
+            at = np.flatnonzero(here & np.uint64(item))
+            for other, wanted in enumerate(rule.items):
+                if other != number and len(at):
+                    at = at[(after[at] & np.uint64(wanted)) != 0]
+            begins[at] = True
+        yield from (np.flatnonzero(begins) + start).tolist()
+
+
+def _spans(rule: Sequence, row: list[int], begins: Iterator[int], own: Masks) -> Iterator[tuple[Sequence, int, int]]:
+    """Of the places where a sequence begins those that do not overlap, each cut to the words that it needs."""
+    told, done = 0, -1
+    for first in begins:
+        if first <= done:
+            continue
+        if not row:
+            row += own.tolist()  # once for all rules
+        kinds = 0
+        for last in range(first, min(first + rule.window + 1, len(row))):
+            kinds |= row[last]
+            if all(kinds & item for item in rule.items):
+                break
+        done = last
+        if rule.unless and any(each & rule.unless for each in row[max(first - 2, 0) : last + 4]):
+            continue
+        yield rule, first, last
+        told += 1
+        if told == MOST:
+            return
+
+
+def _ahead(own: Masks, window: int) -> Masks:
+    """Of each word the kinds of the words behind it, as many as the window has: four more with each step."""
+    four = own.copy()
+    for step in (1, 2):
+        four[:-step] |= four[step:].copy()
+    told = four.copy()
+    for step in range(4, window, 4):
+        told[:-step] |= four[step:]
+    return np.append(told[1:], np.uint64(0))
+
+
+@cache
+def _masks() -> Masks:
+    """Of each code of a word its kinds, as bits."""
+    bits = [0] + [1 << each for each in range(1, 64)]
+    return np.array([bits[code & 63] | bits[code >> 6] for code in range(64 * 64)], np.uint64)
+
+
+def _set(names: str) -> int:
+    bits = 0
+    for name in names.split("|") if names else ():
+        bits |= 1 << Kind[name]
+    return bits
+
+
+def _finding(view: View, start: int, end: int, score: float, why: str, rule: str) -> Finding:
+    return Finding(LEVEL, score, view.span(start, end), shown(view.plain[start:end]), why, rule)
+
+
+_SCRIPTS = (
+    ("latin", "a", "ɏ"), ("greek", "Ͱ", "Ͽ"), ("cyrillic", "Ѐ", "ԯ"), ("hebrew", "֐", "׿"), ("arabic", "\u0600", "ۿ"),
+    ("indic", "ऀ", "෿"), ("thai", "฀", "๿"), ("han", "぀", "鿿"), ("hangul", "가", "힣"),
+)  # fmt: skip
+
+
+def _switches(plain: str, start: int, end: int) -> bool:
+    """Whether what was found has another script than most of what stands before it, or behind it."""
+    chars = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), np.uint32)
+    counts = [
+        ((chars >= ord(low)) & (chars <= ord(high))) for _, low, high in _SCRIPTS
+    ]  # each once, and then by slices
+    inside = max(range(len(counts)), key=lambda each: int(counts[each][start:end].sum()))
+    for part in (slice(0, start), slice(end, None)):
+        letters = [int(each[part].sum()) for each in counts]
+        if max(letters) >= 40 and max(letters) > 4 * letters[inside]:
+            return True
+    return False

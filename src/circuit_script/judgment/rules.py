@@ -1,0 +1,90 @@
+"""Rules of the levels that need more than a pattern: what they are called, how much each weighs, and why."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from circuit_script.judgment.page import shown
+from circuit_script.judgment.verdict import Finding
+
+PATTERNS = Path(__file__).parent / "patterns"
+
+MEMORY = 64 << 20  # bytes that an expression may take for its states; with too few it would begin them anew
+
+
+class Match(Protocol):
+    """What google-re2 says of one place."""
+
+    def __getitem__(self, group: int | str, /) -> Any: ...
+    def start(self, group: int | str = 0, /) -> int: ...
+    def end(self, group: int | str = 0, /) -> int: ...
+    def span(self, group: int | str = 0, /) -> tuple[int, int]: ...
+
+
+class Regex(Protocol):
+    """An expression of google-re2: its time grows with the text and with nothing else."""
+
+    def search(self, text: str, pos: int | None = None, endpos: int | None = None, /) -> Match | None: ...
+    def match(self, text: str, pos: int | None = None, endpos: int | None = None, /) -> Match | None: ...
+    def fullmatch(self, text: str, pos: int | None = None, endpos: int | None = None, /) -> Match | None: ...
+    def finditer(self, text: str, pos: int | None = None, endpos: int | None = None, /) -> Iterator[Match]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``re`` is the expression of those rules that one says; ``attacks`` and ``benign`` are for tests."""
+
+    id: str
+    weight: float
+    why: str
+    re: str = ""
+    attacks: tuple[str, ...] = ()
+    benign: tuple[str, ...] = ()
+
+    def found(self, level: str, span: tuple[int, int], evidence: str, score: float | None = None) -> Finding:
+        says = self.weight if score is None else score
+        return Finding(level, round(min(says, 1.0), 3), span, shown(evidence), self.why, self.id)
+
+
+def data(level: str) -> dict[str, Any]:
+    """All that a level's file says."""
+    with (PATTERNS / f"{level}.toml").open("rb") as file:
+        return tomllib.load(file)
+
+
+@cache
+def rules(level: str) -> dict[str, Rule]:
+    """The rules in a level's file by their name without the level's."""
+    read = [
+        Rule(each["id"], each["weight"], each["why"], each.get("re", ""), tuple(each["attacks"]), tuple(each["benign"]))
+        for each in data(level)["rule"]
+    ]
+    return {each.id.removeprefix(f"{level}."): each for each in read}
+
+
+def compiled(expression: str) -> Regex:
+    """An expression that takes letters of both cases for the same."""
+    re2 = import_module("re2")
+    options = re2.Options()
+    options.case_sensitive = False
+    options.log_errors = False
+    options.max_mem = MEMORY
+    made: Regex = re2.compile(expression, options)
+    return made
+
+
+def readable(text: str) -> str:
+    """The same text, of the same length, without halves of characters, which google-re2 does not take."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text

@@ -1,0 +1,1 @@
+"""What is learnt from data, once, and shipped as numbers."""

@@ -1,0 +1,1 @@
+"""The model of level 16: its texts, its training, and how it does on sources that it has not seen."""
