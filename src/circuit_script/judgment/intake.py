@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from circuit_script.judgment.canon import canonical
 from circuit_script.judgment.page import Page, View
-from circuit_script.judgment.unmask import views
 from circuit_script.judgment.verdict import Finding
 
 DEPTH = 32
@@ -34,6 +32,9 @@ class Intake:
 
 def page_of(text: str, source: str | None = None, field: str | None = None) -> Page:
     """A text and all that is read in it."""
+    from circuit_script.judgment.canon import canonical
+    from circuit_script.judgment.unmask import views
+
     canon = canonical(text)
     first = View("plain", canon.plain, canon.offsets, canon.loose, canon.loose_offsets)
     return Page(text, (first, *views(canon)), canon.hidden, canon.hidden_span, source, field)

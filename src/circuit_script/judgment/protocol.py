@@ -5,26 +5,18 @@
     residue                      what must not leave: for outputs
     model → tribunal             all of it in one score, and what becomes of the text
 
-One place holds them all. A screen is added here and nowhere else.
+One place lists them all, and `reading` runs them. It is loaded with the first text: most processes judge none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from circuit_script.judgment import intake, matching, model, polyglot
-from circuit_script.judgment.exfil import exfil
-from circuit_script.judgment.intake import page_of
-from circuit_script.judgment.markup import hidden_texts, markup
-from circuit_script.judgment.mosaic import joined_texts, mosaic
-from circuit_script.judgment.page import Page, shown
+from circuit_script.judgment import intake
 from circuit_script.judgment.policy import Policy, digest_of
-from circuit_script.judgment.residue import residue
 from circuit_script.judgment.verdict import Action, Finding, Verdict
-from circuit_script.judgment.words import classes
 
 
 class Level(NamedTuple):
@@ -57,22 +49,9 @@ LEVELS: tuple[Level, ...] = (
     Level(16, "model", "a trained model over words, pieces of words and what the levels found", "all"),
     Level(17, "tribunal", "one score and one action, by policy and provenance", "LLM01, LLM06"),
 )
-WITHIN = 4  # hidden and joined pieces of a text that are judged as texts of their own
 LONGEST_KEPT = 4_000  # characters of a text whose verdict is remembered
 KEPT = 4_096
 STRONG = 0.3  # a finding below it says little by itself
-# How much a disguise says: much of it, and a little.
-DISGUISES: Mapping[str, tuple[float, float]] = {
-    "tag": (0.6, 0.4),
-    "variation": (0.5, 0.1),
-    "bidi": (0.3, 0.1),
-    "invisible": (0.3, 0.1),
-    "homoglyph": (0.4, 0.2),
-    "wide": (0.2, 0.1),
-    "combining": (0.2, 0.1),
-}
-MUCH = 8  # characters
-
 Read = tuple[float, tuple[Finding, ...]]
 
 
@@ -86,7 +65,7 @@ class JudgmentProtocol:
         self, text: str, *, source: str | None = None, field: str | None = None, tenant: str | None = None
     ) -> Verdict:
         """What is to be thought of a text, and done with it."""
-        score, findings = _remembered(text) if len(text) <= LONGEST_KEPT else read(text)
+        score, findings = _remembered(text) if len(text) <= LONGEST_KEPT else _read(text)
         action = self.policy.thresholds(tenant, source, field).action(score)
         if action is not Action.ALLOW and (reason := self._passes(text, findings, tenant, field)) is not None:
             rule = Finding("tribunal", 0.0, (0, len(text)), reason, "A rule lets it pass.")
@@ -110,6 +89,8 @@ class JudgmentProtocol:
 
     def judge_output(self, text: str, canaries: Iterable[str] = ()) -> list[Finding]:
         """Level 15: what in an output must not leave."""
+        from circuit_script.judgment.residue import residue
+
         return residue(text, canaries)
 
     def _passes(self, text: str, findings: Sequence[Finding], tenant: str | None, field: str | None) -> str | None:
@@ -127,58 +108,13 @@ class JudgmentProtocol:
 
 @lru_cache(KEPT)
 def _remembered(text: str) -> Read:
+    return _read(text)
+
+
+def _read(text: str) -> Read:
+    from circuit_script.judgment.reading import read
+
     return read(text)
-
-
-def read(text: str) -> Read:
-    """Levels 1 to 16 but 15: how surely a text is an attack, and all that was found, by its place."""
-    score, findings = _of_page(page_of(text))
-    return score, tuple(sorted(findings, key=lambda each: (each.span, -each.score)))
-
-
-def _of_page(page: Page, *, inner: bool = False) -> Read:
-    """All readings of a text, each in the light of what was found in any: what one hides, another shows."""
-    codes = [classes(view.plain) for view in page.views]
-    told = [*matching.findings(page), *markup(page), *mosaic(page), *exfil(page)]
-    told += [each for view, read in zip(page.views, codes, strict=True) for each in polyglot.in_view(view, read)]
-    levels = _highest(told)
-    score = max(model.score(view.plain, levels, read).score for view, read in zip(page.views, codes, strict=True))
-    findings = _disguises(page) + told
-    if not inner:
-        for text, span in [*hidden_texts(page), *joined_texts(page)][:WITHIN]:
-            theirs, said = _of_page(page_of(text), inner=True)
-            findings += [replace(each, span=span) for each in said]
-            score = max(score, theirs)
-    return score, tuple(findings)
-
-
-def _highest(findings: Iterable[Finding]) -> dict[str, float]:
-    """By level the highest score."""
-    highest: dict[str, float] = {}
-    for each in findings:
-        if each.score > highest.get(each.level, 0.0):
-            highest[each.level] = each.score
-    return highest
-
-
-def _disguises(page: Page) -> list[Finding]:
-    """Levels 2 and 3 as findings: what was removed or folded, and what was decoded."""
-    found = [
-        Finding(
-            "canon",
-            DISGUISES.get(name, (0.2, 0.1))[count < MUCH],
-            page.hidden_span,
-            f"{count} {name}",
-            "Characters are disguised.",
-        )
-        for name, count in page.hidden.items()
-    ]
-    return found + [
-        Finding(
-            "unmask", min(0.2 * view.depth, 0.6), view.span(0, len(view.plain)), shown(view.plain), f"It is {view.how}."
-        )
-        for view in page.views[1:]
-    ]
 
 
 _usual = JudgmentProtocol()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from circuit_script.config import Settings
 from circuit_script.events.screening import Screen
 from circuit_script.judgment import JudgmentProtocol, policy_of
@@ -19,6 +21,7 @@ def make_screen(protocol: JudgmentProtocol | None, settings: Settings) -> Screen
 
 
 def warm(settings: Settings) -> None:
-    """Read patterns and weights before the first text comes: that takes a second."""
-    if (protocol := make_protocol(settings)) is not None:
+    """Read patterns and weights where texts will be judged, before the first one: that takes a second, and memory."""
+    models = any(not each.key_env or each.key_env in os.environ for each in settings.llm.providers.values())
+    if (settings.judgment.records or models) and (protocol := make_protocol(settings)) is not None:
         protocol.judge("a first look")
