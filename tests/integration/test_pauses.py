@@ -136,7 +136,7 @@ async def test_a_retry_of_what_is_paused_waits_too(road: Road) -> None:
             raise RuntimeError("down")
         return None
 
-    worker = await road.start(fail, backoff=1.0)
+    worker = await road.start(fail, backoff=4.0)  # in which a busy machine, too, sees it wait
     await road.take_in(contact("c1"))
     await road.until("SELECT attempts FROM circuit.queue", [1])
     await stop(road, "tenant", "acme")

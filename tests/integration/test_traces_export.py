@@ -106,7 +106,7 @@ async def test_a_collector_that_hangs_or_refuses_costs_its_own_traces_only(
         writer.add(ended())
     writing = asyncio.create_task(writer.run())
     await road.until("SELECT count(*) FROM circuit.traces", [50])  # none of them has left yet
-    assert export.dropped >= 44
+    assert export.dropped >= 50 - 2 * 5  # five may be on their way, and five wait
 
     collector.hangs.set()
     await happens(lambda: len(collector.spans) + export.dropped >= 50, "nothing leaves")
