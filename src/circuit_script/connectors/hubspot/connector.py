@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -21,7 +22,6 @@ from circuit_script.connectors.connector import (
     Page,
     Plan,
     Query,
-    Refused,
 )
 from circuit_script.connectors.hubspot.facts import facts_of
 from circuit_script.connectors.hubspot.faults import FAULTS, code_of, wait_of
@@ -32,6 +32,7 @@ from circuit_script.connectors.hubspot.reads import Reads
 from circuit_script.connectors.hubspot.settings import CONTACT, TIMED, WITH_CONTACT, HubSpotSettings
 from circuit_script.connectors.hubspot.writes import MOST, Batches, Item, Verb
 from circuit_script.connectors.stands import stands
+from circuit_script.connectors.ways import deliver_by_way
 from circuit_script.errors import RequestRefused
 from circuit_script.schemas.facts import FieldFacts
 
@@ -99,19 +100,11 @@ class HubSpot:
         return facts_of(await self._schemas.asked(tenant, self._names.object(object_)), self._names, object_)
 
     async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery]:
-        results: dict[int, Delivery] = {}
-        ways: dict[_Way, list[tuple[int, Item]]] = {}
-        for place, effect in enumerate(effects):
-            try:
-                way, item = self._way(operation, effect)
-            except RequestRefused as error:
-                results[place] = Refused(f"{error.detail} {error.cure}".strip())
-            else:
-                ways.setdefault(way, []).append((place, item))
-        for way, listed in ways.items():
-            found = await self._batches.write(way.verb, way.object, way.unique, [item for _, item in listed])
-            results |= {place: result for (place, _), result in zip(listed, found, strict=True)}
-        return [results[place] for place in range(len(effects))]
+        return await deliver_by_way(
+            effects,
+            partial(self._way, operation),
+            lambda way, items: self._batches.write(way.verb, way.object, way.unique, items),
+        )
 
     async def look_up(self, effect: Effect) -> Delivered | Later | None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -20,7 +21,6 @@ from circuit_script.connectors.connector import (
     Page,
     Plan,
     Query,
-    Refused,
 )
 from circuit_script.connectors.salesforce.bulk import Bulk
 from circuit_script.connectors.salesforce.described import Schemas
@@ -32,6 +32,7 @@ from circuit_script.connectors.salesforce.settings import SalesforceSettings
 from circuit_script.connectors.salesforce.usage import CountingApi
 from circuit_script.connectors.salesforce.writes import Collections, Item, Verb
 from circuit_script.connectors.stands import stands
+from circuit_script.connectors.ways import deliver_by_way
 from circuit_script.errors import RequestRefused
 from circuit_script.schemas.facts import FieldFacts
 
@@ -104,21 +105,11 @@ class Salesforce:
         return facts_of(await self._schemas.asked(tenant, self._names.sobject(object_)), self._names, object_)
 
     async def deliver(self, operation: str, effects: Sequence[Effect]) -> Sequence[Delivery]:
-        results: dict[int, Delivery] = {}
-        ways: dict[_Way, list[tuple[int, Item]]] = {}
-        for place, effect in enumerate(effects):
-            try:
-                way, item = self._way(operation, effect)
-            except RequestRefused as error:
-                results[place] = Refused(f"{error.detail} {error.cure}".strip())
-            else:
-                ways.setdefault(way, []).append((place, item))
-        for way, listed in ways.items():
-            items = [item for _, item in listed]
-            writer = self._bulk if len(items) >= self._settings.bulk_from else self._collections
-            found = await writer.write(way.verb, way.sobject, way.external, items)
-            results |= {place: result for (place, _), result in zip(listed, found, strict=True)}
-        return [results[place] for place in range(len(effects))]
+        return await deliver_by_way(effects, partial(self._way, operation), self._write)
+
+    async def _write(self, way: _Way, items: list[Item]) -> Sequence[Delivery]:
+        writer = self._bulk if len(items) >= self._settings.bulk_from else self._collections
+        return await writer.write(way.verb, way.sobject, way.external, items)
 
     async def look_up(self, effect: Effect) -> Delivered | Later | None:
         try:
