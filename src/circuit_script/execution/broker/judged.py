@@ -46,7 +46,7 @@ class Judged:
     protocol: JudgmentProtocol
     work: Work
     tell: Callable[[str], None] = lambda said: None
-    _verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    _verdicts: dict[tuple[str, str, str | None], Verdict] = field(default_factory=dict)
 
     async def request(self, messages: Sequence[Message]) -> list[Message] | None:
         """The messages as they may be said to a model; None where nothing is to be changed. Raises RequestRefused."""
@@ -92,7 +92,7 @@ class Judged:
             note(residue=", ".join(sorted({each.pattern or each.why for each in found}))[:500])
 
     async def _judge(self, text: str, source: str, place: str | None) -> Verdict:
-        if (known := self._verdicts.get((text, source))) is not None:
+        if (known := self._verdicts.get((text, source, place))) is not None:
             return known
         judge, tenant = self.protocol.judge, self.work.tenant
         if len(text) > LONG:
@@ -100,7 +100,7 @@ class Judged:
         else:
             verdict = judge(text, source=source, field=place, tenant=tenant)
         if len(self._verdicts) < MOST_KEPT:
-            self._verdicts[text, source] = verdict
+            self._verdicts[text, source, place] = verdict
         if verdict.action is not Action.ALLOW:
             what = "a prompt" if place is None else f"the result of the {place.replace('.', ' ', 1)}"
             self.tell(f"{what} may be an attack ({verdict.score:.2f}, {verdict.action}): {verdict.reason}")
