@@ -6,7 +6,6 @@ the same app in which nothing is judged; in interleaved rounds on one server.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import sys
 import tempfile
@@ -16,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import psutil
 import uvloop
 from rich.console import Console
 from rich.progress import Progress
@@ -25,7 +23,7 @@ from benchmarks import app, contestants, postgres
 from benchmarks.bench import LOCATION, Bench
 from benchmarks.contestants import Contestant
 from benchmarks.figures import Figure
-from benchmarks.processes import free_port
+from benchmarks.processes import cpu_of, free_port
 
 WARM = 500
 LENGTH = 300  # characters of a note
@@ -92,9 +90,9 @@ async def measure(quick: bool) -> dict[str, float]:
             for number in range(rounds):
                 for side in (judged, plain) if number % 2 else (plain, judged):
                     requests = contacts(bench, chance, size)
-                    before = _cpu(side.contestant.process)
+                    before = cpu_of(side.contestant.process)
                     side.rates.append((await bench.road(side.contestant, requests)).rate)
-                    side.cpu.append(_cpu(side.contestant.process) - before)
+                    side.cpu.append(cpu_of(side.contestant.process) - before)
             held = await postgres.fetch(judged.contestant.database, "SELECT count(*) FROM circuit.dead_letters")
     rate = median(mine / its for mine, its in zip(judged.rates, plain.rates, strict=True))
     return {
@@ -152,15 +150,6 @@ async def _side(bench: Bench, *, judged: bool) -> AsyncIterator[_Side]:
         settings.write(ON if judged else OFF)
     async with contestants.ours(place, await bench.database(), key, triggers=triggers, port=port) as ours:
         yield _Side(ours)
-
-
-def _cpu(process: psutil.Process) -> float:
-    """Seconds of CPU of a process and its descendants, also of those that have ended."""
-    total = 0.0
-    for each in (process, *process.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            total += sum(each.cpu_times()[:4])
-    return total
 
 
 if __name__ == "__main__":

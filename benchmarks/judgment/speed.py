@@ -1,20 +1,27 @@
-"""What the model costs: texts up to 4 KB, and one of 64 KB."""
+"""What judging a text costs, all levels and nothing remembered: texts up to 4 KB, and one of 64 KB.
+
+The texts are the corpus's, attacks among them, where ``CIRCUIT_SHARED`` names it; else they are put together of words.
+"""
 
 from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from benchmarks.figures import Figure
-from circuit_script.judgment.model import score
+from benchmarks.judgment import quality
+from circuit_script.judgment.reading import read
+from training.judgment.corpus import corpus
 
 SPEECH = (
     "the order of lamps for our office arrived on monday and two boxes were open please send the invoice again to "
     "anna because the total was wrong we ignore the old price list and follow your new instructions thank you"
 )
 WORDS = SPEECH.split()
+LONGEST = 4096
 
 
 def spent(text: str) -> float:
@@ -22,27 +29,31 @@ def spent(text: str) -> float:
     times = []
     for _ in range(3):
         began = time.perf_counter()
-        score(text, {})
+        read(text)
         times.append(1000 * (time.perf_counter() - began))
     return min(times)
 
 
+def texts(rng: random.Random, number: int) -> tuple[Sequence[str], str]:
+    """So many texts, and what they are."""
+    folder = quality.folder()
+    if folder is not None:
+        kept = [each.text for each in corpus(folder) if len(each.text) <= LONGEST]
+        return rng.sample(kept, number), "texts of the corpus"
+    made = [" ".join(rng.choices(WORDS, k=rng.randint(3, 40))) for _ in range(number - number // 10)]
+    return made + [" ".join(rng.choices(WORDS, k=900))[:LONGEST] for _ in range(number // 10)], "texts made of words"
+
+
 def figures(quick: bool) -> list[Figure]:
     rng = random.Random(3)
-    texts = [" ".join(rng.choices(WORDS, k=rng.randint(3, 40)))[:4096] for _ in range(300 if quick else 3000)]
-    texts += [" ".join(rng.choices(WORDS, k=900))[:4096] for _ in range(len(texts) // 10)]
-    for text in texts[:50]:
-        score(text, {})
-    taken = [spent(text) for text in texts]
+    chosen, what = texts(rng, 300 if quick else 3000)
+    for text in chosen[: len(chosen) // 3]:
+        read(text)
+    taken = [spent(text) for text in chosen]
     whole = spent(" ".join(rng.choices(WORDS, k=14_000))[:65_536])
+    said = f"all levels, {what}, each the best of three"
     return [
-        Figure(
-            "p50_ms",
-            round(float(np.quantile(taken, 0.5)), 4),
-            "ms",
-            "< 0.15",
-            "the model alone, each text the best of three",
-        ),
-        Figure("p99_ms", round(float(np.quantile(taken, 0.99)), 4), "ms", "< 0.5", "a tenth of the texts has 4 KB"),
-        Figure("of_64kb_ms", round(whole, 3), "ms", "< 15"),
+        Figure("p50_ms", round(float(np.quantile(taken, 0.5)), 4), "ms", "< 0.3", said),
+        Figure("p99_ms", round(float(np.quantile(taken, 0.99)), 4), "ms", "< 1", said),
+        Figure("of_64kb_ms", round(whole, 3), "ms", "< 20", "words that attacks use, too"),
     ]

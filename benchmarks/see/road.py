@@ -26,7 +26,7 @@ from rich.progress import Progress
 from benchmarks import app, contestants, postgres
 from benchmarks.bench import Bench
 from benchmarks.contestants import Contestant
-from benchmarks.processes import free_port, http_get, until
+from benchmarks.processes import cpu_of, free_port, http_get, until
 
 WARM = 500
 SCRAPED = 15.0  # seconds of load between two looks of Prometheus, as deploy/monitoring has it
@@ -119,7 +119,7 @@ async def _side(bench: Bench, *, seen: bool) -> AsyncIterator[_Side]:
 async def _round(bench: Bench, side: _Side, size: int, postmaster: psutil.Process) -> None:
     requests = bench.contacts(size)
     began = datetime.now(UTC)
-    before = _cpu(side.contestant.process) + _cpu(postmaster)
+    before = cpu_of(side.contestant.process) + cpu_of(postmaster)
     scraping = asyncio.create_task(_scrape(side)) if side.seen else None
     side.rates.append((await bench.road(side.contestant, requests)).rate)
     if scraping is not None:
@@ -127,7 +127,7 @@ async def _round(bench: Bench, side: _Side, size: int, postmaster: psutil.Proces
         scraping.cancel()
         with contextlib.suppress(TimeoutError):  # what was dropped never comes, and is told
             await _written(side.contestant.database, began, size)
-    side.cpu.append(_cpu(side.contestant.process) + _cpu(postmaster) - before)
+    side.cpu.append(cpu_of(side.contestant.process) + cpu_of(postmaster) - before)
 
 
 async def _written(database: str, began: datetime, lines: int) -> None:
@@ -150,15 +150,6 @@ async def _postmaster(server: str) -> psutil.Process:
         found = psutil.Process(connection.info.backend_pid).parent()
     assert found is not None
     return found
-
-
-def _cpu(process: psutil.Process) -> float:
-    """Seconds of CPU of a process and its descendants, also of those that have ended."""
-    total = 0.0
-    for each in (process, *process.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            total += sum(each.cpu_times()[:4])
-    return total
 
 
 if __name__ == "__main__":

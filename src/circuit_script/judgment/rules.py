@@ -6,9 +6,10 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+
+import re2
 
 from circuit_script.judgment.page import shown
 from circuit_script.judgment.verdict import Finding
@@ -70,7 +71,6 @@ def rules(level: str) -> dict[str, Rule]:
 
 def compiled(expression: str) -> Regex:
     """An expression that takes letters of both cases for the same."""
-    re2 = import_module("re2")
     options = re2.Options()
     options.case_sensitive = False
     options.log_errors = False
