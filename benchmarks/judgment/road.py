@@ -136,7 +136,7 @@ async def figures(quick: bool) -> list[Figure]:
         Figure("road_cost_pct", found["road_cost_pct"], "%", "< 10", "events a second, balanced beside off"),
         Figure("road_rate_judged", found["road_rate_judged"], "events/s", "", "notes of 300 characters, balanced"),
         Figure("road_rate_plain", found["road_rate_plain"], "events/s", "", "the same, nothing judged"),
-        Figure("road_held", found["held"], "", "0", "harmless contacts that were held"),
+        Figure("road_held", found["held"], "contacts", "= 0", "harmless contacts that were held"),
     ]
 
 

@@ -61,7 +61,7 @@ class AllowSettings(_Section):
 class JudgmentSettings(PlaceSettings):
     """What is done with untrusted texts. ``preset`` is "balanced", "strict", "monitor" (only tells) or "off". What goes
     to a model and what tools return is judged always; ``records`` are judged before a handler sees them, which costs
-    an event about as much as all the rest of its road. Of what fits a text, its tenant's (``tenants``) holds before its
+    an event more than twice the rest of its road. Of what fits a text, its tenant's (``tenants``) holds before its
     field's (``fields``, by "Contact.notes" or "notes"), and that before its source's (``sources``)."""
 
     preset: Preset = "balanced"
