@@ -16,6 +16,7 @@ from training.judgment.grammar import sentences
 HERE = Path(__file__).parent
 WEAK = ("bipia-composed", "tensor-trust/hijacking")  # many of their attacks are no attacks when read alone
 MADE = ("own-obfuscated", "own-encoded-benign", "own-embedded")  # made of texts of other sources
+PART, DEALT = "#", 6
 FEEDBACK = "feedback"  # what people found wrong: as many files of `circuit-script judge --wrong` as there are
 CARRIERS = frozenset(
     [
@@ -30,6 +31,11 @@ CARRIERS = frozenset(
         "alpaca-seed",
         "bipia-code",
         "django-locale",
+        "own-business",
+        "own-docs",
+        "own-mail",
+        "own-pages",
+        "own-tools",
     ]
 )
 FOLDS = [
@@ -75,6 +81,25 @@ def own(test: bool) -> list[Text]:
     return [Text(line, False, "own-triggers", "trigger words") for line in kept[int(test) :: 2]]
 
 
+def written() -> list[Text]:
+    """The texts that we wrote, attacks and harmless ones of the same carriers and words. A file is a source; its lines
+    are dealt to DEALT parts of it, so that a word counts as known to several where several of its texts have it."""
+    found = []
+    for folder, attack in (("attacks", True), ("harmless", False)):
+        for path in sorted((HERE / "sentences" / folder).glob("*.txt")):
+            lines = [line for line in path.read_text("utf-8").splitlines() if line and not line.startswith("# ")]
+            found += [
+                Text(_unescaped(line), attack, f"own-{path.stem}{PART}{nth % DEALT}", "written")
+                for nth, line in enumerate(lines)
+            ]
+    return found
+
+
+def _unescaped(line: str) -> str:
+    """A text as one line has it: ``\\n`` stands for the end of a line, two backslashes for one."""
+    return "\\".join(part.replace("\\n", "\n") for part in line.split("\\\\"))
+
+
 def grammar(number: int) -> list[Text]:
     return [
         Text(line, attack, "own-grammar", "grammar")
@@ -115,13 +140,13 @@ def embedded(texts: Sequence[Text], number: int, seed: int) -> list[Text]:
     def by_source(kept: list[Text]) -> list[list[Text]]:
         groups = defaultdict(list)
         for each in kept:
-            groups[each.source].append(each)
+            groups[each.source.partition(PART)[0]].append(each)
         return [groups[name] for name in sorted(groups)]
 
     good = [each for each in texts if not each.source.startswith((*WEAK, *MADE))]
     attacks = by_source([each for each in good if each.attack and 15 < len(each.text) < 500])
     harmless = by_source([each for each in good if not each.attack and 10 < len(each.text) < 500])
-    carriers = by_source([each for each in good if each.source in CARRIERS]) or harmless
+    carriers = by_source([each for each in good if each.source.partition(PART)[0] in CARRIERS]) or harmless
     made = []
     for turn in range(number):
         carrier = rng.choice(rng.choice(carriers)).text
@@ -129,7 +154,14 @@ def embedded(texts: Sequence[Text], number: int, seed: int) -> list[Text]:
             start = rng.randrange(len(carrier) - 1200)
             carrier = carrier[start : start + 1200]
         inner = rng.choice(rng.choice(harmless if turn % 2 else attacks))
-        made.append(Text(wrapped(rng, inner.text.strip(), carrier), inner.attack, f"in {inner.source}", "embedded"))
+        made.append(
+            Text(
+                wrapped(rng, inner.text.strip(), carrier),
+                inner.attack,
+                f"in {inner.source.partition(PART)[0]}",
+                "embedded",
+            )
+        )
     return made
 
 

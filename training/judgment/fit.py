@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from scipy.optimize import minimize
 
 from circuit_script.judgment.features import KINDS, ROWS
-from training.judgment.corpus import WEAK, Text
+from training.judgment.corpus import PART, WEAK, Text
 from training.judgment.windows import Windows
 
 Floats = npt.NDArray[np.float64]
@@ -23,8 +23,9 @@ LOW = -0.3  # no weight is lower: what stands around an attack cannot talk it do
 
 def masses(texts: Sequence[Text], power: float = 0.5) -> Floats:
     """How much each text counts: a large source more than a small one, but less than its texts; both labels alike."""
-    sizes = Counter((each.source, each.attack) for each in texts)
-    mass = np.array([sizes[each.source, each.attack] ** -power for each in texts])
+    sources = [each.source.partition(PART)[0] for each in texts]
+    sizes = Counter(zip(sources, (each.attack for each in texts), strict=True))
+    mass = np.array([sizes[source, each.attack] ** -power for source, each in zip(sources, texts, strict=True)])
     mass *= [0.4 if each.attack and each.source.startswith(WEAK) else 1.0 for each in texts]
     attack = np.array([each.attack for each in texts])
     for label in (False, True):

@@ -121,14 +121,14 @@ def material(folder: Path, kept: Path | None, say: Say = print) -> tuple[Read, R
     table = features.kinds()
     main = read_all([each for each in corpus.corpus(folder) if each.source != "own-embedded"], table, kept=kept)
     say(f"read {len(main.texts)} texts of the corpus, {main.windows.rows.shape[0]} windows")
-    own = read_all([*corpus.grammar(GRAMMAR), *corpus.own(test=False)], table, kept=kept)
+    own = read_all([*corpus.grammar(GRAMMAR), *corpus.own(test=False), *corpus.written()], table, kept=kept)
     return main, own, table
 
 
 def trained(main: Read, own: Read, places: Sequence[int], table: npt.NDArray[np.uint8], seed: int) -> Floats:
     """Weights from some of the corpus, our own sentences, and attacks embedded in harmless texts."""
     chosen = [main.texts[at] for at in places]
-    made = corpus.embedded([*chosen, *corpus.own(test=False)], EMBEDDED, seed)
+    made = corpus.embedded([*chosen, *corpus.own(test=False), *corpus.written()], EMBEDDED, seed)
     inside = windows([[plain(each.text)] for each in made], table, most=6)
     everything = stacked([(main.windows, places, len(main.texts)), (inside, None, len(made)), (own.windows, None, 0)])
     return fit.fit(everything, [*chosen, *made, *own.texts])

@@ -41,7 +41,7 @@ def windows(
         starts = list(range(0, max(1, length - WINDOW + step), step))
         if len(starts) > most:
             starts = [starts[at * (len(starts) - 1) // (most - 1)] for at in range(most)]
-        read = features.read(text, table)
+        read = features.read([text], table)
         for start in starts:
             parts = []
             for places, rows in read.families.values():
