@@ -19,7 +19,7 @@ from circuit_script.cli.demo.vendor import Payload, Vendor
 
 PATH = "/webhooks/gohighlevel"
 SEED = 20_240
-LOCATION = "benchLocation0000001"
+LOCATION = "Ve4kW0pTq8dLr2sXnB7a"
 
 
 @dataclass(frozen=True, slots=True)

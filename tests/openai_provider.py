@@ -37,7 +37,7 @@ class Do:
     wait: asyncio.Event | None = None
     between: asyncio.Event | None = None
     tool: tuple[str, dict[str, Any]] | None = None
-    raw: bytes | None = None
+    raw: bytes | None = None  # a whole answer, or the first event of a stream
 
 
 @dataclass
@@ -108,6 +108,8 @@ class Provider:
         if do.usage and body["stream_options"]["include_usage"]:
             chunks.append({**_chunk(body, []), "usage": _usage(do, made)})
         self.chunks += chunks
+        if do.raw is not None:
+            writer.write(b"data: " + do.raw + b"\n\n")
         for sent, chunk in enumerate(chunks, 1):
             if do.cut is not None and sent > do.cut:
                 return False

@@ -36,6 +36,7 @@ from circuit_script.execution.broker.callouts.guard import Guard
 from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Succeeded, Work
 from circuit_script.governor import Usage
 from circuit_script.jobs.connector import JobsConnector
+from circuit_script.judgment.counts import VerdictCounts
 from circuit_script.releases import Release, make_live
 from circuit_script.telemetry.trace_writer import TraceWriter
 from circuit_script.tenants.entitlement import UNLIMITED, Quotas
@@ -196,7 +197,7 @@ class Road:
 
     async def start(self, handler: Handler = succeed, *, size: int = 2, **changes: Any) -> Worker:
         """A worker whose children run ``handler``, or are the ``children`` that are given. ``changes``: crm, attempts,
-        backoff, hold, lease, drain, look_ahead, quotas, models, recorded, traces, screen."""
+        backoff, hold, lease, drain, look_ahead, quotas, models, recorded, traces, screen, verdicts."""
         children: FakeChildren = changes.get("children") or FakeChildren(handler, size)
         lease = changes.get("lease", 10.0)
         lanes = Lanes(uuid7(), lease)
@@ -222,6 +223,7 @@ class Road:
             finalizers=finalizers_of(self.release.handlers),
             traces=changes.get("traces"),
             screen=changes.get("screen"),
+            verdicts=changes.get("verdicts") or VerdictCounts(),
         )
         policy = RetryPolicy(changes.get("attempts", 3), changes.get("backoff", 0.05), changes.get("hold", 60.0))
         dispatcher = Dispatcher(

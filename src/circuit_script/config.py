@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from decimal import Decimal
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -368,6 +370,20 @@ class Settings(BaseSettings):
     guardian: GuardianSettings = GuardianSettings()
     dashboard: DashboardSettings = DashboardSettings()
     judgment: JudgmentSettings = JudgmentSettings()
+
+    @field_validator("judgment")
+    @classmethod
+    def _judges_tenants_that_there_are(cls, judgment: JudgmentSettings, info: ValidationInfo) -> JudgmentSettings:
+        """Whoever misspells one would be judged by another policy than is written down."""
+        if (tenants := info.data.get("tenants")) is None:  # it has a fault of its own
+            return judgment
+        known = {*tenants, "default"}
+        for name in (*judgment.tenants, *(each.tenant for each in judgment.allow)):
+            if name is not None and name not in known:
+                near = get_close_matches(name, sorted(known), n=1)
+                meant = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted(known)[:10])}."
+                raise ValueError(f"there is no tenant {name!r}. {meant}")
+        return judgment
 
     @property
     def accounts(self) -> dict[str, dict[str, tuple[str, ...]]]:

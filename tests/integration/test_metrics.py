@@ -18,6 +18,8 @@ from circuit_script.events.dropped import tell
 from circuit_script.events.figures import RoadFigures
 from circuit_script.gateway import metrics as metrics_module
 from circuit_script.gateway.metrics import MetricsReader
+from circuit_script.judgment.counts import VerdictCounts
+from circuit_script.judgment.verdict import Action
 from circuit_script.telemetry import tally as tally_module
 from circuit_script.telemetry.metrics import FAMILIES
 from circuit_script.telemetry.tally import Tally
@@ -81,6 +83,7 @@ async def test_executions_are_counted_once_by_handler_and_status_with_duration_b
     await execution(road, "breached", reason="limit wall_time exceeded: used 30.00 s", handler="T.mail")
     await execution(road, "breached", reason="loop found: a, b", handler="T.mail")
     await execution(road, "echo")
+    await execution(road, "held", reason="quarantined: …", seconds=0, records=1)
     await execution(road, "succeeded", ago=7200)  # it was there before anybody looked
     first = await reader.read()
     await execution(road, "succeeded", ago=70)  # it ran for long, and its row came last
@@ -90,6 +93,7 @@ async def test_executions_are_counted_once_by_handler_and_status_with_duration_b
     assert invocations["T.score", "succeeded"] == values(first, "agent_invocations_total")["T.score", "succeeded"] + 1
     assert (invocations["T.score", "succeeded"], invocations["T.score", "failed"]) == (3, 1)
     assert invocations["T.mail", "breached"] == 2
+    assert invocations["T.score", "held"] == 1, "which has no duration and no batch: nothing ran"
     assert not any("echo" in key for key in invocations)
     buckets = values(text, "agent_duration_seconds_bucket")
     assert [buckets["T.score", bound] for bound in ("0.1", "0.5", "60.0", "+Inf")] == [1, 3, 3, 4]
@@ -233,6 +237,40 @@ async def test_refusals_are_counted_from_the_first_look_on_also_past_midnight(re
     await road.execute(refuse, (0, 3))
     assert values(await reader.read(), "circuit_refusals_total") == {("signature", "standard"): 5}
     assert values(await reader.read(), "circuit_refusals_total") == {("signature", "standard"): 5}
+
+
+async def test_verdicts_are_counted_by_place_and_action_from_zero_on_also_while_the_database_is_away(
+    reader, pool, road
+):
+    counts = VerdictCounts()
+    counts.add("record", Action.QUARANTINE)
+    await counts.flush(pool)
+    first = values(await reader.read(), "judgment_verdicts_total")
+    assert first["quarantine", "record"] == 0, "what was before the first look is not counted"
+    assert {source for _, source in first} == {"record", "prompt", "tool", "answer", "api"}
+    assert {action for action, _ in first} == {"allow", "neutralize", "quarantine", "block"}
+    for _ in range(3):
+        counts.add("record", Action.QUARANTINE)
+    counts.add("prompt", Action.ALLOW)
+    async with pool.connection() as connection:
+        await connection.execute("ALTER TABLE circuit.verdicts RENAME TO gone")
+        await connection.commit()
+    await counts.flush(pool)
+    async with pool.connection() as connection:
+        await connection.execute("ALTER TABLE circuit.gone RENAME TO verdicts")
+        await connection.commit()
+    await counts.flush(pool)
+    for _ in range(2):
+        found = values(await reader.read(), "judgment_verdicts_total")
+    assert (found["quarantine", "record"], found["allow", "prompt"], found["block", "api"]) == (3, 1, 0)
+
+
+async def test_what_is_counted_at_the_end_is_written(pool, road):
+    counts = VerdictCounts()
+    async with counts.told(pool):
+        counts.add("tool", Action.BLOCK)
+    rows = await (await road.execute("SELECT source, action, n FROM circuit.verdicts")).fetchall()
+    assert rows == [("tool", "block", 1)]
 
 
 async def test_what_workers_could_not_store_is_counted_of_each_of_them(reader, pool, road):

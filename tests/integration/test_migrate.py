@@ -192,6 +192,27 @@ async def test_a_tenant_role_that_bypasses_row_security_is_refused(
     assert await migrate(database) == []
 
 
+async def test_executions_of_days_that_were_there_before_may_be_held_and_nothing_else_is_new(
+    empty_database: str, tmp_path: Path
+) -> None:
+    for path in MIGRATIONS.glob("*.sql"):
+        if path.name < "0024":
+            (tmp_path / path.name).write_text(path.read_text())
+    await migrate(empty_database, folder=tmp_path)
+    await migrate(empty_database)
+    await rows(empty_database, "SELECT circuit.make_partitions(10)")
+    days = await rows(empty_database, "SELECT FROM pg_inherits WHERE inhparent = 'circuit.executions'::regclass")
+    insert = (
+        "INSERT INTO circuit.executions (id, tenant, release, handler, object, event, records, status, started_at,"
+        " usage)"
+        " SELECT circuit.uuid_floor(now() + n * interval '1 day'), 'acme', 1, 1, 'Contact', 'x', 1, '{}', now(), '{{}}'"
+        " FROM generate_series(-1, 20, 1) n RETURNING tableoid"
+    )
+    assert len(set(await rows(empty_database, insert.format("held")))) == len(days) > 10, "each of them has one"
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await rows(empty_database, insert.format("lost"))
+
+
 async def test_every_migration_of_the_package_is_found() -> None:
     assert {f"{migration.name}.sql" for migration in read_migrations()} == {p.name for p in MIGRATIONS.glob("*.sql")}
     assert read_migrations()

@@ -191,6 +191,7 @@ def _document(result: Any) -> Settled:
         "duration": result.duration,
         "errors": result.errors,
         "decided": result.decided,
+        "held": result.held,
         "effects": result.writes,
         "sends": result.sends,
         "discarded": result.discarded,
@@ -206,7 +207,7 @@ def _document(result: Any) -> Settled:
 
 def _show(result: Any, dry: bool) -> None:
     out = console()
-    mark = GOOD if _is_good(result) else WARNING if result.status in ("partial", "succeeded") else BAD
+    mark = GOOD if _is_good(result) else WARNING if result.status in ("partial", "succeeded", "held") else BAD
     size = f"{len(result.records)} records, " if result.records else ""
     many = f" in {len(result.batches)} batches" if len(result.batches) > 1 else ""
     out.print(f"{mark} [bold]{escape(result.handler)}[/] {result.status}: {size}{result.duration:.3f} s{many}")
@@ -232,7 +233,8 @@ def _show_errors(out: Any, result: Any) -> None:
     rows = []
     for key, reason in result.errors.items():
         after = result.decided.get(key, 0)
-        what = "cancelled" if after is None else f"again after {after:g} s" if key in result.decided else "failed"
+        failed = "held" if key in result.held else "failed"
+        what = "cancelled" if after is None else f"again after {after:g} s" if key in result.decided else failed
         rows.append((key, what, reason))
     _rows(out, table("record", "became", "reason", title="errors"), rows)
     suspect = next((batch.suspect for batch in result.batches if batch.suspect), None)

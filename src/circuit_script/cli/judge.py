@@ -19,6 +19,7 @@ from circuit_script.config import FILE, load_settings
 from circuit_script.errors import NoApp
 from circuit_script.judgment import Action, JudgmentProtocol, Verdict, feedback
 from circuit_script.judgment.telling import as_json, protocol_of
+from circuit_script.tenants.accounts import DEFAULT, unknown_tenant_cure
 
 NAME = "judge"
 EXAMPLES = (
@@ -63,7 +64,7 @@ def run(
         raise typer.BadParameter("Give a file, a text, or - for standard input.", param_hint="FILE|TEXT|-")
     if lines and (explain or wrong):
         raise typer.BadParameter("It is for one text.", param_hint="--explain" if explain else "--wrong")
-    protocol, where = _protocol(folder)
+    protocol, where = _protocol(folder, tenant)
     name, read = _read(text)
     if lines:
         _judge_lines(protocol, name, read, (source, field, tenant), as_json_)
@@ -82,7 +83,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _protocol(given: Path | None) -> tuple[JudgmentProtocol, str]:
+def _protocol(given: Path | None, tenant: str | None) -> tuple[JudgmentProtocol, str]:
     """The protocol with the app's policy, and where that was found; the balanced one where no app is."""
     try:
         folder = app_folder(given)
@@ -90,7 +91,11 @@ def _protocol(given: Path | None) -> tuple[JudgmentProtocol, str]:
         if given is not None:
             raise
         return JudgmentProtocol(), ""
-    return protocol_of(load_settings(folder).judgment), str(folder / FILE)
+    settings = load_settings(folder)
+    if tenant is not None and tenant not in (*settings.tenant_names, DEFAULT):
+        cure = unknown_tenant_cure(tenant, settings.tenant_names)
+        raise typer.BadParameter(f"there is no tenant {tenant!r}. {cure}", param_hint="--tenant")
+    return protocol_of(settings.judgment), str(folder / FILE)
 
 
 def _read(given: str) -> tuple[str, str]:
@@ -98,14 +103,26 @@ def _read(given: str) -> tuple[str, str]:
     if given == STDIN:
         return "standard input", _decoded(sys.stdin.buffer.read())
     path = Path(given)
-    with suppress(OSError, ValueError):  # a long text, or one with NUL, is no name of a file
-        if path.is_file():
-            return given, _decoded(path.read_bytes())
+    if given and _is_there(path):
         if path.is_dir():
             raise typer.BadParameter(f"{given} is a folder.", param_hint="FILE|TEXT|-")
+        try:
+            return given, _decoded(path.read_bytes())
+        except OSError as error:
+            raise typer.BadParameter(f"{given} cannot be read: {error.strerror}.", param_hint="FILE|TEXT|-") from None
     if path.suffix and not any(each.isspace() for each in given):
         print(f"note: there is no file {given!r}; it is judged as a text", file=sys.stderr)
     return "the text", given
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # a long text, or one with NUL, is no name of a file
+        return False
+    return True
 
 
 def _decoded(data: bytes) -> str:

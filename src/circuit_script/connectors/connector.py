@@ -67,8 +67,8 @@ class Operation:
     ``bulk`` is the most effects in one request, all of one tenant and target; ``rate`` is what its vendor takes;
     ``makes_ids``: it makes records whose ids its vendor chooses, and tells (``Delivered.vendor_id``); ``if_version``:
     it can be told the version of a record that alone it is to change. ``irreversible``: what it does cannot be taken
-    back, as it reaches people or others, costs money, or ends a record. Where a model chose it, after untrusted text
-    was read, it is refused (`execution.broker.choices`).
+    back, as it reaches people or others, costs money, or ends a record; ``irreversible_for`` are the targets for which
+    alone that holds. Where a model chose it, after untrusted text was read, it is refused (`execution.broker.choices`).
     """
 
     in_doubt: InDoubt
@@ -78,6 +78,7 @@ class Operation:
     makes_ids: bool = False
     if_version: bool = False
     irreversible: bool = False
+    irreversible_for: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

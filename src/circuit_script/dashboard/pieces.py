@@ -32,6 +32,7 @@ Cell = str | int | float | None | Callable[[], object]
 TONES = {
     "succeeded": "good", "delivered": "good", "closed": "good", "healthy": "good", "ok": "good", "resolved": "good",
     "partial": "warn", "retry": "warn", "in_doubt": "warn", "deferred": "warn", "warning": "warn", "half_open": "warn",
+    "held": "warn",
     "failed": "bad", "breached": "bad", "dead": "bad", "error": "bad", "critical": "bad", "open": "bad",
     "pending": "wait", "waiting": "wait", "notice": "wait", "running": "wait", "info": "plain", "debug": "plain",
 }  # fmt: skip

@@ -21,7 +21,7 @@ INTAKE_SLACK = 15.0  # seconds from a delivery's id to its commit, at most
 SLACK = 60.0  # seconds from an execution's end to its commit, at most
 LONGEST = 3600.0  # seconds: executions that last longer may be missed
 LEAST = 60.0
-SEEDED = ("succeeded", "partial", "failed", "breached")  # so that the first failure is seen to come
+SEEDED = ("succeeded", "partial", "failed", "breached", "held")  # so that the first failure is seen to come
 
 _NOW = """
     SELECT clock_timestamp(), (
@@ -179,6 +179,8 @@ def _grown(found: Mapping[Any, int], before: Mapping[Any, int] | None) -> Iterat
 def _put_executions(figures: Figures, totals: Totals) -> None:
     for (handler, status, broken, duration, batch), (n, seconds, records) in totals.items():
         add(figures, "agent_invocations_total", (handler, status), n)
+        if status == "held":  # no handler ran: an attack must not make it look quick
+            continue
         add(figures, "agent_duration_seconds", (handler,), _spread(len(DURATIONS), duration, n, seconds))
         add(figures, "circuit_batch_records", (handler,), _spread(len(BATCHES), batch, n, records))
         if broken:

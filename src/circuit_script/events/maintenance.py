@@ -92,6 +92,7 @@ FORGET = {
     "reconciled": _forget("reconciled", "at < now() - interval '1 day'", "at"),
     "courier_waits": _forget("courier_waits", "until < now() - interval '1 day'", "until"),
     "refusals": _forget("refusals", "day < now() - interval '400 days'", "day"),
+    "verdicts": _forget("verdicts", "day < now() - interval '400 days'", "day"),
     "effect_answers": _forget("effect_answers", "at < now() - make_interval(days => %(days)s)", "at"),
     # What came before its day's partition; what the queue still refers to is kept.
     "deliveries_other": _forget("deliveries_other", f"id < {_WAITING}", "id"),

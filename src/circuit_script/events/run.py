@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ import structlog
 
 from circuit_script.clock import now, uuid7
 from circuit_script.db.pool import Pool
-from circuit_script.effects.settle import Settlement, Settler
+from circuit_script.effects.settle import Settled, Settlement, Settler
 from circuit_script.effects.unit import UnitOfWork
 from circuit_script.errors import DatabaseUnavailable, Fenced, VersionConflict
 from circuit_script.events import coalesce
@@ -24,7 +25,7 @@ from circuit_script.events.commit import Again, Committer, put_off, refusal, wai
 from circuit_script.events.conclude import Batch, Terms, arrived_of, lost_line
 from circuit_script.events.finalizers import Finalizers
 from circuit_script.events.journal import BatchJournal
-from circuit_script.events.screening import Screen, held_by, lines_of, plain_of, reason_of, without_held
+from circuit_script.events.screening import Screen, Verdicts, held_by, lines_of, plain_of, reason_of, without_held
 from circuit_script.events.traced import begun, contexts_of, finished, only, with_trace
 from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, in_step, settle_row, too_old
 from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
@@ -33,6 +34,8 @@ from circuit_script.execution.outcome import ALL_OR_NONE, Breached, Failed, Hand
 from circuit_script.failpoints import areach
 from circuit_script.governor import Usage
 from circuit_script.governor.governor import CircuitGovernor
+from circuit_script.judgment.counts import VerdictCounts
+from circuit_script.judgment.verdict import Action
 from circuit_script.telemetry.spans import INTERNAL, Recorder
 from circuit_script.telemetry.trace_writer import TraceWriter
 from circuit_script.tenants.entitlement import FREE, NOTICE, UNLIMITED, Quotas, Refused, Ticket
@@ -63,6 +66,7 @@ class RunnerParts:
     finalizers: Finalizers = field(default_factory=dict)
     traces: TraceWriter | None = None
     screen: Screen | None = None  # None: nothing is judged
+    verdicts: VerdictCounts = field(default_factory=VerdictCounts)
 
 
 class Runner:
@@ -241,8 +245,9 @@ class Runner:
         rows, moment, execution = [item.row for item in items], now(), uuid7()
         ends = [RecordEnd(reason_of(item) or "it is held", final=True) for item in items]
         settled = [settle_row(row, end, self._policy, moment) for row, end in zip(rows, ends, strict=True)]
-        settled += coalesce.superseded(rows, moment)
-        settlement = self._terms(epochs).settlement(rows, "failed", settled, execution=execution, reason=ends[0].reason)
+        for item, end in zip(items, ends, strict=True):
+            settled += self._older_than(item, end, moment)
+        settlement = self._terms(epochs).settlement(rows, "held", settled, execution=execution, reason=ends[0].reason)
         # Of the event before it: once it is retried, the rest of what it brought comes, too.
         arrived = [replace(arrived_of(each), fields=without_held(each), seq=each.row.arrived - 1) for each in items]
         again = await self._commit(replace(settlement, arrived=arrived), rows)
@@ -250,11 +255,20 @@ class Runner:
             self._tell(execution, items)
         return again
 
+    def _older_than(self, item: Item, end: RecordEnd, moment: datetime) -> list[Settled]:
+        """The end of the older updates that a held one stands for. What brought such a text is a letter of its own:
+        that of the newest would not bring it along."""
+        gone = item.incoming.keys() - without_held(item).keys()
+        letters = {each.row.id for each in item.older if gone & each.incoming.keys()}
+        settled = zip(item.row.absorbed, coalesce.superseded([item.row], moment), strict=True)
+        return [settle_row(row, end, self._policy, moment) if row.id in letters else each for row, each in settled]
+
     def _tell(self, execution: UUID, items: Sequence[Item]) -> None:
-        """Log what was found in these records, once for each event and handler."""
+        """Log and count what was found in these records, once for each event and handler."""
         for item in items:
             row = item.row
             if item.verdicts and not (row.attempts or row.splits or row.lost):
+                self._parts.verdicts.add("record", gravest(item.verdicts))
                 for line in lines_of(item):
                     self._parts.log_line(execution, JUDGMENT, row.tenant, with_trace(line, None))
 
@@ -376,6 +390,12 @@ class Runner:
         failed = in_step([settle_row(row, RecordEnd(reason), policy, now()) for row in rows])
         bare = replace(settlement, status="failed", reason=reason, rows=failed, arrived=(), writes=(), sends=())
         return await self._commit(bare, rows)
+
+
+def gravest(verdicts: Verdicts) -> Action:
+    """What a record's verdicts come to."""
+    said = {each.action for each in verdicts.values()}
+    return next(each for each in reversed(Action) if each in said)
 
 
 def _may_be_lost_again(rows: Sequence[Queued]) -> bool:

@@ -1,34 +1,31 @@
 """Judges what events bring before a handler sees it: every text of every record, by the Judgment Protocol.
 
-Most records are harmless, so most of the work is to see that soon. Values without words are left out. The others of a
-record are read together, a line for each, which also shows what is said across several fields; records of plain words
-are read several at once. Only where that scores above a low mark, each record, and then each field, is judged by
-itself, and only that is a verdict.
+Most records are harmless, so most of the work is to see that soon. Values in which nothing is said are left out. The
+others of a record are one text, a line for each, which also shows what is said across several fields; such texts of
+many records are read at once. Only where one scores above a low mark, each field is judged by itself, and only that is
+a verdict.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from circuit_script.events.batch import Item
 from circuit_script.events.sources.circuit import Circuit
-from circuit_script.events.wordless import is_prose, is_wordless
+from circuit_script.events.wordless import SILENT, is_wordless
 from circuit_script.execution.outcome import JOB, Fields, PlainVerdict
 from circuit_script.judgment import intake
 from circuit_script.judgment.policy import OFF, PRESETS, digest_of
 from circuit_script.judgment.protocol import JudgmentProtocol
 from circuit_script.judgment.verdict import Action, Finding, Verdict
 
-# Below these nothing of what is read together is judged by itself. Of several records the highest score grows with
-# their number, so an attack among them stands out all the more.
-MARK = 0.3
-MARK_OF_SEVERAL = 0.5
-TOGETHER = 2_400  # characters of several records that are read together
-AT_ONCE = 8_000  # characters that are judged in the event loop: longer texts in a thread
+MARK = 0.5  # below it nothing of a record is judged by itself
+TOGETHER = 16_000  # characters of several records that are read at once, in the event loop: longer texts in a thread
+NESTED, MANY = 4, 1_000  # how deep a record is, and how many values it has, that is read in a hurry
 REMEMBERED = 8_192  # records that were found harmless, and the characters of one
 LONGEST_REMEMBERED = 4_000
 WHOLE = ""  # the place of a verdict on several fields together
@@ -61,8 +58,6 @@ class _Sheet:
     place: int
     item: Item
     source: str
-    texts: list[_Text]
-    over: tuple[Finding, ...]
     joined: str
 
     def field(self, path: str) -> str:
@@ -76,8 +71,9 @@ class Screen:
         self._protocol = protocol
         policy = protocol.policy
         places = [policy.usual, *policy.tenants.values(), *policy.fields.values(), *policy.sources.values()]
-        least = min(each.neutralize for each in places)
-        self._mark, self._mark_of_several = min(MARK, least), min(MARK_OF_SEVERAL, least)
+        self._least = min(_TOLD.neutralize, *(each.neutralize for each in places))
+        self._mark = min(MARK, self._least)
+        self._any_off = OFF in places
         self._harmless: OrderedDict[str, None] = OrderedDict()
         self._warm = False
 
@@ -98,18 +94,28 @@ class Screen:
         source = str(item.meta["source"])
         if source == Circuit.name or (item.echo and not echoes):
             return None
-        texts, over = _texts_of(item)
-        thresholds, tenant, object_ = self._protocol.policy.thresholds, item.row.tenant, item.row.object
-        texts = [each for each in texts if thresholds(tenant, source, f"{object_}.{each.path}") != OFF]
-        if not texts and not over:
+        said = None if self._any_off else _said_in(item.record)
+        if said is None:
+            texts, over = self._texts(item, source)
+            if over:
+                return _Sheet(place, item, source, "")
+            said = [each.text for each in texts]
+        if not said:
             return None
-        joined = "\n".join(dict.fromkeys(each.text for each in texts))
-        if over and thresholds(tenant, source, object_) == OFF:
-            over = ()
-        if not over and joined in self._harmless:
+        joined = "\n".join(dict.fromkeys(said))
+        if joined in self._harmless:
             self._harmless.move_to_end(joined)
             return None
-        return _Sheet(place, item, source, texts, over, joined)
+        return _Sheet(place, item, source, joined)
+
+    def _texts(self, item: Item, source: str) -> tuple[list[_Text], tuple[Finding, ...]]:
+        """The texts of a record that are judged by this policy, and what was too much to be read."""
+        texts, over = _texts_of(item)
+        if not self._any_off:
+            return texts, over
+        thresholds, tenant, object_ = self._protocol.policy.thresholds, item.row.tenant, item.row.object
+        texts = [each for each in texts if thresholds(tenant, source, f"{object_}.{each.path}") != OFF]
+        return texts, () if thresholds(tenant, source, object_) == OFF else over
 
     async def _judged(self, sheets: Sequence[_Sheet]) -> dict[int, Verdicts]:
         """By the places of records what is said of them; harmless ones are not among them.
@@ -118,36 +124,25 @@ class Screen:
         one wait for 5 ms at each step.
         """
         found: dict[int, Verdicts] = {}
-        groups = deque(_groups(sheets))
-        while groups:
-            group = groups.popleft()
-            if self._warm and sum(len(each.joined) for each in group) <= AT_ONCE:
-                found |= self._judge(group, groups)
+        for group in _groups(sheets):
+            if self._warm and sum(len(each.joined) for each in group) <= TOGETHER:
+                found |= self._judge(group)
                 await asyncio.sleep(0)
             else:  # patterns and weights are read at the first look
-                found |= await asyncio.to_thread(self._judge, group, groups)
+                found |= await asyncio.to_thread(self._judge, group)
                 self._warm = True
         return found
 
-    def _judge(self, group: list[_Sheet], groups: deque[list[_Sheet]]) -> dict[int, Verdicts]:
-        """What is said of these records, or, where several need a closer look, nothing yet: they go to ``groups``."""
-        if len(group) > 1:
-            if self._score(".\n".join(each.joined for each in group)) < self._mark_of_several:
-                for sheet in group:
-                    self._remember(sheet.joined)
-            else:
-                middle = len(group) // 2
-                groups += group[:middle], group[middle:]
-            return {}
-        (sheet,) = group
-        if not sheet.over and self._score(sheet.joined) < self._mark:
-            self._remember(sheet.joined)
-            return {}
-        told = self._verdicts(sheet)
-        return {sheet.place: told} if told else {}
-
-    def _score(self, text: str) -> float:
-        return self._protocol.judge(text).score
+    def _judge(self, group: Sequence[_Sheet]) -> dict[int, Verdicts]:
+        """What is said of these records, where there is something to say."""
+        found: dict[int, Verdicts] = {}
+        scores = self._protocol.scores([each.joined for each in group])
+        for sheet, score in zip(group, scores, strict=True):
+            if sheet.joined and score < self._mark:
+                self._remember(sheet.joined)
+            elif told := self._verdicts(sheet):
+                found[sheet.place] = told
+        return found
 
     def _remember(self, joined: str) -> None:
         """Below the mark a text is harmless to everybody, wherever it stands."""
@@ -161,12 +156,16 @@ class Screen:
         """Of a record that is worth a closer look."""
         row = sheet.item.row
         told: dict[str, Verdict] = {}
-        if sheet.over:
+        texts, over = self._texts(sheet.item, sheet.source)
+        if over:
             action = self._protocol.policy.thresholds(row.tenant, sheet.source, row.object).action(1.0)
-            told[WHOLE] = _milder(Verdict(1.0, action, sheet.over, sheet.source, row.object), sheet.item, True)
+            told[WHOLE] = _milder(Verdict(1.0, action, over, sheet.source, row.object), sheet.item, True)
             return told  # too much to be read is not read
         rest: list[_Text] = []
-        for each in sheet.texts:
+        for each, score in zip(texts, self._protocol.scores([each.text for each in texts]), strict=True):
+            if score < self._least:
+                rest.append(each)
+                continue
             verdict = self._protocol.judge(
                 each.text, source=sheet.source, field=sheet.field(each.path), tenant=row.tenant
             )
@@ -188,7 +187,10 @@ class Screen:
         if len(texts) < 2 or not any(each.new for each in rest):
             return None
         row = sheet.item.row
-        verdict = self._protocol.judge("\n".join(texts), source=sheet.source, tenant=row.tenant)
+        joined = "\n".join(texts)
+        if self._protocol.scores([joined])[0] < self._least:
+            return None
+        verdict = self._protocol.judge(joined, source=sheet.source, tenant=row.tenant)
         if verdict.score < _TOLD.neutralize and verdict.clean:
             return None
         return _milder(replace(verdict, field=row.object), sheet.item, True)
@@ -306,20 +308,56 @@ def _milder(verdict: Verdict, item: Item, new: bool) -> Verdict:
 
 
 def _groups(sheets: Sequence[_Sheet]) -> Iterator[list[_Sheet]]:
-    """Records of plain words together, as far as they are short; each of the others alone."""
+    """Records together, as far as they are short."""
     group: list[_Sheet] = []
     room = TOGETHER
     for sheet in sheets:
-        if sheet.over or len(sheet.joined) > TOGETHER // 2 or not is_prose(sheet.joined):
-            yield [sheet]
-            continue
-        if len(sheet.joined) > room:
+        if group and len(sheet.joined) > room:
             yield group
             group, room = [], TOGETHER
         group.append(sheet)
         room -= len(sheet.joined)
     if group:
         yield group
+
+
+def _said_in(record: Fields) -> list[str] | None:
+    """The values of a record in which something could be said; None where that takes a closer look: odd names of
+    fields, values nested deep, very many, or of other types than JSON has."""
+    said: list[str] = []
+    if not _look_into(record, said, NESTED) or len(said) > MANY:
+        return None
+    return said if sum(map(len, said)) <= intake.CHARACTERS else None
+
+
+def _look_into(record: Mapping[str, Any], said: list[str], depth: int) -> bool:
+    for name, value in record.items():
+        kind = type(value)
+        if len(name) > _LONG_NAME or " " in name:
+            return False
+        if kind is str:
+            if not SILENT[value] and not (name == "id" and _is_id(value)):
+                said.append(value)
+        elif not _is_plain(value, kind, said, depth):
+            return False
+    return True
+
+
+def _is_plain(value: Any, kind: type, said: list[str], depth: int) -> bool:
+    """Whether a value that is no text is one of JSON, and not nested too deep; its texts are added to ``said``."""
+    if value is None or kind is bool or kind is int or kind is float:
+        return True
+    if kind is dict:
+        return depth > 0 and _look_into(value, said, depth - 1)
+    if kind is not list or not depth:
+        return False
+    for each in value:
+        if type(each) is str:
+            if not SILENT[each]:
+                said.append(each)
+        elif not _is_plain(each, type(each), said, depth - 1):
+            return False
+    return True
 
 
 def _texts_of(item: Item) -> tuple[list[_Text], tuple[Finding, ...]]:

@@ -18,7 +18,7 @@ MOST = 2000  # groups
 OURS = (Reason.OVERLOADED, Reason.DATABASE_AWAY)  # refusals that are no fault of who sent
 
 _FAILED = "x.status IN ('failed', 'breached', 'partial')"
-_COUNTS = "x.status NOT IN ('cancelled', 'deferred', 'echo')"
+_COUNTS = "x.status NOT IN ('held', 'cancelled', 'deferred', 'echo')"
 _RATES = f"""
 SELECT h.name, a.tenant, a.n, a.failed, a.slow
 FROM (SELECT x.handler, x.tenant, grouping(x.tenant) AS whole, count(*) AS n,

@@ -10,8 +10,16 @@ most 24 characters (codes of numbers spell at most a dozen letters in them), run
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+
+import re2
+
+from circuit_script.judgment.english import TELLING
+from circuit_script.judgment.spelling import foldings
+from circuit_script.judgment.words import has_kind
 
 LONGEST = 120
+NUMBER = 24  # characters of a value without letters
 
 # Python's own expressions cost a twentieth of RE2's here. At each character there is one way to go on, and of those a
 # text has at most LONGEST.
@@ -21,7 +29,7 @@ _HOST = rf"{_LABEL}(?:\.{_LABEL}){{1,3}}"
 _WORDLESS = re.compile(
     "|".join(
         (
-            r"[^A-Za-z]{0,24}",
+            rf"[^A-Za-z]{{0,{NUMBER}}}",
             r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.,]{4,20}(?:Z|UTC| ?[+-][0-9:]{2,6})?",
             r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}",
             rf"{_WORD}(?:[._+-]{_WORD})?@{_HOST}",
@@ -46,7 +54,45 @@ def is_wordless(text: str) -> bool:
     return _WORDLESS.fullmatch(text) is not None
 
 
-def is_prose(text: str) -> bool:
-    """Whether a text is plain words: no markup, no codes, nothing that is read in more than one way. Several such texts
-    can be read together, as none of them can use up what is done to unmask another, or make its letters look usual."""
-    return max(map(len, text.split()), default=0) <= _LONG_WORD and _ODD.search(text) is None
+_MIXED = re.compile("(?:[a-z]{0,5}[A-Z0-9]){5,36}[a-z]{0,5}")  # letters and digits as they are drawn for an id
+_NAMES = re.compile(
+    r"[A-Z]{2}|[a-z]{3,10}(?:[_-][a-z]{3,10})?|(?:[0-9]{1,6} )?[A-Z][a-z]{2,14}(?:[ '&-]{1,2}[A-Z][a-z]{1,14}){0,2}"
+)
+_TELLING = re2.compile("|".join(sorted(TELLING)))
+REMEMBERED = 16_384
+
+
+class _Silent(dict[str, bool]):
+    """Of each short value that was met whether it says nothing."""
+
+    def __missing__(self, text: str) -> bool:
+        silent = _is_silent(text)
+        if len(text) <= LONGEST:
+            if len(self) >= REMEMBERED:
+                self.clear()
+            self[text] = silent
+        return silent
+
+
+SILENT: Mapping[str, bool] = _Silent()
+"""Of a short value whether it says nothing, also beside others: one without words, an id of letters and digits, or up
+to three words of which none has a kind in any language ("Anna Miller", "Texas")."""
+
+
+def _is_silent(text: str) -> bool:
+    if len(text) > LONGEST or not text.isascii():
+        return False
+    if len(text) <= NUMBER and text.lower() == text.upper():
+        return True
+    if 12 <= len(text) <= 36 and text.isalnum() and not text.isalpha():
+        return _is_mixed(text)
+    if _NAMES.fullmatch(text) is not None:
+        return not has_kind(text.lower())
+    return is_wordless(text) or _is_mixed(text)
+
+
+def _is_mixed(text: str) -> bool:
+    """Whether letters and digits take turns as in an id that was drawn, and spell no word that attacks need."""
+    if not 12 <= len(text) <= 36 or _MIXED.fullmatch(text) is None:
+        return False
+    return _TELLING.search("\n".join(foldings(text.lower()))) is None

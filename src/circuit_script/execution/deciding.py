@@ -1,7 +1,7 @@
 """Whose decision it is that something is asked of the broker: the author's, a model's, or nobody knows.
 
-A child says it with each request, as far as it knows. The broker believes that a model chose it, where one has chosen
-anything at all; it believes that the author did only where that fits what it has seen (`broker.choices`).
+A child says it with each request, as far as it knows. The broker believes that a model chose it; it believes that the
+author did only where that fits what it has seen (`broker.choices`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from contextvars import ContextVar
 AUTHOR = "author"
 MODEL = "model"
 
-# In a child. Tasks, and threads that asyncio and anyio start, inherit it; a bare thread does not, and says nothing.
+# In a child. Tasks, and threads that asyncio and anyio start, inherit it; a bare thread inherits only MODEL, and else
+# says nothing.
 here: ContextVar[str] = ContextVar("deciding", default="")
 # In the parent: of the task that serves a request.
 asking: ContextVar[str] = ContextVar("asking", default="")

@@ -3,7 +3,8 @@ something elsewhere, a job that may do any of it.
 
 A name is a connector's operation ("resend.send"), a method of HTTP ("http.post"), or the function that an author calls
 ("send_email", "resend.send_email"). What the connectors declare (`Operation.irreversible`) is held against this table
-by a test. Not in it: writes of records, which can be written again, and a reaction in Slack, which can be removed.
+by a test. Not in it: writes of records, which can be written again, unless the record is a message that its making
+sends (`Operation.irreversible_for`), and a reaction in Slack, which can be removed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _FUNCTIONS: Mapping[str, tuple[Act, ...]] = {
     "send_email": (("resend", "send"), ("resend", "batch")),
     "send_slack": (("slack", "post"),),
     "update_slack": (("slack", "update"),),
+    "send_message": (("gohighlevel", "insert"), ("gohighlevel", "upsert")),
     "make_call": (("vapi", "call"),),
     "send_webhook": (("webhook", "post"),),
     "enqueue": (("jobs", "enqueue"),),

@@ -17,6 +17,7 @@ from circuit_script.effects.figures import EffectFigures
 from circuit_script.events.figures import RoadFigures
 from circuit_script.gateway.status import only_this_host
 from circuit_script.governor.figures import MoneyFigures
+from circuit_script.judgment.figures import VerdictFigures
 from circuit_script.telemetry.metrics import Board, Figures
 
 log = structlog.get_logger()
@@ -37,6 +38,7 @@ class MetricsReader:
         self._road = RoadFigures()
         self._effects = EffectFigures()
         self._money = MoneyFigures(budget)
+        self._verdicts = VerdictFigures()
         self._board = Board()
         self._turn = asyncio.Lock()
         self._version = version("circuit-script")
@@ -79,6 +81,7 @@ class MetricsReader:
                 figures, at = await self._road.read(connection)
                 figures |= await self._effects.read(connection, at)
                 figures |= await self._money.read(connection, at)
+                figures |= await self._verdicts.read(connection)
         except (psycopg.Error, OSError) as error:  # TimeoutError is an OSError
             if isinstance(error, TimeoutError):
                 self._road.look_less_far()

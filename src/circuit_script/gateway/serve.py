@@ -69,7 +69,14 @@ async def run_gateway(
         )
         pool = await open_pool(url, min_size=1, max_size=2, name="circuit-script status", pooler=settings.pooler)
         people = await open_pool(url, min_size=0, max_size=POOL, name="circuit-script api", pooler=settings.pooler)
-        async with telling(settings, "gateway"), pool, people, Link(socket_path(settings.folder)) as link:
+        api = Api.of(settings, people)
+        async with (
+            telling(settings, "gateway"),
+            pool,
+            people,
+            api.counts.told(pool),
+            Link(socket_path(settings.folder)) as link,
+        ):
             max_body, max_held = settings.gateway.max_body, settings.gateway.max_held
             endpoints = Endpoints(
                 link=link,
@@ -88,7 +95,7 @@ async def run_gateway(
                 webhooks=webhooks,
                 endpoints=endpoints,
                 link=link,
-                api=Api.of(settings, people),
+                api=api,
             )
             await _serve(gateway, settings.gateway.max_connections, listener, stop, on_ready)
     finally:

@@ -46,7 +46,7 @@ from circuit_script.judgment.glyphs import (
     tables,
 )
 from circuit_script.judgment.page import Offsets
-from circuit_script.judgment.spelling import Spelling, respelled
+from circuit_script.judgment.spelling import Spelling, misspelled, respelled
 
 Places = NDArray[np.int64]
 _Any = TypeVar("_Any", bound=np.generic)
@@ -59,6 +59,8 @@ FEW = 64
 _SPACES = b"\t\n\v\f\r"
 _LOWER = bytes(each + 32 if 65 <= each <= 90 else 32 if each in _SPACES else each for each in range(256))
 _CONTROLS = bytes(each for each in (*range(32), 127) if each not in _SPACES)
+_LINES = bytes(10 if each == 0x1E else _LOWER[each] for each in range(256))
+_NOT_IN_LINES = _CONTROLS.replace(b"\x1e", b"")
 _NAMES = {
     INVISIBLE: "invisible", BIDI: "bidi", TAG: "tag", VARIATION: "variation", CONTROL: "control", RUBOUT: "control",
 }  # fmt: skip
@@ -140,6 +142,24 @@ def canonical(text: str) -> Canon:
         folding.hidden_span,
         tuple(_readings(text, plain, folding)),
     )
+
+
+def plain_forms(texts: Sequence[str]) -> list[str | None]:
+    """Of each of these texts the plain form, None where something may be disguised or misspelled: that takes a closer
+    look. Those in ASCII are read at once."""
+    forms: list[str | None] = [None] * len(texts)
+    places = [place for place, text in enumerate(texts) if text.isascii()]
+    raw = "\x1e".join([texts[place] for place in places]).encode()
+    small = raw.translate(_LINES, _NOT_IN_LINES)
+    lines = small.decode().split("\n")
+    if len(small) != len(raw) or len(lines) != len(places):
+        return forms
+    lines = [" ".join(line.split()) if "  " in line else line.strip(" ") for line in lines]
+    several = misspelled("\n ".join(lines))
+    for place, line in zip(places, lines, strict=True):
+        if not several or not misspelled(line):
+            forms[place] = line
+    return forms
 
 
 def _codes(text: str) -> Codes:

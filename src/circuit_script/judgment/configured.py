@@ -25,18 +25,20 @@ def policy_of(settings: JudgmentSettings) -> Policy | None:
         allow=tuple(
             Allowed(each.reason, each.digest, each.pattern, each.tenant, each.field) for each in settings.allow
         ),
+        canary=settings.canary,
     )
 
 
 def _thresholds(place: PlaceSettings, usual: Thresholds) -> Thresholds:
-    """What is given, upon the preset, or upon what holds everywhere where a place names none. A milder threshold that
-    is not given is never above a graver one that is."""
+    """What is given, upon the preset, or upon what holds everywhere where a place names none. What is not given makes
+    room: a milder threshold is never above a graver one that is, nor a graver one below a milder one."""
     if place.preset == "off":
         return OFF
     base = usual if place.preset is None else PRESETS[place.preset]
     own = place.own
     if base == OFF:  # somebody wants a place judged where nothing else is
         base = PRESETS["monitor"]
-    block = own.get("block", base.block)
-    quarantine = own.get("quarantine", min(base.quarantine, block))
+    least = own.get("neutralize", 0.0)
+    block = own.get("block", max(base.block, own.get("quarantine", 0.0), least))
+    quarantine = own.get("quarantine", max(min(base.quarantine, block), least))
     return Thresholds(own.get("neutralize", min(base.neutralize, quarantine)), quarantine, block)

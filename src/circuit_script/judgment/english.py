@@ -32,6 +32,7 @@ _COMMON = """
     score rate rating lead hot mark best company business service product price offer free important urgent note
     attention warning stop immediately previously conversation chat bot agent agents tool tools function calls task
     tasks job question questions answers poem translate summary summarize summarise sure yes okay ok today tomorrow
+    whoami import exec eval bash shell python subprocess socket pickle result sum show own training data
     week month bomb weapon drug kill hack malware virus illegal harmful ethical ethics moral limits limitations
     unlimited freely dan anymore unless until whatever whenever since told given gave being let lets says speak
     spoke reads writes wrote written shows showing gives giving share shares sharing policy policies content allowed

@@ -10,8 +10,9 @@ from circuit_script.judgment.rules import compiled, data, readable, rules
 from circuit_script.judgment.verdict import Finding
 
 LEVEL = "exfil"
-MOST = 80  # links that are looked at
-MOST_FINDINGS = 20
+MOST = 1000  # links that are looked at
+MOST_FINDINGS = 20  # the surest
+MOST_SAID = 50  # places of one order
 LONGEST = 1000  # characters of a link
 
 _RULES = rules(LEVEL)
@@ -110,11 +111,9 @@ def exfil(page: Page) -> list[Finding]:
     findings: list[Finding] = []
     for view in page.views:
         _of_view(view, findings)
-        if len(findings) >= MOST_FINDINGS:
-            break
     if "://" in page.text and not page.text.isascii():
         findings += _look_alikes(page.text)
-    return findings[:MOST_FINDINGS]
+    return sorted(findings, key=lambda each: -each.score)[:MOST_FINDINGS]
 
 
 def _of_view(view: View, findings: list[Finding]) -> None:
@@ -170,7 +169,7 @@ def _phrases(view: View, said: str, findings: list[Finding]) -> None:
         names = [name for name in names if name not in ("send", "fetch", "relay")]
     for name in dict.fromkeys(names):
         for count, match in enumerate(_PHRASES[name].finditer(said)):
-            if count >= 5:
+            if count >= MOST_SAID:
                 break
             start, end = match.span()
             denied = any(each in said[max(0, start - 24) : start] for each in _NOT)

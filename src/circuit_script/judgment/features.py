@@ -1,13 +1,14 @@
 """Level 16, the eye of the model: what stands at each character of a text, as numbers of a table.
 
-A text is read once, with numpy and without a loop in Python: words, pairs of words, pairs with one between them, and
-pieces of five characters, each hashed to a row of one table. Only whole numbers are involved, so that every
-machine reads the same.
+Texts are read once, many together, with numpy and without a loop in Python: words, pairs of words, pairs with one
+between them, and pieces of five characters, each hashed to a row of one table. Only whole numbers are involved, so that
+every machine reads the same.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ BITS = 18
 ROWS = 1 << BITS  # of the table of weights
 LONGEST = 32  # characters of a word that count
 WINDOW = 128  # characters that are judged together
+FIVE = 5  # characters of a piece of a word
 CALM = 20.0  # added to the length of a window, so that a word alone says little
 
 Codes = npt.NDArray[np.uint32]
@@ -64,12 +66,16 @@ def kinds() -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A text of ``length`` characters; of each family the characters where its features begin and their rows; a family
-    without places has one feature at each character from the first on."""
+    """Texts that were read together, as characters one behind the other with a space between two: where each text
+    begins and ends; of each family the characters where its features begin and their rows; where words begin. A family
+    without places has one feature at each character from the first on, but for those in ``cut``, which reach from one
+    text into the next."""
 
-    length: int
+    begins: Places
+    ends: Places
+    chars: Codes
     families: dict[str, tuple[Places | None, Codes]]
-    words: Codes
+    cut: Places
     starts: Places
 
 
@@ -80,7 +86,7 @@ def codes(text: str) -> Codes:
 
 def hashed_words(read: Codes, table: npt.NDArray[np.uint8]) -> tuple[Codes, Places]:
     """The hash of each word and where it begins."""
-    kind = table[np.minimum(read, 0xFFFF)]
+    kind = table.take(np.minimum(read, 0xFFFF))
     begins = kind > 0
     begins[1:] &= (kind[:-1] == 0) | (kind[1:] == 2) | (kind[:-1] == 2)
     starts = np.flatnonzero(begins)
@@ -88,7 +94,7 @@ def hashed_words(read: Codes, table: npt.NDArray[np.uint8]) -> tuple[Codes, Plac
         return np.zeros(0, np.uint32), starts
     lengths = np.diff(starts, append=len(read))
     within = np.arange(starts[0], len(read)) - np.repeat(starts, lengths)
-    weight = _POWERS[np.minimum(within, LONGEST)]
+    weight = _POWERS.take(np.minimum(within, LONGEST))
     weight *= read[starts[0] :] + _PRIME
     weight *= kind[starts[0] :] > 0
     words = np.add.reduceat(weight, starts - starts[0], dtype=np.uint32)
@@ -103,24 +109,37 @@ def _rows(hashes: Codes, family: str) -> Codes:
     return mixed
 
 
-def read(text: str, table: npt.NDArray[np.uint8]) -> Reading:
-    """The features of a canonical text."""
-    found = codes(text)
+def read(texts: Sequence[str], table: npt.NDArray[np.uint8]) -> Reading:
+    """The features of canonical texts."""
+    found = codes(" ".join(texts))
+    lengths = np.fromiter(map(len, texts), np.intp, len(texts))
+    ends = np.cumsum(lengths + 1) - 1
+    begins = ends - lengths
     found = np.where((found >= 0x30) & (found <= 0x39), np.uint32(0x30), found)
     words, starts = hashed_words(found, table)
-    families: dict[str, tuple[Places | None, Codes]] = {"word": (starts, _rows(words, "word"))}
     turned = words * _STEP
-    families["pair"] = starts[:-1], _rows(turned[:-1] + words[1:], "pair")
-    families["skip"] = starts[:-2], _rows(turned[:-2] + words[2:], "skip")
+    pairs, skips = _rows(turned[:-1] + words[1:], "pair"), _rows(turned[:-2] + words[2:], "skip")
+    cut = np.zeros(0, np.intp)
+    first, skip = starts[:-1], starts[:-2]
+    if len(texts) > 1:
+        of = np.searchsorted(begins, starts, "right")
+        same, near = of[1:] == of[:-1], of[2:] == of[:-2]
+        first, pairs, skip, skips = first[same], pairs[same], skip[near], skips[near]
+        cut = (ends[:-1, None] + np.arange(-FIVE + 1, 1)).ravel()
+        cut = cut[(cut >= 0) & (cut <= len(found) - FIVE)]
     scaled = found * _MIX
     three = (scaled[:-2] * _PRIME + scaled[1:-1]) * _PRIME + scaled[2:]
-    five = (three[:-2] * _PRIME + scaled[3:-1]) * _PRIME + scaled[4:]
-    families["five"] = None, _rows(five, "five")
-    return Reading(len(found), families, words, starts)
+    fives = _rows((three[:-2] * _PRIME + scaled[3:-1]) * _PRIME + scaled[4:], "five")
+    families: dict[str, tuple[Places | None, Codes]] = {
+        "word": (starts, _rows(words, "word")),
+        "pair": (first, pairs),
+        "skip": (skip, skips),
+        "five": (None, fives),
+    }
+    return Reading(begins, ends, found, families, cut, starts)
 
 
 KINDS = 64 + 3 * 4096  # rows of the classes of words: one alone, and pairs of three sorts
-CROWD = 2048  # words with a kind in one piece, as no one writes them: fewer pairs are looked at
 NEAR, CLOSE = 12, 8  # words between the first and the second of a pair, in either order and in this one
 _STEPS = np.arange(1, 7)[:, None]
 _SORTS = np.array([64, *[64 + 4096] * 4])[:, None]
@@ -131,7 +150,7 @@ def kinds_read(found: npt.NDArray[np.int16]) -> tuple[Places, Places]:
     at, kind = marks(found)
     if len(at) < 2:
         return at, kind
-    steps = _STEPS[: min(len(at) - 1, len(_STEPS) if len(at) < CROWD else 3)]
+    steps = _STEPS[: len(at) - 1]
     there = np.append(at, np.full(len(steps), len(found) + NEAR + 1))
     kinds = np.append(kind, np.zeros(len(steps), np.intp))
     beside = np.arange(len(at)) + steps

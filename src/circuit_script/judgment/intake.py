@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from circuit_script.judgment.page import Page, View
+from circuit_script.judgment.page import Page, View, once
 from circuit_script.judgment.verdict import Finding
 
 DEPTH = 32
@@ -36,7 +36,7 @@ def page_of(text: str, source: str | None = None, field: str | None = None) -> P
     from circuit_script.judgment.unmask import views
 
     canon = canonical(text)
-    first = View("plain", canon.plain, canon.offsets, canon.loose, canon.loose_offsets)
+    first = View("plain", canon.plain, once(canon.offsets), canon.loose, once(canon.loose_offsets))
     return Page(text, (first, *views(canon)), canon.hidden, canon.hidden_span, source, field)
 
 

@@ -14,10 +14,12 @@ from circuit_script.judgment.rules import compiled, data, readable, rules
 from circuit_script.judgment.verdict import Finding
 
 LEVEL = "markup"
-MOST = 80  # pieces of one kind that are looked at
+MOST = 1000  # pieces of one kind that are looked at
+NAMED = 40  # styles with a name that hide
+TOGETHER = 16  # pieces that are read at once: most say nothing
 LONGEST = 4000  # characters of a piece
 MOST_READ = 64_000  # characters that are judged piece by piece
-MOST_FINDINGS = 20
+MOST_FINDINGS = 20  # the surest
 HARMLESS = 0.1  # is what a hidden text scores by itself
 SMALL_TALK = 0.1  # up to this, a text gives no orders to a model
 
@@ -84,13 +86,17 @@ def markup(page: Page) -> list[Finding]:
     findings: list[Finding] = []
     if speaks("\n".join(piece[0] for piece in pieces)) > SMALL_TALK:
         read = 0
-        for text, start, end, name in pieces:
-            said = speaks(text)
-            if said > SMALL_TALK:
-                findings.append(_RULES[name].found(LEVEL, (start, end), text, _RULES[name].weight * said))
-            read += len(text)
-            if read > MOST_READ or len(findings) >= MOST_FINDINGS:
+        for first in range(0, len(pieces), TOGETHER):
+            some = pieces[first : first + TOGETHER]
+            if speaks("\n".join([piece[0] for piece in some])) > SMALL_TALK:
+                for text, start, end, name in some:
+                    said = speaks(text)
+                    if said > SMALL_TALK:
+                        findings.append(_RULES[name].found(LEVEL, (start, end), text, _RULES[name].weight * said))
+            read += sum(len(piece[0]) for piece in some)
+            if read > MOST_READ:
                 break
+        findings = sorted(findings, key=lambda each: -each.score)[:MOST_FINDINGS]
     if not findings:
         text, start, end, name = pieces[0]
         findings.append(_RULES[name].found(LEVEL, (start, end), text, HARMLESS))
@@ -152,7 +158,7 @@ def _styled(text: str) -> Iterator[Hidden]:
         tag = text.rfind("<", max(0, start - 1000), start)
         if tag < 0 or text.find(">", tag, start) >= 0:  # not in a tag: a sheet of styles, or a text about them
             brace = text.rfind("{", max(0, start - 200), start)
-            if brace >= 0 and len(names) < 8:
+            if brace >= 0 and len(names) < NAMED:
                 selector = _SELECTOR.search(text[max(0, brace - 120) : brace].rstrip())
                 if selector is not None:
                     names.append(selector[1])
@@ -167,7 +173,7 @@ def _styled(text: str) -> Iterator[Hidden]:
                 yield piece
     for name in names:
         end = 0
-        for _ in range(20):
+        for _ in range(MOST // NAMED):
             place = text.find(name, end)
             if place < 0:
                 break
@@ -230,12 +236,16 @@ def _attributes(text: str, at: int = 0) -> Iterator[Hidden]:
 
 
 def _elements(text: str) -> Iterator[Hidden]:
+    covered = 0
     for count, match in enumerate(_ELEMENT.finditer(text)):
         if count >= MOST:
             return
         start = match.end()
+        if start < covered:
+            continue
         end = text.find(f"</{match[1]}", start, start + LONGEST)
-        yield _piece(text, start, end if end >= 0 else min(len(text), start + LONGEST), "element")
+        covered = end if end >= 0 else start + LONGEST
+        yield _piece(text, start, min(covered, len(text)), "element")
 
 
 def _markdown(text: str) -> Iterator[Hidden]:

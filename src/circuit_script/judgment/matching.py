@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import threading
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +112,22 @@ def _pattern(row: Mapping[str, Any], words: Mapping[str, str]) -> Pattern:
     return pattern
 
 
-def _options(ascii_only: bool) -> re2.Options:
+def _options(ascii_only: bool, *, lines: bool) -> re2.Options:
     options = re2.Options()
+    options.never_nl = lines
     options.never_capture = True
     options.log_errors = False
     options.max_mem = MEMORY
     if ascii_only:
         options.encoding = re2.Options.Encoding.LATIN1
     return options
+
+
+def _compiled(pattern: Pattern) -> tuple[str | bytes, re2.Options]:
+    """An expression as RE2 takes it. A view has one line, so each line of several views is read as a view."""
+    ascii_only, lines = pattern.expression.isascii(), pattern.view != "raw"
+    expression = f"(?m){pattern.expression}" if lines else pattern.expression
+    return expression.encode() if ascii_only else expression, _options(ascii_only, lines=lines)
 
 
 def _seen(text: str, ascii_only: bool) -> bytes:
@@ -151,11 +161,10 @@ class Matcher:
             yield self._group(level, view, ascii_only, indexes)
 
     def _group(self, level: str, view: str, ascii_only: bool, indexes: Sequence[int]) -> _Group:
-        together = re2.Set.SearchSet(_options(ascii_only))
+        together = re2.Set.SearchSet(_options(ascii_only, lines=view != "raw"))
         for index in indexes:
-            expression = self.patterns[index].expression
             try:
-                together.Add(expression.encode() if ascii_only else expression)
+                together.Add(_compiled(self.patterns[index])[0])
             except re2.error as error:
                 raise ConfigError(f"pattern {self.patterns[index].id!r} is no RE2 expression: {error}") from error
         together.Compile()
@@ -181,21 +190,18 @@ class Matcher:
     def _single(self, index: int) -> Any:
         single = self._singles.get(index)
         if single is None:
-            expression = self.patterns[index].expression
-            ascii_only = expression.isascii()
-            single = re2.compile(expression.encode() if ascii_only else expression, options=_options(ascii_only))
-            self._singles[index] = single
+            expression, options = _compiled(self.patterns[index])
+            single = self._singles[index] = re2.compile(expression, options=options)
         return single
 
     def _places(self, index: int, text: str) -> list[tuple[int, int]]:
+        return list(islice(self._spans(index, text), PLACES))
+
+    def _spans(self, index: int, text: str) -> Iterator[tuple[int, int]]:
         ascii_only = self.patterns[index].expression.isascii()
         seen = _seen(text, ascii_only)
-        places: list[tuple[int, int]] = []
         for match in self._single(index).finditer(seen if ascii_only else seen.decode()):
-            places.append(match.span())
-            if len(places) == PLACES:
-                break
-        return places
+            yield match.span()
 
     def findings(self, page: Page, level: str | None = None) -> list[Finding]:
         """What the patterns, or those of one level, find on a page: all views, decoded ones too."""
@@ -208,6 +214,25 @@ class Matcher:
                 text = view.loose if loose else view.plain
                 for start, end in self._places(index, text):
                     found.append(self._finding(index, text[start:end], view.span(start, end, loose=loose)))
+        return found
+
+    def highest(self, texts: Sequence[str], plains: Sequence[str], levels: Container[str]) -> list[float]:
+        """Of each of several texts, which has this plain form and no other view, the highest weight of what these
+        levels find in it; all are read at once."""
+        found = [0.0] * len(texts)
+        begins = list(accumulate((len(each) + 1 for each in plains), initial=0))
+        joined = "\n".join(plains)
+        for index in self._matched("plain", joined):
+            pattern = self.patterns[index]
+            if pattern.level in levels:
+                for start, _ in self._spans(index, joined):
+                    place = bisect_right(begins, start) - 1
+                    found[place] = max(found[place], pattern.weight)
+        if any(True for _ in self._matched("raw", "\n".join(texts))):
+            for place, text in enumerate(texts):
+                patterns = [self.patterns[index] for index in self._matched("raw", text)]
+                weights = [each.weight for each in patterns if each.level in levels]
+                found[place] = max([found[place], *weights])
         return found
 
     def _heaviest(self, indexes: list[int]) -> list[int]:
@@ -238,3 +263,7 @@ def hits(view: View, level: str | None = None) -> list[int]:
 
 def findings(page: Page, level: str | None = None) -> list[Finding]:
     return matcher().findings(page, level)
+
+
+def highest(texts: Sequence[str], plains: Sequence[str], levels: Container[str]) -> list[float]:
+    return matcher().highest(texts, plains, levels)

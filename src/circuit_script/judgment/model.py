@@ -8,16 +8,17 @@ nothing. Sums are of whole numbers, so that every machine says the same. The wei
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from circuit_script.judgment import features
-from circuit_script.judgment.features import CALM, WINDOW
+from circuit_script.judgment.features import CALM, WINDOW, Places
 from circuit_script.judgment.words import Codes, classes
 
 WEIGHTS = Path(__file__).parent / "weights.npz"
@@ -35,16 +36,15 @@ LEVELS = (
     "mosaic",
     "unmask",
 )
-PIECE = 1 << 14  # characters that are read at once
-SHARED = 2 * WINDOW  # and how many of them the next piece reads again
 STEP = 8  # characters between two windows
-_ROOM = 20  # bits for the place of a word in a piece
+_ROOM = 26  # bits for the place of a word among those that are read together
 TOKENS = 24  # words in a window, where classes of words are told
+_APART = np.zeros(features.NEAR + 1, np.int16)  # between the words of two texts
 
-LOWEST, HIGHEST = -4.0, 8.0  # beyond them a sum of weights says no more
-HINT, BENT = 12.0, 1.5  # what a sure finding adds; weak ones add less than their share
+LOWEST, HIGHEST = -4.0, 5.0  # beyond them a sum of weights says no more
+HINT, BENT = 30.0, 2.5  # what a sure finding adds; weak ones add less than their share
 
-Sums = npt.NDArray[np.int64]
+Sums = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
 
@@ -58,10 +58,10 @@ def summed(logits: Floats, levels: Floats) -> Floats:
 @dataclass(frozen=True, slots=True)
 class Scored:
     """``score`` is how surely the text is an attack, from 0 to 1; ``sure`` is False where the model had rather not say;
-    ``windows`` are the highest places, the first one first: from where to where, and their own score."""
+    ``window`` is the highest place, from where to where."""
 
     score: float
-    windows: tuple[tuple[int, int, float], ...]
+    window: tuple[int, int]
     sure: bool = True
 
 
@@ -71,7 +71,7 @@ class Model:
     ``units``; ``bend`` and ``shift`` are the calibration, ``unsure`` the scores between which it had rather not say."""
 
     table: npt.NDArray[np.uint8]
-    text: npt.NDArray[np.int32]
+    text: npt.NDArray[np.int8]
     kind: npt.NDArray[np.int32]
     units: tuple[float, float]
     bias: float
@@ -82,84 +82,113 @@ class Model:
     def score(self, plain: str, levels: Mapping[str, float], codes: Codes | None = None) -> Scored:
         """Judge a canonical text; ``levels`` says for a level the highest score of what it found, ``codes`` what
         `words.classes` says of the text, if that is known."""
-        found = [
-            (high, start, start + WINDOW)
-            for at in range(0, max(1, len(plain) - SHARED), PIECE - SHARED)
-            for high, start, _ in self._highest(plain[at : at + PIECE], at, codes if len(plain) <= PIECE else None)
-        ]
-        found.sort(key=lambda each: (-each[0], each[1]))
-        sure = min(max((levels.get(level, 0.0) for level in LEVELS), default=0.0), 1.0)
-        score = self.calibrated(min(max(found[0][0], LOWEST), HIGHEST) + HINT * sure**BENT)
-        windows = tuple((start, min(end, len(plain)), self.calibrated(high)) for high, start, end in found[:2])
-        return Scored(score, windows, not self.unsure[0] < score < self.unsure[1])
+        logits, windows = self._windows([plain], [classes(plain) if codes is None else codes])
+        top = int(logits.argmax())
+        score = self.fused(float(logits[top]), max((levels.get(level, 0.0) for level in LEVELS), default=0.0))
+        start = int(windows.starts[top])
+        return Scored(score, (start, min(start + WINDOW, len(plain))), not self.unsure[0] < score < self.unsure[1])
+
+    def fused(self, logit: float, level: float) -> float:
+        """The score of a text whose highest window has this sum, and whose surest level is that sure."""
+        return self.calibrated(min(max(logit, LOWEST), HIGHEST) + HINT * min(max(level, 0.0), 1.0) ** BENT)
 
     def calibrated(self, logit: float) -> float:
         return 1 / (1 + math.exp(-min(max(self.bend * logit + self.shift, -30.0), 30.0)))
 
-    def logit(self, plain: str) -> float:
-        """The highest window, before levels and calibration."""
-        return max(
-            self._highest(plain[at : at + PIECE], at)[0][0]
-            for at in range(0, max(1, len(plain) - SHARED), PIECE - SHARED)
-        )
+    def logits(self, plains: Sequence[str], codes: Sequence[Codes]) -> list[float]:
+        """Of each of these texts its highest window, before levels and calibration; one costs little beside others."""
+        logits, windows = self._windows(plains, codes)
+        return np.maximum.reduceat(logits, windows.firsts).tolist()  # type: ignore[no-any-return]  # numpy's type
 
-    def _highest(self, piece: str, offset: int, codes: Codes | None = None) -> list[tuple[float, int, int]]:
-        """The highest window of a piece."""
-        read = features.read(piece, self.table)
-        length = read.length
-        sums = np.zeros(length + 1, np.int64)
+    def _windows(self, plains: Sequence[str], codes: Sequence[Codes]) -> tuple[Floats, _Windows]:
+        """All windows of these texts, and what each sums up to."""
+        read = features.read(plains, self.table)
+        sums = np.zeros(len(read.chars) + 1, np.int32)
         for places, rows in read.families.values():
-            worth = self.text[rows]
+            worth = self.text.take(rows)
             if places is None:
+                worth[read.cut] = 0
                 sums[1 : len(worth) + 1] += worth
             else:
                 sums[places + 1] += worth
-        np.cumsum(sums, out=sums)
-        kinds = self._kinds(classes(piece) if codes is None else codes, whole=length <= WINDOW)
-        starts = np.arange(0, max(1, length - WINDOW + STEP), STEP)
-        logits = (sums[np.minimum(starts + WINDOW, length)] - sums[starts]) * (
-            self.units[0] / math.sqrt(min(length, WINDOW) + CALM)
-        )
-        if kinds.size > 1:
-            before = _words_before(piece, read)
-            first = before[starts] * (kinds.size + TOKENS - 1) // max(1, int(before[-1]))
-            logits += kinds[np.minimum(first, kinds.size - 1)] * self.units[1]
-        else:
-            logits += float(kinds[0]) * self.units[1]
-        top = int(logits.argmax())
-        return [(float(logits[top]) + self.bias, offset + int(starts[top]), length)]
+        np.cumsum(sums, dtype=np.int32, out=sums)
+        windows = _Windows.of_texts(read)
+        unit = self.units[0] / np.sqrt(np.minimum(read.ends - read.begins, WINDOW) + CALM)
+        logits = (sums[windows.ends] - sums[windows.starts]) * windows.each(unit)
+        logits += self._kinds(read, windows, codes) * self.units[1]
+        logits += self.bias
+        return logits, windows
 
-    def _kinds(self, found: Codes, *, whole: bool = False) -> Sums:
-        """Of each word where a window can begin the weights of the classes from there on, each counted once; of a whole
-        text one sum."""
-        places, rows = features.kinds_read(found)
-        room = 1 if whole else max(1, len(found) - TOKENS + 1)
-        if not rows.size:
-            return np.zeros(room, np.int64)
-        if room == 1:
-            seen = np.zeros(len(self.kind), np.bool_)
-            seen[rows] = True
-            return np.array([self.kind[seen].sum()], np.int64)
-        order = np.sort((rows << _ROOM) + places)
+    def _kinds(self, read: features.Reading, windows: _Windows, codes: Sequence[Codes]) -> Sums:
+        """Of each window the weights of the classes of words in it, each counted once."""
+        numbers = np.fromiter(map(len, codes), np.intp, len(codes))
+        row = np.concatenate([part for each in codes for part in (each, _APART)])
+        begins = np.cumsum(numbers + len(_APART)) - numbers - len(_APART)
+        rooms = np.where(read.ends - read.begins <= WINDOW, 1, np.maximum(numbers - TOKENS + 1, 1))
+        sums = self._kinds_from(row, begins, rooms)
+        before = _words_before(read)
+        first = before[read.begins]
+        whole = np.maximum(before[read.ends] - first, 1)
+        behind = (before[windows.starts] - windows.each(first)) * windows.each(rooms + TOKENS - 1)
+        behind //= windows.each(whole)
+        found: Sums = sums[np.minimum(behind, windows.each(rooms - 1)) + windows.each(begins)]
+        return found
+
+    def _kinds_from(self, row: Codes, begins: Places, rooms: Places) -> Sums:
+        """Of each word where a window can begin the weights of the classes from there on, each counted once; of a text
+        with room for one window the weights of all its words, at its first."""
+        places, rows = features.kinds_read(row)
+        order = (rows << _ROOM) + places
+        order.sort()
         rows, places = order >> _ROOM, order & ((1 << _ROOM) - 1)
-        since = np.maximum(places - TOKENS + 1, 0)
+        since, until = places - (TOKENS - 1), places + 1
+        of = np.searchsorted(begins, places, "right") - 1 if len(begins) > 1 else np.zeros(1, np.intp)
+        base, room = begins[of], rooms[of]
+        np.maximum(since, base, out=since)
+        if (rooms == 1).any():
+            since = np.where(room == 1, base, since)
+        np.minimum(until, base + room, out=until)
         again = rows[1:] == rows[:-1]
-        np.maximum(since[1:], np.where(again, places[:-1] + 1, 0), out=since[1:])
-        until = np.minimum(places + 1, room)
-        worth = np.where(since < until, self.kind[rows], 0).astype(np.float64)
-        change = np.bincount(since, worth, len(found) + 2) - np.bincount(until, worth, len(found) + 2)
-        summed: Sums = np.cumsum(change[:room].astype(np.int64))
+        np.maximum(since[1:], (places[:-1] + 1) * again, out=since[1:])
+        worth = self.kind.take(rows) * (since < until)
+        change = np.bincount(since, worth, len(row) + 2) - np.bincount(until, worth, len(row) + 2)
+        summed: Sums = np.cumsum(change.astype(np.int64))
         return summed
 
 
-def _words_before(piece: str, read: features.Reading) -> Sums:
+_Number = TypeVar("_Number", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """From where to where each window is, among all characters; how many each text has, and which is its first."""
+
+    starts: Places
+    ends: Places
+    counts: Places
+    firsts: Places
+
+    @classmethod
+    def of_texts(cls, read: features.Reading) -> _Windows:
+        counts = -(-np.maximum(read.ends - read.begins - (WINDOW - STEP), 1) // STEP)
+        firsts = np.cumsum(counts) - counts
+        found = cls(np.arange(int(counts.sum())) * STEP, np.zeros(0, np.intp), counts, firsts)
+        starts = found.starts + found.each(read.begins - firsts * STEP)
+        return cls(starts, np.minimum(starts + WINDOW, found.each(read.ends)), counts, firsts)
+
+    def each(self, values: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+        """Of each window what is given of its text."""
+        return values if len(values) == 1 else np.repeat(values, self.counts)
+
+
+def _words_before(read: features.Reading) -> Sums:
     """Of each character how many words stand before it, the end of a sentence counted as `words.classes` does; the last
-    number is of the whole piece."""
-    found = features.codes(piece)
-    counts = np.zeros(read.length + 1, np.int64)
-    counts[1:] = 2 * ((found == 0x2E) | (found == 0x21) | (found == 0x3F))
+    number is of all."""
+    chars = read.chars
+    counts = np.zeros(len(chars) + 1, np.int32)
+    counts[1:] = 2 * ((chars == 0x2E) | (chars == 0x21) | (chars == 0x3F))
     counts[read.starts + 1] += 1
-    return np.cumsum(counts)
+    return np.cumsum(counts, dtype=np.int32)
 
 
 def stored(model: Model, path: Path) -> None:
@@ -178,7 +207,7 @@ def load(path: Path = WEIGHTS) -> Model:
         text, kind, bias, bend, shift, low, high = (float(each) for each in kept["numbers"])
         return Model(
             kept["table"],
-            kept["text"].astype(np.int32),
+            kept["text"],
             kept["kind"].astype(np.int32),
             (text, kind),
             bias,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -14,7 +15,7 @@ from circuit_script.judgment.rules import compiled, readable, rules
 from circuit_script.judgment.verdict import Finding
 
 LEVEL = "mosaic"
-SAMPLES = 12  # places that are looked at for a repetition
+SAMPLES, APART = 12, 180  # places that are looked at for a repetition, and characters between two of them at least
 PIECE = 10  # characters that must come again,
 FAR = 200  # within so many
 FLOOD = 240  # characters of a repetition
@@ -22,7 +23,8 @@ MANY_SHOTS = 5  # questions with their answers
 SPACES, LINES = 200, 30  # characters, lines: what is emptier moves the rest off a screen
 WINDOW = 100  # characters of a suffix
 NEIGHBOURS = 300  # characters of each of two fields that are read together
-MOST = 50
+MOST = 500  # pieces
+EMPTY = 60  # empty places
 
 _RULES = rules(LEVEL)
 _TURN = compiled(r"(?:^|[\s\"'>])(\pL{1,10}) ?\d{0,3} ?[:：]")
@@ -75,13 +77,13 @@ def mosaic(page: Page) -> list[Finding]:
     findings: list[Finding] = []
     if len(text) >= FLOOD:
         _flood(text, findings)
-    if len(text) >= 2 * LINES:
+    if "\n" in text or "    " in text:
         _off_screen(text, findings)
-    if (":" in text or "：" in text) and text.count(":") + text.count("：") >= 2 * MANY_SHOTS - 1:
+    if text.count(":") + text.count("：") >= 2 * MANY_SHOTS - 1:
         _many_shot(readable(text), findings)
     if _has_quotes(text):
         _split(readable(text), findings)
-    if len(text) >= WINDOW and sum(each in text for each in _RARE) >= 7:
+    if len(text) >= WINDOW and _RARELY.search(text) is not None and sum(map(text.__contains__, _RARE)) >= 7:
         _suffix(text, findings)
     return findings
 
@@ -114,7 +116,7 @@ def assemble(pages: Sequence[Page], judge: Callable[[str], float] = speaks) -> l
 
 def _flood(text: str, findings: list[Finding]) -> None:
     """A few places are looked at first: in most texts nothing comes again at once."""
-    step = max(1, len(text) // SAMPLES)
+    step = max(APART, len(text) // SAMPLES)
     hits = [
         (place, again)
         for place in range(0, len(text) - PIECE, step)
@@ -149,7 +151,7 @@ def _off_screen(text: str, findings: list[Finding]) -> None:
     if " " * 64 not in text and ("\n" not in text or text.count("\n") < LINES or not _many_empty(text)):
         return
     place = 0
-    for _ in range(20):
+    for _ in range(EMPTY):
         start = _first(text.find(" " * 64, place), text.find("\n\n\n\n", place), text.find("\n \n \n", place))
         if start < 0:
             return
@@ -307,5 +309,6 @@ def _is_soup(piece: str, kinds: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> b
     return unbalanced >= 2 and torn >= 3 and wild >= 4 and not any(each in piece for each in _CODE)
 
 
+_RARELY = re.compile(r"[\[\]{}\\*+=<>|~^`#$%&@!;]")  # one class, so it takes linear time
 _RARE = "[]{}\\*+=<>|~^`#$%&@!;"
 _WILD = frozenset('[]{}()\\*+=<>|~^`#$%&@!?;:"-.,')

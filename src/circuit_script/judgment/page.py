@@ -12,6 +12,18 @@ Offsets = Callable[[], Sequence[int]]
 something was found: most texts have nothing."""
 
 
+def once(offsets: Offsets) -> Offsets:
+    """The same, worked out at most once."""
+    known: list[Sequence[int]] = []
+
+    def places() -> Sequence[int]:
+        if not known:
+            known.append(offsets())
+        return known[0]
+
+    return places
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """One reading of a text. ``how`` says by what it came about ("plain", "base64", "rot13 in base64", ...), ``depth``
@@ -49,5 +61,8 @@ class Page:
 
 def shown(text: str) -> str:
     """A piece of an untrusted text for a person: one line, cut, without what would not print."""
-    line = " ".join("".join(each if each.isprintable() else " " for each in text[: 4 * EVIDENCE]).split())
+    line = text[: 4 * EVIDENCE]
+    if not line.isprintable():
+        line = "".join([each if each.isprintable() else " " for each in line])
+    line = " ".join(line.split())
     return line if len(line) <= EVIDENCE else line[: EVIDENCE - 1] + "…"

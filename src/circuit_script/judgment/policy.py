@@ -28,7 +28,7 @@ class Thresholds:
         return Action.NEUTRALIZE if score >= self.neutralize else Action.ALLOW
 
 
-# Of harmless texts about 3 in a hundred reach 0.65, one 0.85, and one in a thousand 0.99 (`make bench-judgment`).
+# Of harmless texts about 2 in a hundred reach 0.65, one 0.85, and one in a thousand 0.99 (`make bench-judgment`).
 PRESETS: Mapping[str, Thresholds] = MappingProxyType(
     {
         "strict": Thresholds(0.65, 0.85, 0.99),
@@ -57,13 +57,15 @@ class Allowed:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """``usual`` holds where nothing closer does. ``fields`` are by "Object.field" or "field", ``sources`` by the name
-    of a source; of several that fit a text the tenant's comes first, then the field's, then the source's."""
+    of a source; of several that fit a text the tenant's comes first, then the field's, then the source's. With
+    a ``canary`` system prompts get a mark, by which an answer that tells them is known."""
 
     usual: Thresholds = PRESETS["balanced"]
     tenants: Mapping[str, Thresholds] = field(default_factory=dict)
     fields: Mapping[str, Thresholds] = field(default_factory=dict)
     sources: Mapping[str, Thresholds] = field(default_factory=dict)
     allow: Sequence[Allowed] = ()
+    canary: bool = False
 
     def thresholds(self, tenant: str | None, source: str | None, field_: str | None) -> Thresholds:
         if tenant is not None and (found := self.tenants.get(tenant)) is not None:

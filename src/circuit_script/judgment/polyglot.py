@@ -7,11 +7,14 @@ where such an order begins is noted too.
 
 from __future__ import annotations
 
+import sys
 import tomllib
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
+from itertools import accumulate, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +25,6 @@ from circuit_script.judgment.words import Codes, Kind, classes, places
 
 LEVEL = "polyglot"
 WINDOWS = (4, 8, 12, 16)
-PIECE = 1024  # words that are searched at a time
 MOST = 4  # findings of one rule in one reading
 SURE = 0.5  # from here on a change of script counts
 SWITCH = "polyglot.switch"
@@ -30,7 +32,7 @@ SWITCH = "polyglot.switch"
 Masks = NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sequence:
     """Kinds of words that stand within ``window`` words: each of ``items`` is a set of kinds, one of which is there.
     ``ordered``: the first of them comes first, the rest in any order. ``unless`` are kinds that, within them, make
@@ -45,6 +47,18 @@ class Sequence:
     benign: tuple[str, ...]
     unless: int = 0
     ordered: bool = False
+
+    @cached_property
+    def masks(self) -> tuple[np.uint64, ...]:
+        return tuple(np.uint64(item) for item in self.items)
+
+    @cached_property
+    def first(self) -> np.uint64:
+        """The kinds of which a word that begins it has one."""
+        bits = 0
+        for item in self.items[:1] if self.ordered else self.items:
+            bits |= item
+        return np.uint64(bits)
 
 
 @cache
@@ -88,40 +102,55 @@ def in_view(view: View, codes: Codes) -> list[Finding]:
     return findings
 
 
-def matches(codes: Codes) -> Iterator[tuple[Sequence, int, int]]:
+def highest(rows: list[Codes]) -> list[float]:
+    """Of each of several rows of classes the highest weight of what is found in it; all are read at once."""
+    found = [0.0] * len(rows)
+    apart = np.zeros(max(WINDOWS) + 1, np.int16)
+    begins = list(accumulate((len(each) + len(apart) for each in rows), initial=0))
+    for rule, first, _ in matches(np.concatenate([part for each in rows for part in (each, apart)]), most=sys.maxsize):
+        place = bisect_right(begins, first) - 1
+        found[place] = max(found[place], rule.weight)
+    return found
+
+
+def matches(codes: Codes, most: int = MOST) -> Iterator[tuple[Sequence, int, int]]:
     """The sequences in a row of classes, each with its first and its last word."""
-    own = _masks()[codes]
+    own = _masks().take(codes)
     there = int(np.bitwise_or.reduce(own)) if len(own) else 0
-    ahead: dict[int, Masks] = {}
+    ahead: dict[int, tuple[Masks, Masks]] = {}
     row: list[int] = []
     for rule in sequences():
         for item in rule.items:
             if not there & item:
                 break
         else:
-            yield from _spans(rule, row, _begins(rule, own, ahead), own)
+            if rule.window not in ahead:
+                after = _ahead(own, rule.window)
+                ahead[rule.window] = after, own | after
+            yield from islice(_spans(rule, row, _begins(rule, own, *ahead[rule.window]), own), most)
 
 
-def _begins(rule: Sequence, own: Masks, ahead: dict[int, Masks]) -> Iterator[int]:
-    """Where one sequence begins, piece by piece: a few places are enough. ``ahead`` keeps what was worked out for a
-    window."""
-    if rule.window not in ahead:
-        ahead[rule.window] = _ahead(own, rule.window)
-    for start in range(0, len(own), PIECE):
-        here, after = own[start : start + PIECE], ahead[rule.window][start : start + PIECE]
-        begins = np.zeros(len(here), np.bool_)
-        for number, item in enumerate(rule.items[:1] if rule.ordered else rule.items):
-            at = np.flatnonzero(here & np.uint64(item))
-            for other, wanted in enumerate(rule.items):
-                if other != number and len(at):
-                    at = at[(after[at] & np.uint64(wanted)) != 0]
-            begins[at] = True
-        yield from (np.flatnonzero(begins) + start).tolist()
+def _begins(rule: Sequence, own: Masks, after: Masks, within: Masks) -> list[int]:
+    """Where one sequence begins: at a word that has one of its kinds and is followed by the others. ``after`` are the
+    kinds of the words that follow each word, ``within`` its own besides."""
+    at = np.flatnonzero(own & rule.first)
+    for item in rule.masks:
+        if not len(at):
+            return []
+        at = at[(within.take(at) & item) != 0]
+    begins: set[int] = set()
+    for number, item in enumerate(rule.masks[:1] if rule.ordered else rule.masks):
+        found = at[(own.take(at) & item) != 0]
+        for other, wanted in enumerate(rule.masks):
+            if other != number and len(found):
+                found = found[(after.take(found) & wanted) != 0]
+        begins.update(found.tolist())
+    return sorted(begins)
 
 
-def _spans(rule: Sequence, row: list[int], begins: Iterator[int], own: Masks) -> Iterator[tuple[Sequence, int, int]]:
+def _spans(rule: Sequence, row: list[int], begins: Iterable[int], own: Masks) -> Iterator[tuple[Sequence, int, int]]:
     """Of the places where a sequence begins those that do not overlap, each cut to the words that it needs."""
-    told, done = 0, -1
+    done = -1
     for first in begins:
         if first <= done:
             continue
@@ -136,9 +165,6 @@ def _spans(rule: Sequence, row: list[int], begins: Iterator[int], own: Masks) ->
         if rule.unless and any(each & rule.unless for each in row[max(first - 2, 0) : last + 4]):
             continue
         yield rule, first, last
-        told += 1
-        if told == MOST:
-            return
 
 
 def _ahead(own: Masks, window: int) -> Masks:

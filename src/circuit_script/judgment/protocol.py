@@ -72,6 +72,12 @@ class JudgmentProtocol:
             action, findings = Action.ALLOW, (*findings, rule)
         return Verdict(score, action, findings, source, field)
 
+    def scores(self, texts: Sequence[str]) -> list[float]:
+        """The scores that `judge` gives these texts, without what was found; many at once cost little each."""
+        from circuit_script.judgment.reading import scores
+
+        return scores(texts)
+
     def judge_value(
         self, value: object, *, source: str | None = None, tenant: str | None = None, within: str = ""
     ) -> dict[str, Verdict]:

@@ -23,6 +23,9 @@ _DRAWN = (
 MOST = 8 * 1024  # characters that are put right, of a longer text
 CHUNK = 512
 SEVERAL = 12  # letters without a space that are more than one word, known or not
+LONG = 20  # characters of a word; what is longer is a code
+MANY = 2  # words put right; where there are more, the rest of the digits in words are letters, too
+_DRESSES = "@$€|+!"
 _SURE = frozenset((2, 3, 5, 6))  # of the signs, those that telling words have
 _END = "!.,?;:)\"'"
 _FRONT = "(\"'"
@@ -78,9 +81,14 @@ def _leet_ends() -> set[str]:
     return {first[word[0]] + word[1:4] for word in COMMON if word[0] in first and len(word) > 3} | {"4ll", "@ll", "411"}
 
 
+def misspelled(plain: str) -> bool:
+    """Whether words of a text may have to be put right."""
+    return bool(_signs().Match(plain))
+
+
 def respelled(plain: str, wide: str) -> Spelling | None:
     """The words of a text put right; None if they are."""
-    if not _signs().Match(plain):
+    if not misspelled(plain):
         return None
     chunks = _chunks(wide)
     if len(wide) > CHUNK:
@@ -91,8 +99,8 @@ def respelled(plain: str, wide: str) -> Spelling | None:
     words, changed = _words(wide, chunks)
     if not changed or not words:
         return None
-    if changed > 2:  # then short numbers are words, too
-        words = [(_numeral(word), start, end) for word, start, end in words]
+    if changed > MANY:
+        words = [(_dense(word), start, end) for word, start, end in words]
     return Spelling(tuple(words), len(wide))
 
 
@@ -147,9 +155,14 @@ def _words(wide: str, chunks: list[tuple[int, int]]) -> tuple[list[tuple[str, in
     return words, changed
 
 
-def _numeral(word: str) -> str:
-    folded = _folded(word) if len(word) < 4 and word.isdigit() else word
-    return folded if folded in COMMON else word
+def _dense(word: str) -> str:
+    """A word of a text that is full of digits for letters: short numbers are words, and no digit in a word is one."""
+    if word.isalpha():
+        return word
+    folded = _folded(word) if len(word) < 4 or not word.isdigit() else word
+    if folded in COMMON:
+        return folded
+    return folded if len(word) < LONG and 2 * sum(each.isalpha() for each in word) >= len(word) else word
 
 
 def _chunks(wide: str) -> list[tuple[int, int]]:
@@ -254,15 +267,26 @@ def _righted(token: str) -> tuple[str, bool]:
                 return words, True
     out: list[str] = []
     new = False
-    for part in parts:
+    for part in _dressed(core) or parts:
         if part.isalpha() or part.isdigit():
             out.append(part)
             continue
         folded = _folded(part)
         right = folded in COMMON
         new |= right
-        out.append(folded if right or _mixed(part) else part)
+        if right or _mixed(part):
+            out.append(folded)
+        else:
+            out.extend(_parts(part))
     return " ".join(out), new
+
+
+def _dressed(core: str) -> list[str]:
+    """The words of a token in which signs stand for letters, with these signs: "o$.$y$t€m" has two."""
+    if not any(each in core for each in _DRESSES):
+        return []
+    kept = "".join(each if each.isalnum() or each in _DRESSES else " " for each in core).split()
+    return [each for each in kept if any(sign.isalnum() for sign in each)]
 
 
 def _parts(core: str) -> list[str]:
@@ -271,10 +295,15 @@ def _parts(core: str) -> list[str]:
 
 def _mixed(part: str) -> bool:
     """Whether more than half are letters, and a digit stands between two of them."""
-    if 2 * sum(each.isalpha() for each in part) < len(part) or len(part) > 20:
+    if 2 * sum(each.isalpha() for each in part) < len(part) or len(part) > LONG:
         return False
     within = range(1, len(part) - 1)
     return any(part[at].isdigit() and part[at - 1].isalpha() and part[at + 1].isalpha() for at in within)
+
+
+def foldings(word: str) -> tuple[str, str]:
+    """Letters for the digits and signs of a word, in both ways to read those that look like an l and like an i."""
+    return word.translate(_LEET), word.translate(_EYES).translate(_LEET)
 
 
 def _folded(word: str) -> str:

@@ -158,7 +158,8 @@ def rule_for(text: str, *, tenant: str | None = None, field: str | None = None, 
 
 def _quoted(text: str) -> str:
     """A string as TOML writes it; what cannot be shown is escaped."""
-    return json.dumps(text.encode("utf-8", "replace").decode())
+    plain = json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)
+    return "".join(each if each.isascii() and each.isprintable() else f"\\U{ord(each):08X}" for each in plain)
 
 
 def policy_rows(policy: Policy, tenant: str) -> list[tuple[str, Thresholds]]:

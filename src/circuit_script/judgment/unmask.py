@@ -11,16 +11,17 @@ import binascii
 import html
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import islice
 
+import numpy as np
 import re2
 
 from circuit_script.judgment.canon import Canon, canonical
 from circuit_script.judgment.english import COMMON, TELLING, words_in
-from circuit_script.judgment.page import Offsets, View
+from circuit_script.judgment.page import Offsets, View, once
 
 DEPTH = 3
 DECODED = 64 * 1024
@@ -30,7 +31,8 @@ ESCAPES = 4000
 INFLATED = 16 * 1024
 TURNED = 16 * 1024  # characters of a text that are read as a whole in another way
 AROUND = 400  # characters on both sides of what was found, in long texts
-FEW = 8
+FEW = 8  # pieces of one code that are views each; more are read as one
+SHIFTS = 6  # shifts of the alphabet that are tried
 
 Part = tuple[str, int, int]
 """A text, and from where to where it stands for characters of the wide form."""
@@ -152,7 +154,7 @@ class _Work:
 
 def views(canon: Canon) -> list[View]:
     """Everything that is written in a text in another way."""
-    names = _found(canon)
+    names = coded(canon.plain)
     if not (names or canon.readings or canon.spelling):
         return []
     work = _Work(seen={canon.plain})
@@ -160,9 +162,10 @@ def views(canon: Canon) -> list[View]:
     return work.views
 
 
-def _found(canon: Canon) -> list[str]:
+def coded(plain: str) -> list[str]:
+    """The codes of which a text has a sign."""
     signs, names = _signs()
-    return [names[each] for each in sorted(signs.Match(canon.plain) or ())]
+    return [names[each] for each in sorted(signs.Match(plain) or ())]
 
 
 def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: list[str], work: _Work) -> None:
@@ -186,11 +189,13 @@ def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: list[str], 
             if parts:
                 _add_parts(_in_place(canon.wide, parts), canon, outer, _named(name, how), depth + 1, work)
         elif name in _PIECES:
-            for part in {part[0]: part for part in _PIECES[name](canon.wide)}.values():
-                if _add_parts([part], canon, outer, _named(name, how), depth + 1, work):
-                    found.append(part)
+            pieces = list({part[0]: part for part in _PIECES[name](canon.wide)}.values())
+            apart = [[part] for part in pieces] if len(pieces) <= FEW else [_fitting(pieces, work.left)]
+            for parts in apart:
+                if _add_parts(parts, canon, outer, _named(name, how), depth + 1, work):
+                    found += parts
     found = _apart(found)
-    if 0 < len(found) <= FEW and sum(end - start for _, start, end in found) < len(canon.wide) - 8:
+    if found and sum(end - start for _, start, end in found) < len(canon.wide) - 8:
         _add_parts(_in_place(canon.wide, found), canon, outer, _named("in place", how), depth + 1, work)
 
 
@@ -198,26 +203,45 @@ def _named(how: str, outer: str) -> str:
     return f"{how} in {outer}" if outer else how
 
 
-def _within(outer: Offsets, inner: Offsets) -> Offsets:
-    def places() -> list[int]:
-        around = outer()
-        return [around[min(each, len(around) - 1)] for each in inner()]
+def _fitting(parts: list[Part], left: int) -> list[Part]:
+    """As many of these parts as there is room for, each in a line of its own."""
+    fitting: list[Part] = []
+    for text, start, end in parts:
+        left -= len(text) + 1
+        if left < 0:
+            break
+        fitting.append((f"{text}\n", start, end))
+    return fitting
 
-    return places
+
+def _within(outer: Offsets, inner: Offsets) -> Offsets:
+    def places() -> Sequence[int]:
+        around, at = outer(), np.asarray(inner(), np.int64)
+        if isinstance(around, range):
+            return np.minimum(at, len(around) - 1).tolist()  # type: ignore[no-any-return]  # numpy's type
+        return np.asarray(around, np.int64).take(at, mode="clip").tolist()  # type: ignore[no-any-return]
+
+    return once(places)
 
 
 def _add_parts(parts: list[Part], canon: Canon, outer: Offsets, how: str, depth: int, work: _Work) -> bool:
-    def places() -> list[int]:
+    def places() -> Sequence[int]:
+        sizes = np.array([len(text) for text, _, _ in parts])
+        starts = np.array([start for _, start, _ in parts])
+        ends = np.array([end for _, _, end in parts])
+        begins = np.cumsum(sizes) - sizes
+        nth = np.arange(int(sizes.sum())) - np.repeat(begins, sizes)
+        at = np.repeat(starts, sizes) + np.repeat(ends - starts, sizes) * nth // np.repeat(sizes, sizes)
+        lasts = begins + sizes - 1
+        at[lasts] = np.maximum(ends - 1, at[lasts])
+        if how.startswith("reversed"):
+            at = at[np.repeat(2 * begins + sizes - 1, sizes) - np.arange(len(at))]
         wide = canon.wide_offsets()
-        found: list[int] = []
-        for text, start, end in parts:
-            step = end - start
-            at = [start + step * each // len(text) for each in range(len(text))]
-            at[-1] = max(end - 1, at[-1])
-            found.extend(reversed(at) if how.startswith("reversed") else at)
-        last = max((end for _, _, end in parts), default=0)
-        return [wide[each] for each in (*found, last)]
+        at = np.append(at, ends.max())
+        return (at if isinstance(wide, range) else np.asarray(wide).take(at)).tolist()  # type: ignore[no-any-return]
 
+    if not parts:
+        return False
     return _add("".join(text for text, _, _ in parts), _within(outer, places), how, depth, work)
 
 
@@ -234,7 +258,7 @@ def _add(text: str, places: Offsets, how: str, depth: int, work: _Work) -> bool:
     work.views.append(
         View(how, canon.plain, _within(places, canon.offsets), canon.loose, _within(places, canon.loose_offsets), depth)
     )
-    _look(canon, places, how, depth, _found(canon), work)
+    _look(canon, places, how, depth, coded(canon.plain), work)
     return True
 
 
@@ -584,7 +608,7 @@ def _spans(hits: list[tuple[str, int, int]], text: str) -> list[tuple[int, int]]
 def _shifts(text: str) -> list[tuple[str, list[Part]]]:
     images = _shifted()
     found = _hits(text, lambda word: images.get(word, 0))
-    best = sorted(((len(hits), by) for by, hits in found.items() if _sure(hits)), reverse=True)[:3]
+    best = sorted(((len(hits), by) for by, hits in found.items() if _sure(hits)), reverse=True)[:SHIFTS]
     out: list[tuple[str, list[Part]]] = []
     for _, by in best:
         name = "rot13" if by == 13 else "atbash" if by == 26 else f"caesar {26 - by}"

@@ -1,21 +1,23 @@
 """Untrusted text as a type: a str that remembers where it came from and what was said of it.
 
 What is made of it by str's own methods, by ``+``, ``%``, slices and ``join`` is untrusted too, with the gravest
-verdict of its parts. Python makes plain texts of it where it does not ask the text: f-strings, ``"…".format`` and
-``"".join`` of a plain text, JSON and regular expressions. So nothing relies on this alone: every text that goes to a
-model is judged again by the broker. A prompt is built by `prompt`, which fences what is untrusted.
+verdict of its parts. Python makes plain texts of it where it does not ask the text: f-strings, ``"…".format``,
+``"…" % (…)`` with several values and ``"".join`` of a plain text, JSON and regular expressions. So nothing relies on
+this alone: every text that goes to a model is judged again by the broker. A prompt is built by `prompt`, which fences
+what is untrusted.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from string import Formatter
 from typing import Any, Self, SupportsIndex
 
 from circuit_script.judgment.verdict import Verdict
 
 FENCE = "untrusted"
+DEEPEST = 20  # a value that is nested deeper is fenced whatever it holds
 
 
 class Untrusted(str):
@@ -138,16 +140,29 @@ class _Fencing(Formatter):
         self.nonce = nonce
         self.fenced = False
 
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        found = super().convert_field(value, conversion)
+        return Untrusted(found) if conversion and _holds_untrusted(value) else found
+
     def format_field(self, value: Any, format_spec: str) -> str:
         text = str(super().format_field(value, format_spec))
-        if not isinstance(value, Untrusted):
+        if not _holds_untrusted(value):
             return text
         self.fenced = True
         return fence(text, nonce=self.nonce)
 
 
+def _holds_untrusted(value: Any, depth: int = DEEPEST) -> bool:
+    if isinstance(value, Untrusted) or depth == 0:
+        return True
+    if isinstance(value, Mapping):
+        return any(_holds_untrusted(each, depth - 1) for pair in value.items() for each in pair)
+    return isinstance(value, list | tuple | set | frozenset) and any(_holds_untrusted(x, depth - 1) for x in value)
+
+
 def prompt(template: str, /, *args: object, **named: object) -> str:
-    """``template.format(...)``, with every untrusted value fenced, and a line before all that says what a fence is.
+    """``template.format(...)``, with every untrusted value fenced, also one within a list or a mapping, and a line
+    before all that says what a fence is.
 
     The template is the author's own. Raises TypeError for one that is untrusted itself.
     """

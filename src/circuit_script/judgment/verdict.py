@@ -48,6 +48,13 @@ class Verdict:
         return self.action is Action.ALLOW
 
     @property
+    def passed_by(self) -> str | None:
+        """The reason of the rule that lets the text pass, where one does."""
+        if not self.clean:
+            return None
+        return next((each.evidence for each in reversed(self.findings) if each.level == "tribunal"), None)
+
+    @property
     def reason(self) -> str:
         """One line for a person: the strongest finding of each level."""
         best: dict[str, Finding] = {}

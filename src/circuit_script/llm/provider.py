@@ -199,11 +199,12 @@ def tokens_of(parsed: Mapping[str, Any], *, spoke: bool) -> Tokens | None:
 
 
 def chunk_of(data: bytes) -> Mapping[str, Any]:
-    """One event of a stream, empty when it is none that we know."""
+    """One event of a stream, empty when it is none that we know. Raises Refusal for what is no JSON: a child may read
+    more into it than we do."""
     try:
         parsed = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refusal("an event of it cannot be read", billed=True, passing=False) from None
     return parsed if isinstance(parsed, dict) else {}
 
 

@@ -75,6 +75,8 @@ FAMILIES = {
         Family("circuit_effects_pending", "gauge", "Effects that wait to leave; at most 100,000.", ("connector",)),
         Family("circuit_effects_in_doubt", "gauge", "Effects of which nobody knows whether they were done."),
         Family("circuit_open_circuits", "gauge", "Vendors that are left alone, as they fail.", ("connector",)),
+        # Texts from outside
+        Family("judgment_verdicts_total", "counter", "Verdicts on texts from outside.", ("source", "action")),
         # Models
         Family("llm_cost_dollars", "untyped", "What model calls have cost. It only rises.", ("provider", "model")),
         Family("llm_tokens_total", "counter", "Tokens; cached ones are among input.", ("provider", "model", "type")),

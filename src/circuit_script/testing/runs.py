@@ -84,6 +84,11 @@ class Run:
         return found
 
     @property
+    def held(self) -> dict[str, str]:
+        """Records that the Judgment Protocol holds for a person, with the reasons: no handler saw them."""
+        return {key: reason for result in self.results for key, reason in result.held.items()}
+
+    @property
     def log(self) -> list[Line]:
         return [each for result in self.results for each in result.log]
 

@@ -57,8 +57,8 @@ class HandlerUse:
     ceilings: dict[str, float] = field(default_factory=dict)
 
     def add(self, result: TrialResult) -> None:
-        self.runs += len(result.batches)
-        self.records += len(result.records)
+        self.runs += sum(batch.status != "held" for batch in result.batches)
+        self.records += len(result.records) - len(result.held)
         for name, value in result.usage.items():
             self.usage[name] = max(value, self.usage.get(name, 0))
         for name, value in result.ceilings.items():

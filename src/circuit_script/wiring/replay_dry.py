@@ -20,6 +20,7 @@ from circuit_script.connectors.connector import Fields
 from circuit_script.events.backlog import Queued
 from circuit_script.events.batch import Item, Loader
 from circuit_script.events.replay.choosing import Choice, Chosen, Filter, Route
+from circuit_script.events.screening import held_by, reason_of
 from circuit_script.events.sources import open_sources
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.release_archive import unpacked
@@ -28,6 +29,7 @@ from circuit_script.wiring.bench import Bench, open_bench
 from circuit_script.wiring.callouts import Callouts
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, attempt
 from circuit_script.wiring.trial_ground import Ground, Opened, open_ground
+from circuit_script.wiring.trial_judgment import HELD, Judging, judged_of
 from circuit_script.wiring.trial_result import Line, Sent, TrialBatch, Written
 
 REFUSAL = (
@@ -55,8 +57,8 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Redone:
     """What would become of one record for one handler. ``record`` is None for what belongs to a batch as a whole, and
-    leaves only if every record of it succeeds. ``status`` is succeeded, failed, cancelled, deferred, echo or
-    unreadable."""
+    leaves only if every record of it succeeds. ``status`` is succeeded, failed, cancelled, deferred, held (its texts
+    are taken for an attack), echo or unreadable."""
 
     handler: str
     tenant: str
@@ -117,6 +119,7 @@ class DryReplay(Opened):
         self._settings = settings
         self.url = url if settings.pooler else _read_only(url)
         self._release = release
+        self._judging = Judging(settings)
 
     async def _open(self) -> None:
         self._ground: Ground = await self._stack.enter_async_context(
@@ -187,7 +190,11 @@ class DryReplay(Opened):
             if item.echo and not self._specs[chosen.handler].echoes:
                 yield self._skipped(chosen, "echo", "it is an echo of our own write")
         spec = self._specs[batch[0].handler]
-        alive = [item for item in items if spec.echoes or not item.echo]
+        items = await self._judging.screened(items, echoes=spec.echoes)
+        for item, chosen in zip(items, (each for n, each in enumerate(batch) if n not in unreadable), strict=True):
+            if (reason := reason_of(item)) is not None:
+                yield self._skipped(chosen, HELD, reason)
+        alive = [item for item in items if (spec.echoes or not item.echo) and held_by(item) is None]
         if alive:
             for done in await self._tried(alive, spec):
                 yield done
@@ -204,6 +211,7 @@ class DryReplay(Opened):
         trying = attempt(spec, given, object_=head.object, event=head.event, tenant=head.tenant, source="replay")
         events = [{**item.meta, "replay": "dry"} for item in items]
         trying.work = replace(trying.work, events=events, depth=max(item.depth for item in items) + 1)
+        judged_of(trying, items)
         broker = TrialBroker(
             trying.work,
             self._parts,

@@ -25,6 +25,7 @@ from circuit_script.db.pool import unavailable
 from circuit_script.effects.settle import Settlement, Settler, is_transient
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import TrialRefused, VersionConflict
+from circuit_script.events.run import JUDGMENT
 from circuit_script.execution.broker.broker import BrokerParts
 from circuit_script.execution.broker.callouts.transport import open_client
 from circuit_script.execution.outcome import HandlerSpec
@@ -38,10 +39,11 @@ from circuit_script.wiring.callouts import Callouts
 from circuit_script.wiring.deliveries import open_deliveries_client
 from circuit_script.wiring.homes import Housing, make_housing
 from circuit_script.wiring.models import make_models, open_providers_client
-from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, TrialJournal, as_json, attempt
+from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, TrialJournal, as_json
 from circuit_script.wiring.trial_call import Calling, collected
 from circuit_script.wiring.trial_ground import SETTLING, Ground, Opened, open_ground
 from circuit_script.wiring.trial_handler import named, route_of
+from circuit_script.wiring.trial_judgment import Held, Judging, Route
 from circuit_script.wiring.trial_result import TrialBatch, TrialResult
 
 Records = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -81,6 +83,7 @@ class Trial(Opened):
         self._keep_logs = keep_logs
         self._source = source
         self._housing: Housing | None = None
+        self._judging = Judging(settings)
 
     async def _open(self) -> None:
         if self._given_bench is None:
@@ -237,10 +240,24 @@ class Trial(Opened):
         batches: list[TrialBatch] = []
         for start in range(0, len(given), spec.batch_size):
             part = given[start : start + spec.batch_size]
-            trying = attempt(spec, part, object_=object_, event=event, tenant=tenant, source=self._source)
-            batches.append(await self._try(trying, commit))
-            on_batch(batches[-1])
+            running, held = await self._judging.parted(Route(spec, object_, event, tenant, self._source), part)
+            if held is not None:
+                batches.append(await self._hold(held, commit))
+                on_batch(batches[-1])
+            if running is not None:
+                batches.append(await self._try(running, commit))
+                on_batch(batches[-1])
         return TrialResult(spec.name, object_, event, tenant, tuple(batches))
+
+    async def _hold(self, held: Held, commit: bool) -> TrialBatch:
+        """Records that the road would hold for a person: no handler sees them."""
+        if not commit:
+            return held.batch
+        work = held.attempt.work
+        for line in held.attempt.lines if self._keep_logs else ():
+            told = {"level": line.level, "message": line.message, "context": line.fields, "record": line.record}
+            self._logs.add(work.execution, JUDGMENT, work.tenant, told)
+        return await self._committed(held.attempt, held.batch, [], [])
 
     async def _try(self, trying: Attempt, commit: bool) -> TrialBatch:
         broker = self._broker(trying, commit)

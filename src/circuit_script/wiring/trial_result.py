@@ -10,7 +10,7 @@ from uuid import UUID
 
 from circuit_script.execution.outcome import Fields
 
-_GRAVITY = ("succeeded", "cancelled", "deferred", "partial", "failed", "breached")
+_GRAVITY = ("succeeded", "cancelled", "deferred", "held", "partial", "failed", "breached")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class TrialBatch:
     """One execution. ``errors`` maps the id of a failed record to its reason.
 
     ``usage`` and ``ceilings`` have the names of the limits: times in seconds, memory and log in bytes, the rest counts.
+    Of records that are ``held`` nothing ran.
     ``decided`` maps the ids of records that the author put off to seconds, or to None: never again.
     ``suspect`` is the record that was worked on when the whole batch failed; the road would run it alone, and then the
     others.
@@ -92,7 +93,8 @@ class TrialResult:
     @property
     def status(self) -> str:
         """succeeded, partial (some records failed), cancelled (all of them, by the author), deferred (some wait for
-        money or a quota), failed or breached (a limit was crossed)."""
+        money or a quota), held (their texts are taken for attacks, and no handler saw them), failed or breached (a
+        limit was crossed)."""
         found = {batch.status for batch in self.batches}
         if len(found) > 1 and "succeeded" in found:
             return "partial"
@@ -120,6 +122,11 @@ class TrialResult:
     @property
     def errors(self) -> dict[str, str]:
         return {key: reason for batch in self.batches for key, reason in batch.errors.items()}
+
+    @property
+    def held(self) -> dict[str, str]:
+        """Records that the Judgment Protocol holds for a person, with the reasons; they are among ``errors``, too."""
+        return {key: why for batch in self.batches if batch.status == "held" for key, why in batch.errors.items()}
 
     @property
     def decided(self) -> dict[str, float | None]:

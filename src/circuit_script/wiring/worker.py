@@ -32,6 +32,7 @@ from circuit_script.execution.broker.callouts.fetch import CalloutParts
 from circuit_script.execution.broker.callouts.transport import open_client
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.jobs.connector import JobsConnector
+from circuit_script.judgment.counts import VerdictCounts
 from circuit_script.llm import Models
 from circuit_script.secrets import open_secrets
 from circuit_script.telemetry import LogWriter
@@ -86,6 +87,7 @@ class _Means:
     redactor: Redactor
     printed: PrintedLines | None
     secrets: Secrets
+    verdicts: VerdictCounts
     names: dict[int, str] = field(default_factory=dict)
 
 
@@ -143,7 +145,9 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
             Redactor.of_settings(settings.log),
             printed,
             secrets,
+            VerdictCounts(),
         )
+        await stack.enter_async_context(means.verdicts.told(writers))
         worker, logs = _assemble(means)
         warming = asyncio.create_task(asyncio.to_thread(warm, settings))
         stack.callback(warming.cancel)
@@ -192,6 +196,7 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
             home=housing.of,
             enrichment=make_enrichment(settings, database),
             judgment=protocol,
+            verdicts=means.verdicts,
         ),
         log_line=logs.add,
         sent=courier.wake,
@@ -199,6 +204,7 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
         quotas=means.quotas,
         traces=traces,
         screen=make_screen(protocol, settings),
+        verdicts=means.verdicts,
     )
 
     def log_of(live: Live) -> LogLine:

@@ -12,10 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from openapi_spec_validator import validate
+from structlog.testing import capture_logs
 
 from benchmarks.see.roles import serving
 from circuit_script.access import ALL, Role, add_person, grant, make_token
-from circuit_script.config import GatewaySettings, Settings
+from circuit_script.config import GatewaySettings, Settings, TenantSettings
 from circuit_script.db.pool import Connection, open_connection
 from circuit_script.gateway.api import caller
 from circuit_script.gateway.api.judge import LONGEST
@@ -31,6 +32,8 @@ POLICY: dict[str, Any] = {
     "allow": [{"digest": digest_of(ATTACK), "field": "Ticket.body", "reason": "it is an example"}],
 }
 
+TENANTS = {name: TenantSettings() for name in ("acme", "globex")}
+
 
 @pytest.fixture
 async def connection(database: str) -> AsyncIterator[Connection]:
@@ -41,7 +44,9 @@ async def connection(database: str) -> AsyncIterator[Connection]:
 
 @pytest.fixture
 async def client(database: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    settings = Settings(folder=tmp_path, gateway=GatewaySettings(port=0), judgment=JudgmentSettings(**POLICY))
+    settings = Settings(
+        folder=tmp_path, gateway=GatewaySettings(port=0), judgment=JudgmentSettings(**POLICY), tenants=TENANTS
+    )
     async with serving(settings, database) as client:
         yield client
 
@@ -93,6 +98,27 @@ async def test_the_short_address_is_the_same_door(connection: Connection, client
     validate(document)
     body = document["paths"]["/api/v1/judge"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert {"text", "texts", "source", "field"} <= body["properties"].keys()
+
+
+async def test_a_rule_that_lets_a_text_pass_is_logged_with_its_reason(
+    connection: Connection, client: httpx.AsyncClient
+) -> None:
+    vera = await headers(connection)
+    with capture_logs() as lines:
+        await client.post("/judge", json={"text": ATTACK, "field": "Ticket.body"}, headers=vera)
+        await client.post("/judge", json={"text": HARMLESS, "field": "Ticket.body"}, headers=vera)
+    (line,) = [each for each in lines if each["event"] == "judgment.passes"]
+    assert (line["tenant"], line["field"], line["rule"]) == ("acme", "Ticket.body", "it is an example")
+
+
+async def test_verdicts_are_counted_by_action(connection: Connection, client: httpx.AsyncClient) -> None:
+    vera = await headers(connection)
+    await client.post("/judge", json={"texts": [ATTACK, HARMLESS, HARMLESS]}, headers=vera, params={"tenant": "acme"})
+    query = "SELECT action, n FROM circuit.verdicts WHERE source = 'api' ORDER BY 1"
+    async with asyncio.timeout(20):
+        while not (found := await (await connection.execute(query)).fetchall()):
+            await asyncio.sleep(0.1)
+    assert found == [("allow", 2), ("quarantine", 1)]
 
 
 async def test_hostile_texts_are_judged_and_other_bodies_are_problems(

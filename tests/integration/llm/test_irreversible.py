@@ -269,8 +269,10 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def staged(open_bench: Any, folder: Path, behave: Callable[[dict[str, Any]], Do]) -> AsyncIterator[Stage]:
-    (folder / "app.py").write_text(textwrap.dedent(APP))
+async def staged(
+    open_bench: Any, folder: Path, behave: Callable[[dict[str, Any]], Do], app: str = APP
+) -> AsyncIterator[Stage]:
+    (folder / "app.py").write_text(textwrap.dedent(app))
     async with open_bench(behave) as bench, httpx.AsyncClient() as client:
         children = Children(app_folder=folder, app="app", size=1, on_change=lambda: None)
         manifest = await children.start()

@@ -103,3 +103,12 @@ async def test_a_provider_waits_for_a_child_that_does_not_pull(open_bench: Any) 
         assert (await bench.ledger())[0][0] == "reserved"
         text, refused = await pulled(calls, number)
         assert (text.count("word"), refused) == (5000, None)
+
+
+@pytest.mark.parametrize("odd", [rb"\ud83d", b'", "score": NaN, "more": "'])
+async def test_an_event_that_only_a_child_could_read_does_not_reach_it(open_bench: Any, odd: bytes) -> None:
+    called = b'{"choices":[{"index":0,"delta":{"content":"' + odd + b'","tool_calls":[{"id":"1"}]}}]}'
+    async with open_bench(lambda asked: Do(raw=called)) as bench:
+        calls = bench.calls()
+        text, refused = await pulled(calls, await opened(calls))
+        assert (text, refused[0]) == ("", "the model's answer broke off: an event of it cannot be read.")

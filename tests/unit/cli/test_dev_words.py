@@ -149,6 +149,7 @@ def test_nothing_is_said_of_what_went_well(screen: Screen, seen: io.StringIO, se
     [
         (a_settlement("succeeded", "retry", status="partial"), "1 failed and tried again later of 2 records", "cancel"),
         (a_settlement("dead", status="failed"), "failed   greet    1 failed for good of 1 record", "again"),
+        (a_settlement("dead", status="held"), "held     greet    1 held for a person of 1 record", "failed"),
         (a_settlement("succeeded", "cancelled", status="partial"), "cancelled greet    1 cancelled of 2", "failed"),
         (
             a_settlement("succeeded", "deferred", status="deferred"),

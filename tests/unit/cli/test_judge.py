@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,25 @@ def test_a_file_is_read_and_a_text_that_looks_like_one_is_said_to_be_none(tmp_pa
     assert (found.exit_code, "there is no file 'mial.txt'" in found.stderr) == (0, True)
     assert judge("-", text=ATTACK).exit_code == 1
     assert judge("x" * 5_000).exit_code == 0  # no name of a file is so long
+
+
+def test_what_is_there_but_no_file_is_never_judged_by_its_name(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(pipe.write_text, ATTACK, "utf-8")
+        assert judge(str(pipe)).exit_code == 1
+    found = judge("/proc/self/mem")  # there, and not to be read
+    assert (found.exit_code, "cannot be read" in found.output) == (2, True)
+    assert judge("").exit_code == 0
+
+
+def test_a_tenant_that_there_is_not_is_said(tmp_path: Path) -> None:
+    assert judge(HARMLESS, "--tenant", "acmee").exit_code == 0  # no app says which there are
+    in_app(tmp_path, '[tenants.acme]\n[judgment.tenants.acme]\npreset = "monitor"\n')
+    assert judge(ATTACK, "--tenant", "acme").exit_code == 0
+    found = judge(HARMLESS, "--tenant", "acmee")
+    assert (found.exit_code, "there is no tenant 'acmee'" in found.output) == (2, True)
 
 
 def test_scripts_get_all_of_it() -> None:

@@ -50,6 +50,13 @@ async def test_what_is_declared_irreversible_has_a_name_and_what_is_not_has_a_re
         # Slack's update puts another text before people; a CRM's writes a record.
         reversible = name in REVERSIBLE and (connector, name) != ("slack", "update")
         assert irreversible is not reversible, (connector, name)
-    ours = {("local", "delete"), *((HTTP, method) for method in (*CHANGING, CONNECT))}
+    some = {
+        (each.name, name)
+        for each in connectors
+        for name, operation in each.operations.items()
+        if operation.irreversible_for
+    }
+    assert some == {("gohighlevel", "insert"), ("gohighlevel", "upsert")}, "a message that its making sends"
+    ours = {*some, ("local", "delete"), *((HTTP, method) for method in (*CHANGING, CONNECT))}
     assert {act for acts in NAMES.values() for act in acts} == {act for act, each in declared.items() if each} | ours
     assert all(f"{connector}.{name}" in NAMES for (connector, name), each in declared.items() if each)

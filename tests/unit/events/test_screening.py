@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -32,10 +33,15 @@ class Counting(JudgmentProtocol):
     def __init__(self, **settings: Any) -> None:
         super().__init__(policy_of(JudgmentSettings(**settings)))
         self.asked: list[str] = []
+        self.together: list[list[str]] = []
 
     def judge(self, text: str, **place: Any) -> Verdict:
         self.asked.append(text)
         return super().judge(text, **place)
+
+    def scores(self, texts: Sequence[str]) -> list[float]:
+        self.together.append(list(texts))
+        return super().scores(texts)
 
 
 def item(id_: str = "c1", *, source: str = "standard", old: dict[str, Any] | None = None, **fields: Any) -> Item:
@@ -53,8 +59,8 @@ def test_harmless_records_of_a_batch_are_read_together() -> None:
     found = screened(protocol, *(item(f"c{n}", name=f"Ann {n}", notes=NOTES, phone="+1 555 0100") for n in range(10)))
 
     assert [each.verdicts for each in found] == [{}] * 10
-    assert len(protocol.asked) == 1
-    assert "555" not in protocol.asked[0]
+    assert protocol.asked == []
+    assert protocol.together == [[f"Ann {n}\n{NOTES}" for n in range(10)]]
 
 
 def test_an_attack_among_them_is_found_in_its_field() -> None:
@@ -75,7 +81,7 @@ def test_what_was_harmless_once_is_not_judged_again() -> None:
     screen = Screen(protocol)
     for _ in range(3):
         asyncio.run(screen.screened([item(notes=NOTES)]))
-    assert len(protocol.asked) == 1
+    assert protocol.together == [[NOTES]]
 
 
 @pytest.mark.parametrize("where", ["attributes", "name"])
@@ -164,7 +170,7 @@ def test_echoes_and_what_the_platform_says_are_not_judged() -> None:
     echo = replace(item(notes=ATTACK), echo=True)
 
     assert all(not each.verdicts for each in screened(protocol, echo, item(source="circuit", notes=ATTACK)))
-    assert protocol.asked == []
+    assert protocol.asked == protocol.together == []
     (found,) = screened(protocol, echo, echoes=True)
     assert found.verdicts["notes"].action is Action.NEUTRALIZE
 
@@ -191,7 +197,7 @@ def test_where_nothing_is_judged_nothing_is_read() -> None:
     found = screened(protocol, item(notes=ATTACK), item(source="shop", city=ATTACK))
 
     assert [each.verdicts for each in found] == [{}, {}]
-    assert protocol.asked == []
+    assert protocol.asked == protocol.together == []
 
 
 def test_a_mild_threshold_is_not_hidden_by_what_is_read_together() -> None:

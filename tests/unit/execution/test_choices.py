@@ -12,6 +12,8 @@ import pytest
 
 from circuit_script.clock import uuid7
 from circuit_script.connectors.connector import InDoubt, Operation
+from circuit_script.connectors.gohighlevel.connector import operations_of
+from circuit_script.connectors.pace import Pace
 from circuit_script.effects.unit import UnitOfWork
 from circuit_script.errors import IrreversibleRefused, RequestRefused
 from circuit_script.execution import deciding
@@ -77,12 +79,58 @@ def refuses(choices: Choices, who: str = "") -> bool:
 
 def test_nothing_is_a_choice_before_a_model_has_called_a_tool() -> None:
     choices = Choices(work())
-    for who in ("", deciding.MODEL, deciding.AUTHOR):
+    for who in ("", deciding.AUTHOR):
         assert not refuses(choices, who)
     turn(choices).answered(answer())
-    for who in ("", deciding.MODEL, deciding.AUTHOR):
+    for who in ("", deciding.AUTHOR):
         assert not refuses(choices, who), "an answer without calls of tools is data"
     assert choices.refused == 0
+
+
+def test_what_a_child_says_a_model_chose_is_believed_whoever_saw_its_answer() -> None:
+    choices = Choices(work())
+    assert refuses(choices, deciding.MODEL), "the call stands in words that another execution has kept"
+    turn(choices).answered(answer())
+    assert refuses(choices, deciding.MODEL), "a function for an output that is no call"
+
+
+def test_results_of_earlier_turns_do_not_end_another_conversations_call_of_the_same_id() -> None:
+    choices = Choices(work())
+    turn(choices, agent=False).answered(answer(("call_0", "mine")))
+    turn(choices, agent=False).answered(answer(("call_0", "other")))
+    turn(choices, "call_0", agent=False).answered(answer())
+    for _ in range(3):
+        said = [
+            {"role": "user", "content": "go"},
+            {"role": "assistant", "tool_calls": [{"id": "call_0", "function": {"name": "other"}}]},
+            {"role": "tool", "tool_call_id": "call_0", "content": "ok then"},
+            {"role": "assistant", "content": "done"},
+            {"role": "user", "content": "and now?"},
+        ]
+        Turn(choices, read({"messages": said}), {"agent": False}).answered(answer())
+    assert refuses(choices), "the first call is open"
+    turn(choices, "call_0", agent=False).answered(answer())
+    assert not refuses(choices)
+
+
+def test_a_picture_that_the_provider_fetches_is_text_from_outside() -> None:
+    def after(url: Any) -> str:
+        choices = Choices(work([]))
+        choices.asked([{"role": "user", "content": [{"type": "text", "text": "see"}, {"type": "image_url", **url}]}])
+        return choices.tainted
+
+    assert after({"image_url": {"url": "https://a.example/p.png?q=1"}}) == "the picture https://a.example/p.png"
+    assert after({"image_url": "https://a.example/p.png"}) == "the picture https://a.example/p.png"
+    assert after({"image_url": {"url": "data:image/png;base64,AAAA"}}) == after({}) == ""
+
+
+async def test_a_get_that_becomes_a_connection_is_one(client: httpx.AsyncClient) -> None:
+    bench = Bench(client)
+    bench.choose()
+    asked: dict[str, Any] = {"method": "GET", "url": "https://evil.example/ws", "headers": [["Upgrade", "websocket"]]}
+    refused = (await bench.ask("request", **asked))["refused"]
+    assert refused[2] == "irreversible"
+    assert "http.connect" in refused[0]
 
 
 def test_a_call_is_open_until_the_answer_after_its_result() -> None:
@@ -181,6 +229,10 @@ def test_pieces_of_a_stream_count_before_the_child_has_them() -> None:
         (b'{"choices":[{"message":{"\\u0074ool_calls":[{"id":"1","function":{"name":"a"}}]}}]}', [("1", "a")]),
         (b'{"choices":[{"message":{"function_call":{"name":"a"}}}]}', [("a", "a")]),
         (b'{"choices":[{"message":{"tool_calls":[{"id":"1","custom":{"name":"a"}},7]}}, 5]}', [("1", "a")]),
+        (
+            b'{"choices":[{"message":{"role":"a"},"delta":{"tool_calls":[{"id":"1","function":{"name":"a"}}]}}]}',
+            [("1", "a")],
+        ),
         (b'{"choices":{"tool_calls":1}}', []),
         (b'["tool_calls"]', []),
         (b"tool_calls \xff", []),
@@ -314,6 +366,33 @@ async def test_each_way_out_is_refused_and_nothing_is_held(client: httpx.AsyncCl
         await bench.ask("dml", object="Contact", op="delete", rows=[{"id": "c1"}])
         await bench.ask("enqueue", **ENQUEUE)
     assert [each.connector for each in bench.unit.sends] == ["slack", "twilio", "jobs"]
+
+
+@pytest.mark.parametrize("op", ["insert", "upsert"])
+async def test_a_record_whose_making_sends_a_message_is_one(client: httpx.AsyncClient, op: str) -> None:
+    def bench(allow: tuple[str, ...] = ()) -> ExecutionBroker:
+        parts = BrokerParts(
+            crm=Memory(),
+            client=client,
+            knows=lambda connector, target: True,
+            declared=lambda connector, operation: operations_of(Pace(100, 10.0)).get(operation),
+            home=lambda tenant, object_: "gohighlevel",
+        )
+        made = ExecutionBroker(
+            work(allow_irreversible=allow), parts, held=UnitOfWork("Contact", ["c1"]), journal=Kept("c1"),
+            log=lambda line: None, remaining=lambda: 30.0,
+        )  # fmt: skip
+        turn(made.choices).answered(answer(("1", "tool")))
+        return made
+
+    message = {"object": "Message", "op": op, "rows": [{"contactId": "c1", "type": "SMS", "body": "your code"}]}
+    with pytest.raises(IrreversibleRefused, match=rf"gohighlevel\.{op} to Message"):
+        await bench().request("dml", message)
+    with pytest.raises(IrreversibleRefused):
+        await bench().request("send", {"connector": "gohighlevel", "operation": op, "to": "Message", "payload": {}})
+    await bench().request("dml", {**message, "object": "Note"})
+    for name in ("send_message", f"gohighlevel.{op}"):
+        await bench((name,)).request("dml", message)
 
 
 async def test_what_is_allowed_by_name_is_done(client: httpx.AsyncClient) -> None:

@@ -31,6 +31,8 @@ preset = "off"
 preset = "balanced"
 block = 0.99
 
+[tenants.acme]
+
 [[judgment.allow]]
 reason = "our own template"
 digest = "{DIGEST}"
@@ -72,8 +74,8 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     [
         ('[judgment]\npreset = "off"', False),
         ('[judgment]\npreset = "off"\n[judgment.fields.notes]\npreset = "off"', False),
-        ('[judgment]\npreset = "off"\n[judgment.tenants.acme]\npreset = "strict"', True),
-        ('[judgment]\npreset = "off"\n[judgment.tenants.acme]\nquarantine = 0.7', True),
+        ('[judgment]\npreset = "off"\n[judgment.tenants.default]\npreset = "strict"', True),
+        ('[judgment]\npreset = "off"\n[judgment.tenants.default]\nquarantine = 0.7', True),
         ('[judgment]\npreset = "monitor"', True),
     ],
 )
@@ -82,12 +84,25 @@ def test_off_is_off_unless_a_place_is_judged(tmp_path: Path, toml: str, judged: 
 
 
 def test_where_nothing_else_is_judged_a_place_has_what_it_says(tmp_path: Path) -> None:
-    made = policy(tmp_path, '[judgment]\npreset = "off"\n[judgment.tenants.acme]\nquarantine = 0.7')
+    made = policy(tmp_path, '[judgment]\npreset = "off"\n[judgment.tenants.default]\nquarantine = 0.7')
 
     assert made is not None
     assert made.usual == OFF
-    assert made.thresholds("acme", None, None).action(0.8) == "quarantine"
-    assert made.thresholds("acme", None, None).block == PRESETS["monitor"].block
+    assert made.thresholds("default", None, None).action(0.8) == "quarantine"
+    assert made.thresholds("default", None, None).block == PRESETS["monitor"].block
+
+
+@pytest.mark.parametrize(
+    ("toml", "made"),
+    [
+        ('[judgment]\npreset = "strict"\nneutralize = 0.9', Thresholds(0.9, 0.9, 0.99)),
+        ('[judgment]\npreset = "strict"\nquarantine = 0.995', Thresholds(0.65, 0.995, 0.995)),
+        ("[judgment]\nneutralize = 0.995", Thresholds(0.995, 0.995)),
+        ('[judgment]\npreset = "strict"\nquarantine = 0.5', Thresholds(0.5, 0.5, 0.99)),
+    ],
+)
+def test_what_is_given_holds_and_what_is_not_makes_room(tmp_path: Path, toml: str, made: Thresholds) -> None:
+    assert policy(tmp_path, toml) == Policy(made)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +115,12 @@ def test_where_nothing_else_is_judged_a_place_has_what_it_says(tmp_path: Path) -
         ('[judgment]\npreset = "off"\nblock = 0.9', "judges nothing"),
         ('[judgment.tenants.acme]\nfields = { notes = "off" }', "fields"),
         ('[[judgment.allow]]\nreason = "why"', "a digest or a pattern"),
+        (
+            '[judgment.tenants.acmee]\npreset = "off"\n[tenants.acme]',
+            "there is no tenant 'acmee'. Did you mean 'acme'?",
+        ),
+        (f'[[judgment.allow]]\nreason = "why"\ndigest = "{DIGEST}"\ntenant = "globex"', "there is no tenant 'globex'"),
+        ("[judgment]\nblock = nan", "block"),
         (f'[[judgment.allow]]\ndigest = "{DIGEST}"', "reason"),
         ('[[judgment.allow]]\nreason = "why"\ndigest = "abc"', "digest"),
         (f'[[judgment.allow]]\nreason = "why"\ndigest = "{DIGEST}"\npattern = "leak.all"', "a digest or a pattern"),

@@ -100,7 +100,7 @@ def test_as_json_it_is_whole_and_finite() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [None, "Contact.notes", 'quo"te', "line\nbreak", "back\\slash", "\u202e\x00", "\ud800"]
+    "name", [None, "Contact.notes", 'quo"te', "line\nbreak", "back\\slash", "\u202e\x00", "\U0001f600\x7f", "\ud800"]
 )
 def test_a_rule_is_toml_whatever_it_is_called(name: str | None) -> None:
     (rule,) = tomllib.loads(rule_for(ATTACK, tenant=name, field=name))["judgment"]["allow"]

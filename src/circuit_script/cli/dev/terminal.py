@@ -32,6 +32,7 @@ BECAME = {
     "cancelled": "cancelled",
     "deferred": "put off",
 }
+HELD = "held for a person"
 WELL = ("succeeded", "echo", "partial", "cancelled", "deferred")
 LONGEST = 2000  # letters of one value: the whole stands in the log
 TRACE = 12  # lines of a traceback, its last ones
@@ -107,12 +108,13 @@ class TerminalTap:
     def settled(self, settlement: Settlement, handler: str) -> None:
         """What became of an execution, or of its records up to a checkpoint; nothing is said of what went well."""
         of = {status: sum(1 for row in settlement.rows if row.status == status) for status in BECAME}
-        told = [f"{count} {BECAME[status]}" for status, count in of.items() if count]
+        held = settlement.status == "held"
+        told = [f"{count} {HELD if held else BECAME[status]}" for status, count in of.items() if count]
         if not told and (settlement.rows or settlement.status in WELL):
             return
         failed = of["retry"] or of["dead"] or not settlement.rows
         gently = "deferred" if of["deferred"] else "cancelled"
-        status, style = (settlement.status, "bold red") if failed else (gently, "yellow")
+        status, style = (settlement.status, "yellow" if held else "bold red") if failed else (gently, "yellow")
         if told:
             told[0] += f" of {_count(len(settlement.rows))}"
         again = (handler, settlement.detail) == self._told

@@ -36,6 +36,7 @@ from circuit_script.errors import QueryRefused, VendorUnavailable
 from circuit_script.schemas.facts import FieldFacts
 
 BURST = 5
+SENT = frozenset({"Message"})  # objects whose records leave when they are made
 
 
 def operations_of(pace: Pace) -> Mapping[str, Operation]:
@@ -44,8 +45,8 @@ def operations_of(pace: Pace) -> Mapping[str, Operation]:
     burst = min(BURST, pace.calls // 2)
     rate = Rate(pace.calls - burst, pace.seconds, burst, "connector")
     return {
-        "insert": Operation(InDoubt.LOOK_UP, rate=rate, timeout=20.0, makes_ids=True),
-        "upsert": Operation(InDoubt.LOOK_UP, rate=rate, timeout=20.0, makes_ids=True),
+        "insert": Operation(InDoubt.LOOK_UP, rate=rate, timeout=20.0, makes_ids=True, irreversible_for=SENT),
+        "upsert": Operation(InDoubt.LOOK_UP, rate=rate, timeout=20.0, makes_ids=True, irreversible_for=SENT),
         "update": Operation(InDoubt.REPEAT, rate=rate),
         "delete": Operation(InDoubt.REPEAT, rate=rate, irreversible=True),
     }

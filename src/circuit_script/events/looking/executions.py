@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 from circuit_script.db.pool import Connection
 
-STATUSES = ("succeeded", "partial", "failed", "breached", "cancelled", "deferred", "echo")
+STATUSES = ("succeeded", "partial", "failed", "breached", "held", "cancelled", "deferred", "echo")
 TROUBLE = "trouble"  # a status of a query: whatever a person should look at
 MOST_EVENTS = 500  # of a record, the newest, whose executions are looked for
 

@@ -10,6 +10,7 @@ from circuit_script.execution.outcome import PlainVerdict
 from circuit_script.judgment.untrusted import Untrusted
 from circuit_script.judgment.verdict import Action, Finding, Verdict
 
+WHOLE = ""  # the place of a verdict on all of a record
 LONG_NAME = 32  # characters of a field's name that stand in a place
 _NEUTRALIZE = Action.NEUTRALIZE
 
@@ -32,19 +33,19 @@ def verdicts_of(said: Mapping[str, PlainVerdict]) -> dict[str, Verdict]:
 
 
 def mark(records: Records, object_: str, verdicts: Mapping[int, Mapping[str, Verdict]]) -> None:
-    """Let each text that is to be used as data only be `Untrusted`."""
+    """Let each text that is to be used as data only be `Untrusted`; of a record that was too much to be read, all."""
     for place, of_record in verdicts.items():
         told = {path: each for path, each in of_record.items() if each.action is _NEUTRALIZE}
         record = records.at(place)
-        for name in {_top(path) for path in told}:
-            for field in [each for each in record if _top(each[:LONG_NAME]) == name]:
-                record[field] = _marked(record[field], field[:LONG_NAME], object_, told)
+        names = {_top(path) for path in told}
+        for field in [each for each in record if WHOLE in told or _top(each[:LONG_NAME]) in names]:
+            record[field] = _marked(record[field], field[:LONG_NAME], object_, told)
 
 
 def _marked(value: Any, path: str, object_: str, told: Mapping[str, Verdict]) -> Any:
     """The value, with each text in it that has a verdict as `Untrusted`."""
     if isinstance(value, str):
-        verdict = told.get(path)
+        verdict = told.get(path) or told.get(WHOLE)
         return value if verdict is None else Untrusted(value, f"{object_}.{path}", verdict)
     if isinstance(value, dict):
         return {key: _marked(each, f"{path}.{str(key)[:LONG_NAME]}", object_, told) for key, each in value.items()}

@@ -6,9 +6,12 @@ be taken back becomes the tool's result, so that the agent can go on.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import thread as pools
+from functools import partial, wraps
+from typing import Any, cast
 
 from circuit_script.errors import CircuitError, IrreversibleRefused
 from circuit_script.execution import deciding
@@ -21,14 +24,18 @@ def install() -> None:
     """Mark the tools of all agents of this process, once. With a pydantic-ai that runs them in another way nothing is
     marked, and the broker takes all for a model's choice that is asked for while a call is open."""
     try:
+        from pydantic_ai import _output
         from pydantic_ai.tool_manager import ToolManager
     except ImportError:
         return
     manager: Any = ToolManager
-    if installed() or not (hasattr(manager, "execute_tool_call") and hasattr(manager, "execute_output_tool_call")):
+    outputs: Any = _output
+    runs = (manager, "execute_tool_call"), (manager, "execute_output_tool_call"), (outputs, "execute_output_function")
+    if installed() or not all(hasattr(owner, name) for owner, name in runs):
         return
-    manager.execute_tool_call = _marking(manager.execute_tool_call, tells=True)
-    manager.execute_output_tool_call = _marking(manager.execute_output_tool_call, tells=False)
+    for owner, name in runs:
+        setattr(owner, name, _marking(getattr(owner, name), tells=name == "execute_tool_call"))
+    _mark_threads()
     deciding.tools_are_marked()
 
 
@@ -62,6 +69,33 @@ def _marking(execute: Callable[..., Awaitable[Any]], *, tells: bool) -> Callable
             deciding.here.reset(token)
 
     return marked
+
+
+def _mark_threads() -> None:
+    """Threads that such code starts, and what it gives to pools of them, have the mark as well."""
+    start, submit = threading.Thread.start, ThreadPoolExecutor.submit
+
+    def started(thread: threading.Thread) -> None:
+        inner = cast(Any, thread)
+        if deciding.here.get() == deciding.MODEL and inner._target is not pools._worker:  # it serves others, too
+            inner.run = partial(_chosen, thread.run)
+        start(thread)
+
+    def submitted(pool: ThreadPoolExecutor, work: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
+        if deciding.here.get() == deciding.MODEL:
+            work = partial(_chosen, work)
+        return submit(pool, work, *given, **named)
+
+    cast(Any, threading.Thread).start = started
+    cast(Any, ThreadPoolExecutor).submit = submitted
+
+
+def _chosen(run: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    token = deciding.here.set(deciding.MODEL)
+    try:
+        return run(*given, **named)
+    finally:
+        deciding.here.reset(token)
 
 
 def refusal_in(error: BaseException) -> CircuitError | None:

@@ -30,6 +30,7 @@ from circuit_script.execution.broker.versions import shown, versions_of
 from circuit_script.execution.outcome import JOB, JOBS, Hint, Work, bounded
 from circuit_script.execution.timing import LONGEST_DELAY
 from circuit_script.governor import MB, REPEATS, Meter, Usage
+from circuit_script.judgment.counts import VerdictCounts
 from circuit_script.llm import Models
 from circuit_script.telemetry.spans import Recorder
 from circuit_script.tenants.entitlement import NOTICE
@@ -87,7 +88,7 @@ class BrokerParts:
     """What the brokers of one worker share. ``knows`` says whether a connector has an address of this name,
     ``declared`` what it promises of an operation, ``home`` which one keeps an object of a tenant; ``repeats`` is how
     often an execution may make the same call and learn nothing; without ``judgment`` nothing that is said to models,
-    or by them, is judged."""
+    or by them, is judged; ``verdicts`` counts what was."""
 
     crm: CRM
     client: httpx.AsyncClient
@@ -100,6 +101,7 @@ class BrokerParts:
     home: Callable[[str, str], str] = lambda tenant, object_: LOCAL
     enrichment: Enrichment | None = None
     judgment: JudgmentProtocol | None = None
+    verdicts: VerdictCounts = field(default_factory=VerdictCounts)
 
 
 class ExecutionBroker:
@@ -153,7 +155,7 @@ class ExecutionBroker:
             models=parts.models,
             remaining=remaining,
             choices=self.choices,
-            judged=None if parts.judgment is None else Judged(parts.judgment, work, tell),
+            judged=None if parts.judgment is None else Judged(parts.judgment, work, tell, parts.verdicts),
         )
         self._outside.put_off = self._models.put_off
         self._enriching = Enriching(
@@ -251,7 +253,8 @@ class ExecutionBroker:
     async def _dml(self, asked: dict[str, Any]) -> dict[str, list[str]]:
         object_, op, rows = str(asked["object"]), str(asked["op"]), asked["rows"]
         home = self._home(self._work.tenant, object_)
-        if op == "delete":
+        declared = self._declared(home, op)
+        if op == "delete" or (declared is not None and object_ in declared.irreversible_for):
             self.choices.check(home, op, target=object_)
         self._meter.spend("dml_statements")
         self._meter.spend("dml_rows", len(rows))
@@ -347,7 +350,8 @@ class ExecutionBroker:
         declared = self._declared(connector, operation)
         if version is not None and not (declared and declared.if_version):
             raise RequestRefused(f"{connector}.{operation} cannot be made to depend on a version.")
-        if declared is None or declared.irreversible:  # where nobody says that it can be taken back, it cannot
+        # Where nobody says that it can be taken back, it cannot.
+        if declared is None or declared.irreversible or target in declared.irreversible_for:
             self.choices.check(connector, operation, target=target)
         self._meter.spend("messages")
         self._hold(asked["payload"])

@@ -6,12 +6,12 @@ This holds whatever the screens of `judgment` say. Three things must come togeth
 2. The execution has read text from outside: its records or its request, a query's rows, the answer of a host, the
    arguments of a job, the result of a tool. ``tainted`` is the first of them. Where it came from counts, not what a
    screen thought of it.
-3. A model chose it. The broker has seen each answer of a model: while none had calls of tools, nothing was chosen.
-   After that, what a child says is done within a tool was chosen, whenever it comes: a tool may leave tasks behind. Of
-   what it says nothing about, all is chosen while a call is open, which is from the answer that has it until the next
-   answer after its result. What it says its author decides is the author's, also while agents work beside it; only
-   where calls of tools were given to code that marks no tools (a loop that is not an agent's, tools that an agent
-   leaves to others) it is not believed until their conversation has ended.
+3. A model chose it. What a child says is done within a tool was chosen, whenever it comes: a tool may leave tasks
+   behind, and an answer may have been given to another execution. Of what it says nothing about, all is chosen while a
+   call is open, which is from the answer that has it until the next answer after its result; the broker has seen each
+   answer. What it says its author decides is the author's, also while agents work beside it; only where calls of tools
+   were given to code that marks no tools (a loop that is not an agent's, tools that an agent leaves to others) it is
+   not believed until their conversation has ended.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import structlog
 from circuit_script.connectors.connector import Fields
 from circuit_script.errors import IrreversibleRefused
 from circuit_script.execution import deciding
+from circuit_script.execution.broker.traced import address
 from circuit_script.execution.irreversible import CHANGING, HTTP, allowed_of, named
 from circuit_script.execution.outcome import JOB, Work
 from circuit_script.telemetry.spans import note
@@ -47,13 +48,12 @@ _BARE = re.compile(
 class Choices:
     """Of one execution. ``tainted`` says what untrusted text it has read first, empty for none; ``refused`` counts."""
 
-    __slots__ = ("_allowed", "_chosen", "_open", "_tell", "_unmarked", "_work", "refused", "tainted")
+    __slots__ = ("_allowed", "_open", "_tell", "_unmarked", "_work", "refused", "tainted")
 
     def __init__(self, work: Work, tell: Callable[[str], None] = lambda said: None) -> None:
         self._work = work
         self._tell = tell
         self._allowed = allowed_of(work.allow_irreversible)
-        self._chosen = False  # an answer of a model had calls of tools
         self._open: Counter[str] = Counter()  # calls, by id, without an answer after their result
         self._unmarked: set[str] = set()  # those of them whose tools nobody marks
         self.refused = 0
@@ -74,13 +74,21 @@ class Choices:
     # -- what a model says ------------------------------------------------------------------------
 
     def asked(self, messages: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-        """A model is asked: the calls whose results it is told. They are over when it has answered."""
-        told = [each for each in messages if each.get("role") in ("tool", "function")]
-        for each in told:
-            if not self.tainted and not _is_bare(each.get("content")):
-                name = each.get("name") or name_of(messages, each.get("tool_call_id"))
-                self.read(f"the result of the tool {str(name or '')[:MOST_NAME]}".rstrip())
-        return frozenset(str(each.get("tool_call_id") or each.get("name") or "") for each in told)
+        """A model is asked: the calls whose results it is told. They are over when it has answered. Those of earlier
+        turns were over before; another conversation may have the same ids."""
+        fresh: list[str] = []
+        for each in messages:
+            match each.get("role"):
+                case "assistant":
+                    fresh.clear()
+                case "tool" | "function":
+                    fresh.append(str(each.get("tool_call_id") or each.get("name") or ""))
+                    if not self.tainted and not _is_bare(each.get("content")):
+                        name = each.get("name") or name_of(messages, each.get("tool_call_id"))
+                        self.read(f"the result of the tool {str(name or '')[:MOST_NAME]}".rstrip())
+            if not self.tainted and (picture := _fetched(each.get("content"))):
+                self.read(f"the picture {picture}")
+        return frozenset(fresh)
 
     def over(self, results: Iterable[str]) -> None:
         """These calls have had an answer after their result."""
@@ -95,7 +103,6 @@ class Choices:
         end the run; ``marks`` says that the tools are run by an agent, which marks what they ask for."""
         known = frozenset(outputs)
         for identifier, name in calls:
-            self._chosen = True
             if (identifier or name) and name not in known:
                 self._open[identifier or name] += 1
                 if not marks:
@@ -104,8 +111,6 @@ class Choices:
     @property
     def chosen(self) -> bool:
         """Whether what is asked for now is a model's choice."""
-        if not self._chosen:
-            return False
         match deciding.asking.get():
             case deciding.MODEL:
                 return True
@@ -169,18 +174,23 @@ def calls_of(choices: Any) -> list[tuple[str, str]]:
     """The calls of tools in the choices of an answer, whole or a piece of a stream, as (id, name)."""
     found: list[tuple[str, str]] = []
     for choice in choices if isinstance(choices, list) else ():
-        said = choice.get("message") or choice.get("delta") if isinstance(choice, dict) else None
-        if not isinstance(said, dict):
-            continue
-        calls = said.get("tool_calls")
-        for call in calls if isinstance(calls, list) else ():
-            if isinstance(call, dict):
-                function = call.get("function") or call.get("custom")
-                name = function.get("name") if isinstance(function, dict) else None
-                found.append((str(call.get("id") or ""), str(name or "")))
-        if isinstance(function := said.get("function_call"), dict):
-            name = str(function.get("name") or "")
-            found.append((name, name))
+        for said in (choice.get("message"), choice.get("delta")) if isinstance(choice, dict) else ():
+            if isinstance(said, dict):
+                found += _calls_of(said)
+    return found
+
+
+def _calls_of(said: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    calls = said.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        if isinstance(call, dict):
+            function = call.get("function") or call.get("custom")
+            name = function.get("name") if isinstance(function, dict) else None
+            found.append((str(call.get("id") or ""), str(name or "")))
+    if isinstance(function := said.get("function_call"), dict):
+        name = str(function.get("name") or "")
+        found.append((name, name))
     return found
 
 
@@ -202,6 +212,16 @@ def name_of(messages: Sequence[Mapping[str, Any]], identifier: Any) -> str:
         for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict) and call.get("id") == identifier and isinstance(call.get("function"), dict):
                 return str(call["function"].get("name") or "")
+    return ""
+
+
+def _fetched(content: Any) -> str:
+    """The address of a picture that the provider fetches for the model; empty where all of it is at hand."""
+    for part in content if isinstance(content, list) else ():
+        image = part.get("image_url") if isinstance(part, dict) else None
+        url = image.get("url") if isinstance(image, dict) else image
+        if isinstance(url, str) and url and url[:5].lower() != "data:":
+            return address(url)
     return ""
 
 

@@ -309,7 +309,8 @@ class ModelCalls:
             answered(said)
 
         async def begin(held: Held) -> Stream:
-            stream = Stream(held.plan, _StreamSettler(self, held), max(0.05, self._remaining()), over, turn.piece)
+            mask = None if self._judged is None else self._judged.streaming()
+            stream = Stream(held.plan, _StreamSettler(self, held), max(0.05, self._remaining()), over, turn.piece, mask)
             try:
                 await stream.begun()
             except BaseException:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from circuit_script.execution.broker.masking import StreamMask
 from circuit_script.llm.models import Plan
 from circuit_script.llm.provider import Refusal, Tokens, chunk_of, tokens_of
 from circuit_script.llm.words import Pieces, Words
@@ -27,7 +28,7 @@ class Settler(Protocol):
 class Stream:
     """``broken`` says why it ended before its end. ``over`` is called once with what was said, None when it broke
     off. What it cost is settled before the child hears of the end. ``heard`` gets the choices of each event before
-    the child does."""
+    the child does, and ``mask`` what it gets."""
 
     def __init__(
         self,
@@ -36,7 +37,9 @@ class Stream:
         timeout: float,
         over: Callable[[Words | None], None],
         heard: Callable[[Any], None] = lambda choices: None,
+        mask: StreamMask | None = None,
     ) -> None:
+        self._mask = mask
         self._heard = heard
         self.broken = ""
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
@@ -71,7 +74,8 @@ class Stream:
                     if isinstance(chunk.get("usage"), dict):
                         counted, whole = tokens_of(chunk, spoke=said.spoke), not chunk.get("choices")
                     model = str(chunk["model"])[:200] if chunk.get("model") else model
-                    await self._queue.put(data)
+                    for event in [data] if self._mask is None else self._mask.events(data, chunk):
+                        await self._queue.put(event)
             whole = counted is not None
         except Refusal as broken:
             refusal = broken
@@ -91,4 +95,6 @@ class Stream:
         if words.cut and not self.broken:
             self.broken = plan.shortened
         over(None if self.broken else words)
+        for event in [] if self._mask is None else self._mask.rest():
+            await self._queue.put(event)
         await self._queue.put(END)

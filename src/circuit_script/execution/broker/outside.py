@@ -116,6 +116,8 @@ class Outside:
         url = _url(str(asked.get("method", "")), str(asked["url"]))
         host, port = _host(url), url.port or (443 if url.scheme == "https" else 80)
         self.choices.check_request(str(asked.get("method", "")), host)
+        if any(str(name).lower() == "upgrade" for name, _ in asked.get("headers") or ()):  # into nobody knows what
+            self.choices.check(HTTP, CONNECT, target=host)
         self._guard.check_host(host, self._work.egress)
         if (via := asked.get("via")) is not None:
             host, port = str(via[0]), int(via[1] or 0)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import structlog
 from fastapi import Depends, Query, Request
 from fastapi.security import APIKeyCookie, HTTPBearer
 
@@ -16,9 +17,12 @@ from circuit_script.access import Act, Person
 from circuit_script.config import Settings
 from circuit_script.db.pool import Connection, Pool, tenant_reading
 from circuit_script.gateway.api.refused import ApiRefused
+from circuit_script.judgment.counts import VerdictCounts
 from circuit_script.settings_judgment import JudgmentSettings
 from circuit_script.settings_spans import seconds_of
 from circuit_script.tenants.accounts import TenantMap
+
+log = structlog.get_logger()
 
 PATIENCE = 5.0  # seconds: for a connection, and for one statement of a look
 MAX_AT_ONCE = 32  # requests that have a connection, or wait for one
@@ -48,6 +52,7 @@ class Api:
     signing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SIGNING_IN))
     waiting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_SIGNING_IN))
     judgment: JudgmentSettings = field(default_factory=JudgmentSettings)
+    counts: VerdictCounts = field(default_factory=VerdictCounts)
     one_judges: asyncio.Lock = field(default_factory=asyncio.Lock)  # it computes: two at once are not faster
     to_judge: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_JUDGING))
 
@@ -89,7 +94,14 @@ class Api:
         from circuit_script.judgment import telling  # expressions and weights: most gateways judge nothing
 
         judge = telling.protocol_of(self.judgment).judge
-        return [telling.as_json(judge(each, source=source, field=field_, tenant=tenant), each) for each in texts]
+        found = [judge(each, source=source, field=field_, tenant=tenant) for each in texts]
+        for each in found:
+            self.counts.add("api", each.action)
+            if each.passed_by is not None:
+                log.info(
+                    "judgment.passes", tenant=tenant, field=field_, rule=each.passed_by, score=round(each.score, 3)
+                )
+        return [telling.as_json(each, text) for each, text in zip(found, texts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

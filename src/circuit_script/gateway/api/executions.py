@@ -19,7 +19,7 @@ from circuit_script.gateway.api.refused import PREFIX, ApiRefused, ApiRoute, con
 
 router = APIRouter(prefix=PREFIX, route_class=ApiRoute, tags=["executions"], dependencies=SECURITY)
 
-Status = Literal["succeeded", "partial", "failed", "breached", "cancelled", "deferred", "echo", "trouble"]
+Status = Literal["succeeded", "partial", "failed", "breached", "held", "cancelled", "deferred", "echo", "trouble"]
 
 
 @router.get("/executions", responses=problems())
