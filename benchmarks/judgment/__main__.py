@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks.figures import RESULTS, Figure
-from benchmarks.judgment import peers, quality, road, speed
+from benchmarks.judgment import evasion, peers, quality, road, speed
 from benchmarks.judgment.drawing import curves
 from benchmarks.runner import Apart, main_apart
 
@@ -37,7 +37,17 @@ async def of_speed(quick: bool) -> list[Figure]:
     return speed.figures(quick)
 
 
-GROUPS: dict[str, Apart] = {"quality": of_quality, "peers": of_peers, "speed": of_speed, "road": road.figures}
+async def of_evasion(quick: bool) -> list[Figure]:
+    return evasion.figures(quick)
+
+
+GROUPS: dict[str, Apart] = {
+    "quality": of_quality,
+    "peers": of_peers,
+    "speed": of_speed,
+    "evasion": of_evasion,
+    "road": road.figures,
+}
 
 
 if __name__ == "__main__":

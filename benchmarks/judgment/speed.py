@@ -1,4 +1,5 @@
-"""What judging a text costs, all levels and nothing remembered: texts up to 4 KB, and one of 64 KB.
+"""What judging a text costs, all levels and nothing remembered: texts up to 4 KB, one of 64 KB, and such as are made to
+take long.
 
 The texts are the corpus's, attacks among them, where ``CIRCUIT_SHARED`` names it; else they are put together of words.
 """
@@ -14,6 +15,7 @@ import numpy as np
 from benchmarks.figures import Figure
 from benchmarks.judgment import quality
 from circuit_script.judgment.reading import read
+from tests.unit.judgment.hostile import DECOYS, hostile
 from training.judgment.corpus import corpus
 
 SPEECH = (
@@ -51,9 +53,14 @@ def figures(quick: bool) -> list[Figure]:
         read(text)
     taken = [spent(text) for text in chosen]
     whole = spent(" ".join(rng.choices(WORDS, k=14_000))[:65_536])
+    slow = sorted(((spent(hostile(name)), name) for name in DECOYS), reverse=True)
+    slowest = ", ".join(f"{name} {taking:.0f}" for taking, name in slow[1:6])
     said = f"all levels, {what}, each the best of three"
     return [
         Figure("p50_ms", round(float(np.quantile(taken, 0.5)), 4), "ms", "< 0.3", said),
         Figure("p99_ms", round(float(np.quantile(taken, 0.99)), 4), "ms", "< 1", said),
         Figure("of_64kb_ms", round(whole, 3), "ms", "< 20", "words that attacks use, too"),
-    ]
+        Figure("worst_64kb_ms", round(slow[0][0], 1), "ms", "< 20",
+               f"of {len(slow)} texts made to take long: {slow[0][1]}; next {slowest}"),
+        Figure("median_64kb_ms", round(slow[len(slow) // 2][0], 1), "ms", "", "of the same"),
+    ]  # fmt: skip

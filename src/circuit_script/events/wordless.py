@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 import re2
 
 from circuit_script.judgment.english import TELLING
-from circuit_script.judgment.spelling import foldings
 from circuit_script.judgment.words import has_kind
 
 LONGEST = 120
@@ -26,17 +26,11 @@ NUMBER = 24  # characters of a value without letters
 _WORD = "[A-Za-z0-9]{1,24}"
 _LABEL = f"{_WORD}(?:-{_WORD})?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL}){{1,3}}"
-_WORDLESS = re.compile(
-    "|".join(
-        (
-            rf"[^A-Za-z]{{0,{NUMBER}}}",
-            r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.,]{4,20}(?:Z|UTC| ?[+-][0-9:]{2,6})?",
-            r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}",
-            rf"{_WORD}(?:[._+-]{_WORD})?@{_HOST}",
-            rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:[/_.-]{_WORD}){{0,3}}/?",
-        )
-    )
-)
+_SIGNS = re.compile(rf"[^A-Za-z]{{0,{NUMBER}}}")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.,]{4,20}(?:Z|UTC| ?[+-][0-9:]{2,6})?")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
+_MAIL = re.compile(rf"{_WORD}(?:[._+-]{_WORD})?@{_HOST}")
+_LINK = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:[/_.-]{_WORD}){{0,3}}/?")
 _ID = re.compile(r"[A-Za-z]{0,3}[-_]?[0-9]{1,17}|(?:[A-Za-z_-]{0,4}[0-9]){3,20}[A-Za-z_-]{0,4}")
 _ID_LONGEST = 20
 _ODD = re.compile(r"[^A-Za-z0-9_\s.,;:!?'’\"()/&@+%€$£-]")
@@ -49,25 +43,31 @@ def is_wordless(text: str) -> bool:
         return False
     if text.isalpha():
         return False
+    if "@" in text:
+        return _MAIL.fullmatch(text) is not None
+    if "://" in text:
+        return _LINK.fullmatch(text) is not None
     if len(text) <= _ID_LONGEST and _ID.fullmatch(text) is not None:
         return True
-    return _WORDLESS.fullmatch(text) is not None
+    return any(each.fullmatch(text) is not None for each in (_SIGNS, _DATE, _UUID))
 
 
 _MIXED = re.compile("(?:[a-z]{0,5}[A-Z0-9]){5,36}[a-z]{0,5}")  # letters and digits as they are drawn for an id
 _NAMES = re.compile(
     r"[A-Z]{2}|[a-z]{3,10}(?:[_-][a-z]{3,10})?|(?:[0-9]{1,6} )?[A-Z][a-z]{2,14}(?:[ '&-]{1,2}[A-Z][a-z]{1,14}){0,2}"
 )
-_TELLING = re2.compile("|".join(sorted(TELLING)))
-REMEMBERED = 16_384
+_FOLDED = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789l", b"abcdefghijkimnopqrstuvwxyzoizeasgtbgi"
+)  # l, i, 1: one
+REMEMBERED, REMEMBERED_LONGEST = 16_384, 40
 
 
 class _Silent(dict[str, bool]):
-    """Of each short value that was met whether it says nothing."""
+    """Of each value of letters that was met whether it says nothing: those come again."""
 
     def __missing__(self, text: str) -> bool:
         silent = _is_silent(text)
-        if len(text) <= LONGEST:
+        if len(text) <= REMEMBERED_LONGEST and text[-1:].isalpha():
             if len(self) >= REMEMBERED:
                 self.clear()
             self[text] = silent
@@ -82,17 +82,25 @@ to three words of which none has a kind in any language ("Anna Miller", "Texas")
 def _is_silent(text: str) -> bool:
     if len(text) > LONGEST or not text.isascii():
         return False
-    if len(text) <= NUMBER and text.lower() == text.upper():
+    if not text[-1:].isalpha() and is_wordless(text):
         return True
-    if 12 <= len(text) <= 36 and text.isalnum() and not text.isalpha():
+    if len(text) >= 12 and text.isalnum() and not text.istitle():
         return _is_mixed(text)
     if _NAMES.fullmatch(text) is not None:
         return not has_kind(text.lower())
-    return is_wordless(text) or _is_mixed(text)
+    return is_wordless(text)
 
 
 def _is_mixed(text: str) -> bool:
     """Whether letters and digits take turns as in an id that was drawn, and spell no word that attacks need."""
     if not 12 <= len(text) <= 36 or _MIXED.fullmatch(text) is None:
         return False
-    return _TELLING.search("\n".join(foldings(text.lower()))) is None
+    return not _telling().Match(text.encode().translate(_FOLDED))
+
+
+@cache
+def _telling() -> re2.Set:
+    words = re2.Set.SearchSet()
+    words.Add("|".join(sorted({word.replace("l", "i") for word in TELLING})))
+    words.Compile()
+    return words

@@ -7,7 +7,7 @@ reading of its own. Real Russian, Greek or Vietnamese stays what it is.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
@@ -55,6 +55,7 @@ AROUND = 400  # characters on both sides of what is read in another way ...
 READ = 16 * 1024  # ... and at most so many
 MARKS = 2000  # of direction
 FEW = 64
+PARTS = 6  # of several lines among which odd ones are looked for
 
 _SPACES = b"\t\n\v\f\r"
 _LOWER = bytes(each + 32 if 65 <= each <= 90 else 32 if each in _SPACES else each for each in range(256))
@@ -155,11 +156,23 @@ def plain_forms(texts: Sequence[str]) -> list[str | None]:
     if len(small) != len(raw) or len(lines) != len(places):
         return forms
     lines = [" ".join(line.split()) if "  " in line else line.strip(" ") for line in lines]
-    several = misspelled("\n ".join(lines))
-    for place, line in zip(places, lines, strict=True):
-        if not several or not misspelled(line):
+    closer = those(lines, misspelled)
+    for nth, (place, line) in enumerate(zip(places, lines, strict=True)):
+        if nth not in closer:
             forms[place] = line
     return forms
+
+
+def those(lines: Sequence[str], odd: Callable[[str], object], first: int = 0) -> set[int]:
+    """The places of the lines that are odd, where most are not: many are looked at together, and then parts of them."""
+    if not lines or not odd("\n ".join(lines)):
+        return set()
+    if len(lines) == 1:
+        return {first}
+    part = max(1, len(lines) // PARTS)
+    return set().union(
+        *(those(lines[start : start + part], odd, first + start) for start in range(0, len(lines), part))
+    )
 
 
 def _codes(text: str) -> Codes:
@@ -503,11 +516,18 @@ def _bare(plain: str, folding: _Folding) -> str:
     return ""
 
 
+def _is_said(text: str) -> bool:
+    """Whether most of it is letters and their marks, and next to nothing does not print."""
+    letters = sum(each.isalnum() or each == " " or unicodedata.category(each)[0] == "M" for each in text)
+    printed = sum((each.isprintable() or each.isspace()) and each != "\ufffd" for each in text)
+    return bool(text) and letters >= 0.6 * len(text) and printed >= 0.95 * len(text)
+
+
 def _of_bytes(codes: Codes, places: Places) -> list[Reading]:
     """Bytes that hang on an emoji as variation selectors."""
     values = np.where(codes < 0xFE10, codes - np.uint32(0xFE00), codes - np.uint32(0xE0100 - 16)).astype(np.uint8)
     text = values.tobytes().decode("utf-8", "replace").replace("\ufffd", "")
-    if sum(each.isalnum() or each == " " for each in text) < 0.6 * len(values):
+    if not _is_said(text) or 2 * len(text.encode()) < len(values):
         return []
     return [Reading("variation", text, _steps(places, len(text), 1))]
 
@@ -522,7 +542,7 @@ def _of_bits(text: str, codes: Codes) -> list[Reading]:
     bits = (codes[places] == ord(one)).astype(np.uint8)
     for data in (np.packbits(bits).tobytes(), np.packbits(1 - bits).tobytes()):
         said = data.decode("utf-8", "replace")
-        if sum(each.isalpha() or each == " " for each in said) > 0.8 * len(said):
+        if _is_said(said):
             return [Reading("zero width", said, _steps(places, len(said), 8))]
     return []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from circuit_script.judgment.page import Page, View, once
@@ -11,6 +11,9 @@ from circuit_script.judgment.verdict import Finding
 DEPTH = 32
 FIELDS = 5000
 CHARACTERS = 1024 * 1024
+LONG = 8 * 1024  # characters; a longer text is also read in windows of so many,
+OVERLAP = 1024  # of which two that follow each other have these in common
+SNAP = 256  # characters in which a window's begin looks for a space
 LONG_KEY = 32  # longer names of fields, and those with spaces, are read like texts
 
 
@@ -30,14 +33,28 @@ class Intake:
     over: tuple[Finding, ...] = ()
 
 
-def page_of(text: str, source: str | None = None, field: str | None = None) -> Page:
-    """A text and all that is read in it."""
+def windows(text: str) -> Iterator[tuple[int, int]]:
+    """From where to where the windows of a text go; each but the first begins with a word."""
+    start = 0
+    while True:
+        end = min(start + LONG, len(text))
+        yield start, end
+        if end == len(text):
+            return
+        start = end - OVERLAP
+        spaces = (text.find(each, start, start + SNAP) for each in " \n")
+        start = min((each + 1 for each in spaces if each >= 0), default=start)
+
+
+def page_of(text: str, source: str | None = None, field: str | None = None, *, far: bool = False) -> Page:
+    """A text and all that is read in it; ``far``: but for what windows of it show as well."""
     from circuit_script.judgment.canon import canonical
     from circuit_script.judgment.unmask import views
 
     canon = canonical(text)
     first = View("plain", canon.plain, once(canon.offsets), canon.loose, once(canon.loose_offsets))
-    return Page(text, (first, *views(canon)), canon.hidden, canon.hidden_span, source, field)
+    others = views(canon, far=OVERLAP - SNAP if far else 0)
+    return Page(text, (first, *others), canon.hidden, canon.hidden_span, source, field)
 
 
 def read(value: object) -> Intake:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator
+from functools import lru_cache
 
 from circuit_script.judgment.page import Page
 from circuit_script.judgment.rules import compiled, data, readable, rules
@@ -16,6 +17,7 @@ from circuit_script.judgment.verdict import Finding
 LEVEL = "markup"
 MOST = 1000  # pieces of one kind that are looked at
 NAMED = 40  # styles with a name that hide
+READ_TWICE = 4  # texts whose hidden pieces are remembered: who reads one asks twice
 TOGETHER = 16  # pieces that are read at once: most say nothing
 LONGEST = 4000  # characters of a piece
 MOST_READ = 64_000  # characters that are judged piece by piece
@@ -108,10 +110,11 @@ def hidden_texts(page: Page) -> list[tuple[str, tuple[int, int]]]:
     return [(text, (start, end)) for text, start, end, _ in _hidden(page.text)]
 
 
-def _hidden(text: str) -> list[Hidden]:
+@lru_cache(READ_TWICE)
+def _hidden(text: str) -> tuple[Hidden, ...]:
     tags, brackets, braces = "<" in text, "[" in text, ":" in text and ("{" in text or text.startswith("---"))
     if not (tags or brackets or braces):
-        return []
+        return ()
     text = readable(text)
     found: list[Hidden] = []
     if tags:
@@ -124,7 +127,7 @@ def _hidden(text: str) -> list[Hidden]:
         found += _markdown(text)
     if braces:
         found += _metadata(text)
-    return [each for each in found if len(each[0]) > 3 and any(map(str.isalpha, each[0][:200]))]
+    return tuple([each for each in found if len(each[0]) > 3 and any(map(str.isalpha, each[0][:200]))])
 
 
 def _piece(text: str, start: int, end: int, rule: str) -> Hidden:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +26,7 @@ WINDOW = 100  # characters of a suffix
 NEIGHBOURS = 300  # characters of each of two fields that are read together
 MOST = 500  # pieces
 EMPTY = 60  # empty places
+READ_TWICE = 4  # texts whose pieces are remembered: who reads one asks twice
 
 _RULES = rules(LEVEL)
 _TURN = compiled(r"(?:^|[\s\"'>])(\pL{1,10}) ?\d{0,3} ?[:：]")
@@ -215,6 +217,7 @@ def _split(text: str, findings: list[Finding]) -> None:
         findings.append(_RULES["pieces"].found(LEVEL, span, said, _RULES["pieces"].weight * (0.3 if code else 1.0)))
 
 
+@lru_cache(READ_TWICE)
 def _joined(text: str) -> tuple[str, tuple[int, int], bool] | None:
     """The quoted pieces in the order that the text asks for, and whether it also asks to do what comes out."""
     if _JOIN.search(text) is None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 EVIDENCE = 120  # characters of a text that a finding shows
 
-Offsets = Callable[[], Sequence[int]]
+Offsets = Callable[[], Sequence[int] | NDArray[np.int64]]
 """Of each character of a view its place in the original text, and one more for the end. It is asked for only where
 something was found: most texts have nothing."""
 
 
 def once(offsets: Offsets) -> Offsets:
     """The same, worked out at most once."""
-    known: list[Sequence[int]] = []
+    known: list[Sequence[int] | NDArray[np.int64]] = []
 
-    def places() -> Sequence[int]:
+    def places() -> Sequence[int] | NDArray[np.int64]:
         if not known:
             known.append(offsets())
         return known[0]
@@ -40,9 +43,10 @@ class View:
     def span(self, start: int, end: int, *, loose: bool = False) -> tuple[int, int]:
         """Where in the original text stands what is here from ``start`` to ``end``."""
         places = (self.loose_offsets if loose else self.offsets)()
-        if not places:
+        if not len(places):
             return 0, 0
-        ends = places[min(start, len(places) - 1)], places[min(max(end - 1, start), len(places) - 1)]
+        last = len(places) - 1
+        ends = int(places[min(start, last)]), int(places[min(max(end - 1, start), last)])
         return min(ends), max(ends) + 1  # some views read backwards
 
 

@@ -5,21 +5,27 @@ Whoever only passes by does not load it: patterns, words and weights take some f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
+
+import numpy as np
 
 from circuit_script.judgment import matching, model, polyglot
-from circuit_script.judgment.canon import plain_forms
+from circuit_script.judgment.canon import plain_forms, those
 from circuit_script.judgment.exfil import exfil
-from circuit_script.judgment.intake import page_of
+from circuit_script.judgment.intake import LONG, page_of, windows
 from circuit_script.judgment.markup import hidden_texts, markup
 from circuit_script.judgment.mosaic import joined_texts, mosaic
-from circuit_script.judgment.page import Page, View, shown
+from circuit_script.judgment.page import Offsets, Page, View, once, shown
 from circuit_script.judgment.unmask import coded
 from circuit_script.judgment.verdict import Finding
 from circuit_script.judgment.words import classes, classes_of
 
-WITHIN = 4  # hidden and joined pieces of a text that are judged as texts of their own
+WITHIN = 4  # hidden and joined pieces of a text that are judged as texts of their own; the others are one
+ALIKE = 12  # findings of one pattern in a long text
+SHOWN = 3  # places of one code in it
 # How much a disguise says: much of it, and a little.
 DISGUISES: Mapping[str, tuple[float, float]] = {
     "tag": (0.6, 0.4),
@@ -37,7 +43,7 @@ Read = tuple[float, tuple[Finding, ...]]
 
 def read(text: str) -> Read:
     """Levels 1 to 16 but 15: how surely a text is an attack, and all that was found, by its place."""
-    score, findings = _of_page(page_of(text))
+    score, findings = _of_text(text)
     return score, tuple(sorted(findings, key=lambda each: (each.span, -each.score)))
 
 
@@ -48,7 +54,9 @@ def scores(texts: Sequence[str]) -> list[float]:
     found = [0.0] * len(texts)
     single: list[int] = []
     for place, page in enumerate(pages):
-        if len(page.views) > 1 or page.hidden or page.views[0].loose or hidden_texts(page) or joined_texts(page):
+        if len(page.text) > LONG:
+            found[place] = _of_long(page.text)[0]
+        elif len(page.views) > 1 or page.hidden or page.views[0].loose or hidden_texts(page) or joined_texts(page):
             found[place] = _of_page(page)[0]
         else:
             single.append(place)
@@ -59,13 +67,15 @@ def scores(texts: Sequence[str]) -> list[float]:
 
 def _pages(texts: Sequence[str]) -> list[Page]:
     forms = plain_forms(texts)
-    several = coded("\n ".join([each for each in forms if each is not None]))
+    closer = those([form or "" for form in forms], coded)
     return [
-        Page(text, (View("plain", form, tuple),))
-        if form is not None and not (several and coded(form))
-        else page_of(text)
-        for text, form in zip(texts, forms, strict=True)
+        page_of(text) if form is None or nth in closer else Page(text, (View("plain", form, tuple),))
+        for nth, (text, form) in enumerate(zip(texts, forms, strict=True))
     ]
+
+
+def _of_text(text: str, *, inner: bool = False) -> Read:
+    return _of_long(text, inner=inner) if len(text) > LONG else _of_page(page_of(text), inner=inner)
 
 
 def _of_pages(pages: Sequence[Page]) -> Iterable[float]:
@@ -89,11 +99,131 @@ def _of_page(page: Page, *, inner: bool = False) -> Read:
     score = model.model().fused(max(logits), _surest(told))
     findings = _disguises(page) + told
     if not inner:
-        for text, span in [*hidden_texts(page), *joined_texts(page)][:WITHIN]:
-            theirs, said = _of_page(page_of(text), inner=True)
-            findings += [replace(each, span=span) for each in said]
-            score = max(score, theirs)
+        pieces = [*hidden_texts(page), *joined_texts(page), *_within(page.views[1:])]
+        theirs, said = _of_pieces(pieces, 2 * len(page.text))
+        return max(score, theirs), (*findings, *said)
     return score, tuple(findings)
+
+
+def _of_long(text: str, *, inner: bool = False) -> Read:
+    """A text of which what takes time and is therefore bounded, is read in windows: no decoy uses up what is left for
+    the rest. Words, patterns and what repeats are read in the whole, as those of a short text."""
+    page = page_of(text, far=True)
+    codes = [classes(view.plain) for view in page.views]
+    found = [*matching.findings(page), *mosaic(page)]
+    found += [each for view, read in zip(page.views, codes, strict=True) for each in polyglot.in_view(view, read)]
+    logit = max(model.model().logits([view.plain for view in page.views], codes))
+    disguises = _disguises(page)
+    pieces = joined_texts(page)
+    others: list[View] = []
+    known = {view.plain for view in page.views}
+    for start, end in windows(text):
+        part = page_of(text[start:end])
+        found += [_moved(each, start) for each in (*markup(part), *mosaic(part), *exfil(part))]
+        pieces += [
+            (said, (first + start, last + start)) for said, (first, last) in (*hidden_texts(part), *joined_texts(part))
+        ]
+        same = part.text.isascii() or part.views[0].plain in page.views[0].plain
+        for view in part.views[same:]:
+            if view.plain not in known:
+                known.add(view.plain)
+                others.append(replace(view, offsets=_later(view.offsets, start), loose=""))
+        first = part.views[0]
+        if first.loose:
+            others.append(View("spelling", "", tuple, first.loose, _later(first.loose_offsets, start)))
+    if others:
+        found += matching.findings(Page("", (_joined(others),)))
+        others = [view for view in others if view.plain]
+    pieces += _within(others)
+    if others:
+        codes = classes_of([view.plain for view in others])
+        logit = max(logit, *model.model().logits([view.plain for view in others], codes))
+        sure = polyglot.highest(codes)
+        for nth in sorted(range(len(others)), key=lambda each: -sure[each])[:ALIKE]:
+            if sure[nth]:
+                found += polyglot.in_view(others[nth], codes[nth])
+        some: dict[str, list[View]] = {}
+        for view in others:
+            some.setdefault(view.how, []).append(view)
+        disguises += _disguises(Page("", (others[0], *(view for each in some.values() for view in each[:SHOWN]))))
+    score = model.model().fused(logit, _surest(found))
+    findings = _most(disguises + found)
+    if not inner:
+        theirs, said = _of_pieces(pieces, 2 * len(text))
+        return max(score, theirs), (*findings, *_most(said))
+    return score, tuple(findings)
+
+
+def _within(views: Iterable[View]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """What is hidden or in pieces in what was decoded."""
+    for view in views:
+        page = Page(view.plain, ())
+        for text, (start, end) in (*hidden_texts(page), *joined_texts(page)):
+            yield text, view.span(start, end)
+
+
+def _later(offsets: Offsets, by: int) -> Offsets:
+    return once(lambda: np.asarray(offsets(), np.int64) + by)
+
+
+def _joined(views: Sequence[View]) -> View:
+    """Several views as the lines of one, in which patterns are looked for at once."""
+
+    def places(all_offsets: Sequence[Offsets]) -> Offsets:
+        return once(lambda: np.concatenate([np.asarray(each(), np.int64) for each in all_offsets]))
+
+    plains, looses = [each for each in views if each.plain], [each for each in views if each.loose]
+    return View(
+        "windows",
+        "\n".join([each.plain for each in plains]),
+        places([each.offsets for each in plains]),
+        "\n".join([each.loose for each in looses]),
+        places([each.loose_offsets for each in looses]),
+    )
+
+
+def _moved(found: Finding, by: int) -> Finding:
+    return replace(found, span=(found.span[0] + by, found.span[1] + by)) if by else found
+
+
+def _most(findings: Iterable[Finding]) -> list[Finding]:
+    """Each finding once, and of those that are alike the surest."""
+    kept: list[Finding] = []
+    counts: dict[tuple[str, str, str], int] = {}
+    seen: set[tuple[str, str, tuple[int, int]]] = set()
+    for each in sorted(findings, key=lambda each: -each.score):
+        kind, at = (each.level, each.pattern, each.why), (each.level, each.pattern or each.why, each.span)
+        if at not in seen and counts.get(kind, 0) < ALIKE:
+            seen.add(at)
+            counts[kind] = counts.get(kind, 0) + 1
+            kept.append(each)
+    return kept
+
+
+def _of_pieces(pieces: Iterable[tuple[str, tuple[int, int]]], most: int) -> Read:
+    """Hidden and joined pieces of a text as texts of their own: some by themselves, and the others in one, of at most
+    so many characters."""
+    known = dict(reversed([*pieces]))
+    if not known:
+        return 0.0, ()
+    spans = dict(reversed(known.items()))
+    texts = list(spans)
+    read = [(_of_text(text, inner=True), [0], [text]) for text in texts[:WITHIN]]
+    rest: list[str] = []
+    for text in texts[WITHIN:]:
+        most -= len(text) + 2
+        if most < 0:
+            break
+        rest.append(text)
+    if rest:
+        begins = list(accumulate((len(each) + 2 for each in rest[:-1]), initial=0))
+        read.append((_of_text("\n\n".join(rest), inner=True), begins, rest))
+    findings = [
+        replace(each, span=spans[of[bisect_right(begins, each.span[0]) - 1]])
+        for (_, said), begins, of in read
+        for each in said
+    ]
+    return max(score for (score, _), _, _ in read), tuple(findings)
 
 
 def _surest(findings: Iterable[Finding]) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
+from functools import cache, lru_cache
+from itertools import groupby, pairwise
 
 import re2
 
@@ -22,11 +22,15 @@ _DRAWN = (
 )  # fmt: skip
 MOST = 8 * 1024  # characters that are put right, of a longer text
 CHUNK = 512
+STRUNG = 4  # words that signs hold together
 SEVERAL = 12  # letters without a space that are more than one word, known or not
+KEPT = 4096  # short words whose right form is remembered
 LONG = 20  # characters of a word; what is longer is a code
 MANY = 2  # words put right; where there are more, the rest of the digits in words are letters, too
 _DRESSES = "@$€|+!"
-_SURE = frozenset((2, 3, 5, 6))  # of the signs, those that telling words have
+_BARE = {code: " " for code in range(128) if not chr(code).isalnum()}
+_DRESSED = {code: " " for code in _BARE if chr(code) not in _DRESSES}
+_SURE = frozenset((2, 3, 6, 7))  # of the signs, those that telling words have
 _END = "!.,?;:)\"'"
 _FRONT = "(\"'"
 
@@ -63,6 +67,7 @@ def _signs() -> re2.Set:
     signs.Add(r"\b(?:" + "|".join(sorted(_leet_ends())) + ")")
     signs.Add(r"[a-z]@[a-z]+(?:[^a-z0-9.@_\-]|$)|(?:^| )@(?:ll|nd|ct|s|n)\b")
     signs.Add(r"\|[\\/_<)>\-=*23]+[a-z0-9]|[a-z]/\\|/\\[a-z]|[a-z]\\/|\\/[a-z]|[a-z]\(\)[a-z]")
+    signs.Add(r"[a-z]{2,}(?:[_.\-/+,;:|~*]{1,2}[a-z]{2,}){3}")
     whole: set[str] = set()
     broken: set[str] = set()
     for word in TELLING:
@@ -137,7 +142,7 @@ def _words(wide: str, chunks: list[tuple[int, int]]) -> tuple[list[tuple[str, in
                 words.append((small, start, end))
                 nth += 1
             continue
-        right, new = _righted(small)
+        right, new = _known(small) if len(small) <= LONG else _righted(small)
         if not new and small[-1:] in "-_." and nth + 1 < len(tokens):  # a word that goes on in the next line
             follower = tokens[nth + 1][0].casefold().rstrip(_END)
             if small[:-1] + follower in TELLING and not {small[:-1], follower} <= COMMON:
@@ -245,8 +250,9 @@ def _righted(token: str) -> tuple[str, bool]:
         return (folded, True) if folded in TELLING and core not in COMMON else (core, False)
     parts = _parts(core)
     joined = "".join(parts)
-    if len(parts) == len(joined) > 3 and joined.isalpha():
-        return _segmented(joined), True
+    if len(parts) == len(joined) > 3 and 5 * sum(map(str.isalpha, joined)) > 4 * len(joined):
+        runs = ("".join(run) for _, run in groupby(joined, str.isalpha))
+        return " ".join([_segmented(run) if run.isalpha() else run for run in runs]), True
     if any(each.isalpha() for each in core):
         for each in dict.fromkeys((core, token)):
             folded = _folded(each)
@@ -261,6 +267,8 @@ def _righted(token: str) -> tuple[str, bool]:
                 return whole, whole in TELLING
         if joined in COMMON and not all(each in COMMON for each in parts):
             return joined, joined in TELLING
+        if len(parts) >= STRUNG and joined.isalpha() and "://" not in core and not TELLING.isdisjoint(parts):
+            return " ".join(parts), True  # signs in the place of spaces
         if 2 * len(parts) > len(joined) and len(joined) > 5 and joined.isalpha():
             words = words_in(joined)
             if any(word in TELLING for word in words.split()):
@@ -281,16 +289,26 @@ def _righted(token: str) -> tuple[str, bool]:
     return " ".join(out), new
 
 
+@lru_cache(KEPT)
+def _known(token: str) -> tuple[str, bool]:
+    return _righted(token)
+
+
 def _dressed(core: str) -> list[str]:
     """The words of a token in which signs stand for letters, with these signs: "o$.$y$t€m" has two."""
     if not any(each in core for each in _DRESSES):
         return []
-    kept = "".join(each if each.isalnum() or each in _DRESSES else " " for each in core).split()
+    if core.isascii():
+        kept = core.translate(_DRESSED).split()
+    else:
+        kept = "".join([each if each.isalnum() or each in _DRESSES else " " for each in core]).split()
     return [each for each in kept if any(sign.isalnum() for sign in each)]
 
 
 def _parts(core: str) -> list[str]:
-    return "".join(each if each.isalnum() else " " for each in core).split()
+    if core.isascii():
+        return core.translate(_BARE).split()
+    return "".join([each if each.isalnum() else " " for each in core]).split()
 
 
 def _mixed(part: str) -> bool:
@@ -299,11 +317,6 @@ def _mixed(part: str) -> bool:
         return False
     within = range(1, len(part) - 1)
     return any(part[at].isdigit() and part[at - 1].isalpha() and part[at + 1].isalpha() for at in within)
-
-
-def foldings(word: str) -> tuple[str, str]:
-    """Letters for the digits and signs of a word, in both ways to read those that look like an l and like an i."""
-    return word.translate(_LEET), word.translate(_EYES).translate(_LEET)
 
 
 def _folded(word: str) -> str:

@@ -10,14 +10,16 @@ import base64
 import binascii
 import html
 import re
+import unicodedata
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from itertools import islice
 
 import numpy as np
 import re2
+from numpy.typing import NDArray
 
 from circuit_script.judgment.canon import Canon, canonical
 from circuit_script.judgment.english import COMMON, TELLING, words_in
@@ -30,6 +32,9 @@ PIECES = 500  # of one code in one text
 ESCAPES = 4000
 INFLATED = 16 * 1024
 TURNED = 16 * 1024  # characters of a text that are read as a whole in another way
+KEPT = 4096  # words of pig latin that are remembered
+LONG = 32  # characters of a word of it
+SHORT = 400  # characters of a text in which one word is enough
 AROUND = 400  # characters on both sides of what was found, in long texts
 FEW = 8  # pieces of one code that are views each; more are read as one
 SHIFTS = 6  # shifts of the alphabet that are tried
@@ -47,6 +52,7 @@ _SPOKEN = """
     alpha alfa bravo charlie delta echo foxtrot golf hotel india juliet juliett kilo lima mike november oscar papa
     quebec romeo sierra tango uniform victor whiskey whisky xray x-ray yankee zulu
 """
+_HIGH = bytes(range(128, 256))
 _DIGITS = "0123456789abcdefABCDEF"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MORSE = dict(
@@ -59,6 +65,7 @@ _MORSE = dict(
 _BRAILLE = str.maketrans("⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵⠀⠂⠲⠦⠖⠒", _LETTERS + " ,.?!:")
 _ALPHABET = _SPOKEN.split()
 _IMAGED = sorted({each for each in TELLING if len(each) > 5} | {"the", "and", "you", "your", "with", "please", "this"})
+_IMAGED_TOO = sorted({*_IMAGED, *(each for each in TELLING if len(each) == 5)})  # as rot13 and backwards
 
 
 def _shift(by: int) -> dict[int, int]:
@@ -71,7 +78,7 @@ def _shifted() -> dict[str, int]:
     """Frequent words in every Caesar shift, and in the alphabet backwards (26); with the shift that undoes it."""
     found: dict[str, int] = {}
     for by in range(1, 27):
-        for word in _IMAGED:
+        for word in _IMAGED_TOO if by == 13 else _IMAGED:
             image = word.translate(_shift(26 - by if by < 26 else 26))
             if image not in COMMON:
                 found.setdefault(image, by)
@@ -80,7 +87,9 @@ def _shifted() -> dict[str, int]:
 
 @cache
 def _mirrored() -> frozenset[str]:
-    return frozenset(word[::-1] for word in _IMAGED) - COMMON - {"dna", "siht"}
+    """Frequent words backwards, as they are and in rot13."""
+    turned = [word.translate(_shift(13)) for word in _IMAGED_TOO]
+    return frozenset(word[::-1] for word in (*_IMAGED_TOO, *turned)) - COMMON - {"dna", "siht"}
 
 
 @cache
@@ -93,6 +102,7 @@ def _pigs() -> frozenset[str]:
     return frozenset(found) - COMMON
 
 
+_ANYWHERE = ("tags", "variation", "zero width")
 _DRESSED = ("turned", "kept", "direction", "unaccented")  # what is read like this is not dressed up once more
 
 _SIGNS: dict[str, str] = {
@@ -152,9 +162,13 @@ class _Work:
         return len(self.views) < VIEWS and size <= self.left
 
 
-def views(canon: Canon) -> list[View]:
-    """Everything that is written in a text in another way."""
-    names = coded(canon.plain)
+def views(canon: Canon, *, far: int = 0) -> list[View]:
+    """Everything that is written in a text in another way; with ``far`` only what goes on for more characters without
+    a space, and what is hidden in characters that may stand anywhere."""
+    if far:
+        readings = tuple(each for each in canon.readings if each.how in _ANYWHERE)
+        canon = replace(canon, spelling=None, readings=readings)
+    names = coded(canon.plain) if not far or max(map(len, canon.text.split()), default=0) > far else []
     if not (names or canon.readings or canon.spelling):
         return []
     work = _Work(seen={canon.plain})
@@ -180,23 +194,24 @@ def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: list[str], 
     for each in canon.readings if how.partition(" ")[0] not in _DRESSED else ():
         _add(each.text, _within(outer, each.places), _named(each.how, how), depth + 1, work)
     found: list[Part] = []
+    wide = once(canon.wide_offsets)
     for name in names:
         if name in _WHOLE:
             for called, parts in _WHOLE[name](canon.wide):
-                _add_parts(parts, canon, outer, _named(called, how), depth + 1, work)
+                _add_parts(parts, wide, outer, _named(called, how), depth + 1, work)
         elif name in _ESCAPES:
             parts = _ESCAPES[name](canon.wide)
             if parts:
-                _add_parts(_in_place(canon.wide, parts), canon, outer, _named(name, how), depth + 1, work)
+                _add_parts(_in_place(canon.wide, parts), wide, outer, _named(name, how), depth + 1, work)
         elif name in _PIECES:
             pieces = list({part[0]: part for part in _PIECES[name](canon.wide)}.values())
             apart = [[part] for part in pieces] if len(pieces) <= FEW else [_fitting(pieces, work.left)]
             for parts in apart:
-                if _add_parts(parts, canon, outer, _named(name, how), depth + 1, work):
+                if _add_parts(parts, wide, outer, _named(name, how), depth + 1, work):
                     found += parts
     found = _apart(found)
     if found and sum(end - start for _, start, end in found) < len(canon.wide) - 8:
-        _add_parts(_in_place(canon.wide, found), canon, outer, _named("in place", how), depth + 1, work)
+        _add_parts(_in_place(canon.wide, found), wide, outer, _named("in place", how), depth + 1, work)
 
 
 def _named(how: str, outer: str) -> str:
@@ -215,17 +230,17 @@ def _fitting(parts: list[Part], left: int) -> list[Part]:
 
 
 def _within(outer: Offsets, inner: Offsets) -> Offsets:
-    def places() -> Sequence[int]:
+    def places() -> NDArray[np.int64]:
         around, at = outer(), np.asarray(inner(), np.int64)
         if isinstance(around, range):
-            return np.minimum(at, len(around) - 1).tolist()  # type: ignore[no-any-return]  # numpy's type
-        return np.asarray(around, np.int64).take(at, mode="clip").tolist()  # type: ignore[no-any-return]
+            return np.minimum(at, len(around) - 1)
+        return np.asarray(around, np.int64).take(at, mode="clip")
 
     return once(places)
 
 
-def _add_parts(parts: list[Part], canon: Canon, outer: Offsets, how: str, depth: int, work: _Work) -> bool:
-    def places() -> Sequence[int]:
+def _add_parts(parts: list[Part], wide: Offsets, outer: Offsets, how: str, depth: int, work: _Work) -> bool:
+    def at_all() -> NDArray[np.int64]:
         sizes = np.array([len(text) for text, _, _ in parts])
         starts = np.array([start for _, start, _ in parts])
         ends = np.array([end for _, _, end in parts])
@@ -236,13 +251,13 @@ def _add_parts(parts: list[Part], canon: Canon, outer: Offsets, how: str, depth:
         at[lasts] = np.maximum(ends - 1, at[lasts])
         if how.startswith("reversed"):
             at = at[np.repeat(2 * begins + sizes - 1, sizes) - np.arange(len(at))]
-        wide = canon.wide_offsets()
         at = np.append(at, ends.max())
-        return (at if isinstance(wide, range) else np.asarray(wide).take(at)).tolist()  # type: ignore[no-any-return]
+        places = wide()
+        return at if isinstance(places, range) else np.asarray(places, np.int64).take(at)
 
     if not parts:
         return False
-    return _add("".join(text for text, _, _ in parts), _within(outer, places), how, depth, work)
+    return _add("".join(text for text, _, _ in parts), _within(outer, at_all), how, depth, work)
 
 
 def _add(text: str, places: Offsets, how: str, depth: int, work: _Work) -> bool:
@@ -301,14 +316,24 @@ def _in_place(text: str, parts: list[Part]) -> list[Part]:
 # --- codes of which a piece stands in the text --------------------------------------------------------------------
 
 
+_PRINTED = " \n\r\t.,;:!?'\"-_/()<>{}[]=@#&*%+\\$|"
+_ALNUM = (_LETTERS + _LETTERS.upper() + "0123456789").encode()
+_PRINTS = _ALNUM + _PRINTED.encode()
+
+
 def _readable(text: str) -> bool:
     """Whether most of it is letters and digits, and next to nothing does not print."""
     size = len(text)
     if size < 4:
         return False
     some = text if size < 4000 else text[:2000] + text[-2000:]
-    good = sum(each.isalnum() or each in " \n\r\t.,;:!?'\"-_/()<>{}[]=@#&*%+\\$|" for each in some)
-    solid = sum(each.isalnum() for each in some)
+    if some.isascii():
+        bare = some.encode()
+        solid = len(bare) - len(bare.translate(None, _ALNUM))
+        good = len(bare) - len(bare.translate(None, _PRINTS))
+    else:
+        good = sum(each.isprintable() or each in _PRINTED for each in some)
+        solid = sum(each.isalnum() or unicodedata.category(each)[0] == "M" for each in some)
     return good >= 0.93 * len(some) and solid >= 0.55 * len(some)
 
 
@@ -396,7 +421,8 @@ def _hex(text: str) -> list[Part]:
     found: list[Part] = []
     for piece, start, end in _matches("hex", text):
         digits = piece.replace("0x", "").replace("\\x", "").replace("%", "")
-        said = _said(bytes.fromhex("".join(each for each in digits if each.isalnum())))
+        data = bytes.fromhex("".join([each for each in digits if each.isalnum()]))
+        said = _said(data) or _said(data.strip(_HIGH))  # what stood beside it can look like a part of it
         if said:
             found.append((said, start, end))
     return found
@@ -578,18 +604,23 @@ _ESCAPES: dict[str, Callable[[str], list[Part]]] = {
 
 def _hits(text: str, known: Callable[[str], int]) -> dict[int, list[tuple[str, int, int]]]:
     """Words that are known, by what they tell."""
+    told: dict[str, tuple[int, str]] = {}
+    for each in set(text.split()):
+        word = each.strip(".,;:!?\"'()*-<>[]").casefold()
+        if what := known(word):
+            told[each] = what, word
     found: dict[int, list[tuple[str, int, int]]] = {}
-    for each in _SOLID.finditer(text):
-        word = each.group().strip(".,;:!?\"'()*-<>[]").casefold()
-        what = known(word)
-        if what:
-            found.setdefault(what, []).append((word, each.start(), each.end()))
+    if told:
+        for match in _SOLID.finditer(text):
+            if (mark := told.get(match[0])) is not None:
+                found.setdefault(mark[0], []).append((mark[1], *match.span()))
     return found
 
 
-def _sure(hits: list[tuple[str, int, int]]) -> bool:
+def _sure(hits: list[tuple[str, int, int]], text: str, *, usual: bool = True) -> bool:
+    """Whether words tell enough; of a short text in a usual code one does."""
     words = {word for word, _, _ in hits}
-    return len(words) > 1 or any(len(word) > 5 for word in words)
+    return len(words) > (0 if usual and len(text) < SHORT else 1) or any(len(word) > 5 for word in words)
 
 
 def _spans(hits: list[tuple[str, int, int]], text: str) -> list[tuple[int, int]]:
@@ -608,7 +639,9 @@ def _spans(hits: list[tuple[str, int, int]], text: str) -> list[tuple[int, int]]
 def _shifts(text: str) -> list[tuple[str, list[Part]]]:
     images = _shifted()
     found = _hits(text, lambda word: images.get(word, 0))
-    best = sorted(((len(hits), by) for by, hits in found.items() if _sure(hits)), reverse=True)[:SHIFTS]
+    best = sorted(((len(hits), by) for by, hits in found.items() if _sure(hits, text, usual=by == 13)), reverse=True)[
+        :SHIFTS
+    ]
     out: list[tuple[str, list[Part]]] = []
     for _, by in best:
         name = "rot13" if by == 13 else "atbash" if by == 26 else f"caesar {26 - by}"
@@ -621,7 +654,7 @@ def _shifts(text: str) -> list[tuple[str, list[Part]]]:
 def _mirrors(text: str) -> list[tuple[str, list[Part]]]:
     images = _mirrored()
     hits = _hits(text, lambda word: int(word in images)).get(1, [])
-    if not _sure(hits):
+    if not _sure(hits, text):
         return []
     spans = _spans(hits, text)
     words = [
@@ -632,6 +665,7 @@ def _mirrors(text: str) -> list[tuple[str, list[Part]]]:
     return [("reversed", [(text[start:end][::-1], start, end) for start, end in spans]), ("words reversed", words)]
 
 
+@lru_cache(KEPT)
 def _pig(word: str) -> str:
     """A word of pig latin as it was: the letters before "ay" go to the front, as many as make a word."""
     if not word.endswith("ay") or len(word) < 4:
@@ -646,14 +680,15 @@ def _pig(word: str) -> str:
 def _pig_latin(text: str) -> list[tuple[str, list[Part]]]:
     images = _pigs()
     hits = _hits(text, lambda word: int(word in images)).get(1, [])
-    if not _sure(hits):
+    if not _sure(hits, text):
         return []
     parts = []
     for start, end in _spans(hits, text):
         for each in _SOLID.finditer(text, start, end):
             word = each.group().casefold()
             core = word.rstrip(".,;:!?\"'")
-            parts.append((_pig(core) + word[len(core) :] + " ", each.start(), each.end()))
+            said = _pig(core) if len(core) <= LONG else core
+            parts.append((f"{said}{word[len(core) :]} ", each.start(), each.end()))
     return [("pig latin", parts)]
 
 

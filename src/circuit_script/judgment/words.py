@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -95,6 +95,7 @@ KEPT, LONGEST_KEPT = 50_000, 24  # words whose entries are remembered, and the c
 ANCHOR = 4  # characters by which a prefix is looked up; it is at least as long
 GAP = "\x01"  # stands for the end of a sentence: a distance between words
 
+_NOTHING = np.zeros(0, np.int16)
 _NEXT_TEXT, _NEXT_CODE = "\x02", 0x7FFF  # stand between two texts that are read together, and between their codes
 _STOPS = b".!?\n"
 _KEPT = b"abcdefghijklmnopqrstuvwxyz0123456789" + _NEXT_TEXT.encode()
@@ -186,15 +187,18 @@ def classes(plain: str) -> Codes:
     return _codes_of(text.replace(GAP, " \x01 \x01 ").split())
 
 
-def classes_of(plains: list[str]) -> list[Codes]:
+def classes_of(plains: Sequence[str]) -> list[Codes]:
     """`classes` of several texts, which costs less than of one after the other."""
-    joined = _NEXT_TEXT.join(plains)
-    if not joined.isascii() or joined.count(_NEXT_TEXT) != len(plains) - 1:
-        return [classes(plain) for plain in plains]
-    text = joined.encode().translate(_ASCII).decode()
+    found = [_NOTHING] * len(plains)
+    alike = [place for place, plain in enumerate(plains) if plain.isascii() and _NEXT_TEXT not in plain]
+    text = _NEXT_TEXT.join([plains[place] for place in alike]).encode().translate(_ASCII).decode()
     codes = _codes_of(text.replace(GAP, " \x01 \x01 ").replace(_NEXT_TEXT, f" {_NEXT_TEXT} ").split())
     ends = np.flatnonzero(codes == _NEXT_CODE).tolist()
-    return [codes[first + 1 : end] for first, end in pairwise([-1, *ends, len(codes)])]
+    for place, (first, end) in zip(alike, pairwise([-1, *ends, len(codes)]), strict=False):
+        found[place] = codes[first + 1 : end]
+    for place in set(range(len(plains))).difference(alike):
+        found[place] = classes(plains[place])
+    return found
 
 
 def places(plain: str) -> dict[int, tuple[int, int]]:
@@ -253,17 +257,20 @@ _known = _Known({_NEXT_TEXT: _NEXT_CODE})
 
 
 def _codes_of(words: list[str]) -> Codes:
-    found = list(map(_known.__getitem__, words))
-    if min(found, default=0) < 0:
-        for place in [at for at, entry in enumerate(found) if entry < 0]:
-            phrases = lexicon().phrases[-1 - found[place]]
-            following = words[place + 1] if place + 1 < len(words) else ""
-            found[place] = phrases.alone
-            for rest, code in phrases.by_second.get(following, ()):
+    codes = np.array(list(map(_known.__getitem__, words)), np.int16)
+    begins = np.flatnonzero(codes < 0)
+    if not len(begins):
+        return codes
+    phrases, last = lexicon().phrases, len(words) - 1
+    for place, nth in zip(begins.tolist(), (-1 - codes[begins]).tolist(), strict=True):
+        found = phrases[nth]
+        codes[place] = found.alone
+        if place < last and words[place + 1] in found.by_second:
+            for rest, code in found.by_second[words[place + 1]]:
                 if tuple(words[place + 2 : place + 2 + len(rest)]) == rest:
-                    found[place] = code
+                    codes[place] = code
                     break
-    return np.array(found, np.int16)
+    return codes
 
 
 def has_kind(plain: str) -> bool:

@@ -16,12 +16,22 @@ def make_protocol(settings: Settings) -> JudgmentProtocol | None:
 
 
 def make_screen(protocol: JudgmentProtocol | None, settings: Settings) -> Screen | None:
-    """What judges records before a handler sees them; None where they are not judged."""
-    return Screen(protocol) if protocol is not None and settings.judgment.records else None
+    """What judges records before a handler sees it; None where they are not judged."""
+    return Screen(protocol) if protocol is not None and judges_records(settings) else None
+
+
+def judges_records(settings: Settings) -> bool:
+    """Whether records are judged. By itself that is where a model could be told to do what stands in them."""
+    records = settings.judgment.records
+    return has_models(settings) if records == "auto" else records
+
+
+def has_models(settings: Settings) -> bool:
+    """Whether the app can ask a model: a provider needs no key, or has one."""
+    return any(not each.key_env or each.key_env in os.environ for each in settings.llm.providers.values())
 
 
 def warm(settings: Settings) -> None:
     """Read patterns and weights where texts will be judged, before the first one: that takes a second, and memory."""
-    models = any(not each.key_env or each.key_env in os.environ for each in settings.llm.providers.values())
-    if (settings.judgment.records or models) and (protocol := make_protocol(settings)) is not None:
+    if (judges_records(settings) or has_models(settings)) and (protocol := make_protocol(settings)) is not None:
         protocol.judge("a first look")

@@ -163,6 +163,37 @@ NESTED: dict[str, Trick] = {
     "zero width in base64": lambda text: ENCODINGS["base64"](CHARACTERS["zero width"](text)),
     "base64 in tags": lambda text: CHARACTERS["tags"](ENCODINGS["base64"](text)),
     "reversed base64": lambda text: ENCODINGS["base64"](text[::-1]),
+    "base64 in entities": lambda text: ENCODINGS["entities"](ENCODINGS["base64"](text)),
+    "rot13 reversed": lambda text: ENCODINGS["rot13"](text)[::-1],
+    "backslash u in base64": lambda text: ENCODINGS["base64"](ENCODINGS["backslash u"](text)),
+    "variation selectors of base64": lambda text: variation_bytes(ENCODINGS["base64"](text)),
+    "base64 in hex in base64": lambda text: ENCODINGS["base64"](ENCODINGS["hex"](ENCODINGS["base64"](text))),
+    "rot13 in base64 in full width": lambda text: CHARACTERS["full width"](NESTED["rot13 in base64"](text)),
+    "homoglyphs in percent in base64": lambda text: ENCODINGS["base64"](
+        ENCODINGS["percent"](CHARACTERS["homoglyphs"](text))
+    ),
 }
 
 TRICKS: dict[str, Trick] = CHARACTERS | MORE_CHARACTERS | ENCODINGS | NESTED
+
+_OF_BYTES = frozenset((
+    "variation selectors", "zero width", "zero width bits", "bidi", "underline", "zalgo", "soft hyphens", "reversed",
+    "base64", "base64 for addresses", "base64 in lines", "base32", "hex", "hex, spaced", "hex, 0x", "hex, escaped",
+    "binary", "percent", "entities", "entities, hex", "ascii85", "quoted printable", "gzip in base64", "base64 twice",
+    "hex in base64 in percent", "full width base64", "base64 in tags", "base64 in entities", "base64 in hex in base64",
+    "variation selectors of base64",
+))  # fmt: skip
+_IN_SMALL_LETTERS = frozenset(
+    ("upside down", "bold letters", "circled", "small capitals", "flag letters", "morse", "braille", "pig latin",
+     "spelling alphabet", "diacritics")
+)  # fmt: skip
+
+
+def of_bytes(name: str) -> bool:
+    """Whether a trick has a form for any letter, not only for those of English."""
+    return name in _OF_BYTES
+
+
+def in_small_letters(name: str) -> bool:
+    """Whether a trick knows small letters only."""
+    return name in _IN_SMALL_LETTERS

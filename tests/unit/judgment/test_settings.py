@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from circuit_script.config import load_settings
 from circuit_script.errors import ConfigError
 from circuit_script.judgment import OFF, PRESETS, Allowed, Policy, Thresholds, policy_of
+from circuit_script.wiring.judgment import judges_records
 
 DIGEST = "0123456789abcdef0123456789abcdef"
 EVERYTHING = f"""
@@ -140,3 +142,25 @@ def test_what_a_child_needs_loads_no_level() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("said", "key", "judged"),
+    [
+        ("", "", False),
+        ("", "sk-1", True),
+        ("[judgment]\nrecords = true\n", "", True),
+        ("[judgment]\nrecords = false\n", "sk-1", False),
+        ('[judgment]\nrecords = "auto"\n', "sk-1", True),
+    ],
+)
+def test_records_are_judged_where_the_app_can_ask_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, key: str, judged: bool
+) -> None:
+    for name in [each for each in os.environ if each.endswith("_API_KEY")]:
+        monkeypatch.delenv(name)
+    if key:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+    (tmp_path / "circuit.toml").write_text(said)
+
+    assert judges_records(load_settings(tmp_path)) is judged
