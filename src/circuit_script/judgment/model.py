@@ -41,8 +41,8 @@ _ROOM = 26  # bits for the place of a word among those that are read together
 TOKENS = 24  # words in a window, where classes of words are told
 _APART = np.zeros(features.NEAR + 1, np.int16)  # between the words of two texts
 
-LOWEST, HIGHEST = -4.0, 5.0  # beyond them a sum of weights says no more
-HINT, BENT = 30.0, 2.5  # what a sure finding adds; weak ones add less than their share
+LOWEST, HIGHEST = -4.0, 4.0  # beyond them a sum of weights says no more
+HINT, BENT = 24.0, 4.0  # what a sure finding adds; weak ones add less than their share
 
 Sums = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
