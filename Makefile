@@ -84,7 +84,7 @@ bench-see: .venv/ready-bench ## what seeing costs: search of ten million lines, 
 bench-connectors: .venv/ready-bench ## what connectors cost: conformance, 10,000 updates at the limit with a kill -9, doubles, enrichment (QUICK=1, ONLY=leads)
 	@$(STAGE) "benchmark: connectors" $(BIN)/python -m benchmarks.connectors $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
-bench-judgment: .venv/ready-bench ## how well and how fast untrusted texts are judged (CIRCUIT_SHARED has the corpus; QUICK=1, ONLY=speed)
+bench-judgment: .venv/ready-bench ## how well and how fast untrusted texts are judged (CIRCUIT_SHARED has the corpus; QUICK=1, ONLY=evasion or speed)
 	@$(STAGE) "benchmark: judgment" $(BIN)/python -m benchmarks.judgment $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 judgment-model: .venv/ready-bench ## train the model that judges untrusted texts (CORPUS=folder with dev.jsonl)

@@ -3,8 +3,8 @@
 A zygote imports the platform before the app, which costs a test a second of one core and is the same each time. So one
 process for each kind of app (with endpoints, and without) imports what every such app would, once, and forks. What it
 forks is a zygote in all else: below the test's own process, in a session of its own, with the environment, the folder
-and the descriptors that it would have been started with. Who is fenced in strictly or spawns its children starts as it
-does in production; so does everything in tests/acceptance.
+and the descriptors that it would have been started with. Who is fenced in strictly, spawns its children, has an
+interpreter of its own or counts lines starts as it does in production; so does everything in tests/acceptance.
 
 Coverage counts what children run in every second file of tests only: it is the same code each time, and counting it
 makes a child's life almost twice as long.
@@ -66,7 +66,8 @@ class Nursery:
         """As subprocess.Popen, for a zygote."""
         assignment = json.loads(command[-1])
         hosting = assignment["hosting"]
-        if (hosting["isolation"], hosting["start"]) != ("standard", "fork"):
+        usual = (hosting["isolation"], hosting["start"], hosting["probes"]) == ("standard", "fork", -1)
+        if not usual or command[0] != sys.executable:
             return subprocess.Popen(command, **options)
         folder = options["cwd"] or os.getcwd()
         (control,) = options["pass_fds"]

@@ -3,7 +3,7 @@
 set -eu
 name=$1 what=$2
 [ "$what" = down ] || exit 0
-ssh -o BatchMode=yes -o ConnectTimeout=15 "watcher@$name.example.com" sudo systemctl restart circuit-script && exit 0
+ssh -o BatchMode=yes -o ConnectTimeout=15 "watcher@$name.example.com" sudo systemctl restart acme && exit 0
 # Whatever your provider has to start a machine again; for example:
 #   hcloud server reset "$name"    doctl compute droplet-action power-cycle ID    aws ec2 reboot-instances --instance-ids ID
 echo "$name does not answer, and there is no command here that starts its machine again" >&2

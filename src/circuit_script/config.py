@@ -30,6 +30,7 @@ from pydantic_settings import (
 )
 
 from circuit_script.errors import ConfigError
+from circuit_script.settings_deploy import DeploySettings, EnvironmentSettings
 from circuit_script.settings_enrichment import EnrichmentSettings
 from circuit_script.settings_faults import refuse_unknown_variables, refused, unreadable
 from circuit_script.settings_judgment import JudgmentSettings
@@ -49,6 +50,7 @@ from circuit_script.settings_sources import GoHighLevelSettings as GoHighLevelSe
 from circuit_script.settings_sources import SourceSettings as SourceSettings
 from circuit_script.settings_sources import StandardSettings as StandardSettings
 from circuit_script.settings_spans import seconds_of
+from circuit_script.settings_test import TestSettings
 
 
 class _Section(BaseModel):
@@ -369,7 +371,10 @@ class Settings(BaseSettings):
     alerts: AlertSettings = AlertSettings()
     guardian: GuardianSettings = GuardianSettings()
     dashboard: DashboardSettings = DashboardSettings()
+    deploy: DeploySettings = DeploySettings()
+    env: dict[str, EnvironmentSettings] = {}
     judgment: JudgmentSettings = JudgmentSettings()
+    test: TestSettings = TestSettings()
 
     @field_validator("judgment")
     @classmethod

@@ -11,6 +11,7 @@
     ├── BackupRefused           a backup that cannot be made or restored
     ├── ForgetRefused           nobody, or too many, would be forgotten
     ├── TestsRefused            the app's tests cannot be run
+    ├── DeployRefused           the app does not go live as it is
     ├── StartError              the platform cannot start here
     │   ├── DatabaseUnavailable
     │   ├── NotRunning          a verb that only looks finds nothing to look at
@@ -22,6 +23,8 @@
     ├── ControlRefused          there is nothing of that name to pause or to cancel
     ├── ActRefused              a person may not do this, or is not signed in any more
     ├── ReplayRefused           past events cannot be run again like this
+    ├── ReleaseRefused          a release that cannot be kept, prepared or made live like this
+    │   └── ReleaseUnknown      there is no release of that name
     ├── ObjectsRefused          schemas cannot be written from a CRM's fields like this
     ├── LogQueryRefused         a question to the log that nobody can understand
     ├── FeedbackRefused         a verdict that was wrong cannot be kept like this
@@ -123,6 +126,12 @@ class TestsRefused(CircuitError):
     page = "testing"
 
 
+class DeployRefused(CircuitError):
+    """The release was not deployed."""
+
+    page = "deploy"
+
+
 class StartError(CircuitError):
     """Circuit Script cannot start."""
 
@@ -195,6 +204,16 @@ class ReplayRefused(CircuitError):
     """This cannot be replayed."""
 
     page = "replay"
+
+
+class ReleaseRefused(CircuitError):
+    """This cannot be done with releases."""
+
+    page = "release"
+
+
+class ReleaseUnknown(ReleaseRefused):
+    """There is no such release."""
 
 
 class ObjectsRefused(CircuitError):

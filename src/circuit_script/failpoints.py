@@ -48,6 +48,7 @@ NAMES = (
     "reconcile.before",  # changes that no webhook had told are about to be taken in
     "reconcile.fed",  # they are, and the cursor stands where it stood
     "reconcile.moved",  # the cursor stands behind them
+    "release.prepare",  # a release that was deployed is about to be unpacked and imported
     "endpoint.before",  # an answer is about to be committed
     "endpoint.committed",  # it is, and has not left
 )

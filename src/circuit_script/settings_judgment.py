@@ -59,12 +59,12 @@ class AllowSettings(_Section):
 
 
 class JudgmentSettings(PlaceSettings):
-    """What is done with untrusted texts. ``preset`` is "balanced", "strict", "monitor" (only tells) or "off". What goes
-    to a model and what tools return is judged always; ``records`` are judged before a handler sees them: "auto" is where
-    the app can ask a model, as its key is there. It costs about a quarter of the highest rate of events. ``canary`` puts a mark into system prompts, by which an answer that
-    tells them is known; as each execution has its own, no provider's cache serves two of them behind it. Of what fits
-    a text, its tenant's (``tenants``) holds before its field's (``fields``, by "Contact.notes" or "notes"), and that
-    before its source's (``sources``)."""
+    """What is done with untrusted texts. ``preset`` is "balanced", "strict", "monitor" (only tells) or "off". What
+    goes to a model and what tools return is judged always; ``records`` are judged before a handler sees them: "auto"
+    is where the app can ask a model, as its key is there. It costs about a quarter of the highest rate of events.
+    ``canary`` puts a mark into system prompts, by which an answer that tells them is known; as each execution has its
+    own, no provider's cache serves two of them behind it. Of what fits a text, its tenant's (``tenants``) holds before
+    its field's (``fields``, by "Contact.notes" or "notes"), and that before its source's (``sources``)."""
 
     preset: Preset = "balanced"
     records: bool | Literal["auto"] = "auto"

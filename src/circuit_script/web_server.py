@@ -34,7 +34,8 @@ async def serve(
     stop: asyncio.Event | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until ``stop`` is set, or, without one, until SIGTERM or SIGINT: once kindly, at a second signal at once.
+    """Serve until ``stop`` is set, or, without one, until SIGTERM or SIGINT: kindly, but at once at a SIGINT that comes
+    second. A second SIGTERM changes nothing: some platforms signal every process, and so does the supervisor then.
 
     ``on_ready`` gets the address once requests are answered.
     """
@@ -65,13 +66,13 @@ async def _watch(server: uvicorn.Server, stop: asyncio.Event | None) -> None:
         return
     loop = asyncio.get_running_loop()
 
-    def told() -> None:
-        server.force_exit = server.should_exit
+    def told(number: signal.Signals) -> None:
+        server.force_exit = server.should_exit and number is signal.SIGINT
         server.should_exit = True
 
     signals = (signal.SIGTERM, signal.SIGINT)
     for each in signals:
-        loop.add_signal_handler(each, told)
+        loop.add_signal_handler(each, told, each)
     try:
         await asyncio.Event().wait()
     finally:

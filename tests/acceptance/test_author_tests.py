@@ -121,8 +121,9 @@ def write_tests(folder, text):
 def test_passing_tests_pass_and_their_handlers_are_listed(app):
     write_tests(app, PASSING)
     code, printed, said = circuit_script(app, "test")
-    assert code == 0, printed + said
+    assert code == 1, printed + said
     assert "4 passed" in printed
+    assert "connects is covered to 0 percent" in printed
     rows = {line.split()[0]: line.split()[1:3] for line in printed.splitlines() if line.startswith(("score", "enrich"))}
     assert rows == {"score": ["3", "122"], "enrich": ["1", "1"]}
     assert "connects" in printed
@@ -231,7 +232,7 @@ def test_what_no_trigger_is_called_for_changes_nothing_as_on_the_road(circuit):
 def test_assertions_do_not_hold_for_what_cannot_be(app):
     write_tests(app, MISSPELT)
     (app / "circuit.toml").write_text('objects = ["Shipment"]')
-    code, printed, said = circuit_script(app, "test")
+    code, printed, said = circuit_script(app, "test", "tests/test_app.py")
     assert code == 0, printed + said
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import configparser
 import re
 import shutil
 import subprocess
@@ -30,11 +29,12 @@ from tests.acceptance.platform import free_port
 
 DOCS = ROOT / "docs"
 DEPLOY = ROOT / "deploy"
+TARGETS = ROOT / "src" / "circuit_script" / "cli" / "init" / "targets"
 README = ROOT / "README.md"
 PAGES = [README, *sorted(path for path in DOCS.rglob("*.md") if any(blocks_of(path)))]
 ALL_PAGES = sorted(DOCS.rglob("*.md"))
 QUICKSTART = "quickstart.md"
-MOST_NOT_RUN = 13
+MOST_NOT_RUN = 16
 
 
 def name_of(page: Path) -> str:
@@ -227,35 +227,8 @@ def test_kubernetes_accepts_the_manifest(name: str) -> None:
         kubernetes_validate.validate(document, desired_version="1.33", strict=True)
 
 
-def test_compose_accepts_its_file() -> None:
-    checked = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml"],
-        capture_output=True,
-        text=True,
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-
-
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    unit = (DEPLOY / "circuit-script.service").read_text("utf-8")
-    parsed = configparser.ConfigParser(strict=False)
-    parsed.optionxform = str  # type: ignore[assignment,method-assign]  # as configparser's documentation does it
-    parsed.read_string(unit)
-    assert parsed["Service"]["ExecStart"].endswith("/circuit-script serve")
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd is not installed; the unit's form is right")
-    here = tmp_path / "circuit-script.service"
-    here.write_text(unit.replace("/srv/acme/.venv/bin/circuit-script", "/bin/true").replace("User=circuit\n", ""))
-    checked = subprocess.run(["systemd-analyze", "verify", "--man=no", here], capture_output=True, text=True)
-    assert "circuit-script.service" not in checked.stderr, checked.stderr
-
-
-def test_the_other_files_start_serve_on_the_port_that_they_say() -> None:
-    assert (DEPLOY / "Procfile").read_text() == "web: circuit-script serve --port $PORT\n"
-    image = (DEPLOY / "Dockerfile").read_text("utf-8")
-    assert 'CMD ["circuit-script", "serve"]' in image
-    assert "CIRCUIT_GATEWAY__PORT=8000" in image
-    assert "USER circuit" in image
+def test_the_app_platforms_port_is_the_images() -> None:
     app = yaml.safe_load((DEPLOY / "app.yaml").read_text("utf-8"))
     assert app["services"][0]["http_port"] == 8000
     assert app["services"][0]["envs"][0]["key"] == "DATABASE_URL"
+    assert "CIRCUIT_GATEWAY__PORT=8000" in (TARGETS / "docker" / "Dockerfile").read_text("utf-8")

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
+import psycopg
 import structlog
 
 from circuit_script.config import Settings
 from circuit_script.db.embedded import EmbeddedPostgres
-from circuit_script.db.pool import Connection, open_connection
+from circuit_script.db.pool import Connection, open_connection, unavailable
+from circuit_script.errors import DatabaseUnavailable
+
+T = TypeVar("T")
+_NOT_OURS = (
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
 
 
 @contextlib.asynccontextmanager
@@ -33,3 +45,20 @@ async def looking(settings: Settings, verb: str) -> AsyncIterator[Connection]:
     finally:
         structlog.configure(**before)
         await connection.close()
+
+
+def do(settings: Settings, verb: str, what: Callable[[Connection], Awaitable[T]]) -> T:
+    """Do it with the app's database. Raises DatabaseUnavailable."""
+
+    async def reach() -> T:
+        try:
+            async with looking(settings, verb) as connection:
+                return await what(connection)
+        except _NOT_OURS as error:
+            raise DatabaseUnavailable(
+                "It does not have the tables of this version of Circuit Script.", cure="circuit-script migrate"
+            ) from error
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+
+    return asyncio.run(reach())

@@ -26,7 +26,7 @@ from circuit_script.events.replay import replays
 from circuit_script.events.replay.choosing import Choice, Counted, Filter, State, live_routes, recorded_routes
 from circuit_script.events.replay.replays import RATE, Replay
 from circuit_script.jobs.outside import whoever
-from circuit_script.release_archive import check_kept
+from circuit_script.releases.archive import check_kept
 from circuit_script.tenants.accounts import TenantMap
 
 NAME = "replay"

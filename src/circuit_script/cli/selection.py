@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import httpx
-import psycopg
 import typer
 
-from circuit_script.cli.app_database import looking
+from circuit_script.cli.app_database import do as do
 from circuit_script.cli.completion import complete_handler
 from circuit_script.config import Settings
 from circuit_script.connectors.registry import make_registry, make_vendors
-from circuit_script.db.pool import Connection, unavailable
 from circuit_script.errors import ControlRefused
 from circuit_script.events.controls import Selection
 from circuit_script.execution.outcome import JOBS
-
-T = TypeVar("T")
 
 Trigger = Annotated[
     str | None,
@@ -70,16 +64,3 @@ async def must_be_a_connector(settings: Settings, selection: Selection, waiting:
         raise ControlRefused(
             f"There is no connector {selection.value!r}, and nothing waits for one.", cure=f"Known: {', '.join(known)}."
         )
-
-
-def do(settings: Settings, verb: str, what: Callable[[Connection], Awaitable[T]]) -> T:
-    """Do it with the app's database. Raises DatabaseUnavailable."""
-
-    async def reach() -> T:
-        try:
-            async with looking(settings, verb) as connection:
-                return await what(connection)
-        except psycopg.Error as error:
-            raise unavailable(error) from error
-
-    return asyncio.run(reach())

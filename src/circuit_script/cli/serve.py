@@ -34,6 +34,9 @@ def run(
     port: Annotated[
         int | None, typer.Option(help="Port of the gateway, or of the dashboard alone (0 picks a free one).")
     ] = None,
+    folder_release: Annotated[
+        bool, typer.Option("--folder-release", help="Make the folder's app live, whatever was deployed since.")
+    ] = False,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     supervised: Annotated[int, typer.Option(hidden=True, help="The supervisor's process.")] = 0,
     control_fd: Annotated[int | None, typer.Option(hidden=True, help="Where `dev` asks the worker to reload.")] = None,
@@ -45,7 +48,7 @@ def run(
     settings = load_settings(app_folder(folder), **ports(port, dashboard=role is Role.dashboard))
     match role:  # only a role needs what it imports
         case Role.all:
-            uvloop.run(Supervisor(settings).run())
+            uvloop.run(Supervisor(settings, folder_release=folder_release).run())
         case Role.gateway:
             with loading():
                 from circuit_script.cli.gateway import run_role as run_gateway_role
@@ -57,7 +60,7 @@ def run(
                 from circuit_script.cli.worker import run_role as run_worker_role
 
             begin("worker", supervised, dev=dev)
-            uvloop.run(run_worker_role(settings, ready_fd, supervised, control_fd))
+            uvloop.run(run_worker_role(settings, ready_fd, supervised, control_fd, folder_release))
         case Role.dashboard:
             with loading():
                 from circuit_script.cli.dashboard import run_role as run_dashboard_role

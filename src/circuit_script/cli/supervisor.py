@@ -58,8 +58,9 @@ class Explained(StartError):
 class Supervisor:
     """``serve`` without a role: PostgreSQL (if embedded), worker, gateway, and beside them the dashboard."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, folder_release: bool = False) -> None:
         self._settings = settings
+        self._folder_release = folder_release  # of the first worker: one that is started again follows what is live
         self._roles: dict[str, RoleProcess] = {}
         self._standings: dict[str, supervised.Standing] = {}
         self._init = InitSystem()
@@ -194,7 +195,7 @@ class Supervisor:
 
     async def _more_for(self, name: str) -> More:
         """What a role is started with besides what all have."""
-        return More()
+        return More(["--folder-release"] if self._folder_release and name == "worker" else ())
 
     async def _start(self, name: str) -> RoleProcess:
         """Start a role and wait until it says that it is ready. Raises StartError when it ends instead."""
@@ -233,6 +234,8 @@ class Supervisor:
             code = await process.wait()
             kind = Explained if code == EXPLAINED else StartError
             raise kind(f"The {name} ended with status {code}; what it said stands above.")
+        if name == "worker":
+            self._folder_release = False
         role = self._roles[name] = RoleProcess(name, process, words.decode().strip())
         self._note(name, supervised.Standing(process.pid, role.ready, time.time()))
         return role

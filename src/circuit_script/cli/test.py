@@ -3,60 +3,94 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from circuit_script.cli.folder import Folder, app_folder
-from circuit_script.cli.output import add_rows, console, print_json, table
+from circuit_script.cli.output import print_json
+from circuit_script.cli.test_shown import show
+from circuit_script.cli.test_watch import watch_tests
 from circuit_script.config import Settings, load_settings
 from circuit_script.errors import TestsRefused
-from circuit_script.governor import amount
 from circuit_script.testing.databases import stop_left_behind
+from circuit_script.testing.report import report
 
 NAME = "test"
 EXAMPLES = (
     "Examples:  circuit-script test  ·  circuit-script test -k lead  ·  circuit-script test -- -x tests/test_chat.py"
-    "  ·  circuit-script test --json | jq .handlers"
+    "  ·  circuit-script test --watch  ·  circuit-script test --json | jq .refusals"
 )
 PASSED, FAILED, INTERRUPTED, MISUSED, NO_TESTS = 0, 1, 2, 4, 5  # pytest's exit codes
 PYTEST_ENDED = range(6)  # others: it was killed
 TESTS = "tests"
 CONFIGURED = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "pyproject.toml", "tox.ini", "setup.cfg")
 LOOP_SCOPE = "asyncio_default_fixture_loop_scope"
-COLUMNS = ("handler", "runs", "records", "nearest to its limit")
 
 
 def run(
     arguments: Annotated[list[str] | None, typer.Argument(help="For pytest, after --.", show_default=False)] = None,
     folder: Folder = None,
     keyword: Annotated[str | None, typer.Option("-k", help="Only tests whose names fit, as pytest's -k.")] = None,
+    bulk: Annotated[bool, typer.Option("--bulk/--no-bulk", help="Try each trigger on 200 records, too.")] = True,
+    watch: Annotated[bool, typer.Option("--watch", help="Run again on each change of the app; q ends it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts; pytest then writes to standard error.")] = False,
 ) -> None:
-    """Run the app's tests with pytest, each on a database of its own. Exit codes: 0 passed, 1 failed."""
+    """Run the app's tests with pytest, each on a database of its own, and say what would refuse a deploy: coverage
+    under 75 percent, limits used to more than 80, a trigger that does not take 200 records. Exit codes: 0 passed, 1
+    failed or refused."""
     if importlib.util.find_spec("pytest") is None:
         raise TestsRefused("pytest is not installed.", cure="pip install 'circuit-script[test]'")
     settings = load_settings(app_folder(folder))
-    with tempfile.TemporaryDirectory(prefix="circuit-test-") as reports:
-        command = pytest_command(settings.folder, reports, keyword, arguments or [])
-        code = run_pytest(command, settings, stdout=sys.stderr if as_json else None)
-        handlers = used(Path(reports)) if code in (PASSED, FAILED) else {}
+    wanted = Wanted(keyword, tuple(arguments or ()), bulk)
+    if watch:
+        raise typer.Exit(watch_tests(settings.folder, lambda: told(load_settings(settings.folder), wanted)))
+    raise typer.Exit(told(settings, wanted, as_json=as_json))
+
+
+def told(settings: Settings, wanted: Wanted, *, as_json: bool = False) -> int:
+    """Run the tests and print what they showed; the command's exit code. Raises TestsRefused."""
+    code, found = tested(settings, wanted, stdout=sys.stderr if as_json else None)
     if code == NO_TESTS:
-        wanted = f" whose name fits {keyword!r}" if keyword else ""
+        fitting = f" whose name fits {wanted.keyword!r}" if wanted.keyword else ""
         cure = "Write one in tests/test_triggers.py: def test_it(circuit): ..."
-        raise TestsRefused(f"There is no test{wanted} in {settings.folder}.", cure=cure)
+        raise TestsRefused(f"There is no test{fitting} in {settings.folder}.", cure=cure)
     if as_json:
-        print_json({"passed": code == 0, "pytest": code, "handlers": handlers})
-    elif handlers:
-        show(handlers)
-    raise typer.Exit(_exit_code(code))
+        print_json(found)
+    elif code in (PASSED, FAILED):
+        show(found, partial=wanted.partial)
+    return exit_code(code, found, partial=wanted.partial)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which tests shall run, and whether each trigger is tried on 200 records."""
+
+    keyword: str | None = None
+    arguments: tuple[str, ...] = ()
+    bulk: bool = True
+
+    @property
+    def partial(self) -> bool:
+        """Whether tests were chosen: what they leave out is not known then."""
+        return self.keyword is not None or bool(self.arguments)
+
+
+def tested(settings: Settings, wanted: Wanted, stdout: TextIO | None) -> tuple[int, dict[str, Any]]:
+    """Run the tests: pytest's exit code, and the report."""
+    with tempfile.TemporaryDirectory(prefix="circuit-test-") as reports:
+        command = pytest_command(settings.folder, reports, wanted.keyword, wanted.arguments)
+        if wanted.bulk and not wanted.partial:
+            command.append("--circuit-bulk")
+        code = run_pytest(command, settings, stdout=stdout)
+        return code, report(Path(reports), code, settings.test, partial=wanted.partial)
 
 
 def pytest_command(folder: Path, reports: str, keyword: str | None, arguments: Sequence[str]) -> list[str]:
@@ -102,34 +136,8 @@ def run_pytest(command: Sequence[str], settings: Settings, stdout: TextIO | None
     return INTERRUPTED if told else code
 
 
-def used(reports: Path) -> dict[str, Any]:
-    """How the tests used each handler: reports of all processes together."""
-    found: dict[str, Any] = {}
-    for path in sorted(reports.glob("*.json")):
-        for name, use in json.loads(path.read_text("utf-8")).items():
-            known = found.setdefault(name, {"runs": 0, "records": 0, "usage": {}, "ceilings": {}})
-            for count in ("runs", "records"):
-                known[count] += use[count]
-            for kind in ("usage", "ceilings"):
-                for limit, value in use[kind].items():
-                    known[kind][limit] = max(value, known[kind].get(limit, 0))
-    return dict(sorted(found.items()))
-
-
-def show(handlers: Mapping[str, Any]) -> None:
-    """The handlers as a table: the ones that no test ran stand out."""
-    rows = [(name, use["runs"] or "none", use["records"], _nearest(use)) for name, use in handlers.items()]
-    console().print(add_rows(table(*COLUMNS, right=("runs", "records")), rows))
-
-
-def _nearest(use: Mapping[str, Any]) -> str:
-    """The two limits of which the largest part was used."""
-    parts = {name: use["usage"].get(name, 0) / ceiling for name, ceiling in use["ceilings"].items() if ceiling}
-    most = sorted((name for name, part in parts.items() if part), key=lambda name: -parts[name])[:2]
-    return ", ".join(
-        f"{name} {amount(name, use['usage'][name])} of {amount(name, use['ceilings'][name])}" for name in most
-    )
-
-
-def _exit_code(code: int) -> int:
+def exit_code(code: int, found: Mapping[str, Any], *, partial: bool) -> int:
+    """The exit code of the command. Who has chosen tests is told of those only."""
+    if code == PASSED and found["refusals"] and not partial:
+        return FAILED
     return {PASSED: 0, INTERRUPTED: 130, MISUSED: 2}.get(code, 1)

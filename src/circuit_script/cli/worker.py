@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
 import signal
 import socket
 from collections.abc import Coroutine
@@ -22,8 +24,11 @@ from circuit_script.wiring import Refused, Switched, Tap, Unchanged, Worker, run
 log = structlog.get_logger()
 
 
-async def run_role(settings: Settings, ready_fd: int | None, supervised: int, control_fd: int | None) -> None:
-    """Run a worker until it is told to stop. ``control_fd`` is the line to `dev`, if that is who started it."""
+async def run_role(
+    settings: Settings, ready_fd: int | None, supervised: int, control_fd: int | None, folder_release: bool = False
+) -> None:
+    """Run a worker until it is told to stop. ``control_fd`` is the line to `dev`, if that is who started it. With
+    ``folder_release`` it makes the folder's app live, whatever was deployed."""
     signal.signal(signal.SIGHUP, lambda *_: None)  # until there is something to reload
     terminal = Terminal()
     control = await Line.open(socket.socket(fileno=control_fd)) if control_fd is not None else None
@@ -51,7 +56,14 @@ async def run_role(settings: Settings, ready_fd: int | None, supervised: int, co
         task.add_done_callback(beside.discard)
 
     try:
-        await run_worker(settings, url, ready, tap=_terminal_tap() if control is not None else None)
+        await run_worker(
+            settings,
+            url,
+            ready,
+            tap=_terminal_tap() if control is not None else None,
+            dev=control is not None,
+            folder_by=_user() if folder_release else "",
+        )
     except AppError as error:
         if control is None:
             raise
@@ -59,6 +71,13 @@ async def run_role(settings: Settings, ready_fd: int | None, supervised: int, co
         raise SystemExit(EXPLAINED) from None
     finally:
         await end(beside)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name
+        return f"uid {os.getuid()}"
 
 
 def _terminal_tap() -> Tap:

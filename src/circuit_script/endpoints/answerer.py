@@ -50,6 +50,7 @@ UNKNOWN = "The database went away during the commit: the call may or may not hav
 TAKEN_OVER = "Another request with this Idempotency-Key took over: this one did not count."
 OTHER_REQUEST = "This Idempotency-Key was used for another request, or for this one with other credentials."
 MOVED = "A release went live that asks for an API key here: nothing was executed."
+HELD = "Another release is live, and this worker prepares it: nothing was executed."
 BUSY = "Too many calls wait for a place: nothing was executed."
 
 
@@ -76,6 +77,11 @@ class Answerer:
         self._line = Line(parts.places)
         self._serving: Serving | None = None
         self._away = False
+        self._holding = False
+
+    def hold(self, holding: bool) -> None:
+        """Start nothing new, or go on: another release is live, and this worker has yet to prepare it."""
+        self._holding = holding
 
     def switch(
         self, release: int, handlers: Mapping[int, HandlerSpec], children: Children, log_line: LogLine
@@ -129,6 +135,8 @@ class Answerer:
         try:
             if caller.gone:  # it left while it waited
                 return None
+            if self._holding:
+                return problem(503, HELD, "no-worker", retry_after=1)
             serving = self._serving or serving  # another release may be live by now
             found = self.find(msgspec.structs.replace(call, endpoint=name))
             if found is None or found.offer is None:

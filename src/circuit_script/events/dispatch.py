@@ -94,6 +94,7 @@ class Dispatcher:
         self._started = False
         self._wake = asyncio.Event()
         self._stopping = False
+        self._holding = False
         self._gives_up = math.inf  # when what still runs is left to others
         self._beat_due = 0.0
         self._rescue_due = 0.0
@@ -133,6 +134,12 @@ class Dispatcher:
         running = self._executions.switch(Host(pool, runner, known))
         self._wake.set()
         return running
+
+    def hold(self, holding: bool) -> None:
+        """Start nothing new, or go on: another release is live, and this worker has yet to prepare it."""
+        if holding != self._holding:
+            self._holding = holding
+            self._wake.set()
 
     def hosted(self, release: int) -> None:
         """What is replayed through this recorded release can be run from now on."""
@@ -174,7 +181,8 @@ class Dispatcher:
                 await self._give(connection)
             if self._lanes.valid and self._started:
                 await self._read(connection)
-                self._executions.start(self._pace)
+                if not self._holding:
+                    self._executions.start(self._pace)
             await self._rest(connection)
         await self._drain(connection)
 

@@ -77,10 +77,12 @@ FORGET = {
     "dead_letters": _forget(
         "dead_letters", "status <> 'open' AND closed_at < now() - make_interval(days => %(days)s)", "id"
     ),
-    # Of what is live, and of the latest hundred that may have run within the ledger's time.
+    # Of what is live or was before, and of the latest hundred that may have run within the ledger's time.
     "release_sources": _forget(
         "release_sources",
         "release NOT IN (SELECT l.release FROM circuit.live l) "
+        "AND NOT EXISTS (SELECT FROM (SELECT * FROM circuit.moves ORDER BY id DESC LIMIT 20) m "
+        "WHERE circuit.release_sources.release IN (m.release, m.before)) "
         "AND release NOT IN (SELECT r.release FROM circuit.replays r WHERE r.release IS NOT NULL "
         "AND r.status NOT IN ('done', 'cancelled', 'failed')) AND ("
         "EXISTS (SELECT FROM circuit.releases n WHERE n.id > circuit.release_sources.release "

@@ -25,11 +25,15 @@ class WebApp:
 @dataclass(frozen=True, slots=True)
 class Hosting:
     """How children live: how far they are fenced in, and whether they are forked or spawned. ``home`` is the folder
-    with the settings and the state that are hidden, where it is not the one that is imported."""
+    with the settings and the state that are hidden, where it is not the one that is imported. ``probes`` is the
+    descriptor of the memory that counts lines (`authoring.probes`), -1 for none. ``python`` is the interpreter of the
+    app's own packages, empty for this one."""
 
     isolation: Literal["standard", "strict"] = "standard"
     start: Literal["fork", "spawn"] = "fork"
     home: str = ""
+    probes: int = -1
+    python: str = ""
 
 
 class Assignment(msgspec.Struct, frozen=True):

@@ -87,6 +87,7 @@ class Endpoints:
             return self._expected
         if news is not self._routes_of:
             self._routes, self._routes_of = Routes(news.offers), news
+            self._expected = bool(news.offers)  # while the worker is away for a moment
         found = scope[FOUND] = self._routes.find(scope["method"], scope["path"])
         return found is not None or len(scope["path"]) > MAX_PATH
 

@@ -13,7 +13,7 @@ import msgspec
 from circuit_script.clock import uuid7
 from circuit_script.db.binary_arrays import bigints, byteas, smallints, texts, timestamps, uuids
 from circuit_script.db.pool import Connection
-from circuit_script.events.intake import order_hash
+from circuit_script.effects.order import order_hash
 from circuit_script.execution.outcome import JOB
 from circuit_script.execution.timing import HORIZON, LONGEST_DELAY
 

@@ -110,7 +110,9 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
     the rest. Words, patterns and what repeats are read in the whole, as those of a short text."""
     page = page_of(text, far=True)
     codes = [classes(view.plain) for view in page.views]
-    found = [*matching.findings(page), *mosaic(page)]
+    whole = mosaic(page)
+    repeated = {each.pattern for each in whole}
+    found = [*matching.findings(page), *whole]
     found += [each for view, read in zip(page.views, codes, strict=True) for each in polyglot.in_view(view, read)]
     logit = max(model.model().logits([view.plain for view in page.views], codes))
     disguises = _disguises(page)
@@ -119,7 +121,8 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
     known = {view.plain for view in page.views}
     for start, end in windows(text):
         part = page_of(text[start:end])
-        found += [_moved(each, start) for each in (*markup(part), *mosaic(part), *exfil(part))]
+        pieced = [each for each in mosaic(part) if each.pattern not in repeated]
+        found += [_moved(each, start) for each in (*markup(part), *pieced, *exfil(part))]
         pieces += [
             (said, (first + start, last + start)) for said, (first, last) in (*hidden_texts(part), *joined_texts(part))
         ]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from circuit_script.errors import TrialRefused
+from circuit_script.testing.clock import Clock
 from circuit_script.testing.factories import Factory, Fields
+from circuit_script.testing.recipes import Recipe, Stored
 from circuit_script.testing.runs import EndpointRun, Run
 from circuit_script.testing.session import NOT_MOCKED, TestSession
 from circuit_script.wiring.callouts import Callout, Callouts, Mock
 from circuit_script.wiring.objects import fault_of
-from circuit_script.wiring.trial import Trial
+from circuit_script.wiring.trial import Trial, listed
+from circuit_script.wiring.trial_jobs import TrialJobs, Waiting
+from circuit_script.wiring.trial_models import Answer, mock_models
 from circuit_script.wiring.trial_result import TrialResult
 
 Records = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -36,6 +41,11 @@ class CircuitTest:
         self._session = session
         self._trial = trial
         self._callouts = callouts
+        self._stored: list[Stored] = []
+        self._jobs = TrialJobs(trial, session.settings.tenant_names)
+        self._since_start: list[TrialResult] | None = None
+        self._waited: list[Waiting] = []
+        self.clock = Clock(self._jobs, self._advance)
 
     # Records. They are made, not stored.
 
@@ -102,7 +112,7 @@ class CircuitTest:
         result = self._session.loop.wait(
             self._trial.run(handler, records, object=object, event=event, tenant=tenant, old=old)
         )
-        return self._run([result], result.handler)
+        return self._run([result], result.handler, self._recipe(records, tenant, old))
 
     def call(
         self,
@@ -127,15 +137,61 @@ class CircuitTest:
         )
         assert result.answer is not None
         run = EndpointRun(result, result.answer, f"{result.event}", self._own)
-        self._checked([result])
+        self._checked([result], self._recipe((), tenant))
         return run
+
+    # Jobs.
+
+    def run_job(self, job: str, arguments: Mapping[str, Any] | None = None, *, tenant: str = "default") -> Run:
+        """Run a job by its name, as if it had been enqueued, and its finalizer. What it enqueues waits."""
+        __tracebackhide__ = True
+        return self._ran(self._jobs.run(Waiting(job, arguments or {}, tenant)), job)
+
+    def run_jobs(self) -> Run:
+        """Run what was enqueued and is due, and what that enqueues. Delayed jobs wait for ``clock.advance``."""
+        __tracebackhide__ = True
+        return self._ran(self._jobs.run_waiting(), "what was enqueued")
+
+    @property
+    def jobs(self) -> list[Waiting]:
+        """The jobs that wait: ``name``, ``arguments``, ``tenant``, ``due``."""
+        return list(self._jobs.waiting)
+
+    def start_test(self) -> None:
+        """From here on count anew, until ``stop_test``: as Apex's Test.startTest()."""
+        self._since_start, self._waited = [], self.jobs
+
+    def stop_test(self) -> Run:
+        """Run what was enqueued since ``start_test``, delays or not, as Apex's Test.stopTest(). What is given back has
+        what happened since then, jobs among it: their effects, and as ``limits`` the most that one execution used."""
+        __tracebackhide__ = True
+        if self._since_start is None:
+            raise TrialRefused("stop_test() came without start_test().", cure="Call circuit.start_test() before it.")
+        own = self._jobs.waiting
+        self._ran(self._jobs.run_waiting([each for each in own if each not in self._waited], early=True), "stop_test()")
+        results, self._since_start = self._since_start, None
+        return Run(results, "what ran since start_test()", self._own)
+
+    def _advance(self, duration: float | str | timedelta) -> Run:
+        __tracebackhide__ = True
+        return self._ran(self._jobs.advance(duration), f"advance({duration!r})")
+
+    def _ran(self, work: Coroutine[Any, Any, list[TrialResult]], what: str) -> Run:
+        """Run jobs, which have taken what they enqueue."""
+        __tracebackhide__ = True
+        results = self._session.loop.wait(work)
+        self._checked(results, self._recipe((), "default"), enqueues=False)
+        return Run(results, what, self._own)
 
     # The CRM.
 
     def seed(self, object: str, records: Records, *, tenant: str = "default") -> list[str]:
         """Put records into the CRM without starting a trigger; their ids."""
         self._check(object)
-        return self._session.loop.wait(self._trial.seed(object, records, tenant=tenant))
+        ids = self._session.loop.wait(self._trial.seed(object, records, tenant=tenant))
+        rows = [{**row, "id": id} for row, id in zip(listed(records), ids, strict=True)]
+        self._stored.append(Stored(object, rows, tenant))
+        return ids
 
     def query(
         self,
@@ -178,6 +234,16 @@ class CircuitTest:
         """
         return self._callouts.mock(method, url, json=json, body=body, status=status, headers=headers, times=times)
 
+    def mock_model(self, *answers: Answer) -> Mock:
+        """Let models give these answers in turn, and the last one from then on; the mock's ``calls`` are what they were
+        asked (``calls[0].json()["messages"]``).
+
+        An answer is a text, a message with ``tool_calls``, or a function of the request that gives one of these.
+        """
+        if not answers:
+            raise TrialRefused("mock_model() got no answer.", cure='Give one: circuit.mock_model("Yes.").')
+        return mock_models(self._callouts, self._session.settings, answers)
+
     def allow_host(self, host: str) -> None:
         """Let libraries that open their own connections (``requests``, drivers) reach this host."""
         self._callouts.allow_host(host)
@@ -191,11 +257,18 @@ class CircuitTest:
         __tracebackhide__ = True
         self._check(object)
         results = self._session.loop.wait(self._trial.deliver(object, event, records, tenant=tenant, old=old))
-        return self._run(results, f"{object}.{event}")
+        recipe = self._recipe(records, tenant, old)
+        self._stored.append(Stored(object, recipe.records, tenant))
+        return self._run(results, f"{object}.{event}", recipe)
 
-    def _run(self, results: Sequence[TrialResult], what: str) -> Run:
+    def _recipe(self, records: Records, tenant: str, old: Records | None = None) -> Recipe:
+        """What a run is given now."""
+        before = None if old is None else listed(old)
+        return Recipe(listed(records), tenant, before, tuple(self._stored), self._callouts.prepared)
+
+    def _run(self, results: Sequence[TrialResult], what: str, recipe: Recipe) -> Run:
         __tracebackhide__ = True
-        self._checked(results)
+        self._checked(results, recipe)
         return Run(results, what, self._own)
 
     @property
@@ -207,9 +280,13 @@ class CircuitTest:
         if fault := fault_of(object, self._own):
             raise TrialRefused(fault, page="unknown-object")
 
-    def _checked(self, results: Sequence[TrialResult]) -> None:
+    def _checked(self, results: Sequence[TrialResult], recipe: Recipe, *, enqueues: bool = True) -> None:
         __tracebackhide__ = True
-        self._session.note(results)
+        if enqueues:
+            self._jobs.take(results)
+        if self._since_start is not None:
+            self._since_start += results
+        self._session.note(results, recipe)
         if refused := list(dict.fromkeys(self._callouts.refused)):
             self._callouts.refused.clear()
             first = refused[0].partition(" ")

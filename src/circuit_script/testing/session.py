@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from circuit_script.config import Settings, load_settings
 from circuit_script.testing.databases import Databases
+from circuit_script.testing.recipes import Recipe
+from circuit_script.testing.uses import HandlerUse, current_test
 from circuit_script.wiring.bench import Bench, open_bench
 from circuit_script.wiring.callouts import Callouts
+from circuit_script.wiring.lines import HandlerSpec, Lines
 from circuit_script.wiring.trial import Trial
 from circuit_script.wiring.trial_result import TrialResult
 
 T = TypeVar("T")
 
+KEPT = 50  # runs of one handler that are remembered
 NOT_MOCKED = "it is not mocked in this test (circuit.mock_callout)"
 
 
@@ -47,31 +49,15 @@ class Loop:
         self._loop.close()
 
 
-@dataclass(slots=True)
-class HandlerUse:
-    """How the tests used one handler: how often it ran, and the most that one execution used of each limit."""
-
-    runs: int = 0
-    records: int = 0
-    usage: dict[str, float] = field(default_factory=dict)
-    ceilings: dict[str, float] = field(default_factory=dict)
-
-    def add(self, result: TrialResult) -> None:
-        self.runs += sum(batch.status != "held" for batch in result.batches)
-        self.records += len(result.records) - len(result.held)
-        for name, value in result.usage.items():
-            self.usage[name] = max(value, self.usage.get(name, 0))
-        for name, value in result.ceilings.items():
-            self.ceilings[name] = max(value, self.ceilings.get(name, 0))
-
-
 class TestSession:
     """One app under test. Its processes are started once; each test has a database and children of its own."""
 
     __test__ = False  # not a class of tests
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lines: Lines | None = None) -> None:
         self.folder = folder.resolve()
+        self.lines = lines
+        self.recipes: list[Recipe] = []
         self.loop = Loop()
         self.uses: dict[str, HandlerUse] = {}
         self._stack = contextlib.AsyncExitStack()
@@ -86,8 +72,9 @@ class TestSession:
         databases = Databases(self.settings.state)
         self._stack.push_async_callback(databases.stop)
         starting = asyncio.create_task(databases.start())
+        probes = -1 if self.lines is None else self.lines.descriptor
         try:
-            self._bench: Bench = await self._stack.enter_async_context(open_bench(self.settings))
+            self._bench: Bench = await self._stack.enter_async_context(open_bench(self.settings, probes=probes))
         finally:
             await asyncio.wait({starting})
         await starting
@@ -115,15 +102,15 @@ class TestSession:
         finally:
             self.loop.wait(stack.aclose())
 
-    def note(self, results: Sequence[TrialResult]) -> None:
-        """Count what ran, for the report."""
-        for result in results:
-            self.uses.setdefault(result.handler, HandlerUse()).add(result)
+    @property
+    def handlers(self) -> Sequence[HandlerSpec]:
+        """Every handler of the app."""
+        return self._bench.manifest.handlers
 
-    def report(self, folder: Path) -> None:
-        """Write what was counted, beside the reports of other processes of this session."""
-        found = {
-            name: {"runs": use.runs, "records": use.records, "usage": use.usage, "ceilings": use.ceilings}
-            for name, use in self.uses.items()
-        }
-        (folder / f"{os.getpid()}-{id(self)}.json").write_text(json.dumps(found), "utf-8")
+    def note(self, results: Sequence[TrialResult], recipe: Recipe) -> None:
+        """Count what ran, for the report, and remember what a handler succeeded with."""
+        for result in results:
+            self.uses.setdefault(result.handler, HandlerUse()).add(result, current_test())
+            known = sum(each.handler == result.handler for each in self.recipes)
+            if result.succeeded and result.answer is None and known < KEPT:
+                self.recipes.append(replace(recipe, handler=result.handler, object=result.object, event=result.event))

@@ -25,10 +25,13 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def open_bench(settings: Settings, folder: Path | None = None) -> AsyncIterator[Bench]:
-    """Import the app in ``folder`` (that of the settings, where none is given). Raises AppError with file and line when
-    it does not import."""
-    children = make_children(settings, folder)
+async def open_bench(
+    settings: Settings, folder: Path | None = None, *, probes: int = -1, python: str = ""
+) -> AsyncIterator[Bench]:
+    """Import the app in ``folder`` (that of the settings, where none is given); ``probes`` is the descriptor of what
+    counts its lines, ``python`` the interpreter of its own packages. Raises AppError with file and line when that
+    fails."""
+    children = make_children(settings, folder, probes=probes, python=python)
     digest = await asyncio.to_thread(content_hash, folder or settings.folder)
     try:
         yield Bench(children, await children.start(), digest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -47,6 +47,14 @@ class Mock:
         """Whether it is for this address."""
         url = str(request.url)
         return any(self.pattern.fullmatch(each) for each in {url, url if self.with_query else url.partition("?")[0]})
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was said beforehand, to say it again elsewhere."""
+
+    mocks: tuple[Mock, ...] = ()
+    hosts: frozenset[str] = frozenset()
 
 
 class Callouts(httpx.AsyncBaseTransport):
@@ -92,6 +100,25 @@ class Callouts(httpx.AsyncBaseTransport):
         mock = Mock(method.upper(), pattern, not text or "?" in str(url), answer, times, [])
         self._mocks.append(mock)
         return mock
+
+    def answer_by(
+        self, method: str, url: str, answer: Callable[[Callout], httpx.Response], calls: list[Callout]
+    ) -> Mock:
+        """Answer requests to this very address with what the function gives; it is called once the request is among
+        ``calls``, which several addresses may share."""
+        mock = Mock(method, re.compile(re.escape(url)), False, answer, None, calls)
+        self._mocks.append(mock)
+        return mock
+
+    @property
+    def prepared(self) -> Prepared:
+        """What is mocked and allowed now."""
+        return Prepared(tuple(self._mocks), frozenset(self._hosts))
+
+    def prepare(self, prepared: Prepared) -> None:
+        """Answer as there, as often as is asked; its mocks hear nothing of it."""
+        self._mocks += [replace(each, times=None, calls=[]) for each in prepared.mocks]
+        self._hosts |= prepared.hosts
 
     def allow_host(self, host: str) -> None:
         """Let libraries that speak to the outside by themselves reach this host."""

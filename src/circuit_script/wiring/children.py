@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from circuit_script.config import Settings
@@ -10,8 +11,9 @@ from circuit_script.execution.nursery import Hosting, WebApp
 from circuit_script.governor import limits_of
 
 
-def make_children(settings: Settings, folder: Path | None = None) -> Pool:
-    """The pool of children that the settings ask for, not started; of the app in ``folder``, if it is another."""
+def make_children(settings: Settings, folder: Path | None = None, *, probes: int = -1, python: str = "") -> Pool:
+    """The pool of children that the settings ask for, not started; of the app in ``folder``, if it is another.
+    ``probes`` and ``python`` are as in `Hosting`."""
     return Pool(
         app_folder=folder or settings.folder,
         app=settings.app,
@@ -21,11 +23,11 @@ def make_children(settings: Settings, folder: Path | None = None) -> Pool:
         objects=settings.objects,
         express=settings.worker.endpoint_children,
         web=_web_app(settings),
-        hosting=_hosting(settings, folder),
+        hosting=replace(_hosting(settings, folder), probes=probes, python=python),
     )
 
 
-def make_recorded_children(settings: Settings, folder: Path) -> Pool:
+def make_recorded_children(settings: Settings, folder: Path, python: str = "") -> Pool:
     """Half as many, of a recorded release that is beside the live one and answers no requests; not started."""
     return Pool(
         app_folder=folder,
@@ -35,7 +37,7 @@ def make_recorded_children(settings: Settings, folder: Path) -> Pool:
         limits=limits_of(settings.limits),
         objects=settings.objects,
         express=0,
-        hosting=_hosting(settings, folder),
+        hosting=replace(_hosting(settings, folder), python=python),
     )
 
 

@@ -43,4 +43,5 @@ def make_door(settings: Settings, releases: Releases, parts: RunnerParts, log_of
 
     switch(releases.live)
     releases.on_switch(switch)
+    releases.on_hold(answerer.hold)
     return door

@@ -30,7 +30,7 @@ async def own_connection(url: str, pooler: bool) -> AsyncIterator[Connection]:
 
 async def listen(url: str, wakes: Mapping[str, Callable[[], None]]) -> None:
     """Wake who waits for what is said on a channel: a gateway says that something arrived, a verb that there is a
-    replay. Polling covers what is missed."""
+    replay, or another release. Polling covers what is missed."""
     while True:
         try:
             async with own_connection(url, False) as connection:

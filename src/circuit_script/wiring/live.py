@@ -2,7 +2,8 @@
 
 Each release has a pool of children of its own. A reload imports the app's folder in a new one; when that succeeds the
 release is made live and every part that starts executions is switched to it between two of its steps. What runs
-already finishes where it began, and then that pool is stopped.
+already finishes where it began, and then that pool is stopped. Once something was deployed the folder counts no more:
+releases are made ready beside the live one (`preparing`), take its place, and stay ready for the way back.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from circuit_script.db.pool import Pool
 from circuit_script.errors import AppError, CircuitError, DatabaseUnavailable
 from circuit_script.execution.host.pool import Manifest
 from circuit_script.execution.host.pool import Pool as Children
-from circuit_script.release_archive import keep_source
-from circuit_script.releases import Release, content_hash, make_live
+from circuit_script.releases import Release, content_hash
+from circuit_script.releases.archive import keep_source
+from circuit_script.releases.moving import run_folder
 from circuit_script.wiring.tenants import TenantsThere
 
 log = structlog.get_logger()
@@ -42,6 +44,7 @@ class Live:
     release: Release
     children: Children
     manifest: Manifest
+    files: AsyncExitStack | None = None  # what is to be removed once its children have ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ class _Imported:
 
 
 class Releases:
-    """Holds what is live. ``drain`` seconds are what a release that was replaced has to finish."""
+    """Holds what is live, and what is ready beside it. ``drain`` seconds are what a release that was replaced has to
+    finish."""
 
     def __init__(
         self,
@@ -88,14 +92,20 @@ class Releases:
         database: Pool,
         drain: float,
         tenants: TenantsThere,
+        by: str = "",
     ) -> None:
         self._folder = folder
         self._tenants = tenants
+        self._by = by  # who runs the folder's files whatever was deployed: `dev`
         self._make_children = make_children
         self._database = database
         self._drain = drain
         self._live: Live | None = None
+        self._warm: dict[int, Live] = {}
+        self._finishing: dict[int, Collection[asyncio.Task[Any]]] = {}  # what may still run of those that are warm
+        self._following = False
         self._switches: list[Switch] = []
+        self._holds: list[Callable[[bool], None]] = []
         self._turn = asyncio.Lock()
         self._next: asyncio.Task[Reloaded] | None = None
         self._reloads: set[asyncio.Task[Reloaded]] = set()
@@ -106,21 +116,67 @@ class Releases:
         assert self._live is not None, "start() comes first"
         return self._live
 
-    async def start(self) -> Live:
-        """Import the app and make it live. Raises AppError when it does not import."""
+    async def start(self, by: str = "") -> bool:
+        """Import the app's folder and make it live; whether it is. Where something was deployed that is a move, and
+        made only when somebody asks for it (``by``). Raises AppError when it does not import."""
         imported = await self._import(None)
         assert imported is not None
         try:
-            self._live = await self._go_live(imported)
+            self._live = await self._go_live(imported, by)
         except BaseException:
             await imported.children.stop()
             raise
-        return self._live
+        if self._live is None:
+            await imported.children.stop()
+        return self._live is not None
+
+    def begin(self, live: Live) -> None:
+        """Start with a release that is ready, as it is live."""
+        self._live, self._following = live, True
+
+    def follow(self) -> None:
+        """From now on the folder's files do not count: something was deployed."""
+        self._following = True
+
+    def is_ready(self, release: int) -> bool:
+        """Whether it could take the place of the live one at once, or is it."""
+        live = self.live if self.live.release.id == release else self._warm.get(release)
+        return live is not None and (live is self._live or live.children.zygote_pid != 0)
+
+    def add(self, live: Live) -> None:
+        """Keep a release ready."""
+        before = self._warm.pop(live.release.id, None)
+        self._warm[live.release.id] = live
+        if before is not None:
+            self._retire(before, ())
+
+    def take(self, release: int) -> None:
+        """Start every execution from now on in this release, which is ready; the one before stays so."""
+        before, live = self.live, self._warm.pop(release)
+        self._live = live
+        self._finishing.pop(release, None)
+        self._warm[before.release.id] = before
+        self._finishing[before.release.id] = [task for switch in self._switches for task in switch(live)]
+
+    def keep(self, releases: Collection[int]) -> None:
+        """Keep only these ready beside the live one; the others finish what runs, and end."""
+        for release in [each for each in self._warm if each not in releases]:
+            running = [task for task in self._finishing.pop(release, ()) if not task.done()]
+            self._retire(self._warm.pop(release), running)
 
     def on_switch(self, switch: Switch) -> None:
         """Have ``switch`` called with each later release, in the moment from which on new executions are to be its.
         It returns the executions that still run in the release before."""
         self._switches.append(switch)
+
+    def on_hold(self, hold: Callable[[bool], None]) -> None:
+        """Have ``hold`` called with True when nothing new may start for a while, and with False when it may again."""
+        self._holds.append(hold)
+
+    def hold(self, holding: bool) -> None:
+        """Start nothing new, or go on: another release is live, and not ready here."""
+        for hold in self._holds:
+            hold(holding)
 
     async def reload(self) -> Reloaded:
         """Run the app as its files are now. One reload at a time: those who ask during one share the next."""
@@ -137,8 +193,8 @@ class Releases:
         for cut in self._retiring.values():
             cut.set()
         await asyncio.gather(*self._reloads, *self._retiring, return_exceptions=True)
-        if self._live is not None:
-            await self._live.children.stop()
+        last = [*self._warm.values(), *([] if self._live is None else [self._live])]
+        await asyncio.gather(*(_end(each) for each in last))
 
     async def _reload(self) -> Reloaded:
         async with self._turn:
@@ -146,6 +202,8 @@ class Releases:
             began = time.monotonic()
             before = self.live
             await self._tenants.look_again(self._database)
+            if self._following:
+                return Unchanged(before)
             try:
                 imported = await self._import(before.release.content_hash)
             except AppError as error:
@@ -160,6 +218,9 @@ class Releases:
             except BaseException:
                 await imported.children.stop()
                 raise
+            if live is None:
+                await imported.children.stop()
+                return Unchanged(before)
             self._live = live
             self._retire(before, [task for switch in self._switches for task in switch(live)])
             return Switched(live, time.monotonic() - began)
@@ -189,15 +250,19 @@ class Releases:
             wrong = f"{error.filename}: {error.strerror}."
             raise AppError(wrong, cure="Let this user read the app's folder.", page="import-failed") from None
 
-    async def _go_live(self, imported: _Imported) -> Live:
+    async def _go_live(self, imported: _Imported, by: str = "") -> Live | None:
+        """None where something was deployed, and nobody asks for the folder."""
         for warning in imported.manifest.warnings:
             log.warning("app.import", warning=warning)
         async with self._database.connection() as connection:
-            release = await make_live(connection, imported.digest, imported.manifest.handlers, self._tenants.names)
+            handlers, tenants = imported.manifest.handlers, self._tenants.names
+            release = await run_folder(connection, imported.digest, handlers, tenants, by=by or self._by)
+            if release is None:
+                return None
             await keep_source(connection, release, self._folder)
         return Live(release, imported.children, imported.manifest)
 
-    async def _patiently(self, imported: _Imported) -> Live:
+    async def _patiently(self, imported: _Imported) -> Live | None:
         """``_go_live``, as soon as the database lets us. A commit of which we do not hear is made again."""
         deadline = time.monotonic() + DATABASE_PATIENCE
         while True:
@@ -211,21 +276,28 @@ class Releases:
 
     def _retire(self, before: Live, running: Collection[asyncio.Task[Any]]) -> None:
         cut = asyncio.Event()
-        finishing = self._finish(before.children, running, cut)
+        finishing = self._finish(before, running, cut)
         task = asyncio.create_task(finishing, name=f"retire release {before.release.id}")
         self._retiring[task] = cut
         task.add_done_callback(self._retiring.pop)
         for excess in list(self._retiring.values())[:-RETIRING]:
             excess.set()
 
-    async def _finish(self, children: Children, running: Collection[asyncio.Task[Any]], cut: asyncio.Event) -> None:
+    async def _finish(self, before: Live, running: Collection[asyncio.Task[Any]], cut: asyncio.Event) -> None:
         """Stop the children of an earlier release when nothing of it runs any more, or its time is up."""
-        quiet = asyncio.create_task(_quiet(children, running))
+        quiet = asyncio.create_task(_quiet(before.children, running))
         told = asyncio.create_task(cut.wait())
         await asyncio.wait({quiet, told}, timeout=self._drain, return_when=asyncio.FIRST_COMPLETED)
         quiet.cancel()
         told.cancel()
-        await children.stop()
+        await _end(before)
+
+
+async def _end(live: Live) -> None:
+    """Its children, which ``files`` would stop, too, and what it has unpacked."""
+    await live.children.stop()
+    if live.files is not None:
+        await live.files.aclose()
 
 
 async def _quiet(children: Children, running: Collection[asyncio.Task[Any]]) -> None:

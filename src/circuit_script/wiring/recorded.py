@@ -22,9 +22,10 @@ from circuit_script.events.replay import replays
 from circuit_script.events.replay.feeder import RELEASES
 from circuit_script.events.run import Runner
 from circuit_script.execution.host.pool import Pool as Children
-from circuit_script.release_archive import remove_abandoned, unpacked
-from circuit_script.releases import known_as
+from circuit_script.releases import known_as, requirements_of
+from circuit_script.releases.archive import remove_abandoned, unpacked
 from circuit_script.tasks import end
+from circuit_script.wiring.environments import interpreter_of
 from circuit_script.wiring.live import Live
 
 log = structlog.get_logger()
@@ -54,7 +55,12 @@ class RecordedReleases:
     """At most ``most`` at a time, each kept ready ``keep`` seconds longer than it is used."""
 
     def __init__(
-        self, *, database: Pool, make_children: Callable[[Path], Children], most: int = RELEASES, keep: float = KEEP
+        self,
+        *,
+        database: Pool,
+        make_children: Callable[[Path, str], Children],
+        most: int = RELEASES,
+        keep: float = KEEP,
     ) -> None:
         self._database = database
         self._make_children = make_children
@@ -143,7 +149,8 @@ class RecordedReleases:
         async with contextlib.AsyncExitStack() as stack:
             async with self._database.connection() as connection:
                 folder = await stack.enter_async_context(unpacked(connection, release))
-            children = self._make_children(folder)
+                needs = await requirements_of(connection, release)
+            children = self._make_children(folder, await interpreter_of(needs))
             stack.push_async_callback(children.stop)
             manifest = await children.start()
             async with self._database.connection() as connection:

@@ -23,10 +23,12 @@ from circuit_script.events.replay.choosing import Choice, Chosen, Filter, Route
 from circuit_script.events.screening import held_by, reason_of
 from circuit_script.events.sources import open_sources
 from circuit_script.execution.outcome import HandlerSpec
-from circuit_script.release_archive import unpacked
+from circuit_script.releases import requirements_of
+from circuit_script.releases.archive import unpacked
 from circuit_script.tenants.accounts import TenantMap
 from circuit_script.wiring.bench import Bench, open_bench
 from circuit_script.wiring.callouts import Callouts
+from circuit_script.wiring.environments import interpreter_of
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, attempt
 from circuit_script.wiring.trial_ground import Ground, Opened, open_ground
 from circuit_script.wiring.trial_judgment import HELD, Judging, judged_of
@@ -127,10 +129,13 @@ class DryReplay(Opened):
         )
         self._database, self._crm = self._ground.database, self._ground.crm
         folder: Path | None = None
+        python = ""
         if self._release is not None:
             async with self._database.connection() as connection:
                 folder = await self._stack.enter_async_context(unpacked(connection, self._release))
-        self._bench: Bench = await self._stack.enter_async_context(open_bench(self._settings, folder))
+                needs = await requirements_of(connection, self._release)
+            python = await interpreter_of(needs)
+        self._bench: Bench = await self._stack.enter_async_context(open_bench(self._settings, folder, python=python))
         self._parts = self._ground.closed_parts(commit=False)
         self._loader = Loader(self._database, open_sources(self._settings.sources), queued=False)
         await self._name()

@@ -22,17 +22,20 @@ from circuit_script.events.replay.feeder import Feeder
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.jobs.ticker import Ticker
 from circuit_script.llm import Models
+from circuit_script.releases import moving
 from circuit_script.tasks import end, keep
 from circuit_script.telemetry import LogWriter
 from circuit_script.telemetry.trace_writer import TraceWriter
 from circuit_script.tenants import pauses
 from circuit_script.tenants.quotas import TenantGovernor
+from circuit_script.wiring.follow import Follower
 from circuit_script.wiring.guardian import Guardian
 from circuit_script.wiring.listening import listen
 from circuit_script.wiring.live import Live, Releases, Reloaded
 from circuit_script.wiring.monitor import make_monitor
 from circuit_script.wiring.quotas import follow_tiers
 from circuit_script.wiring.reconcile import Reconciler
+from circuit_script.wiring.watching import ReleaseWatch
 
 log = structlog.get_logger()
 
@@ -52,6 +55,7 @@ class Worker:
     settings: Settings
     governor: CircuitGovernor
     models: Models
+    follower: Follower
     traces: TraceWriter | None = None
     polls: Reconciler | None = None
 
@@ -83,6 +87,7 @@ async def run(
     """Courier, writer, listener and maintenance live as long as the dispatcher. What only tells of the road begins
     again where it fails: the road goes on without it."""
     stopping = asyncio.Event()
+    worker.follower.serve(worker.stop)
 
     def telling(name: str, part: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return asyncio.create_task(keep(name, part, stopping), name=name)
@@ -94,6 +99,7 @@ async def run(
         CHANNEL: worker.dispatcher.wake,
         pauses.CHANNEL: worker.dispatcher.look_again,
         replays.CHANNEL: feeder.wake,
+        moving.CHANNEL: worker.follower.wake,
     }
     beside = [
         asyncio.create_task(
@@ -107,6 +113,8 @@ async def run(
             name="maintenance",
         ),
         *_copying(settings, url, database),
+        telling("releases", worker.follower.run),
+        telling("watch of releases", ReleaseWatch(database).run),
         telling("guardian", guardian.run),
         telling("alerts", monitor.run),
         *([] if worker.polls is None else [telling("reconcile", worker.polls.run)]),

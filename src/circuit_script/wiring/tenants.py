@@ -41,8 +41,12 @@ class TenantsThere:
             log.error("tenants.refused", error=str(error), next="the tenants before go on")
             return
         self.names = names
-        if names == self._told:
-            return
+        if names != self._told:
+            await self.tell(database)
+
+    async def tell(self, database: Pool) -> None:
+        """Let the schedules of what is live fire for these tenants."""
+        names = self.names
         try:
             async with database.connection() as connection:
                 await follow_tenants(connection, names)

@@ -7,6 +7,7 @@ whole is not taken apart; the result names the record that the road would run al
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from circuit_script.errors import TrialRefused, VersionConflict
 from circuit_script.events.run import JUDGMENT
 from circuit_script.execution.broker.broker import BrokerParts
 from circuit_script.execution.broker.callouts.transport import open_client
-from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.execution.outcome import HandlerSpec, Work
 from circuit_script.releases import Release, record_release
 from circuit_script.secrets import open_secrets
 from circuit_script.telemetry import LogWriter
@@ -83,6 +84,7 @@ class Trial(Opened):
         self._keep_logs = keep_logs
         self._source = source
         self._housing: Housing | None = None
+        self.ahead = 0.0  # seconds by which handlers find it later than it is
         self._judging = Judging(settings)
 
     async def _open(self) -> None:
@@ -156,15 +158,15 @@ class Trial(Opened):
         stored and no callout is made. Raises TrialRefused when it cannot be run like that, DatabaseUnavailable.
         """
         spec, object_, event_ = self.route(handler, object, event)
-        given = await self._give(object_, event_, tenant, _listed(records), None if old is None else _listed(old))
+        given = await self._give(object_, event_, tenant, listed(records), None if old is None else listed(old))
         return await self._run(spec, object_, event_, tenant, given, commit, on_batch)
 
     async def deliver(
         self, object: str, event: str, records: Records, *, tenant: str = DEFAULT, old: Records | None = None
     ) -> list[TrialResult]:
         """Run every handler of this event on ``records`` and commit, as if they had arrived. By the handlers' names."""
-        incoming = _listed(records)
-        given = await self._give(object, event, tenant, incoming, None if old is None else _listed(old))
+        incoming = listed(records)
+        given = await self._give(object, event, tenant, incoming, None if old is None else listed(old))
         found = []
         for spec in self.handlers:
             if (object, event) in spec.routes:
@@ -174,7 +176,7 @@ class Trial(Opened):
 
     async def seed(self, object: str, records: Records, *, tenant: str = DEFAULT) -> list[str]:
         """Put records into the CRM, in the place of what it has of them, without any trigger; their ids."""
-        rows = [_identified(as_json(row, place)) for place, row in enumerate(_listed(records))]
+        rows = [_identified(as_json(row, place)) for place, row in enumerate(listed(records))]
         ids = [str(row["id"]) for row in rows]
         data = [Jsonb({name: value for name, value in row.items() if name != "id"}) for row in rows]
         async with self._reaching() as connection:
@@ -260,6 +262,7 @@ class Trial(Opened):
         return await self._committed(held.attempt, held.batch, [], [])
 
     async def _try(self, trying: Attempt, commit: bool) -> TrialBatch:
+        trying.work = self._later(trying.work)
         broker = self._broker(trying, commit)
         trying.home = self._home_of
         try:
@@ -288,6 +291,7 @@ class Trial(Opened):
         calling = replace(calling, spec=self._governor.bound(calling.spec, tenant))
         trying = calling.attempt(tenant)
         trying.home = self._home_of
+        trying.work = self._later(trying.work)
         broker = self._broker(trying, commit)
         reply = collected(broker, str(trying.work.execution))
         try:
@@ -299,6 +303,9 @@ class Trial(Opened):
             batch = await self._committed(trying, batch, writes, sends)
         answer = reply.answer(batch)
         return TrialResult(calling.spec.name, "", trying.work.event, tenant, (batch,), answer)
+
+    def _later(self, work: Work) -> Work:
+        return replace(work, started_at=work.started_at + self.ahead) if self.ahead else work
 
     def _home_of(self, tenant: str, object_: str) -> str:
         return LOCAL if self._housing is None else self._housing.of(tenant, object_)
@@ -336,7 +343,7 @@ class Trial(Opened):
             event=work.event,
             records=len(batch.records),
             status=batch.status,
-            started_at=datetime.fromtimestamp(work.started_at, UTC),
+            started_at=datetime.fromtimestamp(time.time() - batch.duration, UTC),
             usage=batch.usage,
             reason=batch.reason or None,
             detail=batch.detail or None,
@@ -372,7 +379,8 @@ class Trial(Opened):
             raise unavailable(error) from error
 
 
-def _listed(records: Records) -> list[Any]:
+def listed(records: Records) -> list[Any]:
+    """One record or several, as several."""
     return [records] if isinstance(records, Mapping) else list(records)
 
 

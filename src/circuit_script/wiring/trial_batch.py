@@ -205,7 +205,7 @@ class Attempt:
 
     def sent(self, send: Send) -> Sent:
         """The message, with its record named."""
-        return Sent(send.connector, send.target, send.payload, self._owner(send.owner))
+        return Sent(send.connector, send.target, send.payload, self._owner(send.owner), str(send.id))
 
     def _owner(self, place: int | None) -> str | None:
         return self.given[place].id if place is not None and place < len(self.given) else None

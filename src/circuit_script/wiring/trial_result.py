@@ -28,12 +28,13 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message to the outside world, for the courier to deliver."""
+    """A message to the outside world, for the courier to deliver. ``id`` is its effect's."""
 
     connector: str
     target: str
     payload: Fields
     record: str | None = None
+    id: str = field(default="", compare=False)
 
 
 Left = Written | Sent

@@ -45,6 +45,7 @@ from circuit_script.wiring.children import make_children, make_recorded_children
 from circuit_script.wiring.deliveries import open_deliveries_client
 from circuit_script.wiring.endpoints import make_door
 from circuit_script.wiring.enrichment import make_enrichment
+from circuit_script.wiring.follow import Follower
 from circuit_script.wiring.homes import Housing, make_housing
 from circuit_script.wiring.judgment import make_protocol, make_screen, warm
 from circuit_script.wiring.listening import own_connection
@@ -81,6 +82,7 @@ class _Means:
     governor: CircuitGovernor
     quotas: TenantGovernor
     releases: Releases
+    follower: Follower
     recorded: RecordedReleases
     tap: Tap | None
     writers: Pool
@@ -91,8 +93,19 @@ class _Means:
     names: dict[int, str] = field(default_factory=dict)
 
 
-async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], None], *, tap: Tap | None = None) -> None:
+async def run_worker(
+    settings: Settings,
+    url: str,
+    ready: Callable[[Worker], None],
+    *,
+    tap: Tap | None = None,
+    dev: bool = False,
+    folder_by: str = "",
+) -> None:
     """Build a worker, call ``ready`` with it, and run it until it is stopped. ``tap`` hears what executions say.
+
+    Once something was deployed it runs what is live in the database; for ``dev``, and when somebody (``folder_by``)
+    asks for it, what its folder holds.
 
     Raises AppError when the app does not import, DatabaseUnavailable when the database cannot be used.
     """
@@ -116,16 +129,30 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
         governor = CircuitGovernor.of_settings(settings)
         callouts = await stack.enter_async_context(open_client(rules.guard))
         deliveries = await stack.enter_async_context(open_deliveries_client())
+        tenants = TenantsThere(settings)
         releases = Releases(
             folder=settings.folder,
             make_children=partial(make_children, settings),
             database=database,
             drain=settings.worker.drain,
-            tenants=TenantsThere(settings),
+            tenants=tenants,
+            by="dev" if dev else "",
         )
         stack.push_async_callback(releases.stop)
-        await releases.start()
-        recorded = RecordedReleases(database=database, make_children=partial(make_recorded_children, settings))
+        follower = Follower(
+            worker=uuid7(),
+            database=database,
+            releases=releases,
+            make_children=lambda folder, python: make_children(settings, folder, python=python),
+            tenants=tenants,
+            pooler=settings.pooler,
+            follow=not dev,
+        )
+        await follower.start(by=folder_by)
+        recorded = RecordedReleases(
+            database=database,
+            make_children=lambda folder, python: make_recorded_children(settings, folder, python),
+        )
         stack.push_async_callback(recorded.stop)
         await recorded.start()
         means = _Means(
@@ -139,6 +166,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
             governor,
             quotas,
             releases,
+            follower,
             recorded,
             tap,
             writers,
@@ -157,7 +185,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[Worker], Non
 def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
     settings, database, releases, tap = means.settings, means.database, means.releases, means.tap
     live = releases.live
-    lanes = Lanes(uuid7(), settings.worker.lease)
+    lanes = Lanes(means.follower.worker, settings.worker.lease)
     logs = LogWriter(
         means.writers,
         live.release.id,
@@ -215,7 +243,17 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
     door = make_door(settings, releases, replace(parts, settler=_settler(means, lanes, housing)), log_of)
     polls = Reconciler(settings, database, housing) if housing.home is not None else None
     worker = Worker(
-        dispatcher, courier, releases, door, means.quotas, settings, means.governor, means.models, traces, polls
+        dispatcher,
+        courier,
+        releases,
+        door,
+        means.quotas,
+        settings,
+        means.governor,
+        means.models,
+        means.follower,
+        traces,
+        polls,
     )
     return worker, logs
 
@@ -273,4 +311,5 @@ def _dispatcher(
 
     live.children.on_change = dispatcher.wake
     means.releases.on_switch(switch)
+    means.releases.on_hold(dispatcher.hold)
     return dispatcher

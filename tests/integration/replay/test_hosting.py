@@ -19,8 +19,8 @@ from circuit_script.execution.host.pool import Manifest
 from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.execution.outcome import HandlerSpec, Work
 from circuit_script.governor import Limits
-from circuit_script.release_archive import keep_source
 from circuit_script.releases import content_hash, make_live
+from circuit_script.releases.archive import keep_source
 from circuit_script.wiring.children import make_recorded_children
 from circuit_script.wiring.recorded import RecordedReleases
 from tests.integration.execution.conftest import Recorder
@@ -65,7 +65,8 @@ class Hosting:
         self.recorded = RecordedReleases(database=road.pool, make_children=self._make, keep=keep)
         self.recorded.serve(lambda live: cast(Runner, live), lambda: None, self.ready.append)
 
-    def _make(self, folder: Path) -> Children:
+    def _make(self, folder: Path, python: str) -> Children:
+        assert python == "", "it pins no packages"
         self.made.append(FakeChildren(folder, self.failures.pop() if self.failures else self.error))
         return cast(Children, self.made[-1])
 
@@ -241,7 +242,7 @@ async def peek(context):
 """
 
 
-def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Children:
+def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, _python: str) -> Children:
     """The children of a release of the app in ``tmp_path``; where this machine has no strict isolation, skip."""
     children = make_recorded_children(load_settings(tmp_path), folder)
     begin = children.start

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from circuit_script import release_archive
 from circuit_script.errors import ReplayRefused
-from circuit_script.release_archive import TooLarge, check_kept, keep_source, pack, remove_abandoned, unpacked
-from circuit_script.releases import Release, content_hash, make_live
+from circuit_script.releases import Release, archive, content_hash, make_live
+from circuit_script.releases.archive import TooLarge, check_kept, keep_source, pack, remove_abandoned, unpacked
 from tests.road import SCORE, Road, open_road
 
 
@@ -66,7 +65,7 @@ async def test_what_changed_since_its_import_or_is_too_large_is_not_kept(
     async with road.pool.connection() as connection:
         release = await make_live(connection, "another digest", [SCORE])
         await keep_source(connection, release, app)
-    monkeypatch.setattr(release_archive, "LARGEST", 10)
+    monkeypatch.setattr(archive, "LARGEST", 10)
     other = await live(road, app)
 
     assert await road.rows("SELECT release FROM circuit.release_sources") == []
@@ -78,13 +77,13 @@ async def test_what_changed_since_its_import_or_is_too_large_is_not_kept(
 
 def test_files_that_are_far_too_large_are_not_even_read(app: Path) -> None:
     with (app / "all.csv").open("wb") as sparse:
-        sparse.truncate(release_archive.LARGEST * release_archive.RATIO + 1)
+        sparse.truncate(archive.LARGEST * archive.RATIO + 1)
     (app / "all.csv").chmod(0)
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge):
             pack(app)
-        assert tracemalloc.get_traced_memory()[1] < release_archive.LARGEST
+        assert tracemalloc.get_traced_memory()[1] < archive.LARGEST
     finally:
         tracemalloc.stop()
 

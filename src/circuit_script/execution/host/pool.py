@@ -139,8 +139,17 @@ class Pool:
         if self._children:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._childless.wait(), GOODBYE)
-        self._zygote.hang_up(GOODBYE)
+        if self._zygote is not None:  # it may have ended meanwhile: some platforms signal every process
+            self._zygote.hang_up(GOODBYE)
         await self._empty.wait()
+
+    async def prove(self) -> None:
+        """Return when a child has greeted. Raises AppError when none does."""
+        try:
+            if not self._fresh:
+                self._on_ready(await self._next_fresh())
+        except (Unborn, _Stopping) as error:
+            raise AppError(f"no child begins: {error}.", page="import-failed") from None
 
     def renew(self) -> None:
         """End the children that wait for more work: what their globals hold goes with them."""

@@ -154,13 +154,14 @@ class ZygoteLink:
             self._hosting,
             self._scratch,
         )
+        python = self._hosting.python or sys.executable
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "circuit_script.execution.zygote.zygote", msgspec.json.encode(assignment)],
+            [python, "-P", "-m", "circuit_script.execution.zygote.zygote", msgspec.json.encode(assignment)],
             stdin=subprocess.DEVNULL,
             stdout=sys.__stderr__ or subprocess.DEVNULL,
             cwd=self._folder if self._folder.is_dir() else None,
             env=governed_environment(dict(os.environ)),
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), *([probes] if (probes := self._hosting.probes) >= 0 else [])],
         )
 
     def fork(self, number: int, sock: socket.socket, memory: int) -> None:

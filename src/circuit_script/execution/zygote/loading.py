@@ -6,7 +6,7 @@ import gc
 from pathlib import Path
 
 import circuit_script
-from circuit_script.execution.authoring import checks, endpoints, importing
+from circuit_script.execution.authoring import checks, endpoints, importing, probes
 from circuit_script.execution.authoring.handlers import registry
 from circuit_script.execution.child import child
 from circuit_script.execution.nursery import Assignment
@@ -27,6 +27,8 @@ def load(assignment: Assignment) -> tuple[child.Apps, bytes]:
             getattr(circuit_script, name)  # imported here once, and not by each child that is the first to name it
     folder, web = Path(assignment.folder), assignment.web
     registry.limits = assignment.limits
+    if assignment.hosting.probes >= 0:
+        probes.install(assignment.hosting.probes)
     if web is None or assignment.app != USUAL_APP or importing.has_app(folder, USUAL_APP):
         importing.import_app(folder, assignment.app)
     apps: child.Apps = {}

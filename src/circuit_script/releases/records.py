@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
@@ -24,7 +25,8 @@ KEPT = frozenset({".py", ".toml", ".json", ".txt", ".csv", ".yaml", ".yml", ".md
 
 RECORD = """
 INSERT INTO circuit.releases AS r (content_hash, platform, manifest) VALUES (%s, %s, %s)
-ON CONFLICT (content_hash) DO UPDATE SET manifest = excluded.manifest RETURNING id
+ON CONFLICT (content_hash) DO UPDATE
+SET manifest = CASE WHEN r.version IS NULL THEN excluded.manifest ELSE r.manifest END RETURNING id
 """
 # Known names are left out beforehand: each row that ON CONFLICT skips would use up one of 32,767 ids.
 NAMES = """
@@ -34,6 +36,7 @@ WHERE NOT EXISTS (SELECT 1 FROM circuit.handlers h WHERE h.name = n.name)
 ON CONFLICT DO NOTHING
 """
 HASH = "SELECT content_hash FROM circuit.releases WHERE id = %s"
+REQUIREMENTS = "SELECT requirements FROM circuit.releases WHERE id = %s"
 IDS = "SELECT id, name FROM circuit.handlers WHERE name = ANY(%s)"
 LIVE = """
 INSERT INTO circuit.live (release) VALUES (%s)
@@ -112,6 +115,12 @@ async def live_handlers(connection: Connection) -> list[Declared]:
     return sorted(found, key=lambda declared: declared.name)
 
 
+async def requirements_of(connection: Connection, release: int) -> str:
+    """The pinned packages of a recorded release, as pip reads them."""
+    row = await (await connection.execute(REQUIREMENTS, [release])).fetchone()
+    return str(row[0]) if row else ""
+
+
 async def make_live(
     connection: Connection, digest: str, handlers: Sequence[HandlerSpec], tenants: Collection[str] = (DEFAULT,)
 ) -> Release:
@@ -119,14 +128,19 @@ async def make_live(
     async with connection.transaction():
         await connection.execute("LOCK TABLE circuit.live IN EXCLUSIVE MODE")
         release = await _recorded(connection, digest, handlers)
-        await connection.execute(LIVE, [release.id])
-        await connection.execute("DELETE FROM circuit.routes")
-        ids = {each.name: id_ for id_, each in release.handlers.items()}
-        routes = [(*route, ids[each.name]) for each in handlers for route in dict.fromkeys(each.routes)]
-        async with connection.cursor() as cursor:
-            await cursor.executemany("INSERT INTO circuit.routes (object, event, handler) VALUES (%s, %s, %s)", routes)
-        await follow(connection, handlers, tenants)
+        await route(connection, release, tenants)
     return release
+
+
+async def route(connection: Connection, release: Release, tenants: Collection[str]) -> None:
+    """Make a recorded release live: its routes and schedules take the place of those before. Within a transaction that
+    has locked ``circuit.live``."""
+    await connection.execute(LIVE, [release.id])
+    await connection.execute("DELETE FROM circuit.routes")
+    routes = [(*each, id_) for id_, spec in release.handlers.items() for each in dict.fromkeys(spec.routes)]
+    async with connection.cursor() as cursor:
+        await cursor.executemany("INSERT INTO circuit.routes (object, event, handler) VALUES (%s, %s, %s)", routes)
+    await follow(connection, release.handlers.values(), tenants)
 
 
 async def record_release(connection: Connection, digest: str, handlers: Sequence[HandlerSpec]) -> Release:
@@ -143,8 +157,15 @@ async def known_as(connection: Connection, release: int, handlers: Sequence[Hand
     return Release(release, row[0] if row else "", {ids[each.name]: each for each in handlers if each.name in ids})
 
 
-async def _recorded(connection: Connection, digest: str, handlers: Sequence[HandlerSpec]) -> Release:
-    manifest = [
+async def ids_of(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    """The queue's ids of handlers; those that nobody has met yet are given one."""
+    await connection.execute(NAMES, [list(names)])
+    return {name: id_ for id_, name in await (await connection.execute(IDS, [list(names)])).fetchall()}
+
+
+def manifest_of(handlers: Sequence[HandlerSpec]) -> list[dict[str, Any]]:
+    """What is recorded of a release's handlers."""
+    return [
         {"name": each.name, "routes": [list(route) for route in each.routes], "batch_size": each.batch_size,
          "limits": each.limits.as_dict(), "file": each.file, "line": each.line, "doc": each.doc,
          "endpoint": None if each.endpoint is None else asdict(each.endpoint),
@@ -152,9 +173,11 @@ async def _recorded(connection: Connection, digest: str, handlers: Sequence[Hand
          **({} if each.budget is None else {"budget": float(each.budget)})}
         for each in handlers
     ]  # fmt: skip
-    names = [each.name for each in handlers]
-    row = await (await connection.execute(RECORD, [digest, version("circuit-script"), Jsonb(manifest)])).fetchone()
+
+
+async def _recorded(connection: Connection, digest: str, handlers: Sequence[HandlerSpec]) -> Release:
+    known = [digest, version("circuit-script"), Jsonb(manifest_of(handlers))]
+    row = await (await connection.execute(RECORD, known)).fetchone()
     assert row is not None
-    await connection.execute(NAMES, [names])
-    ids = {name: id_ for id_, name in await (await connection.execute(IDS, [names])).fetchall()}
+    ids = await ids_of(connection, [each.name for each in handlers])
     return Release(row[0], digest, {ids[each.name]: each for each in handlers})

@@ -24,7 +24,7 @@ import structlog
 from circuit_script.db.pool import Connection
 from circuit_script.errors import ReplayRefused
 from circuit_script.execution.isolation.emptying import remove
-from circuit_script.releases import Release, content_hash, files_of
+from circuit_script.releases.records import Release, content_hash, files_of
 
 LARGEST = 16 * 1024 * 1024  # bytes, compressed
 RATIO = 16  # a file that is larger by this is not even read

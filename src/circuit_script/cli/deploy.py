@@ -1,0 +1,295 @@
+"""``circuit-script deploy``: the app as it is now, through every gate, and then live on every worker."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from circuit_script.cli import deploy_gate as gate
+from circuit_script.cli.app_database import do
+from circuit_script.cli.deploy_import import Packed, hashes, import_copy, pack_files
+from circuit_script.cli.deploy_requirements import differing, pinned
+from circuit_script.cli.deploy_steps import Steps
+from circuit_script.cli.deploy_tests import report_of_tests
+from circuit_script.cli.deploy_watch import NOBODY, Watched, counted, warm, watch
+from circuit_script.cli.environments import Environment, place, settings_in
+from circuit_script.cli.folder import Folder, app_folder
+from circuit_script.cli.output import console, print_json
+from circuit_script.config import Settings, load_settings
+from circuit_script.db.pool import Connection
+from circuit_script.errors import CircuitError, DeployRefused, ReleaseUnknown
+from circuit_script.jobs.outside import whoever
+from circuit_script.releases import content_hash
+from circuit_script.releases.kept import live_release, note_validated
+from circuit_script.releases.moving import DEPLOY, Move, go_live, hosts_of, moves
+from circuit_script.releases.store import NewRelease, ReleaseRow, find_release, put_release
+from circuit_script.settings_spans import seconds_of
+
+NAME = "deploy"
+EXAMPLES = (
+    'Examples:  circuit-script deploy --message "scores by plan"  ·  circuit-script deploy --env production --yes  ·  '
+    "circuit-script deploy --validate-only  ·  circuit-script deploy --quick --yes"
+)
+ROLLED_BACK = 1  # exit code
+
+
+@dataclass(slots=True)
+class _Deploy:
+    """What is asked, and how far it has come."""
+
+    settings: Settings
+    steps: Steps
+    env: str | None
+    by: str
+    message: str
+    version: str | None
+    watch: timedelta | None
+    before: ReleaseRow | None = None
+    deployed: bool = False  # something was, here: until then workers run what their folder holds
+    release: ReleaseRow | None = None
+    move: Move | None = None
+    watched: Watched | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its files were live before, and by a move."""
+        return bool(self.deployed and self.before and self.release and self.before.id == self.release.id)
+
+
+def run(
+    folder: Folder = None,
+    env: Environment = None,
+    message: Annotated[str, typer.Option("--message", "-m", help="What is new; it is shown with the release.")] = "",
+    version: Annotated[str | None, typer.Option(help="Its version, like v1.4.0; the next one if not said.")] = None,
+    validate_only: Annotated[bool, typer.Option("--validate-only", help="All gates, and keep it; not live.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Live at once: the same files passed within 24 h.")] = False,
+    watched: Annotated[str | None, typer.Option("--watch", help="How long: 10m, 1h; 0 for not at all.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave the watch to the workers.")] = False,
+    by: Annotated[str | None, typer.Option(help="Who deploys; your login where nothing is said.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts; the steps go to standard error.")] = False,
+) -> None:
+    """Test the app, make a release of it, and take it live on every worker. Exit codes: 0 live, 1 refused or rolled
+    back. What was live goes on until the new release is ready everywhere."""
+    if quick and (validate_only or version is not None):
+        raise typer.BadParameter("--quick takes what was validated as it is: no --validate-only, no --version")
+    settings = settings_in(load_settings(app_folder(folder)), env)
+    span = _watch(settings, watched)
+    if not (yes or validate_only or sys.stdin.isatty()):
+        raise DeployRefused("Nobody is there to ask.", cure="Add --yes, or --validate-only to try it only.")
+    deploy = _Deploy(settings, Steps(console(stderr=as_json)), env, by or whoever(), message.strip(), version, span)
+    refused: CircuitError | None = None
+    try:
+        _prepare(deploy, quick=quick)
+        if not validate_only and (yes or _agreed(deploy)):
+            _take_live(deploy)
+            _watch_it(deploy, detach=detach)
+    except CircuitError as error:
+        refused = error
+        raise
+    finally:
+        if as_json:
+            print_json(_told(deploy, refused))
+    _tell_end(deploy, validate_only=validate_only, quiet=as_json)
+    if deploy.watched is not None and deploy.watched.rolled_back:
+        raise typer.Exit(ROLLED_BACK)
+
+
+def _watch(settings: Settings, said: str | None) -> timedelta | None:
+    if said == "0":
+        return None
+    try:
+        return timedelta(seconds=seconds_of(said or settings.deploy.watch))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--watch") from None
+
+
+def _prepare(deploy: _Deploy, *, quick: bool) -> None:
+    """A release that has passed every gate, kept in the environment's database."""
+    with deploy.steps.step("environment") as step:
+        gate.check_version(deploy.version)
+        folder = deploy.settings.folder
+        known, workers = do(deploy.settings, NAME, lambda connection: _look(connection, deploy))
+        live = "nothing is live" if deploy.before is None else f"{deploy.before.name} is live"
+        step.detail = f"{place(deploy.env)}: {live}, {workers} worker{'' if workers == 1 else 's'}"
+        if known is not None and known.digest != content_hash(folder):
+            cure = "Choose another, or leave --version out: it is the next one."
+            raise DeployRefused(f"{deploy.version} is taken by other files.", cure=cure)
+    if not quick:
+        _validate(deploy)
+        return
+    with deploy.steps.step("validated") as step:
+        release = do(deploy.settings, NAME, lambda connection: _known(connection, content_hash(folder)))
+        step.detail = f"{release.name}, {gate.check_validated(release.report, datetime.now(UTC))}"
+    deploy.release = release
+
+
+def _validate(deploy: _Deploy) -> None:
+    """Every gate, the quick ones first; the release is kept at the end."""
+    settings, steps = deploy.settings, deploy.steps
+    with steps.step("requirements") as step:
+        requirements = pinned(settings.folder)
+        count = requirements.count("\n")
+        step.detail = f"{count} pinned" if count else "none besides the platform's"
+        if others := differing(requirements):
+            step.detail += f"; installed here, and tested with: {', '.join(others)}"
+    with steps.step("pack") as step:
+        packed = pack_files(settings.folder)
+        step.detail = f"{len(packed.files)} files, {len(packed.source) / 1000:,.0f} KB, {packed.digest[:12]}"
+    with steps.step("import") as step:
+        manifest, said = import_copy(settings, packed)
+        step.detail = f"{len(manifest.handlers)} handler{'' if len(manifest.handlers) == 1 else 's'}, {said}"
+    report = _tested(settings, steps, packed)
+    with steps.step("release") as step:
+        new = NewRelease(
+            digest=packed.digest,
+            source=packed.source,
+            handlers=manifest.handlers,
+            version=deploy.version,
+            author=deploy.by,
+            message=deploy.message,
+            requirements=requirements,
+            report=gate.validated(report, steps.told[:-1]),
+        )
+        deploy.release = do(settings, NAME, lambda connection: _put(connection, new))
+        step.detail = f"{deploy.release.name} is kept"
+
+
+def _tested(settings: Settings, steps: Steps, packed: Packed) -> Mapping[str, Any]:
+    with steps.step("tests") as step:
+        step.now("circuit-script test")
+        report, said = report_of_tests(settings)
+        try:
+            step.detail = gate.check_tests(report)
+        except DeployRefused:
+            steps.out.print(said, markup=False, style="dim")
+            raise
+    with steps.step("coverage") as step:
+        step.detail = gate.check_coverage(report, settings.test.coverage)
+    with steps.step("limits") as step:
+        step.detail = gate.check_limits(report)
+        gate.check_refusals(report)
+    with steps.step("unchanged") as step:
+        gate.check_unchanged(packed.files, hashes(settings.folder))
+        step.detail = "the files are those that were tested"
+    return report
+
+
+def _take_live(deploy: _Deploy) -> None:
+    release, steps = deploy.release, deploy.steps
+    assert release is not None
+    with steps.step("warm") as warming:
+        patience = deploy.settings.deploy.warm_seconds
+        warming.detail = do(deploy.settings, NAME, lambda connection: warm(connection, release, patience, warming))
+    with steps.step("live") as step:
+        if deploy.is_live:
+            step.detail = f"{release.name} was live already"
+            return
+        expected = None if deploy.before is None else deploy.before.id
+        move = deploy.move = do(
+            deploy.settings,
+            NAME,
+            lambda connection: go_live(
+                connection,
+                release,
+                kind=DEPLOY,
+                by=deploy.by,
+                reason=deploy.message,
+                watch=None if warming.detail == NOBODY else deploy.watch,
+                expected=expected,
+            ),
+        )
+        step.detail = f"{release.name} since {move.at.astimezone():%H:%M:%S}"
+
+
+def _watch_it(deploy: _Deploy, *, detach: bool) -> None:
+    """Until the watch is over, or somebody presses Ctrl-C: the workers watch in any case."""
+    move = deploy.move
+    if move is None or move.watch_until is None:
+        return
+    with deploy.steps.step("watch") as step:
+        if detach:
+            step.detail, step.outcome = "left to the workers", "left"
+            return
+        try:
+            deploy.watched = do(deploy.settings, NAME, lambda connection: watch(connection, move, step))
+        except KeyboardInterrupt:
+            step.detail, step.outcome = "left to the workers", "left"
+            return
+        step.detail = counted(deploy.watched.counts)
+        if came := deploy.watched.next:
+            what = "rolled back" if deploy.watched.rolled_back else f"{came.kind} by {came.by}"
+            step.detail += f"; {what}: {came.version or came.release} is live. {came.reason}".rstrip()
+            step.outcome = "left"
+
+
+async def _look(connection: Connection, deploy: _Deploy) -> tuple[ReleaseRow | None, int]:
+    """What is live; what has the version that is asked for, and how many workers there are."""
+    deploy.before, deploy.deployed = await live_release(connection), bool(await moves(connection, 1))
+    workers = len(await hosts_of(connection, 0))
+    if deploy.version is None:
+        return None, workers
+    try:
+        return await find_release(connection, deploy.version), workers
+    except ReleaseUnknown:
+        return None, workers
+
+
+async def _known(connection: Connection, digest: str) -> ReleaseRow:
+    try:
+        return await find_release(connection, digest)
+    except ReleaseUnknown:
+        cure = "First: circuit-script deploy --validate-only. Then --quick."
+        raise DeployRefused("These files were never validated.", cure=cure) from None
+
+
+async def _put(connection: Connection, new: NewRelease) -> ReleaseRow:
+    release = await put_release(connection, new)
+    await note_validated(connection, release, new.report)
+    return release
+
+
+def _agreed(deploy: _Deploy) -> bool:
+    assert deploy.release is not None
+    instead = "" if deploy.before is None else f" in the place of {deploy.before.name}"
+    if not typer.confirm(f"Take {deploy.release.name} live in {place(deploy.env)}{instead}?", err=True):
+        raise DeployRefused(f"Nobody said yes. {deploy.release.name} is kept.", cure="circuit-script deploy --quick")
+    return True
+
+
+def _told(deploy: _Deploy, refused: CircuitError | None) -> dict[str, Any]:
+    release, move, watched = deploy.release, deploy.move, deploy.watched
+    return {
+        "environment": deploy.env,
+        "release": None if release is None else release.name,
+        "digest": None if release is None else release.digest,
+        "live": (move is not None or deploy.is_live) and not (watched and watched.next),
+        "before": None if deploy.before is None else deploy.before.name,
+        "steps": deploy.steps.told,
+        "refused": None if refused is None else {"why": refused.detail, "cure": refused.cure, "page": refused.page},
+        "watched": None if watched is None else {
+            "executions": watched.counts.executions, "errors": watched.counts.errors,
+            "rolled_back": watched.rolled_back, "reason": "" if watched.next is None else watched.next.reason,
+        },
+    }  # fmt: skip
+
+
+def _tell_end(deploy: _Deploy, *, validate_only: bool, quiet: bool) -> None:
+    release = deploy.release
+    assert release is not None
+    if quiet:
+        return
+    seconds = sum(each.seconds for each in deploy.steps.all)
+    there = f" --env {deploy.env}" if deploy.env else ""
+    if validate_only:
+        print(f"{release.name} has passed every gate in {seconds:.1f} s. Live: circuit-script deploy --quick{there}")
+    elif deploy.watched is not None and deploy.watched.rolled_back:
+        print(f"{release.name} was rolled back. What it did: circuit-script effects --release {release.name}{there}")
+    else:
+        before = seconds - sum(each.seconds for each in deploy.steps.all if each.name == "watch")
+        print(f"{release.name} is live, {before:.1f} s. The way back: circuit-script rollback{there}")

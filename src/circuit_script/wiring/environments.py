@@ -1,0 +1,137 @@
+"""The pinned packages of a release: a virtual environment for each set of them, made once on a host and used by all.
+
+It sees the platform's own packages behind its own. It stands in the user's cache and not in the app's state, which
+handlers must not see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import AsyncIterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import structlog
+
+from circuit_script.errors import AppError
+from circuit_script.execution.hardening import governed_environment
+
+log = structlog.get_logger()
+
+PATIENCE = 300.0  # seconds that making an environment may take, and waiting for who makes it
+LOOK = 0.1  # seconds between looks whether it is made
+DONE = "made"  # a file in an environment that is whole
+SAID = 1500  # characters of what pip said that are told
+PIP = ("--disable-pip-version-check", "--no-input", "--quiet", "--no-warn-script-location")
+# `addsitedir` and no plain path: what is installed for editing stands in .pth files of its own.
+PLATFORM = "import site; site.addsitedir({!r})\n"
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where environments are kept: the service's cache, if an init system has made one, or the user's."""
+    service = environment.get("CACHE_DIRECTORY", "").split(":")[0]
+    if service:
+        return Path(service) / "environments"
+    user = environment.get("XDG_CACHE_HOME", "")
+    return (Path(user) if user else Path.home() / ".cache") / "circuit-script" / "environments"
+
+
+async def interpreter_of(requirements: str, place: Path | None = None, patience: float = PATIENCE) -> str:
+    """An interpreter that has these packages; empty where nothing is required: this one. Raises AppError with what pip
+    says when they cannot be installed."""
+    if not requirements.strip():
+        return ""
+    folder = (place or cache_folder()) / _name(requirements)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        async with asyncio.timeout(patience), _locked(folder) as lock:
+            if not (folder / DONE).exists():
+                await _make(folder, requirements, lock)
+    except TimeoutError:
+        raise _refused(f"its pinned packages were not installed within {patience:g} s") from None
+    except OSError as error:
+        raise _refused(f"its pinned packages cannot be kept ({error.filename}: {error.strerror})") from None
+    return str(folder / "bin" / "python")
+
+
+async def _make(folder: Path, requirements: str, lock: int) -> None:
+    log.info("environment.begins", folder=str(folder))
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)  # of one who was killed meanwhile
+    ours = find_spec("pip") is not None  # to make another takes seconds
+    bare = ["--without-pip"] if ours else []
+    await _run(lock, sys.executable, "-m", "venv", "--system-site-packages", *bare, str(folder))
+    python = str(folder / "bin" / "python")
+    platform = dict.fromkeys(sysconfig.get_paths()[each] for each in ("purelib", "platlib"))
+    for packages in (folder / "lib").glob("python*/site-packages"):
+        (packages / "circuit_platform.pth").write_text("".join(map(PLATFORM.format, platform)), "utf-8")
+    file = folder / "requirements.txt"
+    file.write_text(requirements, "utf-8")
+    pip = [sys.executable, "-m", "pip", "--python", python] if ours else [python, "-m", "pip"]
+    await _run(lock, *pip, "install", *PIP, "-r", str(file))
+    (folder / DONE).touch()
+    log.info("environment.made", folder=str(folder))
+
+
+async def _run(lock: int, *command: str) -> None:
+    """Run a command, which holds the lock, too: it may outlive us. It is ended when we are cancelled."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        pass_fds=[lock],
+        env=_environment(),
+        start_new_session=True,
+    )
+    try:
+        printed, _ = await process.communicate()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        await process.wait()
+        raise
+    if process.returncode:
+        raise _refused(f"its pinned packages cannot be installed:\n{printed.decode(errors='replace').strip()[-SAID:]}")
+
+
+def _environment() -> dict[str, str]:
+    """As handlers have it, and how pip is to reach its index."""
+    reach = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("PIP_") or name.lower().endswith("_proxy") or name in ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    }
+    return {**governed_environment(dict(os.environ)), **reach}
+
+
+@contextlib.asynccontextmanager
+async def _locked(folder: Path) -> AsyncIterator[int]:
+    """One at a time on this host; the kernel frees the lock when its holders have died."""
+    lock = os.open(folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(LOOK)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _name(requirements: str) -> str:
+    """By the packages, and the interpreter that they are for."""
+    of = f"{sys.version}\n{sys.prefix}\n{requirements}"
+    return hashlib.sha256(of.encode()).hexdigest()[:24]
+
+
+def _refused(detail: str) -> AppError:
+    return AppError(detail, cure="Mend requirements.txt, or let this host reach the package index.", page="release")

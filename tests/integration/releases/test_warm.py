@@ -1,0 +1,119 @@
+"""What `deploy` waits for: every worker that lives, and what it says of those that do not come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from rich.console import Console
+
+from circuit_script.cli.app_database import do
+from circuit_script.cli.deploy_steps import Steps
+from circuit_script.cli.deploy_watch import NOBODY, warm, watch
+from circuit_script.clock import uuid7
+from circuit_script.config import Settings
+from circuit_script.db.pool import Connection
+from circuit_script.errors import DatabaseUnavailable, DeployRefused
+from circuit_script.execution.outcome import HandlerSpec
+from circuit_script.releases import moving
+from circuit_script.releases.kept import live_release, note_validated
+from circuit_script.releases.moving import AUTOMATIC, DEPLOY, go_live
+from circuit_script.releases.store import NewRelease, ReleaseRow, find_release, put_release
+from tests.road import Road, open_road
+
+BEAT = "INSERT INTO circuit.workers (id, host, pid, expires_at) VALUES (%s, %s, 1, now() + interval '1 minute')"
+
+
+@pytest.fixture
+async def road(database: str) -> AsyncIterator[Road]:
+    async with open_road(database) as made:
+        yield made
+
+
+@pytest.fixture
+def steps() -> Steps:
+    return Steps(Console(quiet=True))
+
+
+async def put(connection: Connection, digest: str) -> ReleaseRow:
+    spec = HandlerSpec("score", (("Contact", "afterInsert"),))
+    return await put_release(connection, NewRelease(digest, b"x", (spec,), None, "anna", "", "", {"pytest": 0}))
+
+
+async def worker(road: Road, host: str) -> UUID:
+    found = uuid7()
+    await road.run(BEAT, found, f"{host} abc 1")
+    return found
+
+
+async def test_without_a_worker_nobody_is_waited_for(road: Road, steps: Steps) -> None:
+    async with road.pool.connection() as connection:
+        with steps.step("warm") as step:
+            assert await warm(connection, await put(connection, "a"), 5, step) == NOBODY
+
+
+async def test_it_is_ready_when_every_worker_is(road: Road, steps: Steps) -> None:
+    one, two = await worker(road, "one"), await worker(road, "two")
+    async with road.pool.connection() as connection:
+        row = await put(connection, "a")
+        for each in (one, two):
+            await moving.tell_state(connection, row.id, each, "ready")
+        with steps.step("warm") as step:
+            assert await warm(connection, row, 5, step) == "ready on 2 workers"
+
+
+async def test_who_is_missing_is_named_when_time_is_up(road: Road, steps: Steps) -> None:
+    one, _ = await worker(road, "one"), await worker(road, "two")
+    async with road.pool.connection() as connection:
+        row = await put(connection, "a")
+        await moving.tell_state(connection, row.id, one, "ready")
+        with pytest.raises(DeployRefused, match=r"1 of 2 workers; missing: two"), steps.step("warm") as step:
+            await warm(connection, row, 0.3, step)
+    assert [each["outcome"] for each in steps.told] == ["refused"]
+
+
+async def test_one_that_cannot_prepare_it_says_why_and_nothing_is_waited_for(road: Road, steps: Steps) -> None:
+    one = await worker(road, "one")
+    async with road.pool.connection() as connection, road.pool.connection() as another:
+        row = await put(connection, "a")
+        with steps.step("warm") as step:
+            waiting = asyncio.create_task(warm(connection, row, 30, step))
+            await road.until("SELECT wanted_at IS NOT NULL FROM circuit.releases WHERE id = %s", [True], row.id)
+            await moving.tell_state(another, row.id, one, "failed", "app/a.py:1: no such package.")
+            with pytest.raises(DeployRefused, match=r"one .* cannot run it: app/a\.py:1: no such package\. Mend"):
+                await waiting
+
+
+async def test_a_move_of_somebody_else_ends_the_watch_and_is_told(road: Road, steps: Steps) -> None:
+    async with road.pool.connection() as connection:
+        first, second = await put(connection, "a"), await put(connection, "b")
+        await go_live(connection, first, kind=DEPLOY, by="anna")
+        move = await go_live(connection, second, kind=DEPLOY, by="anna", watch=timedelta(minutes=10))
+        await go_live(connection, first, kind=AUTOMATIC, by="the watch", reason="too many errors")
+        with steps.step("watch") as step:
+            watched = await watch(connection, move, step)
+    assert watched.rolled_back
+    assert watched.next is not None
+    assert watched.next.reason == "too many errors"
+
+
+async def test_what_is_live_is_found_and_a_report_may_be_renewed(road: Road) -> None:
+    async with road.pool.connection() as connection:
+        assert await live_release(connection) is None
+        row = await put(connection, "a")
+        await go_live(connection, row, kind=DEPLOY, by="anna")
+        live = await live_release(connection)
+        assert live is not None
+        assert live.id == row.id
+        await note_validated(connection, row, {"pytest": 0, "deploy": {"validated_at": "now"}})
+        assert (await find_release(connection, "v1.0.0")).report["deploy"] == {"validated_at": "now"}
+
+
+def test_a_database_without_our_tables_says_how_it_gets_them(empty_database: str, tmp_path: Path) -> None:
+    settings = Settings(folder=tmp_path, database_url=empty_database)
+    with pytest.raises(DatabaseUnavailable, match="circuit-script migrate"):
+        do(settings, "deploy", live_release)
