@@ -254,7 +254,8 @@ class Releases:
         """None where something was deployed, and nobody asks for the folder."""
         for warning in imported.manifest.warnings:
             log.warning("app.import", warning=warning)
-        async with self._database.connection() as connection:
+        # Its files are there from the moment on in which others hear of it.
+        async with self._database.connection() as connection, connection.transaction():
             handlers, tenants = imported.manifest.handlers, self._tenants.names
             release = await run_folder(connection, imported.digest, handlers, tenants, by=by or self._by)
             if release is None:

@@ -47,7 +47,7 @@ def before(name: str, size: int) -> str:
     return decoys(name, size)
 
 
-@pytest.mark.parametrize("size", [8_192, 32_768])
+@pytest.mark.parametrize("size", [8_192, pytest.param(32_768, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MATTER)
 def test_an_attack_behind_decoys_is_found(name: str, size: int) -> None:
     missed = [how for how, attack in DISGUISED.items() if read(f"{before(name, size)}\n\n{attack}")[0] < FLAGGED]
