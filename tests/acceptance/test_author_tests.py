@@ -164,6 +164,13 @@ def test_no_tests_and_a_broken_app_are_explained(app):
     assert "Traceback" not in printed
 
 
+def test_a_file_of_tests_that_cannot_be_imported_fails_and_is_no_interruption(app):
+    write_tests(app, "import nothing_of_that_name\n")
+    code, printed, said = circuit_script(app, "test", "--json")
+    assert (code, json.loads(printed)["passed"]) == (1, False), said
+    assert "nothing_of_that_name" in said
+
+
 WAITING = """
 import time
 from pathlib import Path
@@ -189,6 +196,21 @@ def test_ctrl_c_ends_the_tests_in_order_and_a_second_one_at_once(app, times):
         assert terminal.wait() == 130
     assert "Traceback" not in terminal.seen
     assert ("KeyboardInterrupt" in terminal.seen) or times == 2
+    assert_nothing_is_left(app)
+
+
+def test_ctrl_c_in_a_deploy_waits_until_its_tests_have_ended(app):
+    write_tests(app, WAITING)
+    deploys = (
+        "from pathlib import Path; from circuit_script.config import load_settings;"
+        "from circuit_script.cli.deploy_tests import report_of_tests; report_of_tests(load_settings(Path()))"
+    )
+    command = [sys.executable, "-c", deploys]
+    process = subprocess.Popen(command, cwd=app, env=environment(None), stderr=subprocess.PIPE, start_new_session=True)
+    until(lambda: (app / "up").exists(), "the test runs", 60)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate()
+    assert b"KeyboardInterrupt" in said
     assert_nothing_is_left(app)
 
 

@@ -170,6 +170,7 @@ def test_the_seven_steps_are_planned_asked_for_run_and_remembered(shop: Shop) ->
         assert connection.execute("SELECT count(*) FROM circuit.moves").fetchone() == (1,), "nothing is done twice"
 
 
+@pytest.mark.slow
 def test_it_stops_at_what_fails_and_begins_anew_with_other_files(shop: Shop) -> None:
     (shop.folder / "tests" / "test_triggers.py").write_text("def test_it():\n    assert False\n")
     shop.commit()
@@ -196,6 +197,7 @@ def test_it_stops_at_what_fails_and_begins_anew_with_other_files(shop: Shop) -> 
     assert states(shop.told("--dry-run")) == ["open"] * 7
 
 
+@pytest.mark.slow
 def test_a_release_with_more_errors_is_rolled_back_and_what_others_rolled_back_is_left(shop: Shop) -> None:
     shop.told("--step", "tag", "--step", "production", "--yes")
     assert shop.live(shop.production) == "v1.0.0"

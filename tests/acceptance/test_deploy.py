@@ -86,6 +86,8 @@ BAD = {
     "no tests": Bad("tests", "has no tests", "explain testing", {"tests/test_triggers.py": ""}),
     "a failing test": Bad("tests", "A test has failed", "circuit-script test",
                           {"tests/test_triggers.py": TESTS.replace("score=1", "score=2")}),
+    "tests that cannot be imported": Bad("tests", "A test has failed", "circuit-script test",
+                                         {"tests/test_triggers.py": "import nothing_of_that_name\n"}),
     "coverage that is too low": Bad("coverage", r"less than 75 %.*score", "Write tests", {"app/triggers.py": HALF}),
     "a limit at 90 %": Bad("limits", r"score\.db_queries 9 of 10, 90 %", r'allow_limits = \["score\.db_queries"\]',
                            {"app/triggers.py": NEAR}),
@@ -222,7 +224,7 @@ def test_a_person_is_asked_and_may_leave_the_watch_to_the_workers(platform: Plat
     with Terminal.open("deploy", "--folder", str(app), database=platform.url) as terminal:
         terminal.wait_for("in the place of")
         terminal.type(b"y\n")
-        terminal.wait_for("Ctrl-C leaves it to the workers")
+        terminal.wait_for("Ctrl-C: workers go on")
         terminal.type(b"\x03")
         assert terminal.wait() == 0
     assert "left to the workers" in terminal.seen

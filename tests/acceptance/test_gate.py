@@ -166,6 +166,14 @@ def test_an_app_that_no_test_asks_for_is_not_covered(app):
     assert any(each.startswith("lead_score is covered to 0 percent") for each in found["refusals"])
 
 
+def test_lines_of_what_a_conftest_imports_count(app):
+    (app / "app" / "prices.py").write_text("def price(plan):\n    return 9 if plan else 0\n")
+    (app / "tests" / "conftest.py").write_text("from app.prices import price as price\n")
+    add(app, "", "\n\ndef test_a_price():\n    from app.prices import price\n    assert price(None) == 0\n")
+    code, found = report_of(app, "--no-bulk")
+    assert (code, found["coverage"]["files"]["app/prices.py"]) == (0, 100)
+
+
 def test_watch_runs_again_when_the_app_is_saved_and_q_ends_it(app):
     endpoints = app / "app" / "endpoints.py"
     with Terminal.open("test", "--watch", folder=app) as terminal:

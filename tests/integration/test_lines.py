@@ -22,11 +22,71 @@ def hangs(context):
 async def never_called(context):
     return None
 """
+WRAPPED = """from functools import wraps
+
+from circuit_script import trigger
+
+def logged(function):
+    @wraps(function)
+    async def logs(context):
+        return await function(context)
+    return logs
+
+@trigger("Contact", ["afterInsert"])
+@logged
+async def scores(context):
+    if not context.new_records:
+        return 0
+    return 1
+"""
 HELPING = """def helps(context):
     if context.new_records:
         return True
     return False
 """
+
+
+async def test_lines_of_a_handler_that_another_decorator_wraps_are_its_own(app_folder):
+    (app_folder / "app.py").write_text(WRAPPED)
+    settings = load_settings(app_folder)
+    lines = Lines(settings)
+    try:
+        async with open_bench(settings, probes=lines.descriptor) as bench:
+            found = lines.of_handlers(bench.manifest.handlers)
+    finally:
+        lines.close()
+    assert found == {"scores": ("app.py", [14, 15, 16])}
+
+
+async def test_lines_count_however_they_end(app_folder):
+    """Python ends a line at a carriage return alone, too."""
+    plain = 'ONE = 1\nTWO = """2"""\nif ONE:\n    THREE = 3\nelse:\n    FOUR = 4\n'
+    (app_folder / "app").mkdir()
+    for name, end in (("a", "\r"), ("b", "\r\n"), ("c", "\n")):
+        (app_folder / "app" / f"{name}.py").write_bytes(plain.replace("\n", end).encode("utf-8-sig"))
+    settings = load_settings(app_folder)
+    lines = Lines(settings)
+    try:
+        async with open_bench(settings, probes=lines.descriptor):
+            found = lines.seen()
+    finally:
+        lines.close()
+    expected = {"counted": [1, 2, 3, 4, 6], "ran": [1, 2, 3, 4]}
+    assert found == {f"app/{name}.py": expected for name in "abc"}
+
+
+async def test_a_handler_in_what_is_taken_for_a_test_is_told(app_folder):
+    (app_folder / "app").mkdir()
+    (app_folder / "app" / "ab_test.py").write_text(WRAPPED)
+    (app_folder / "app" / "plain.py").write_text(WRAPPED.replace("scores", "plain"))
+    settings = load_settings(app_folder)
+    lines = Lines(settings)
+    try:
+        async with open_bench(settings, probes=lines.descriptor) as bench:
+            assert lines.unmeasured(bench.manifest.handlers) == {"scores": "app/ab_test.py"}
+            assert list(lines.of_handlers(bench.manifest.handlers)) == ["plain"]
+    finally:
+        lines.close()
 
 
 @pytest.mark.parametrize(

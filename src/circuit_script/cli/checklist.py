@@ -92,7 +92,7 @@ def run(
         settings_in(settings, each)  # who says one must have it
     where = env or PRODUCTION
     file, digest = settings.state / f"checklist-{where}.json", content_hash(settings.folder)
-    progress = Progress(digest) if again else load(file, digest)
+    progress = Progress(digest) if again else load(file, digest, version)
     plan = plan_of(
         settings,
         version=version or progress.version,
@@ -182,13 +182,14 @@ def _show(plan: Plan, progress: Progress) -> None:
     console().print(add_rows(table("", "step", "is", "", "what"), rows))
 
 
-def load(file: Path, digest: str) -> Progress:
-    """What was kept of these files; nothing where it was of others, or cannot be read."""
+def load(file: Path, digest: str, version: str = "") -> Progress:
+    """What was kept of these files under this version; nothing where it was of others, or cannot be read."""
     try:
         kept = msgspec.json.decode(file.read_bytes(), type=Progress)
     except (OSError, msgspec.DecodeError):
         return Progress(digest)
-    return kept if kept.digest == digest else Progress(digest)
+    same = kept.digest == digest and (not version or kept.version in (None, version))
+    return kept if same else Progress(digest)
 
 
 def save(file: Path, progress: Progress) -> None:

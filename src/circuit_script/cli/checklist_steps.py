@@ -31,7 +31,7 @@ EVERY = 2.0  # seconds between two looks
 INTERRUPTED = 130  # exit code
 UNSEEN = "what is live there cannot be seen; why stands above"
 SILENT = 3  # looks in a row that nobody answers: it is gone
-_VERSION = re.compile(r"v1\.(\d+)\.(\d+)")
+_VERSION = re.compile(r"v1\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})", re.ASCII)
 
 
 class Name(StrEnum):
@@ -138,12 +138,12 @@ def _test(plan: Plan) -> Result:
 def _tag(plan: Plan) -> Result:
     if not _git(plan.folder, "rev-parse", "HEAD"):
         return Result(State.skipped, "no commit of git is here; the release is called what `deploy` calls it")
-    here = tag_here(plan.folder)
-    if here is not None and plan.version in (None, here):
-        return Result(State.done, f"{here} is the tag of this commit", here)
     if changed := _git(plan.folder, "status", "--porcelain", "--", "."):
         first = changed.splitlines()[0].strip().partition(" ")[2].strip()
         return Result(State.failed, f"{first} is not committed: a tag would be of other files. git commit, then again")
+    here = tag_here(plan.folder)
+    if here is not None and plan.version in (None, here):
+        return Result(State.done, f"{here} is the tag of this commit", here)
     version = plan.version or next_version(plan.folder)
     if not _VERSION.fullmatch(version):
         return Result(State.failed, f"{version!r} is no version: call it like v1.4.0")

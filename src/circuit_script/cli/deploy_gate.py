@@ -17,7 +17,7 @@ from circuit_script.errors import DeployRefused
 
 NEAR = 0.8  # of a limit
 VALID = timedelta(hours=24)  # for which a validation counts
-VERSION = re.compile(r"v(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
+VERSION = re.compile(r"v(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})", re.ASCII)
 NO_TESTS = 5  # pytest's exit code
 SHOWN = 5
 _PLACE = re.compile(r"^(?P<file>[^:]+):(?P<line>\d+): (?P<said>.*)$", re.DOTALL)
@@ -56,7 +56,7 @@ def check_coverage(report: Mapping[str, Any], enough: float) -> str:
     total = coverage.get("total")
     if total is None:
         raise DeployRefused(
-            "Coverage was not measured.", cure="Install what measures it: pip install 'circuit-script[test]'."
+            "Coverage was not measured.", cure="See what circuit-script test says, and [test] omit in circuit.toml."
         )
     low = [(name, part) for name, part in (coverage.get("handlers") or {}).items() if part is None or part < enough]
     if total < enough or low:

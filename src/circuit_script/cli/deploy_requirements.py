@@ -74,7 +74,7 @@ def _installed(name: str) -> str | None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")  # as pip reads it
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from circuit_script.cli.output import BAD, GOOD, WARNING
+from circuit_script.cli.output import BAD, GOOD, WARNING, visible
 from circuit_script.errors import CircuitError
 
 WIDTH = 12  # of the steps' names
@@ -72,7 +72,7 @@ class Steps:
     def _line(self, step: Step) -> None:
         mark = {"passed": GOOD, "refused": BAD}.get(step.outcome, WARNING)
         words = step.detail if step.outcome != "refused" else "refused"
-        self.out.print(f"{mark} {step.name:{WIDTH}} {escape(words)}  [dim]{step.seconds:.1f} s[/]")
+        self.out.print(f"{mark} {step.name:{WIDTH}} {escape(visible(words))}  [dim]{step.seconds:.1f} s[/]")
 
     @property
     def told(self) -> list[dict[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from circuit_script.errors import DeployRefused
 
 LINES = 40  # of what failing tests have said
 INTERRUPTED = 130
+PATIENCE = 30.0  # seconds in which interrupted tests end
 ERROR = "error: "
 
 
@@ -23,21 +25,27 @@ def report_of_tests(settings: Settings) -> tuple[Mapping[str, Any], str]:
     not get so far, KeyboardInterrupt when it was interrupted."""
     command = [sys.executable, "-P", "-m", "circuit_script.cli", "test", "--json", "--folder", str(settings.folder)]
     with tempfile.TemporaryFile() as said:
-        ran = subprocess.run(
+        process = subprocess.Popen(
             command,
             cwd=settings.folder,
             env=without_databases(settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=said,
-            check=False,
         )
+        try:
+            printed, _ = process.communicate()
+        except KeyboardInterrupt:  # a terminal has told the tests, too: they end their processes and their database
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+            process.kill()
+            raise
         said.seek(0)
         lines = said.read().decode(errors="replace").splitlines()
-    if ran.returncode == INTERRUPTED:
+    if process.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     try:
-        report = json.loads(ran.stdout)
+        report = json.loads(printed)
     except ValueError:
         report = None
     if not isinstance(report, dict):

@@ -78,7 +78,7 @@ async def watch(connection: Connection, move: Move, step: Step) -> Watched:
         left = (move.watch_until - datetime.now(UTC)).total_seconds() if move.watch_until else 0.0
         if left <= -VERDICT or latest.watched is not None:
             return Watched(counts)
-        step.now(f"{counted(counts)}, {max(0, left):,.0f} s to go; Ctrl-C leaves it to the workers")
+        step.now(f"{counted(counts)}, {max(0, left):,.0f} s to go; Ctrl-C: workers go on")
         await asyncio.sleep(LOOK)
 
 

@@ -133,7 +133,9 @@ def run_pytest(command: Sequence[str], settings: Settings, stdout: TextIO | None
             signal.signal(number, handler)
     if code not in PYTEST_ENDED:
         stop_left_behind(settings.state)
-    return INTERRUPTED if told else code
+    if told:
+        return INTERRUPTED
+    return FAILED if code == INTERRUPTED else code  # pytest says so of tests that cannot be imported, too
 
 
 def exit_code(code: int, found: Mapping[str, Any], *, partial: bool) -> int:

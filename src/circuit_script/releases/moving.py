@@ -69,9 +69,14 @@ TELL = """
 INSERT INTO circuit.release_hosts AS h (release, worker, state, detail)
 VALUES (%(release)s, %(worker)s, %(state)s, %(detail)s)
 ON CONFLICT (release, worker) DO UPDATE SET state = excluded.state, detail = excluded.detail, since = clock_timestamp()
+WHERE (h.state, h.detail) <> (excluded.state, excluded.detail)
 """
 UNTELL = "DELETE FROM circuit.release_hosts WHERE worker = %s AND release <> ALL(%s)"
-BURY = "DELETE FROM circuit.release_hosts h WHERE NOT EXISTS (SELECT FROM circuit.workers w WHERE w.id = h.worker)"
+# A worker may say something before its first heartbeat.
+BURY = """
+DELETE FROM circuit.release_hosts h WHERE h.since < now() - interval '1 hour'
+    AND NOT EXISTS (SELECT FROM circuit.workers w WHERE w.id = h.worker)
+"""
 
 
 @dataclass(frozen=True, slots=True)

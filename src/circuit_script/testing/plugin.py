@@ -24,6 +24,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--circuit-bulk", action="store_true", help="Try each trigger on 200 records after the tests.")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Lines count from here on: a conftest.py may import the app."""
+    known = early_config.known_args_namespace
+    if known.circuit_report:
+        from circuit_script.testing.reporting import count_lines
+
+        count_lines(early_config, Path(known.circuit_folder or early_config.rootpath).resolve())
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if report := config.getoption("--circuit-report"):
         from circuit_script.testing.reporting import NAME, Reporting

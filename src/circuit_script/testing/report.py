@@ -37,7 +37,7 @@ def report(reports: Path, code: int, settings: TestSettings, *, partial: bool) -
     elif partial:
         refusals = ["Only some of the tests ran: run all of them, without a choice."]
     else:
-        refusals = list(_refusals(found, missing, settings))
+        refusals = [*_unmeasured(notes), *_refusals(found, missing, settings)]
     return {**found, "refusals": refusals}
 
 
@@ -107,6 +107,16 @@ def _bulk(notes: Notes) -> dict[str, Any]:
         name: {"records": each["records"], "succeeded": each["succeeded"], "reason": each["reason"]}
         for name, each in sorted(found.items())
     }
+
+
+def _unmeasured(notes: Notes) -> Iterator[str]:
+    """What nobody counts the lines of, each a sentence with its cure."""
+    measured = [note["lines"] for note in notes if "lines" in note]
+    if measured and not any(measured):
+        yield "No line of the app counts: [test] omit in circuit.toml leaves out all of it."
+    found = {name: file for note in notes for name, file in note.get("unmeasured", {}).items()}
+    for name, file in sorted(found.items()):
+        yield f"{name} stands in {file}, which is taken for a test: none of its lines count. Rename or move it."
 
 
 def _refusals(

@@ -18,6 +18,20 @@ from circuit_script.testing.session import TestSession
 from circuit_script.wiring.lines import Lines
 
 NAME = "circuit-report"
+LINES = pytest.StashKey[Lines | None]()
+
+
+def count_lines(config: pytest.Config, folder: Path) -> Lines | None:
+    """Count the lines of the app that this process imports from now on; None for an app whose settings are wrong: who
+    starts it hears of it."""
+    if LINES not in config.stash:
+        try:
+            lines = config.stash[LINES] = Lines(load_settings(folder))
+        except CircuitError:
+            config.stash[LINES] = None
+        else:
+            lines.install()
+    return config.stash[LINES]
 
 
 class Reporting:
@@ -35,12 +49,7 @@ class Reporting:
         self._seconds: dict[str, float] = {}
         self._interrupted = False
         self._told = False
-        self.lines: Lines | None = None
-        try:
-            self.lines = Lines(load_settings(folder))
-        except CircuitError:
-            return  # who starts the app hears of it
-        self.lines.install()
+        self.lines = count_lines(config, folder)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
@@ -73,6 +82,7 @@ class Reporting:
         found: dict[str, Any] = {}
         if self.lines is not None:
             found = {"lines": self.lines.seen(), "functions": self.lines.of_handlers(app.handlers)}
+            found["unmeasured"] = self.lines.unmeasured(app.handlers)
         if self._bulk and not failed:
             bulk = bulk_tests(app, unknown=self._first)
             found["bulk"] = {name: asdict(each) for name, each in bulk.items()}

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Mapping
@@ -29,9 +30,17 @@ PATIENCE = 300.0  # seconds that making an environment may take, and waiting for
 LOOK = 0.1  # seconds between looks whether it is made
 DONE = "made"  # a file in an environment that is whole
 SAID = 1500  # characters of what pip said that are told
+# -P: where we stand, and what is called pip.py or types.py there, is none of their business.
 PIP = ("--disable-pip-version-check", "--no-input", "--quiet", "--no-warn-script-location")
 # `addsitedir` and no plain path: what is installed for editing stands in .pth files of its own.
 PLATFORM = "import site; site.addsitedir({!r})\n"
+# Says that all is made as soon as pip has ended well, also where who asked for it was killed meanwhile.
+FINISH = """
+import pathlib, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+code or pathlib.Path(sys.argv[1]).touch()
+sys.exit(code)
+"""
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -51,6 +60,7 @@ async def interpreter_of(requirements: str, place: Path | None = None, patience:
     folder = (place or cache_folder()) / _name(requirements)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _own(folder.parent)
         async with asyncio.timeout(patience), _locked(folder) as lock:
             if not (folder / DONE).exists():
                 await _make(folder, requirements, lock)
@@ -66,16 +76,15 @@ async def _make(folder: Path, requirements: str, lock: int) -> None:
     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)  # of one who was killed meanwhile
     ours = find_spec("pip") is not None  # to make another takes seconds
     bare = ["--without-pip"] if ours else []
-    await _run(lock, sys.executable, "-m", "venv", "--system-site-packages", *bare, str(folder))
+    await _run(lock, sys.executable, "-P", "-m", "venv", "--system-site-packages", *bare, str(folder))
     python = str(folder / "bin" / "python")
-    platform = dict.fromkeys(sysconfig.get_paths()[each] for each in ("purelib", "platlib"))
     for packages in (folder / "lib").glob("python*/site-packages"):
-        (packages / "circuit_platform.pth").write_text("".join(map(PLATFORM.format, platform)), "utf-8")
+        (packages / "circuit_platform.pth").write_text("".join(map(PLATFORM.format, _platform())), "utf-8")
     file = folder / "requirements.txt"
     file.write_text(requirements, "utf-8")
-    pip = [sys.executable, "-m", "pip", "--python", python] if ours else [python, "-m", "pip"]
-    await _run(lock, *pip, "install", *PIP, "-r", str(file))
-    (folder / DONE).touch()
+    pip = [sys.executable, "-P", "-m", "pip", "--python", python] if ours else [python, "-P", "-m", "pip"]
+    finish = [sys.executable, "-P", "-c", FINISH, str(folder / DONE)]
+    await _run(lock, *finish, *pip, "install", *PIP, "-r", str(file))
     log.info("environment.made", folder=str(folder))
 
 
@@ -127,9 +136,26 @@ async def _locked(folder: Path) -> AsyncIterator[int]:
         os.close(lock)
 
 
+def _own(folder: Path) -> None:
+    """Raises AppError where others may put there what we then run."""
+    found = folder.stat()
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
+        raise AppError(
+            f"its pinned packages cannot be kept: another user may write to {folder}.",
+            cure="Give this user a cache of its own: XDG_CACHE_HOME.",
+            page="release",
+        )
+
+
+def _platform() -> list[str]:
+    """Where the platform's own packages are."""
+    return list(dict.fromkeys(sysconfig.get_paths()[each] for each in ("purelib", "platlib")))
+
+
 def _name(requirements: str) -> str:
-    """By the packages, and the interpreter that they are for."""
-    of = f"{sys.version}\n{sys.prefix}\n{requirements}"
+    """By the packages, the interpreter that they are for, and what the platform brings: that is not installed again."""
+    brought = sorted({each.name for place in _platform() for each in Path(place).glob("*-info")})
+    of = f"{sys.version}\n{sys.prefix}\n{brought}\n{requirements}"
     return hashlib.sha256(of.encode()).hexdigest()[:24]
 
 

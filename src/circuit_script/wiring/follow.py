@@ -7,6 +7,7 @@ a move: each release is prepared by a task of its own, and the switch to one tha
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 POLL, POLL_THROUGH_POOLER = 0.5, 0.25  # seconds between looks: where it is told, and where nobody tells
 LOOK = 5.0  # seconds that one look may take
 AGAIN = 5.0  # seconds after which what is live is prepared again where that has failed
+TELL_AGAIN = 10.0  # seconds after which what was told is told again: others may have taken this worker for gone
 OF_DEV = "`dev` runs the files of its folder: stop it, and start `circuit-script serve`"
 AWAY = (psycopg.Error, PoolTimeout, OSError, DatabaseUnavailable, TimeoutError)
 
@@ -63,6 +65,7 @@ class Follower:
         self._coming: dict[int, asyncio.Task[None]] = {}
         self._states: dict[int, tuple[str, str]] = {}
         self._told: dict[int, tuple[str, str]] | None = None
+        self._told_at = -math.inf
         self._failed: dict[int, tuple[datetime | None, float]] = {}  # when it was asked for, and when it failed
         self._beside: set[asyncio.Task[None]] = set()
         self._away = False
@@ -215,7 +218,7 @@ class Follower:
 
     async def _tell_all(self, states: Mapping[int, tuple[str, str]]) -> None:
         """Note what is new of them, and forget what is not among them."""
-        told = self._told
+        told = self._told if time.monotonic() - self._told_at < TELL_AGAIN else None
         if told == states:
             return
         async with self._database.connection() as connection:
@@ -224,4 +227,4 @@ class Follower:
             for release, (state, detail) in states.items():
                 if told is None or told.get(release) != (state, detail):
                     await moving.tell_state(connection, release, self.worker, state, detail)
-        self._told = dict(states)
+        self._told, self._told_at = dict(states), time.monotonic()

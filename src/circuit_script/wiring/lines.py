@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib.util import decode_source
 from pathlib import Path
 
 from circuit_script.config import Settings
@@ -73,6 +74,15 @@ class Lines:
                 found[spec.name] = (os.path.relpath(spec.file, self._folder), sorted(lines))
         return found
 
+    def unmeasured(self, handlers: Sequence[HandlerSpec]) -> dict[str, str]:
+        """By handler: its file within the app, where that is taken for a test, so that no line of it counts."""
+        found = {}
+        for spec in handlers:
+            path = Path(spec.file)
+            if path.is_relative_to(self._folder) and _is_test(within := path.relative_to(self._folder)):
+                found[spec.name] = str(within)
+        return found
+
 
 def _sources(folder: Path, omit: Sequence[str]) -> Iterator[tuple[str, Source]]:
     for path in sorted(files_of(folder)):
@@ -80,7 +90,7 @@ def _sources(folder: Path, omit: Sequence[str]) -> Iterator[tuple[str, Source]]:
         if path.suffix != ".py" or _is_other(folder, within) or any(fnmatchcase(str(within), each) for each in omit):
             continue
         try:
-            text = probes.importable(path.read_bytes())
+            text = decode_source(path.read_bytes())  # its lines end as Python counts them
             yield str(path), Source(text, probes.counted(text))
         except (OSError, SyntaxError, UnicodeDecodeError):
             continue  # who imports it hears of it
@@ -88,6 +98,8 @@ def _sources(folder: Path, omit: Sequence[str]) -> Iterator[tuple[str, Source]]:
 
 def _is_other(folder: Path, within: Path) -> bool:
     """A test, or a file of an environment."""
-    if not {*within.parts[:-1]}.isdisjoint(TESTS) or any(fnmatchcase(within.name, each) for each in TEST_FILES):
-        return True
-    return any((folder / each / "pyvenv.cfg").exists() for each in [*within.parents][:-1])
+    return _is_test(within) or any((folder / each / "pyvenv.cfg").exists() for each in [*within.parents][:-1])
+
+
+def _is_test(within: Path) -> bool:
+    return not {*within.parts[:-1]}.isdisjoint(TESTS) or any(fnmatchcase(within.name, each) for each in TEST_FILES)

@@ -144,7 +144,9 @@ class Releases:
         return live is not None and (live is self._live or live.children.zygote_pid != 0)
 
     def add(self, live: Live) -> None:
-        """Keep a release ready."""
+        """Keep a release ready. One that is live has come up again while it was prepared: it needs no other."""
+        if self._live is not None and self._live.release.id == live.release.id:
+            return self._retire(live, ())
         before = self._warm.pop(live.release.id, None)
         self._warm[live.release.id] = live
         if before is not None:
@@ -218,9 +220,9 @@ class Releases:
             except BaseException:
                 await imported.children.stop()
                 raise
-            if live is None:
+            if live is None or self._following:  # what was deployed has taken its place
                 await imported.children.stop()
-                return Unchanged(before)
+                return Unchanged(self.live)
             self._live = live
             self._retire(before, [task for switch in self._switches for task in switch(live)])
             return Switched(live, time.monotonic() - began)

@@ -43,6 +43,9 @@ async def prepare(
                 folder = await stack.enter_async_context(unpacked(connection, release))
             except ReplayRefused as error:
                 raise ReleaseRefused(error.detail, cure="Deploy it again.") from None
+            except OSError as error:  # not the database: another attempt would find the same
+                wrong = f"its files cannot be unpacked here: {error.strerror or error}."
+                raise AppError(wrong, cure="Make room where temporary files are.", page="release") from None
         children = make_children(folder, await interpreter_of(row[0]))
         stack.push_async_callback(children.stop)
         try:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import tempfile
 import textwrap
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
 from circuit_script.config import Settings, WorkerSettings
 from circuit_script.errors import AppError, ReleaseRefused
-from circuit_script.releases import content_hash
+from circuit_script.releases import archive, content_hash
 from circuit_script.releases.archive import pack
 from circuit_script.releases.moving import HostState, Move, go_live, hosts_of, moves, warm_up
 from circuit_script.releases.store import NewRelease, ReleaseRow, put_release
-from circuit_script.wiring import Unchanged, Worker, open_bench, run_worker
+from circuit_script.wiring import Unchanged, Worker, follow, live, open_bench, run_worker
+from circuit_script.wiring.children import make_children
 from circuit_script.wiring.environments import interpreter_of
+from circuit_script.wiring.preparing import prepare
 from tests.road import PATIENCE, Road, contact, eventually, open_road
 from tests.workers import working
 
@@ -407,3 +412,89 @@ async def test_an_environment_is_made_once_and_one_that_was_cut_short_is_made_ag
     before = Path(made[0]).lstat().st_mtime_ns
     assert await interpreter_of("greeting==1.0", tmp_path / "cache") == made[0]
     assert Path(made[0]).lstat().st_mtime_ns == before
+
+
+async def test_what_a_worker_has_ready_is_told_again_where_others_took_it_for_gone(
+    team: Team, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "TELL_AGAIN", 0.2)
+    second = await team.put("second")
+    await team.deploy(second)
+    await team.runs(worker, second)
+    await team.road.run("DELETE FROM circuit.release_hosts")
+    await team.becomes(second, "ready")
+
+
+async def test_a_host_without_room_for_the_files_of_a_release_says_so(
+    team: Team, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = await team.put("second")
+    monkeypatch.setattr(tempfile, "tempdir", str(team.place / "not" / "there"))
+    await team.warm(second)
+    assert "cannot be unpacked here" in (await team.becomes(second, "failed")).detail
+    monkeypatch.undo()
+    await team.deploy(second)
+
+
+async def test_the_files_of_a_folder_are_kept_before_it_is_live(
+    team: Team, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = await team.put("second")
+    await team.move(second)
+    seen: list[int] = []
+
+    def looking(folder: Path) -> bytes:
+        with psycopg.connect(database) as connection:
+            seen.extend(connection.execute("SELECT release FROM circuit.live").fetchone() or ())
+        return pack(folder)
+
+    monkeypatch.setattr(archive, "pack", looking)
+    ready: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+    running = asyncio.create_task(run_worker(team.settings(database), database, ready.set_result, folder_by="anna"))
+    worker = await asyncio.wait_for(ready, PATIENCE)
+    assert seen == [second.id], "who follows could not fetch them yet"
+    assert await team.road.rows("SELECT release FROM circuit.live") == [worker.live.release.id]
+    worker.stop()
+    await running
+
+
+async def test_what_is_deployed_while_a_reload_ends_stays_live(
+    team: Team, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = await team.put("second")
+    await team.warm(second)
+    await team.becomes(second, "ready")
+
+    committed = live.Releases._go_live
+
+    async def overtaken(*args: Any) -> live.Live | None:
+        found = await committed(*args)
+        await team.move(second)
+        await team.runs(worker, second)
+        return found
+
+    monkeypatch.setattr(live.Releases, "_go_live", overtaken)  # the moment after its commit has no other handle
+    team.write("third")
+    assert isinstance(await worker.reload(), Unchanged)
+    assert worker.live.release.id == second.id
+
+
+async def test_a_release_that_went_live_while_it_was_prepared_again_is_there_once(team: Team, worker: Worker) -> None:
+    second = await team.put("second")
+    await team.deploy(second)
+    await team.runs(worker, second)
+    again = await prepare(
+        second.id,
+        team.road.pool,
+        lambda folder, python: make_children(worker.settings, folder, python=python),
+        lambda handlers: None,
+    )
+    assert len(zygotes()) == 3
+    worker.releases.add(again)
+
+    async def two() -> bool:
+        return len(zygotes()) == 2
+
+    await eventually(two, lambda: f"{len(zygotes())} zygotes")
+    await team.comes("c1")
+    await team.greeted(c1="second")

@@ -217,3 +217,21 @@ async def test_a_watch_ends_when_another_move_comes(road: Road) -> None:
     await move(road, second)
     async with road.pool.connection() as connection:
         assert [each.watched for each in await moves(connection)] == [None, "another move came"]
+
+
+async def test_what_a_worker_says_before_its_first_heartbeat_is_not_taken_for_that_of_one_that_is_gone(
+    road: Road,
+) -> None:
+    row = await put(road, "a")
+    here, other = uuid7(), uuid7()
+    async with road.pool.connection() as connection:
+        await moving.tell_state(connection, row.id, here, "ready")
+        await moving.keep_states(connection, other, [])
+        await road.run(
+            "INSERT INTO circuit.workers (id, host, pid, expires_at) VALUES (%s, 'one', 1, 'infinity')", here
+        )
+        assert [each.state for each in await hosts_of(connection, row.id)] == ["ready"]
+        await road.run("DELETE FROM circuit.workers")
+        await road.run("UPDATE circuit.release_hosts SET since = now() - interval '2 hours'")
+        await moving.keep_states(connection, other, [])
+    assert await road.rows("SELECT count(*) FROM circuit.release_hosts") == [0]

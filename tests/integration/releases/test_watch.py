@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from circuit_script.clock import uuid7
 from circuit_script.errors import ReleaseRefused
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.releases import watch
 from circuit_script.releases.figures import Counts
-from circuit_script.releases.moving import Move, go_live, moves
+from circuit_script.releases.moving import Move, go_live, moves, tell_state
 from circuit_script.releases.store import NewRelease, ReleaseRow, put_release
 from circuit_script.releases.watch import is_worse
 from circuit_script.wiring.guardian import read_findings
@@ -163,6 +164,54 @@ async def test_where_there_is_no_release_before_it_is_only_told(team: Team) -> N
     async with team.road.pool.connection() as connection:
         (finding,) = await read_findings(connection, 300.0)
     assert "there is no release before" in finding.what
+
+
+async def test_events_that_fail_again_and_again_are_counted_once_each(team: Team) -> None:
+    good, bad, move = await two(team)
+    await team.ran(good, move.at - 60 * SECOND, 2000)
+    await team.ran(bad, move.at + SECOND, 2970)
+    for poison in range(3):
+        await team.ran(bad, move.at + (2 + poison) * SECOND, 10, "failed", one=True)
+    assert (await team.look())[0].id == move.id
+
+
+async def test_nothing_is_taken_back_to_what_no_worker_can_run(team: Team) -> None:
+    good, bad, move = await two(team)
+    here = uuid7()
+    await team.road.run(
+        "INSERT INTO circuit.workers (id, host, pid, expires_at) VALUES (%s, 'one', 1, now() + interval '1 minute')",
+        here,
+    )
+    async with team.road.pool.connection() as connection:
+        await tell_state(connection, good.id, here, "failed", "its files were not kept")
+    await team.ran(bad, move.at + SECOND, 50, "failed")
+    (latest, *_) = await team.look()
+    assert latest.id == move.id
+    assert "no worker can run v1.0.0: its files were not kept" in str(latest.watched)
+    async with team.road.pool.connection() as connection:
+        (finding,) = await read_findings(connection, 300.0)
+    assert "no worker can run v1.0.0" in finding.what
+
+
+async def test_a_release_that_was_taken_back_and_deployed_again_meanwhile_is_not_overruled(team: Team) -> None:
+    good, bad, move = await two(team)
+    await team.ran(bad, move.at + SECOND, 50, "failed")
+    async with team.road.pool.connection() as connection:
+        watching = await watch.claim(connection, 0.0)
+        assert watching is not None
+        await team.move(good, None)
+        again = await team.move(bad)
+        assert await watch.look(connection, watching) is None
+        assert (await moves(connection))[0].id == again.id
+
+
+async def test_one_event_whose_batch_is_halved_until_it_is_alone_takes_nothing_back(team: Team) -> None:
+    _, bad, move = await two(team)
+    await team.ran(bad, move.at + SECOND, 8, "failed")
+    await team.road.run("DELETE FROM circuit.outcomes")  # as of what runs again in parts
+    await team.ran(bad, move.at + SECOND, 8)
+    await team.ran(bad, move.at + 2 * SECOND, 5, "failed", one=True)
+    assert (await team.look())[0].id == move.id
 
 
 @pytest.mark.parametrize(

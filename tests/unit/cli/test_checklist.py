@@ -82,7 +82,14 @@ def test_a_tag_is_of_what_is_committed(repository: Path) -> None:
     assert (done.state, done.version, tag_here(str(repository))) == (State.done, "v1.0.0", "v1.0.0")
 
 
-@pytest.mark.parametrize("version", ["1.4.0", "v2.0.0", "v1.4", "--force", "v1.4.0; rm -rf"])
+def test_the_tag_of_a_commit_is_not_that_of_files_that_were_changed_since(repository: Path) -> None:
+    git(repository, "tag", "v1.0.0")
+    (repository / "new.py").touch()
+    refused = TAG.run(plan(load_settings(repository)))
+    assert (refused.state, "new.py is not committed" in refused.detail) == (State.failed, True)
+
+
+@pytest.mark.parametrize("version", ["1.4.0", "v2.0.0", "v1.4", "v1.04.0", "--force", "v1.4.0; rm -rf"])
 def test_what_is_no_version_is_no_tag(repository: Path, version: str) -> None:
     refused = TAG.run(plan(load_settings(repository), version))
     assert (refused.state, "is no version" in refused.detail) == (State.failed, True)
@@ -121,6 +128,8 @@ def test_how_far_it_came_is_kept_for_the_same_files_only(tmp_path: Path) -> None
     save(file, kept)
     assert load(file, "abc") == kept
     assert load(file, "other") == Progress("other")
+    assert load(file, "abc", "v1.0.0") == kept
+    assert load(file, "abc", "v1.1.0") == Progress("abc"), "what was done was done to another release"
     assert [path.name for path in file.parent.iterdir()] == [file.name]
     for broken in (b"", b"{", b'{"digest": 1}', b'{"digest": "abc", "steps": {"fly": {}}}', b"\xff"):
         file.write_bytes(broken)

@@ -96,7 +96,7 @@ def test_versions_are_like_v1_4_0(name: str | None) -> None:
     gate.check_version(name)
 
 
-@pytest.mark.parametrize("name", ["1.4.0", "v1.4", "v1.04.0", "v1.4.0-rc1", "latest", "", "v1.4.0\n"])
+@pytest.mark.parametrize("name", ["1.4.0", "v1.4", "v1.04.0", "v1.4.0-rc1", "latest", "", "v1.4.0\n", "v1.1\u0664.0"])
 def test_another_name_of_a_version_is_refused(name: str) -> None:
     refusal(lambda: gate.check_version(name))
 

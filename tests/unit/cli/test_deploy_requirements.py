@@ -35,6 +35,11 @@ def test_pinned_ones_are_kept_line_by_line(folder: Path) -> None:
     ]
 
 
+def test_a_mark_of_utf_8_is_no_part_of_a_name(folder: Path) -> None:
+    (folder / "requirements.txt").write_text("httpx==0.27.0\n", "utf-8-sig")
+    assert pinned(folder) == "httpx==0.27.0\n"
+
+
 def test_constraints_may_pin_them(folder: Path) -> None:
     (folder / "constraints.txt").write_text("Tom_Li==2.0.1\nidle==1\n")
     (folder / "requirements.txt").write_text("tom-li[x]>=2 ; python_version > '3'\n")

@@ -135,7 +135,8 @@ def test_the_image_is_small_pinned_watched_and_not_roots(app: Path) -> None:
     assert "/healthz" in words["HEALTHCHECK"]
     assert any("-c /tmp/constraints.txt" in rest for word, rest in found if word == "RUN")
     ignored = (app / ".dockerignore").read_text().splitlines()
-    assert {".git", ".circuit", ".venv", "*.env"} <= set(ignored)
+    assert {".git", ".circuit", ".venv", "**/*.env", "**/.env*", "**/*.backup"} <= set(ignored)
+    assert any("--create-home" in rest for word, rest in final if word == "RUN"), "packages of releases go there"
 
 
 def test_compose_accepts_its_file(app: Path) -> None:
@@ -152,6 +153,10 @@ def test_compose_accepts_its_file(app: Path) -> None:
         assert service["mem_limit"]
         assert service["cpus"]
     assert all(port.startswith("127.0.0.1:") for port in services["app"]["ports"])
+
+
+def test_a_name_of_digits_is_still_text_to_compose() -> None:
+    assert yaml.safe_load(content(Target.docker, "2024", "")["compose.yaml"])["name"] == "2024"
 
 
 def test_docker_compose_reads_it(app: Path) -> None:
@@ -225,6 +230,7 @@ def test_the_units_start_again_are_fenced_in_and_agree_with_each_other(app: Path
         assert each["ProtectSystem"] == "strict"
         assert each["NoNewPrivileges"] == "yes"
         assert each["CapabilityBoundingSet"] == ""
+    assert service["CacheDirectory"] == "shop", "nothing else of the disk may be written by it but .circuit"
     timer = unit(folder / "shop-backup.timer")
     assert timer["Timer"]["Persistent"] == "true"
     assert timer["Install"]["WantedBy"] == "timers.target"
@@ -309,6 +315,22 @@ def test_shell_of_the_workflow_is_what_bash_reads(app: Path, step: str) -> None:
     for each in steps_of(found["jobs"][step]):
         ran = subprocess.run(["bash", "-n"], input=each.get("run", ""), capture_output=True, text=True)
         assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_tag_that_cannot_be_made_ends_the_workflow(app: Path, tmp_path: Path) -> None:
+    """`checklist` fails and says its plan, as where another commit has the tag: nothing is pushed, nothing goes on."""
+    found = yaml.safe_load((app / ".github" / "workflows" / "release.yml").read_text("utf-8"))
+    (step,) = [each for each in steps_of(found["jobs"]["staging"]) if each.get("name") == "tag"]
+    stubs = {"circuit-script": "exit 1", "jq": "cat > /dev/null; echo v1.4.0", "git": f"touch {tmp_path}/pushed"}
+    for name, line in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    shell = found.get("defaults", {}).get("run", {}).get("shell")
+    as_github = ["bash", "--noprofile", "--norc", "-eo", "pipefail"] if shell == "bash" else ["bash", "-e"]
+    output = {"GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "main", "GITHUB_OUTPUT": str(tmp_path / "output")}
+    environment = {**os.environ, **output, "WANTED": "v1.4.0", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = subprocess.run([*as_github, "-c", step["run"]], env=environment, check=False)
+    assert (ran.returncode, (tmp_path / "pushed").exists(), (tmp_path / "output").exists()) == (1, False, False)
 
 
 def test_the_workflow_says_what_a_release_cost(app: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import mmap
 import os
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,11 @@ def test_a_functions_lines_are_those_of_its_body_found_by_its_first_decorator() 
     assert probes.lines_of(SOURCE, 1) == frozenset()
 
 
+def test_a_function_that_asks_not_to_be_counted_has_no_lines_that_could_be_missed() -> None:
+    source = "def loads(context):  # pragma: no cover\n    return 1\n"
+    assert probes.counted(source) == probes.lines_of(source, 1) == frozenset()
+
+
 def test_what_ran_is_marked_and_the_code_does_what_it_did(module: tuple[ModuleType, mmap.mmap, int]) -> None:
     probed, memory, start = module
 
@@ -142,6 +148,15 @@ def test_what_ran_is_marked_and_the_code_does_what_it_did(module: tuple[ModuleTy
     assert ran('found = "seven"')
     marked = {number for number in range(1, SOURCE.count("\n") + 1) if memory[start + number]}
     assert marked <= probes.counted(SOURCE)
+
+
+def test_a_module_that_is_run_as_a_script_counts_too(module: tuple[ModuleType, mmap.mmap, int]) -> None:
+    _, memory, start = module
+    memory[start:] = bytes(len(memory) - start)
+    found = runpy.run_module("probed_module", run_name="__main__")
+    assert found["__doc__"] == "A module."
+    assert found["judge"](0) == "none"
+    assert memory[start + line('return "none"')]
 
 
 def test_probed_code_is_not_cached(module: tuple[ModuleType, mmap.mmap, int]) -> None:

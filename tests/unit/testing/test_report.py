@@ -68,6 +68,17 @@ def test_a_handler_that_is_not_covered_names_its_lines(tmp_path: Path) -> None:
     assert found["refusals"] == ["score is covered to 25 percent, and 75 are needed. Test app.py, lines 7 to 8, 20."]
 
 
+def test_a_handler_whose_lines_nobody_counts_is_refused(tmp_path: Path) -> None:
+    found = reported(tmp_path, {"unmeasured": {"split": "app/ab_test.py"}})
+    (refusal,) = found["refusals"]
+    assert refusal.startswith("split stands in app/ab_test.py, which is taken for a test")
+
+
+def test_an_app_of_which_everything_is_left_out_is_refused(tmp_path: Path) -> None:
+    found = reported(tmp_path, {"lines": {}, "functions": {}})
+    assert found["refusals"] == ["No line of the app counts: [test] omit in circuit.toml leaves out all of it."]
+
+
 def test_limits_over_80_percent_refuse_unless_they_are_allowed(tmp_path: Path) -> None:
     uses = {"score": use(nearest={"callouts": near(0.9), "memory": near(0.8), "depth": near(1.0), "jobs": near(0.85)})}
     settings = TestSettings(allow_limits=("score.jobs",))

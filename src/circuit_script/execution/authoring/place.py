@@ -63,8 +63,10 @@ class Place:
 
     @classmethod
     def of(cls, function: FunctionType) -> Place:
+        """Of what the author wrote, below decorators that wrap it."""
         name = function.__qualname__.rpartition("<locals>.")[2]
-        return cls(name, function.__code__.co_filename, function.__code__.co_firstlineno)
+        code = getattr(inspect.unwrap(function), "__code__", function.__code__)
+        return cls(name, code.co_filename, code.co_firstlineno)
 
     def refuse(self, wrong: str, cure: str, page: str = "app-error") -> NoReturn:
         raise AppError(f"{self.file}:{self.line}: {self.handler}: {wrong}", cure=cure, page=page)

@@ -10,15 +10,14 @@ line of each file.
 from __future__ import annotations
 
 import ast
-import io
 import json
 import mmap
 import re
 import sys
-import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import decode_source
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -27,6 +26,8 @@ HEAD = 8
 NOT_COUNTED = re.compile(r"#\s*pragma:\s*no cover\b")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+memories: dict[str, memoryview] = {}  # by file: where its probes write, for whoever runs what `_Loader` has compiled
 
 
 def counted(source: str) -> frozenset[int]:
@@ -40,7 +41,7 @@ def lines_of(source: str, line: int) -> frozenset[int]:
     SyntaxError."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, Function) and line in (node.lineno, *(each.lineno for each in node.decorator_list)):
-            return frozenset(each.lineno for each in _statements(node.body, _left_out(source)))
+            return counted(source) & {each.lineno for each in _statements(node.body, _left_out(source))}
     return frozenset()
 
 
@@ -84,21 +85,15 @@ class _Loader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         data = self.get_data(self.path)
-        source = importable(data)
+        source = decode_source(data)
         tree = ast.parse(data, self.path)
         _put_probes(tree.body, _left_out(source))
+        memories[self.path] = self._memory
+        named = ast.parse(f"{NAME} = __import__('sys').modules[{__name__!r}].memories[{self.path!r}]").body
+        first = next((n for n, each in enumerate(tree.body) if not _stays_first(each)), len(tree.body))
+        tree.body[first:first] = named
         code: CodeType = compile(tree, self.path, "exec", dont_inherit=True)
         return code
-
-    def exec_module(self, module: ModuleType) -> None:
-        setattr(module, NAME, self._memory)
-        super().exec_module(module)
-
-
-def importable(data: bytes) -> str:
-    """The text of a file, as Python reads it. Raises SyntaxError, UnicodeDecodeError."""
-    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-    return data.decode(encoding)
 
 
 def _left_out(source: str) -> frozenset[int]:
@@ -151,6 +146,11 @@ def _bodies(statement: ast.stmt, left_out: frozenset[int]) -> Iterator[list[ast.
 def _says_nothing(statement: ast.stmt) -> bool:
     """A docstring, or the dots of a body that there is not."""
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _stays_first(statement: ast.stmt) -> bool:
+    """What nothing may stand before: a docstring, imports of the future."""
+    return _says_nothing(statement) or _comes_first(statement)
 
 
 def _comes_first(statement: ast.stmt) -> bool:
