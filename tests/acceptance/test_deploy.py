@@ -145,7 +145,13 @@ def handles(platform: Platform, vendor: Vendor) -> bool:
     return bool(after > before)
 
 
-@pytest.mark.parametrize("name", BAD)
+# Their gates come behind whole runs of the app's tests: `make test-slow` tries these.
+TAKE_LONG = {"tests that cannot be imported", "a limit at 90 %", "files that change while they are packed"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in TAKE_LONG else name for name in BAD]
+)
 def test_a_bad_release_is_stopped_at_its_gate_and_what_was_live_goes_on(
     platform: Platform, app: Path, name: str
 ) -> None:
