@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from circuit_script.cli.demo.vendor import Vendor
-from circuit_script.config import load_settings
-from circuit_script.db.pool import Connection, open_connection
-from circuit_script.releases import content_hash
-from circuit_script.releases.archive import pack
-from circuit_script.releases.moving import Move, go_live, hosts_of, warm_up
-from circuit_script.releases.store import NewRelease, ReleaseRow, put_release
-from circuit_script.wiring import open_bench
+from circuit_script.releases.moving import go_live
 from tests.acceptance.platform import Platform, answers, running, write_app
-from tests.acceptance.promises import TALLY, hooks, kept
+from tests.acceptance.promises import hooks, kept
+from tests.acceptance.team import MARKED, WRONG, Team, handled, stale_of
 from tests.acceptance.vendor import Load, Receiver, contact_stream, send_all
 from tests.servers import until
 
@@ -48,24 +40,7 @@ async def word():
 """
 SAID = "SELECT data ->> 'word' FROM circuit.records WHERE object = 'Said' ORDER BY created_at"
 LIVE = "SELECT release FROM circuit.live"
-LAST = """
-SELECT coalesce(max(extract(epoch FROM started_at - %s) * 1000), 0)::float8 FROM circuit.executions
-WHERE release = %s AND started_at > %s AND started_at < %s
-"""
-T = TypeVar("T")
 SENDERS = 8
-# Which release wrote a row, and which one ran it by its execution, must agree.
-MARKED = TALLY.replace('"event": event["id"]}', '"event": event["id"], "word": WORD}').replace(
-    "\n\nclass", '\n\nWORD = "first"\n\n\nclass'
-)
-WRONG = """
-SELECT count(*) FROM circuit.records t
-JOIN circuit.events e ON e.id = (t.data ->> 'event')::bigint
-JOIN circuit.outcomes o ON o.delivery = e.delivery AND o.ordinal = e.ordinal AND o.status = 'succeeded'
-JOIN circuit.executions x ON x.id = o.execution
-JOIN circuit.releases r ON r.id = x.release
-WHERE t.object = 'Tally' AND t.data ->> 'word' <> CASE r.message WHEN '' THEN 'first' ELSE r.message END
-"""
 
 
 @pytest.fixture
@@ -78,52 +53,6 @@ def hosts(app_folder: Path, database: str, vendor: Vendor, receiver: Receiver) -
             port = write_app(folder, MARKED, public_key=vendor.public_key, more=hooks(receiver))
             started.append(stack.enter_context(running(Platform(folder, port, database, ["--role", role]))))
         yield started
-
-
-class Team:
-    """Who deploys, from a folder of its own."""
-
-    def __init__(self, folder: Path, database: str) -> None:
-        self.folder, self.database, self.word = folder, database, "first"
-
-    def do(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async def connected() -> T:
-            connection = await open_connection(self.database)
-            try:
-                return await work(connection)
-            finally:
-                await connection.close()
-
-        return asyncio.run(connected())
-
-    def put(self, word: str) -> ReleaseRow:
-        """A release that marks what it writes."""
-        triggers = self.folder / "app" / "triggers.py"
-        triggers.write_text(triggers.read_text().replace(f'"{self.word}"', f'"{word}"'))
-        self.word = word
-
-        async def kept(connection: Connection) -> ReleaseRow:
-            async with open_bench(load_settings(self.folder)) as bench:
-                handlers = bench.manifest.handlers
-            new = NewRelease(content_hash(self.folder), pack(self.folder), handlers, None, "anna", word, "", {})
-            return await put_release(connection, new)
-
-        return self.do(kept)
-
-    def warm(self, row: ReleaseRow, workers: int = 2) -> float:
-        """How many seconds it took until every worker had it ready."""
-        began = time.monotonic()
-        self.do(lambda connection: warm_up(connection, row))
-
-        def ready() -> bool:
-            found = self.do(lambda connection: hosts_of(connection, row))
-            return len(found) >= workers and all(each.state == "ready" for each in found)
-
-        until(ready, f"{row.version} is ready everywhere", 30)
-        return time.monotonic() - began
-
-    def move(self, row: ReleaseRow, kind: str) -> Move:
-        return self.do(lambda connection: go_live(connection, row, kind=kind, by="anna"))
 
 
 @pytest.mark.parametrize(
@@ -179,25 +108,6 @@ def test_nothing_is_lost_doubled_or_taken_by_the_wrong_release_while_releases_go
         f"{[round(each) for each in found]}; ready after {[round(each, 1) for each in seconds]} s"
     )
     assert max(found) < 1000.0, found
-
-
-def handled(platform: Platform, events: int) -> bool:
-    return bool(platform.value("SELECT count(*) >= %s FROM circuit.outcomes WHERE status <> 'retry'", events))
-
-
-def stale_of(team: Team, moves: list[Move]) -> list[float]:
-    """Of each move; where the release before has come back since, only what began until then counts."""
-    found = []
-    for move, after in zip(moves, [*moves[1:], None], strict=True):
-        end = datetime.now(UTC) if after is None else after.at
-
-        async def read(connection: Connection, move: Move = move, end: datetime = end) -> float:
-            row = await (await connection.execute(LAST.encode(), [move.at, move.before, move.at, end])).fetchone()
-            assert row is not None
-            return float(row[0])
-
-        found.append(team.do(read))
-    return found
 
 
 def test_a_worker_that_is_killed_while_it_prepares_has_it_ready_when_it_is_back(

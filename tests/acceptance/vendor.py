@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import threading
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -60,17 +62,20 @@ def contact_stream(vendor: Vendor, steps: int, **fields: Any) -> list[Sent]:
 
 @dataclass
 class Load:
-    """Sends streams of deliveries to a port. Within a stream each waits until the one before is acknowledged."""
+    """Sends streams of deliveries to a port. Within a stream each waits until the one before is acknowledged. ``rate``
+    is how many it begins in a second at most, 0 for as many as it can."""
 
     port: int
     streams: Sequence[Sequence[Sent]]
     senders: int = SENDERS
+    rate: float = 0.0
     acknowledged: list[tuple[Sent, str]] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     _faults: list[BaseException] = field(default_factory=list)
 
     def __enter__(self) -> Load:
         self._left = deque(self.streams)
+        self._turns, self._began = itertools.count(), time.monotonic()
         self._threads = [threading.Thread(target=self._send_streams) for _ in range(self.senders)]
         for thread in self._threads:
             thread.start()
@@ -97,11 +102,17 @@ class Load:
             while self._left:
                 with contextlib.suppress(IndexError):
                     for sent in self._left.popleft():
+                        self._pace()
                         self._send(connection, sent)
         except BaseException as fault:
             self._faults.append(fault)
         finally:
             connection.close()
+
+    def _pace(self) -> None:
+        """Wait for the next turn."""
+        if self.rate:
+            time.sleep(max(0.0, self._began + next(self._turns) / self.rate - time.monotonic()))
 
     def _send(self, connection: _Connection, sent: Sent) -> None:
         def acknowledged() -> bool:
