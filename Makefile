@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAGE := $(PYTHON) scripts/stage
 PYTEST_ARGS ?=
 
-.PHONY: help dev demo test test-evasion test-stories test-slow faults soak check format bench bench-door bench-governor bench-faults bench-see bench-connectors bench-judgment judgment-model screenshots docs clean
+.PHONY: help dev demo test test-evasion test-stories test-slow faults soak check format bench bench-door bench-governor bench-faults bench-see bench-connectors bench-judgment bench-release judgment-model screenshots docs clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to do
@@ -66,6 +66,9 @@ check: .venv/ready ## format, lint, types, import direction, no machine's addres
 format: .venv/ready ## let ruff format and fix
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
 
+test-one-back: .venv/ready ## tests and code of an earlier version on this schema (REF=v0.1.0, TESTS=tests/integration/test_intake.py)
+	@$(STAGE) "the code of $(REF) on this schema" $(BIN)/python scripts/one_release_back.py $(REF) $(TESTS)
+
 bench: .venv/ready-bench ## speed beside a bare prototype and Flask + Celery (QUICK=1: under 90 s)
 	@$(STAGE) "benchmark: the road" $(BIN)/python -m benchmarks.road $(if $(QUICK),--quick)
 
@@ -86,6 +89,9 @@ bench-connectors: .venv/ready-bench ## what connectors cost: conformance, 10,000
 
 bench-judgment: .venv/ready-bench ## how well and how fast untrusted texts are judged (CIRCUIT_SHARED has the corpus; QUICK=1, ONLY=evasion or speed)
 	@$(STAGE) "benchmark: judgment" $(BIN)/python -m benchmarks.judgment $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+bench-release: .venv/ready-bench ## deploy, rollback, shadow and mirror under 500 events a second with kill -9; bad releases (QUICK=1, ONLY=rollback)
+	@$(STAGE) "benchmark: releases" $(BIN)/python -m benchmarks.release $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 judgment-model: .venv/ready-bench ## train the model that judges untrusted texts (CORPUS=folder with dev.jsonl)
 	@$(STAGE) "train the model of level 16" $(BIN)/python -m training.judgment $(CORPUS)

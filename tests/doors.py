@@ -21,6 +21,7 @@ from circuit_script.endpoints.answerer import Answerer, AnswererParts
 from circuit_script.endpoints.attempt import EndpointBroker
 from circuit_script.endpoints.door import Door
 from circuit_script.endpoints.protocol import Offer
+from circuit_script.events.recorder import Recorder
 from circuit_script.execution.broker.broker import BrokerParts
 from circuit_script.execution.outcome import EndpointSpec, Failed, HandlerSpec, Outcome, Succeeded, Way, Work
 from circuit_script.execution.protocol import Head
@@ -129,6 +130,7 @@ async def open_post(
     places: int = 4,
     pooler: bool = False,
     quotas: Quotas = UNLIMITED,
+    recordings: Recorder | None = None,
 ) -> AsyncIterator[Post]:
     """A worker's door in ``folder``, whose children run ``handler``."""
     pool = await open_pool(url, min_size=1, max_size=6, name="test", pooler=pooler)
@@ -143,6 +145,7 @@ async def open_post(
             places=places,
             quotas=quotas,
             traces=traces,
+            recordings=recordings,
         )
     )
     # The test's own process is the worker here, so its gateways would be taken for its children.

@@ -197,7 +197,7 @@ class Road:
 
     async def start(self, handler: Handler = succeed, *, size: int = 2, **changes: Any) -> Worker:
         """A worker whose children run ``handler``, or are the ``children`` that are given. ``changes``: crm, attempts,
-        backoff, hold, lease, drain, look_ahead, quotas, models, recorded, traces, screen, verdicts."""
+        backoff, hold, lease, drain, look_ahead, quotas, models, recorded, recordings, traces, screen, verdicts."""
         children: FakeChildren = changes.get("children") or FakeChildren(handler, size)
         lease = changes.get("lease", 10.0)
         lanes = Lanes(uuid7(), lease)
@@ -224,6 +224,7 @@ class Road:
             traces=changes.get("traces"),
             screen=changes.get("screen"),
             verdicts=changes.get("verdicts") or VerdictCounts(),
+            recordings=changes.get("recordings"),
         )
         policy = RetryPolicy(changes.get("attempts", 3), changes.get("backoff", 0.05), changes.get("hold", 60.0))
         dispatcher = Dispatcher(

@@ -34,6 +34,7 @@ from circuit_script.settings_deploy import DeploySettings, EnvironmentSettings
 from circuit_script.settings_enrichment import EnrichmentSettings
 from circuit_script.settings_faults import refuse_unknown_variables, refused, unreadable
 from circuit_script.settings_judgment import JudgmentSettings
+from circuit_script.settings_mirror import MirrorSettings
 from circuit_script.settings_origin import FILE as FILE
 from circuit_script.settings_reconcile import ReconcileSettings
 from circuit_script.settings_secrets import SecretsSettings
@@ -45,6 +46,7 @@ from circuit_script.settings_see import (
     SentrySettings,
     TraceSettings,
 )
+from circuit_script.settings_shadow import ShadowSettings
 from circuit_script.settings_sources import VENDOR_GOHIGHLEVEL_KEY as VENDOR_GOHIGHLEVEL_KEY
 from circuit_script.settings_sources import GoHighLevelSettings as GoHighLevelSettings
 from circuit_script.settings_sources import SourceSettings as SourceSettings
@@ -354,6 +356,7 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     backup: BackupSettings = BackupSettings()
     sources: SourceSettings = SourceSettings()
+    mirror: dict[str, MirrorSettings] = {}
     addresses: dict[str, Address] = {}
     connectors: dict[str, ConnectorSettings] = {}
     crm: CrmSettings = CrmSettings()
@@ -373,6 +376,7 @@ class Settings(BaseSettings):
     dashboard: DashboardSettings = DashboardSettings()
     deploy: DeploySettings = DeploySettings()
     env: dict[str, EnvironmentSettings] = {}
+    shadow: ShadowSettings = ShadowSettings()
     judgment: JudgmentSettings = JudgmentSettings()
     test: TestSettings = TestSettings()
 
@@ -389,6 +393,17 @@ class Settings(BaseSettings):
                 meant = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted(known)[:10])}."
                 raise ValueError(f"there is no tenant {name!r}. {meant}")
         return judgment
+
+    @field_validator("mirror")
+    @classmethod
+    def _mirrors_sources_that_there_are(cls, mirror: dict[str, MirrorSettings]) -> dict[str, MirrorSettings]:
+        """Whoever misspells one would have ours act on its deliveries at once."""
+        for name in mirror:
+            if name not in SourceSettings.model_fields:
+                near = get_close_matches(name, SourceSettings.model_fields, n=1)
+                meant = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(SourceSettings.model_fields)}."
+                raise ValueError(f"there is no source {name!r}. {meant}")
+        return mirror
 
     @property
     def accounts(self) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -25,6 +25,8 @@
     ├── ReplayRefused           past events cannot be run again like this
     ├── ReleaseRefused          a release that cannot be kept, prepared or made live like this
     │   └── ReleaseUnknown      there is no release of that name
+    ├── MirrorRefused           who acts on a source's deliveries cannot be asked or changed like this
+    ├── RecordingUnreadable     what was recorded of a live execution is broken, or of another version
     ├── ObjectsRefused          schemas cannot be written from a CRM's fields like this
     ├── LogQueryRefused         a question to the log that nobody can understand
     ├── FeedbackRefused         a verdict that was wrong cannot be kept like this
@@ -214,6 +216,18 @@ class ReleaseRefused(CircuitError):
 
 class ReleaseUnknown(ReleaseRefused):
     """There is no such release."""
+
+
+class MirrorRefused(CircuitError):
+    """Who acts on a source's deliveries cannot be asked or changed like this."""
+
+    page = "mirror"
+
+
+class RecordingUnreadable(CircuitError):
+    """What was recorded of a live execution cannot be read again."""
+
+    page = "recordings"
 
 
 class ObjectsRefused(CircuitError):

@@ -49,6 +49,8 @@ NAMES = (
     "reconcile.fed",  # they are, and the cursor stands where it stood
     "reconcile.moved",  # the cursor stands behind them
     "release.prepare",  # a release that was deployed is about to be unpacked and imported
+    "shadow.claimed",  # recordings were taken to be compared, and none of them was
+    "shadow.compared",  # one was, and that is about to be noted
     "endpoint.before",  # an answer is about to be committed
     "endpoint.committed",  # it is, and has not left
 )

@@ -9,8 +9,8 @@ top to bottom in a scratch folder.
     <!-- not run: why -->                   before a block that cannot be run here
 
 `circuit-script serve` and `dev`, and a vendor's stand-in, go on in the background until the page ends. Ports 8000 and
-8765 become free ones. `logs` and `status` are asked again until they say what they must: what was sent a moment ago may
-still be on its way.
+8765 become free ones. `logs`, `status`, `shadow` and `mirror` are asked again until they say what they must: what was
+sent a moment ago may still be on its way.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ NOT_RUN = re.compile(r"<!-- not run: (?P<why>.+?) -->")
 INCLUDED = re.compile(r'--8<-- "(?P<path>[^"]+)"')
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SHOWN_ONLY = frozenset({"text", "http", "nginx", "ini", "dockerfile", "procfile", "bash", "sql", "apex"})
-LOOKS = re.compile(r"^circuit-script (logs|status|dead list|dead show)\b")
+LOOKS = re.compile(r"^circuit-script (logs|status|shadow|mirror|dead list|dead show)\b")
 STANDS_IN = re.compile(r"^python -m circuit_script\.testing\.stand_ins\.\w+")
 STAYS = re.compile(rf"^circuit-script (serve|dev)\b|{STANDS_IN.pattern}")
 

@@ -6,13 +6,13 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from circuit_script.cli.demo.vendor import Vendor
+from tests.acceptance.bad_releases import BAD_RELEASES, PATIENT, TESTS, TRIGGERS
 from tests.acceptance.command import Ran, Terminal, run
 from tests.acceptance.platform import Platform, served
 from tests.acceptance.vendor import contact_stream, make_vendor, send_all
@@ -20,86 +20,11 @@ from tests.servers import Server
 
 pytestmark = pytest.mark.story
 
-TRIGGERS = """
-from circuit_script import CircuitDB, trigger
-
-
-@trigger("Contact", ["afterInsert"])
-async def score(context):
-    await CircuitDB.update("Contact", [{"id": contact.id, "score": 1} for contact in context.new_records])
-"""
-TESTS = """
-def test_a_contact_is_scored(circuit):
-    lead = circuit.create_test_contact()
-    circuit.insert("Contact", lead).assert_effect("Contact", id=lead["id"], score=1)
-"""
-NEVER = "    if len(context.new_records) == 0:\n        await CircuitDB.delete('Contact', 'nobody')\n"
-HALF = TRIGGERS + 4 * NEVER
-ASK = "        await CircuitDB.query('SELECT id FROM Contact')\n"
-NEAR = TRIGGERS.replace('["afterInsert"])', '["afterInsert"], limits={"db_queries": 10})') + (
-    f"    for _ in range(9):\n{ASK}"
-)
-WRITES = (
-    TESTS
-    + """
-def test_that_writes_into_the_app(circuit):
-    with open("app/seen.json", "a") as file:
-        file.write("{}")
-"""
-)
-
-
-@dataclass(frozen=True)
-class Bad:
-    """One bad release: its files, where it is stopped, and words of what is said."""
-
-    step: str
-    says: str
-    cure: str
-    files: dict[str, str | Callable[[], bytes]] = field(default_factory=dict)
-    arguments: tuple[str, ...] = ()
-    importing: int = 60  # seconds, at most
-
-
-BAD = {
-    "a syntax error": Bad("import", r"app/triggers\.py:2: SyntaxError", r"Mend app/triggers\.py:2",
-                          {"app/triggers.py": "\ndef score(:\n"}),
-    "an import loop": Bad("import", r"circular import.*app/left\.py:1 → app/right\.py:1", "third module",
-                          {"app/left.py": "from app.right import two\none = 1\n",
-                           "app/right.py": "from app.left import one\ntwo = 2\n"}),
-    "a missing dependency": Bad("import", r"app/triggers\.py:1: ModuleNotFoundError.*pandaz", r"pandaz==VERSION",
-                                {"app/triggers.py": f"import pandaz\n{TRIGGERS}"}),
-    "a slow import": Bad("import", r"takes \d+\.\d s \(app/slow\.py:2 takes", "@on_child_start",
-                         {"app/slow.py": "import time\ntime.sleep(2)\n"}, importing=1),
-    "a thread started at import": Bad(
-        "import", r"started the thread.*app/loose\.py:2 starts a thread", "@on_child_start",
-        {"app/loose.py": "import threading, time\n"
-         "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"}),
-    "a socket left open at import": Bad("import", r"opened a socket.*app/loose\.py:2 opens a socket", "@on_child_start",
-                                        {"app/loose.py": "import socket\nOPEN = socket.socket()\n"}),
-    "an unpinned requirement": Bad("requirements", r"requirements\.txt:2: httpx>=0\.27", r"httpx==\d",
-                                   {"requirements.txt": "circuit-script[test]\nhttpx>=0.27\n"}),
-    "too large an archive": Bad("pack", r"more than 16 MB.*app/large\.csv", "Keep data elsewhere",
-                                {"app/large.csv": lambda: random.Random(1).randbytes(17 * 2**20)}),
-    "a wrong name of its version": Bad("environment", "'1.4' is no version", r"like v1\.4\.0",
-                                       arguments=("--version", "1.4")),
-    "no tests": Bad("tests", "has no tests", "explain testing", {"tests/test_triggers.py": ""}),
-    "a failing test": Bad("tests", "A test has failed", "circuit-script test",
-                          {"tests/test_triggers.py": TESTS.replace("score=1", "score=2")}),
-    "tests that cannot be imported": Bad("tests", "A test has failed", "circuit-script test",
-                                         {"tests/test_triggers.py": "import nothing_of_that_name\n"}),
-    "coverage that is too low": Bad("coverage", r"less than 75 %.*score", "Write tests", {"app/triggers.py": HALF}),
-    "a limit at 90 %": Bad("limits", r"score\.db_queries 9 of 10, 90 %", r'allow_limits = \["score\.db_queries"\]',
-                           {"app/triggers.py": NEAR}),
-    "files that change while they are packed": Bad("unchanged", r"app/seen\.json", "tmp_path",
-                                                   {"tests/test_triggers.py": WRITES}),
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def platform(embedded_server: Server) -> Iterator[Platform]:
     """A platform to which one good release was deployed."""
-    more = "[deploy]\nimport_seconds = 60\n"  # however busy this host is
+    more = f"[deploy]\nimport_seconds = {PATIENT}\n"  # however busy this host is
     with served(embedded_server, TRIGGERS, public_key=make_vendor().public_key, more=more) as started:
         (started.folder / "tests").mkdir(exist_ok=True)
         for old in (started.folder / "tests").glob("test_*.py"):
@@ -145,22 +70,15 @@ def handles(platform: Platform, vendor: Vendor) -> bool:
     return bool(after > before)
 
 
-# Their gates come behind whole runs of the app's tests: `make test-slow` tries these.
-TAKE_LONG = {"tests that cannot be imported", "a limit at 90 %", "files that change while they are packed"}
-
-
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in TAKE_LONG else name for name in BAD]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if bad.slow else name for name, bad in BAD_RELEASES.items()]
 )
 def test_a_bad_release_is_stopped_at_its_gate_and_what_was_live_goes_on(
     platform: Platform, app: Path, name: str
 ) -> None:
-    bad = BAD[name]
+    bad = BAD_RELEASES[name]
     live = platform.value("SELECT release FROM circuit.live")
-    for file, content in bad.files.items():
-        (app / file).write_bytes(content() if callable(content) else content.encode())
-    settings = (app / "circuit.toml").read_text()
-    (app / "circuit.toml").write_text(settings.replace("import_seconds = 60", f"import_seconds = {bad.importing}"))
+    bad.spoil(app)
     ran = deploy(platform, "--yes", "--version", "v2.0.0", *bad.arguments, folder=app)
 
     assert ran.code == 1, ran.err
@@ -241,6 +159,44 @@ def test_nobody_to_ask_is_no_yes(platform: Platform) -> None:
     ran = run("deploy", "--folder", str(platform.folder), database=platform.url)
     assert ran.code == 1
     assert "Add --yes" in ran.err
+
+
+def test_what_is_refused_before_the_first_step_is_json_as_well(platform: Platform, app: Path) -> None:
+    with (app / "circuit.toml").open("a") as settings:
+        settings.write("\n[deploi]\n")
+    arguments = ("--env", "production")
+    for folder, more, why in ((platform.folder, (), "Nobody is there"), (platform.folder, arguments, "'production'"),
+                              (app, (), "deploi"), (app / "tests", (), "has no circuit.toml")):  # fmt: skip
+        ran = deploy(platform, *more, folder=folder)
+        assert ran.code == 1
+        found = told(ran)
+        assert isinstance(found["refused"], dict), found
+        assert why in found["refused"]["why"]
+        assert found["refused"]["cure"]
+        assert (found["live"], found["steps"]) == (False, [])
+
+
+SEES = """
+import os
+
+
+def test_that_no_secret_of_the_shell_is_here():
+    assert os.environ["OUR_FLAG"] == "said"
+    assert not {"DATABASE_URL", "PRODUCTION_DATABASE_URL", "OPENAI_API_KEY", "CIRCUIT_SMTP_PASSWORD"} & set(os.environ)
+    assert "hunter2" not in "".join(os.environ.values())
+"""
+
+
+@pytest.mark.slow
+def test_tests_of_a_deploy_see_no_secret_of_the_shell(platform: Platform, app: Path) -> None:
+    (app / "tests" / "test_shell.py").write_text(SEES)
+    settings = (app / "circuit.toml").read_text()
+    (app / "circuit.toml").write_text(settings.replace("[deploy]\n", '[deploy]\ntest_environment = ["OUR_FLAG"]\n'))
+    names = ("PRODUCTION_DATABASE_URL", "OPENAI_API_KEY", "THEIRS")
+    shell = {**dict.fromkeys(names, "hunter2"), "OUR_FLAG": "said"}
+    arguments = ("deploy", "--folder", str(app), "--json", "--validate-only")
+    ran = run(*arguments, database=platform.url, **shell)
+    assert ran.code == 0, ran.err
 
 
 def test_another_environment_is_a_database_that_a_variable_names(platform: Platform, app: Path) -> None:

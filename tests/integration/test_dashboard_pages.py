@@ -19,9 +19,17 @@ from tests.servers import Server
 PAGES = (
     "/", "/executions", "/executions?status=failed", "/records", "/records/Contact/c0", "/logs", "/logs?q=level:error",
     "/dead-letters", "/in-doubt", "/leads", "/leads/lead0", "/tenants", "/tenants/usage", "/vendors", "/limits?all=1",
-    "/alerts", "/judgment",
+    "/alerts", "/judgment", "/shadow",
 )  # fmt: skip
 
+OPENED = """
+INSERT INTO circuit.shadows (release, against, by_whom) SELECT n.id, o.id, 'anna'
+FROM circuit.releases n, circuit.releases o WHERE n.version = 'v1.9.0' AND o.version = 'v1.8.0'
+"""
+COMPARED = """
+INSERT INTO circuit.comparisons (shadow, execution, worker, state, handler, records, different, differences)
+SELECT id, gen_random_uuid(), gen_random_uuid(), 'different', 'score', 3, 1, %s FROM circuit.shadows
+"""
 FAILED = ("This page failed", "The database is away", "This took too long")
 
 
@@ -93,3 +101,27 @@ def test_nobody_sees_a_page_without_a_session(visitors: Visitors) -> None:
             assert answer.status_code in (302, 303, 307), path
             assert answer.headers["location"].startswith("/sign-in"), path
         assert nobody.post("/sign-in", data={"name": "boss@example.com", "password": "x"}).status_code == 403
+
+
+def test_a_shadow_is_seen_by_who_sees_all_tenants_and_its_values_stay_text(visitors: Visitors) -> None:
+    asyncio.run(_shadowed(visitors.url))
+    with visitors.of("boss@example.com") as owner, visitors.of("viewer@acme.example") as viewer:
+        page = owner.get("/shadow").text
+        assert "v1.9.0 beside v1.8.0" in page
+        assert "Contact c7" in page
+        assert "<script>seven</script>" not in page
+        assert "&lt;script&gt;seven&lt;/script&gt;" in page
+        hidden = viewer.get("/shadow").text
+        assert "Of the whole installation" in hidden
+        assert "Contact c7" not in hidden
+        assert "v1.9.0" not in hidden
+
+
+async def _shadowed(url: str) -> None:
+    release = "INSERT INTO circuit.releases (content_hash, platform, manifest, version) VALUES (%s, '1', '[]', %s)"
+    found = '[["c7", "Contact c7", "score", 78, "<script>seven</script>"]]'
+    async with await open_connection(url) as connection:
+        for version in ("v1.8.0", "v1.9.0"):
+            await connection.execute(release, [f"shadow {version}", version])
+        await connection.execute(OPENED)
+        await connection.execute(COMPARED, [found])

@@ -9,6 +9,7 @@ from inspect import signature
 import pytest
 
 from circuit_script.config import Address
+from circuit_script.db.pool import Connection
 from circuit_script.events import dispatch
 from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.host.pool import Pool
@@ -22,6 +23,31 @@ async def road(database: str, pooler: bool) -> AsyncIterator[Road]:
     async with open_road(database, pooler) as made:
         await made.live(SCORE)
         yield made
+
+
+async def test_a_worker_that_may_start_nothing_looks_seldom_and_starts_at_once_when_it_may(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await road.start(score)
+    worker.dispatcher.hold(True)
+    looks: list[int] = []
+    refresh = worker.dispatcher.pauses.refresh
+
+    async def counted(connection: Connection) -> bool:
+        looks.append(1)
+        return await refresh(connection)
+
+    monkeypatch.setattr(worker.dispatcher.pauses, "refresh", counted)
+    await road.take_in(*(contact(f"c{n}") for n in range(10)))
+    await happens(lambda: len(worker.dispatcher.backlog) == 10, "they are read")
+    looks.clear()
+    seen = await road.rows("SELECT clock_timestamp()")
+    await road.until("SELECT clock_timestamp() > %s::timestamptz + interval '1.5 s'", [True], *seen)
+    assert len(looks) < 100, "by the poll of 0.05 s, not by what is due"
+    assert worker.children.handled == []
+    worker.dispatcher.hold(False)
+    await road.done()
+    assert len(worker.children.handled) == 10
 
 
 @pytest.mark.every_server

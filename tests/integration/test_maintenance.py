@@ -235,7 +235,7 @@ async def test_no_error_ends_maintenance(road: Road, monkeypatch: pytest.MonkeyP
     errors = [RuntimeError("bug"), psycopg.OperationalError("away")]
     again = asyncio.Event()
 
-    async def failing(pool: object, *days: int | None) -> list[str]:
+    async def failing(pool: object, *days: int | None, recording_days: int) -> list[str]:
         if errors:
             raise errors.pop()
         again.set()

@@ -96,13 +96,95 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_database: str,
     assert await rows(empty_database, "SELECT * FROM circuit.migrations") == []
 
 
-async def test_a_database_of_a_newer_version_is_refused(empty_database: str, tmp_path: Path) -> None:
-    numbered(tmp_path, {"0001_a.pre": "SELECT 1;", "0002_from_the_future.pre": "SELECT 1;"})
-    await migrate(empty_database, folder=tmp_path)
-    (tmp_path / "0002_from_the_future.pre.sql").unlink()
+def told(words: list[str], *files: str) -> list[str]:
+    """What is told of these, besides."""
+    return [each for each in words if all(file in each for file in files)]
 
-    with pytest.raises(StartError, match=r"does not know: 0002_from_the_future\.pre.* a newer one"):
+
+async def test_a_version_runs_on_the_schema_of_the_next_release_and_says_so(
+    empty_database: str, tmp_path: Path
+) -> None:
+    numbered(tmp_path, {"0001_a.pre": "SELECT 1;", "0002_later.pre": "SELECT 1;"})
+    numbered(tmp_path, {"0003_next.pre": "-- Of tomorrow.\n-- release: 0.2\nCREATE TABLE circuit.next (n int);"})
+    await migrate(empty_database, folder=tmp_path)
+    for newer in ("0002_later.pre", "0003_next.pre"):
+        (tmp_path / f"{newer}.sql").unlink()
+    words: list[str] = []
+
+    assert await migrate(empty_database, folder=tmp_path, tell=words.append) == []
+
+    assert told(words, "0002_later.pre, 0003_next.pre", "This one runs on it") == words != []
+    recorded = await rows(empty_database, "SELECT name, release FROM circuit.migrations ORDER BY name")
+    assert recorded == [("0001_a.pre", "0.1"), ("0002_later.pre", "0.1"), ("0003_next.pre", "0.2")]
+
+
+async def test_a_database_that_is_two_releases_ahead_is_refused(empty_database: str, tmp_path: Path) -> None:
+    numbered(
+        tmp_path, {"0001_a.pre": "SELECT 1;", "0002_b.pre": "-- release: 0.2\n", "0003_c.pre": "-- release: 0.3\n"}
+    )
+    await migrate(empty_database, folder=tmp_path)
+    for newer in ("0002_b.pre", "0003_c.pre"):
+        (tmp_path / f"{newer}.sql").unlink()
+
+    with pytest.raises(
+        StartError, match=r"does not know: 0002_b\.pre, 0003_c\.pre.*0\.2, 0\.3.*ahead of 0\.1.*a newer one"
+    ):
         await migrate(empty_database, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "asked"),
+    [
+        ({"0002_b.pre": "", "0003_c.pre": "-- needs: 0002_b.pre\n"}, "0002_b.pre"),
+        ({"0002_gone.post": ""}, "0002_gone.post"),
+    ],
+)
+async def test_a_database_that_needs_newer_code_is_refused(
+    empty_database: str, tmp_path: Path, files: dict[str, str], asked: str
+) -> None:
+    numbered(tmp_path, {"0001_a.pre": "SELECT 1;", **files})
+    await migrate(empty_database, folder=tmp_path)
+    for newer in files:
+        (tmp_path / f"{newer}.sql").unlink()
+
+    with pytest.raises(StartError, match=rf"asks for a version that knows {asked}\."):
+        await migrate(empty_database, folder=tmp_path)
+
+
+async def test_what_is_gone_since_nobody_used_it_lets_those_start_that_did_not(
+    empty_database: str, tmp_path: Path
+) -> None:
+    numbered(tmp_path, {"0001_a.pre": "SELECT 1;", "0002_gone.post": "-- needs: 0001_a.pre\nSELECT 1;"})
+    await migrate(empty_database, folder=tmp_path)
+    (tmp_path / "0002_gone.post.sql").unlink()
+    words: list[str] = []
+    assert await migrate(empty_database, folder=tmp_path, tell=words.append) == []
+    assert told(words, "0002_gone.post") == words != []
+
+
+async def test_a_database_of_another_line_of_versions_is_refused(empty_database: str, tmp_path: Path) -> None:
+    numbered(tmp_path, {"0001_a.pre": "SELECT 1;", "0003_theirs.pre": "SELECT 1;"})
+    await migrate(empty_database, folder=tmp_path)
+    (tmp_path / "0003_theirs.pre.sql").unlink()
+    numbered(tmp_path, {"0002_ours.pre": "CREATE TABLE circuit.ours (n int);"})
+
+    with pytest.raises(StartError, match=r"does not know: 0003_theirs\.pre\. It lacks .* 0002_ours\.pre\."):
+        await migrate(empty_database, folder=tmp_path)
+    assert await rows(empty_database, "SELECT to_regclass('circuit.ours')") == [(None,)]
+
+
+async def test_a_database_from_before_migrations_told_their_release_is_taken_as_of_the_first(
+    empty_database: str, tmp_path: Path
+) -> None:
+    numbered(tmp_path, {"0001_a.pre": "SELECT 1;"})
+    await migrate(empty_database, folder=tmp_path)
+    connection = await open_connection(empty_database)
+    async with connection:
+        await connection.execute("ALTER TABLE circuit.migrations DROP COLUMN release, DROP COLUMN needs")
+    numbered(tmp_path, {"0002_b.pre": "-- release: 0.2\n"})
+    assert await migrate(empty_database, folder=tmp_path) == ["0002_b.pre"]
+    query = "SELECT name, release, needs FROM circuit.migrations ORDER BY name"
+    assert await rows(empty_database, query) == [("0001_a.pre", "0.1", ""), ("0002_b.pre", "0.2", "")]
 
 
 async def test_an_edited_migration_is_refused(empty_database: str, tmp_path: Path) -> None:

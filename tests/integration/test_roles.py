@@ -39,6 +39,7 @@ SAMPLES: dict[str, Any] = {
     "timestamp with time zone": lambda: "2026-01-01",
     "date": lambda: "2026-01-01",
     "double precision": lambda: 1.0,
+    "real": lambda: 1.0,
     "boolean": lambda: True,
     "ARRAY": list,
 }
@@ -53,7 +54,8 @@ OF_TABLE: dict[str, dict[str, Any]] = {
     "alerts": {"severity": "warning", "resolved": "2026-01-02"},  # of one key only one is open
 }
 
-HIDDEN = {"secrets", "secret_hosts"}  # from tenants, too: what is theirs there is for the trusted side alone
+# From tenants, too: what is theirs there is for the trusted side alone.
+HIDDEN = {"secrets", "secret_hosts", "recordings", "comparisons", "mirrored"}
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from circuit_script.backup.archive import Manifest, TableEntry, reading, verify
 from circuit_script.backup.dump import Progress, nobody
 from circuit_script.backup.tables import Table, tables
 from circuit_script.clock import now
-from circuit_script.db.migrate import Migration, build, check_and_prepare, read_migrations
+from circuit_script.db.ahead import Migration
+from circuit_script.db.migrate import build, check_and_prepare, read_migrations
 from circuit_script.db.pool import Connection, open_connection, unavailable
 from circuit_script.erasure import Forgotten, Remembered, forget_again, remembered
 from circuit_script.errors import BackupRefused

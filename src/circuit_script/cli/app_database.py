@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
@@ -15,9 +17,10 @@ import structlog
 from circuit_script.config import Settings
 from circuit_script.db.embedded import EmbeddedPostgres
 from circuit_script.db.pool import Connection, open_connection, unavailable
-from circuit_script.errors import DatabaseUnavailable
+from circuit_script.errors import CircuitError, ConfigError, DatabaseUnavailable
 
 T = TypeVar("T")
+OWN = "DATABASE_URL"  # of the app itself
 _NOT_OURS = (
     psycopg.errors.InvalidSchemaName,
     psycopg.errors.UndefinedTable,
@@ -61,4 +64,17 @@ def do(settings: Settings, verb: str, what: Callable[[Connection], Awaitable[T]]
         except psycopg.Error as error:
             raise unavailable(error) from error
 
-    return asyncio.run(reach())
+    try:
+        return asyncio.run(reach())
+    except (DatabaseUnavailable, ConfigError) as error:
+        raise _of_environment(error, settings) from error
+
+
+def _of_environment(error: CircuitError, settings: Settings) -> CircuitError:
+    """The error with the name of the variable that really has this URL: an environment's own (`environments`)."""
+    url = settings.database_url
+    names = [each.database_env for each in settings.env.values() if os.environ.get(each.database_env) == url]
+    if not names or url in (None, os.environ.get(OWN)):
+        return error
+    detail, cure = (re.sub(rf"\b{OWN}\b", names[0], said) for said in (error.detail, error.cure))
+    return type(error)(detail, cure=cure, page=error.page)

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from circuit_script.cli.environments import without_databases
+from circuit_script.cli.environments import environment_of_tests
 from circuit_script.config import FILE, Settings
 from circuit_script.releases.figures import Counts
 from circuit_script.releases.watch import is_worse
@@ -120,7 +120,7 @@ def plan_of(
 
 
 def _test(plan: Plan) -> Result:
-    code, said = _verb(plan, "test", env=without_databases(plan.settings))
+    code, said = _verb(plan, "test", env=environment_of_tests(plan.settings))
     if said is None:
         return Result(State.failed, "it did not run; why stands above")
     if code:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from circuit_script.cli import deploy_gate as gate
 from circuit_script.cli.app_database import do
 from circuit_script.cli.deploy_import import Packed, hashes, import_copy, pack_files
 from circuit_script.cli.deploy_requirements import differing, pinned
+from circuit_script.cli.deploy_shadow import Asked, asked_for, open_it
 from circuit_script.cli.deploy_steps import Steps
 from circuit_script.cli.deploy_tests import report_of_tests
 from circuit_script.cli.deploy_watch import NOBODY, Watched, counted, warm, watch
@@ -26,14 +28,16 @@ from circuit_script.errors import CircuitError, DeployRefused, ReleaseUnknown
 from circuit_script.jobs.outside import whoever
 from circuit_script.releases import content_hash
 from circuit_script.releases.kept import live_release, note_validated
-from circuit_script.releases.moving import DEPLOY, Move, go_live, hosts_of, moves
+from circuit_script.releases.moving import DEPLOY, NOTHING, Move, go_live, hosts_of, moves
+from circuit_script.releases.shadows import Shadow
 from circuit_script.releases.store import NewRelease, ReleaseRow, find_release, put_release
 from circuit_script.settings_spans import seconds_of
 
 NAME = "deploy"
 EXAMPLES = (
     'Examples:  circuit-script deploy --message "scores by plan"  ·  circuit-script deploy --env production --yes  ·  '
-    "circuit-script deploy --validate-only  ·  circuit-script deploy --quick --yes"
+    "circuit-script deploy --validate-only  ·  circuit-script deploy --quick --yes  ·  "
+    "circuit-script deploy --shadow --for 1h"
 )
 ROLLED_BACK = 1  # exit code
 
@@ -54,6 +58,7 @@ class _Deploy:
     release: ReleaseRow | None = None
     move: Move | None = None
     watched: Watched | None = None
+    shadow: Shadow | None = None
 
     @property
     def is_live(self) -> bool:
@@ -70,6 +75,15 @@ def run(
     quick: Annotated[bool, typer.Option("--quick", help="Live at once: the same files passed within 24 h.")] = False,
     watched: Annotated[str | None, typer.Option("--watch", help="How long: 10m, 1h; 0 for not at all.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Leave the watch to the workers.")] = False,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Not live: beside it, compared on live events.")] = False,
+    span: Annotated[
+        str | None, typer.Option("--for", help="How long it is compared: 30m, 1h; else till stopped.")
+    ] = None,
+    sample: Annotated[str | None, typer.Option(help="Of how many live executions: 20%; [shadow] sample.")] = None,
+    promote_below: Annotated[
+        str | None, typer.Option("--promote-below", help="Live by itself where at most 0.1% of records differ.")
+    ] = None,
+    least: Annotated[int, typer.Option(min=1, help="Records that are compared before that.")] = 100,
     by: Annotated[str | None, typer.Option(help="Who deploys; your login where nothing is said.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts; the steps go to standard error.")] = False,
@@ -78,15 +92,21 @@ def run(
     back. What was live goes on until the new release is ready everywhere."""
     if quick and (validate_only or version is not None):
         raise typer.BadParameter("--quick takes what was validated as it is: no --validate-only, no --version")
-    settings = settings_in(load_settings(app_folder(folder)), env)
-    span = _watch(settings, watched)
-    if not (yes or validate_only or sys.stdin.isatty()):
-        raise DeployRefused("Nobody is there to ask.", cure="Add --yes, or --validate-only to try it only.")
-    deploy = _Deploy(settings, Steps(console(stderr=as_json)), env, by or whoever(), message.strip(), version, span)
+    with _told_before(env, as_json=as_json):
+        settings = settings_in(load_settings(app_folder(folder)), env)
+        watching = _watch(settings, watched)
+        asked = asked_for(settings, shadow, span, sample, promote_below, least)
+        if asked is not None and (validate_only or watched is not None):
+            raise typer.BadParameter("--shadow takes nothing live: no --watch, no --validate-only")
+        if not (yes or validate_only or shadow or sys.stdin.isatty()):
+            raise DeployRefused("Nobody is there to ask.", cure="Add --yes, or --validate-only to try it only.")
+    deploy = _Deploy(settings, Steps(console(stderr=as_json)), env, by or whoever(), message.strip(), version, watching)
     refused: CircuitError | None = None
     try:
         _prepare(deploy, quick=quick)
-        if not validate_only and (yes or _agreed(deploy)):
+        if asked is not None:
+            _compare(deploy, asked)
+        elif not validate_only and (yes or _agreed(deploy)):
             _take_live(deploy)
             _watch_it(deploy, detach=detach)
     except CircuitError as error:
@@ -98,6 +118,24 @@ def run(
     _tell_end(deploy, validate_only=validate_only, quiet=as_json)
     if deploy.watched is not None and deploy.watched.rolled_back:
         raise typer.Exit(ROLLED_BACK)
+
+
+@contextlib.contextmanager
+def _told_before(env: str | None, *, as_json: bool) -> Iterator[None]:
+    """What is refused before the first step is JSON, too, of the same form."""
+    try:
+        yield
+    except CircuitError as error:
+        if as_json:
+            nothing: dict[str, Any] = dict.fromkeys(("release", "digest", "before", "watched"))
+            print_json({
+                "environment": env, **nothing, "live": False, "shadow": False, "steps": [], "refused": _why(error),
+            })  # fmt: skip
+        raise
+
+
+def _why(error: CircuitError) -> dict[str, str]:
+    return {"why": error.detail, "cure": error.cure, "page": error.page}
 
 
 def _watch(settings: Settings, said: str | None) -> timedelta | None:
@@ -125,13 +163,14 @@ def _prepare(deploy: _Deploy, *, quick: bool) -> None:
         return
     with deploy.steps.step("validated") as step:
         release = do(deploy.settings, NAME, lambda connection: _known(connection, content_hash(folder)))
-        step.detail = f"{release.name}, {gate.check_validated(release.report, datetime.now(UTC))}"
+        step.detail = f"{release.name}, {gate.check_validated(release.report, datetime.now(UTC), gate.ground(folder))}"
     deploy.release = release
 
 
 def _validate(deploy: _Deploy) -> None:
     """Every gate, the quick ones first; the release is kept at the end."""
     settings, steps = deploy.settings, deploy.steps
+    ground = gate.ground(settings.folder)
     with steps.step("requirements") as step:
         requirements = pinned(settings.folder)
         count = requirements.count("\n")
@@ -139,7 +178,7 @@ def _validate(deploy: _Deploy) -> None:
         if others := differing(requirements):
             step.detail += f"; installed here, and tested with: {', '.join(others)}"
     with steps.step("pack") as step:
-        packed = pack_files(settings.folder)
+        packed = pack_files(settings.folder, settings.deploy.allow_files)
         step.detail = f"{len(packed.files)} files, {len(packed.source) / 1000:,.0f} KB, {packed.digest[:12]}"
     with steps.step("import") as step:
         manifest, said = import_copy(settings, packed)
@@ -154,7 +193,7 @@ def _validate(deploy: _Deploy) -> None:
             author=deploy.by,
             message=deploy.message,
             requirements=requirements,
-            report=gate.validated(report, steps.told[:-1]),
+            report=gate.validated(report, steps.told[:-1], ground),
         )
         deploy.release = do(settings, NAME, lambda connection: _put(connection, new))
         step.detail = f"{deploy.release.name} is kept"
@@ -190,7 +229,7 @@ def _take_live(deploy: _Deploy) -> None:
         if deploy.is_live:
             step.detail = f"{release.name} was live already"
             return
-        expected = None if deploy.before is None else deploy.before.id
+        expected = deploy.before.id if deploy.deployed and deploy.before is not None else NOTHING
         move = deploy.move = do(
             deploy.settings,
             NAME,
@@ -205,6 +244,25 @@ def _take_live(deploy: _Deploy) -> None:
             ),
         )
         step.detail = f"{release.name} since {move.at.astimezone():%H:%M:%S}"
+
+
+def _compare(deploy: _Deploy, asked: Asked) -> None:
+    release = deploy.release
+    assert release is not None
+    with deploy.steps.step("shadow") as step:
+        deploy.shadow = do(
+            deploy.settings,
+            NAME,
+            lambda connection: open_it(
+                connection,
+                release,
+                asked,
+                by=deploy.by,
+                message=deploy.message,
+                patience=deploy.settings.deploy.warm_seconds,
+                step=step,
+            ),
+        )
 
 
 def _watch_it(deploy: _Deploy, *, detach: bool) -> None:
@@ -270,8 +328,9 @@ def _told(deploy: _Deploy, refused: CircuitError | None) -> dict[str, Any]:
         "digest": None if release is None else release.digest,
         "live": (move is not None or deploy.is_live) and not (watched and watched.next),
         "before": None if deploy.before is None else deploy.before.name,
+        "shadow": deploy.shadow is not None,
         "steps": deploy.steps.told,
-        "refused": None if refused is None else {"why": refused.detail, "cure": refused.cure, "page": refused.page},
+        "refused": None if refused is None else _why(refused),
         "watched": None if watched is None else {
             "executions": watched.counts.executions, "errors": watched.counts.errors,
             "rolled_back": watched.rolled_back, "reason": "" if watched.next is None else watched.next.reason,
@@ -286,7 +345,9 @@ def _tell_end(deploy: _Deploy, *, validate_only: bool, quiet: bool) -> None:
         return
     seconds = sum(each.seconds for each in deploy.steps.all)
     there = f" --env {deploy.env}" if deploy.env else ""
-    if validate_only:
+    if deploy.shadow is not None:
+        print(f"{release.name} is compared with {deploy.shadow.against_name}. See: circuit-script shadow{there}")
+    elif validate_only:
         print(f"{release.name} has passed every gate in {seconds:.1f} s. Live: circuit-script deploy --quick{there}")
     elif deploy.watched is not None and deploy.watched.rolled_back:
         print(f"{release.name} was rolled back. What it did: circuit-script effects --release {release.name}{there}")

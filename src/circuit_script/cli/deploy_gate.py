@@ -6,13 +6,16 @@ Each returns what the step has to say when the app may go on, and raises DeployR
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
+from platform import python_version
 from typing import Any
 
+from circuit_script.config import FILE
 from circuit_script.errors import DeployRefused
 
 NEAR = 0.8  # of a limit
@@ -20,8 +23,14 @@ VALID = timedelta(hours=24)  # for which a validation counts
 VERSION = re.compile(r"v(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})", re.ASCII)
 NO_TESTS = 5  # pytest's exit code
 SHOWN = 5
+ALONE = (
+    "Mend it; look at it alone: circuit-script test. If it passes there: here it has none of the shell's secrets; "
+    "[deploy] test_environment names variables that it needs."
+)
 _PLACE = re.compile(r"^(?P<file>[^:]+):(?P<line>\d+): (?P<said>.*)$", re.DOTALL)
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+_KEY = re.compile(r"KeyError: '(\w+)'")
+_FILE = re.compile(r"FileNotFoundError: .*: '([^']+)'")
 _LOOP = re.compile(r"partially initialized module|circular import")
 
 
@@ -37,7 +46,7 @@ def check_tests(report: Mapping[str, Any]) -> str:
     if report.get("pytest") == NO_TESTS:
         raise DeployRefused("The app has no tests.", cure="Write one in tests/: circuit-script explain testing.")
     if report.get("pytest", 1) != 0:
-        raise DeployRefused("A test has failed.", cure="Mend it; look at it alone: circuit-script test.")
+        raise DeployRefused("A test has failed.", cure=ALONE)
     bulk = _section(report, "bulk")
     failed = [f"{name}: {found.get('reason') or 'failed'}" for name, found in bulk.items() if not found["succeeded"]]
     if failed:
@@ -112,7 +121,21 @@ def refused_import(detail: str, cure: str, folder: Path, author: Path) -> Deploy
         return DeployRefused(f"{detail}{f' They import each other: {loop}.' if loop else ''}", cure=cure)
     if missing := _MISSING.search(detail):
         cure = _cure_of_missing(missing[1], author)
+    elif (secret := _KEY.search(detail)) and "environ" in _line_of(detail, folder):
+        cure = f'An app sees none of the shell\'s variables. Name it where it is sent: secret("{secret[1]}").'
+    elif (file := _FILE.search(detail)) and (author / file[1]).is_file():
+        cure = f"{file[1]} is no part of a release: see `circuit-script explain deploy` for what is."
     return DeployRefused(detail, cure=cure)
+
+
+def _line_of(detail: str, folder: Path) -> str:
+    """The author's line that an import failed at."""
+    if (place := _PLACE.match(detail)) is None:
+        return ""
+    try:
+        return (folder / place["file"]).read_text("utf-8", "replace").splitlines()[int(place["line"]) - 1]
+    except (OSError, IndexError):
+        return ""
 
 
 def check_import(warnings: Sequence[str], places: Sequence[str], seconds: float, most: float) -> str:
@@ -139,8 +162,27 @@ def check_unchanged(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> 
         )
 
 
-def check_validated(report: Mapping[str, Any], now: datetime) -> str:
-    """A release that was validated lately, as its report says."""
+def check_sensitive(found: Sequence[tuple[str, str]]) -> None:
+    """Nothing that is packed is a secret, or stands outside of the app. ``found`` are files, each with why."""
+    if not found:
+        return
+    names = ", ".join(f'"{name}"' for name, _ in found[:SHOWN])
+    raise DeployRefused(
+        f"All who deploy can read what is packed: {_list([f'{name} ({why})' for name, why in found])}.",
+        cure="Keep secrets where workers run (circuit-script explain secrets), and let a key that was committed be "
+        f"replaced; if it is none: [deploy] allow_files = [{names}] in circuit.toml.",
+    )
+
+
+def ground(folder: Path) -> dict[str, str]:
+    """What else a validation rests on: this platform, this Python, and the settings of the app."""
+    file = folder / FILE
+    settings = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
+    return {"platform": version("circuit-script"), "Python": python_version(), FILE: settings}
+
+
+def check_validated(report: Mapping[str, Any], now: datetime, ground: Mapping[str, str]) -> str:
+    """A release that was validated lately and on the same ``ground``, as its report says."""
     said = (report.get("deploy") or {}).get("validated_at")
     if said is None:
         raise DeployRefused(
@@ -153,12 +195,22 @@ def check_validated(report: Mapping[str, Any], now: datetime) -> str:
             f"These files were validated {hours:,.0f} hours ago, and that counts for {counts:.0f}.",
             cure="Once more: circuit-script deploy --validate-only.",
         )
+    before = (report.get("deploy") or {}).get("ground") or {}
+    if changed := [name for name, value in ground.items() if before.get(name) != value]:
+        what = [name if name == FILE else f"{name} ({ground[name]}, was {before.get(name)})" for name in changed]
+        raise DeployRefused(
+            f"Since these files were validated, this has changed: {_list(what)}.",
+            cure="Once more: circuit-script deploy --validate-only.",
+        )
     return f"{age.total_seconds() / 60:,.0f} min ago"
 
 
-def validated(report: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The report that a release keeps: what the tests said, and that it has passed every gate, and when."""
-    return {**report, "deploy": {"validated_at": datetime.now(UTC).isoformat(), "steps": list(steps)}}
+def validated(
+    report: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], ground: Mapping[str, str]
+) -> dict[str, Any]:
+    """The report that a release keeps: what the tests said, and that it has passed every gate, when, and on what."""
+    when = datetime.now(UTC).isoformat()
+    return {**report, "deploy": {"validated_at": when, "ground": dict(ground), "steps": list(steps)}}
 
 
 def find_loop(folder: Path) -> list[str]:

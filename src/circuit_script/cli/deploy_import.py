@@ -8,12 +8,13 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +26,11 @@ from circuit_script.execution.host.pool import Manifest
 from circuit_script.releases import content_hash
 from circuit_script.releases.archive import LARGEST, TooLarge, pack
 from circuit_script.releases.records import files_of
+from circuit_script.releases.sensitive import sensitive
 from circuit_script.wiring.children import make_children
 
 LARGE = 5  # files that are named where there is too much
+LONGEST = 45.0  # seconds for which it is looked where an import hangs
 PROBE = 90.0  # seconds that an explanation may take
 
 
@@ -40,9 +43,11 @@ class Packed:
     files: dict[str, bytes]
 
 
-def pack_files(folder: Path) -> Packed:
-    """Raises DeployRefused for files that are too large, cannot be read, or change meanwhile."""
+def pack_files(folder: Path, allowed: Collection[str] = ()) -> Packed:
+    """Raises DeployRefused for files that are too large, cannot be read, or change meanwhile, and for those that look
+    like secrets and are not ``allowed``."""
     try:
+        gate.check_sensitive(list(sensitive(folder, allowed)))
         files, digest = hashes(folder), content_hash(folder)
         source = pack(folder)
     except TooLarge:
@@ -82,12 +87,15 @@ def import_copy(settings: Settings, packed: Packed) -> tuple[Manifest, str]:
     """What the app declares, and a word about it. Raises DeployRefused with file and line."""
     with unpacked(packed.source) as copy:
         began = time.monotonic()
+        most = settings.deploy.import_seconds
+        manifest = Manifest((), (), "")
         try:
             manifest = asyncio.run(_import(settings, copy))
         except AppError as error:
             raise gate.refused_import(error.detail, error.cure, copy, settings.folder) from None
+        except TimeoutError:
+            pass  # it takes longer than is allowed, and how much longer nobody waits for
         seconds = time.monotonic() - began
-        most = settings.deploy.import_seconds
         places = _places(settings, copy) if manifest.warnings or seconds > most else []
         said = gate.check_import(manifest.warnings, places, seconds, most)
     return manifest, said
@@ -97,7 +105,8 @@ async def _import(settings: Settings, copy: Path) -> Manifest:
     hide_from_children()
     children = make_children(settings, copy)
     try:
-        return await children.start()
+        async with asyncio.timeout(2 * settings.deploy.import_seconds + 1):  # more than a refusal needs
+            return await children.start()
     finally:
         await children.stop()
 
@@ -107,10 +116,27 @@ def _places(settings: Settings, copy: Path) -> list[str]:
     if settings.worker.isolation == "strict":
         return []
     command = [sys.executable, "-P", "-m", "circuit_script.cli.import_probe", str(copy), settings.app]
+    command.append(str(min(LONGEST, 2 * settings.deploy.import_seconds + 1)))
     environment = governed_environment(dict(os.environ))
     try:
-        ran = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=PROBE, check=False)
-        return [str(each) for each in json.loads(ran.stdout)]
+        with tempfile.TemporaryFile() as said:  # no pipe: what the app starts would hold it open
+            ran = subprocess.Popen(
+                command,
+                cwd=copy,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            try:
+                ran.wait(PROBE)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(ran.pid, signal.SIGKILL)  # and what it has started
+                ran.wait()
+            said.seek(0)
+            return [str(each) for each in json.loads(said.read())]
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return []
 

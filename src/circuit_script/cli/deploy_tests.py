@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from circuit_script.cli.environments import without_databases
+from circuit_script.cli.environments import environment_of_tests
 from circuit_script.config import Settings
 from circuit_script.errors import DeployRefused
 
@@ -28,7 +28,7 @@ def report_of_tests(settings: Settings) -> tuple[Mapping[str, Any], str]:
         process = subprocess.Popen(
             command,
             cwd=settings.folder,
-            env=without_databases(settings),
+            env=environment_of_tests(settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=said,

@@ -13,8 +13,8 @@ from circuit_script.cli.output import visible
 from circuit_script.db.pool import Connection
 from circuit_script.errors import DeployRefused
 from circuit_script.releases.figures import Counts, counts_of
-from circuit_script.releases.moving import AUTOMATIC, FAILED, READY, HostState, Move, hosts_of, moves, warm_up
-from circuit_script.releases.store import ReleaseRow
+from circuit_script.releases.moving import AUTOMATIC, FAILED, READY, HostState, Move, hosts_of, moves, wanted, warm_up
+from circuit_script.releases.store import ReleaseRow, release_of
 
 if TYPE_CHECKING:
     from circuit_script.cli.deploy_steps import Step
@@ -56,6 +56,7 @@ async def warm(connection: Connection, release: ReleaseRow, patience: float, ste
             )
         if len(ready) == len(hosts):
             return f"ready on {_workers(len(hosts))}"
+        await _check_wanted(connection, release)
         missing = [each for each in hosts if each.state != READY]
         if time.monotonic() > deadline:
             raise DeployRefused(
@@ -65,6 +66,19 @@ async def warm(connection: Connection, release: ReleaseRow, patience: float, ste
             )
         step.now(f"{len(ready)} of {len(hosts)} workers; waiting for {_names(missing)}")
         await asyncio.sleep(EVERY)
+
+
+async def _check_wanted(connection: Connection, release: ReleaseRow) -> None:
+    """Workers have few releases ready at a time. Raises DeployRefused where later ones have taken this one's place:
+    nobody prepares it any more."""
+    now = await wanted(connection)
+    if release.id == now.live or release.id in now.warm:
+        return
+    later = [await release_of(connection, each) for each in now.warm]
+    raise DeployRefused(
+        f"Somebody deploys at the same time: workers make {' and '.join(each.name for each in later)} ready instead.",
+        cure=f"When that has ended, and if it is meant: circuit-script deploy --quick. {release.name} is kept.",
+    )
 
 
 async def watch(connection: Connection, move: Move, step: Step) -> Watched:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated
 
 import typer
 
 from circuit_script.config import FILE, Settings
 from circuit_script.errors import ConfigError
+from circuit_script.execution.hardening import governed_environment
 
 OWN = "this app"
+# The database that tests make their own on is no secret of production's.
+_PLAIN = frozenset({
+    "CI", "TERM", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "LOGNAME", "SHELL", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "GITHUB_ACTIONS", "CIRCUIT_TEST_DATABASE_URL",
+})  # fmt: skip
+_PLAIN_PREFIXES = ("CIRCUIT_", "PYTEST_", "HYPOTHESIS_")
+_SECRET = re.compile(r"URL|DSN|KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|SALT", re.IGNORECASE)
 Environment = Annotated[
     str | None,
     typer.Option("--env", metavar="NAME", help="There, as [env.NAME] of circuit.toml says; else in the app's own."),
@@ -40,7 +49,13 @@ def place(name: str | None) -> str:
     return name or OWN
 
 
-def without_databases(settings: Settings) -> dict[str, str]:
-    """This process's environment without the URLs of other environments: the app's tests have no use for them."""
-    hidden = {each.database_env for each in settings.env.values()} - {"DATABASE_URL"}
-    return {name: value for name, value in os.environ.items() if name not in hidden}
+def environment_of_tests(settings: Settings) -> dict[str, str]:
+    """What the app's tests see of this process's environment: no database, no secret. As for handlers, it is a list of
+    what they may see; settings of the platform are among it, and what circuit.toml names."""
+    asked = {name: os.environ[name] for name in settings.deploy.test_environment if name in os.environ}
+    plain = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PLAIN or (name.startswith(_PLAIN_PREFIXES) and not _SECRET.search(name))
+    }
+    return {**governed_environment(dict(os.environ)), **plain, **asked}

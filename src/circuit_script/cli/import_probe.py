@@ -1,7 +1,7 @@
 """Imports an app once more to say where it takes its time and what it leaves behind, by file and line.
 
-``python -m circuit_script.cli.import_probe FOLDER APP``: a process of its own, without credentials, that ends with a
-JSON list of sentences. It is asked only about an app that was refused.
+``python -m circuit_script.cli.import_probe FOLDER APP SECONDS``: a process of its own, without credentials. It ends
+with a JSON list of sentences, when the app is imported or its time is up, and is asked of refused apps only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -25,21 +26,33 @@ from circuit_script.execution.authoring.importing import import_app
 EVERY = 0.02  # seconds between looks at where the import is
 SLOW = 1.0  # seconds on one line that are worth a word
 SHOWN = 3
+FORKS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"})
 
 
-def main(folder: Path, app: str) -> list[str]:
-    """The app's lines that start threads, open sockets, or take long, as sentences. Never raises AppError."""
+class _Enough(BaseException):
+    """Its time is up."""
+
+
+def main(folder: Path, app: str, patience: float) -> list[str]:
+    """The app's lines that start threads or processes, open sockets, or take long, as sentences. Never raises
+    AppError."""
     where = _within(folder)
     spent: Counter[str] = Counter()
     found: dict[str, None] = {}
+    ends = time.monotonic() + patience
 
     def look(_: int, frame: FrameType | None) -> None:
         if line := where(frame):
             spent[line] += 1
+        if time.monotonic() > ends:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise _Enough
 
     def hear(event: str, _: tuple[Any, ...]) -> None:
         if event == "socket.__new__" and (line := where(sys._getframe(1))):
             found[f"{line} opens a socket"] = None
+        if event in FORKS and (line := where(sys._getframe(1))):
+            found[f"{line} starts a process"] = None
 
     def start(self: threading.Thread) -> None:
         if line := where(sys._getframe(1)):
@@ -50,7 +63,7 @@ def main(folder: Path, app: str) -> list[str]:
     sys.addaudithook(hear)
     signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, EVERY, EVERY)
-    with suppress(AppError):
+    with suppress(AppError, _Enough):
         import_app(folder, app)
     signal.setitimer(signal.ITIMER_REAL, 0)
     slow = [(line, EVERY * n) for line, n in spent.most_common(SHOWN) if EVERY * n >= SLOW]
@@ -72,6 +85,6 @@ def _within(folder: Path) -> Callable[[FrameType | None], str | None]:
 if __name__ == "__main__":
     said = sys.stdout
     sys.stdout = sys.stderr  # what the app prints
-    sentences = main(Path(sys.argv[1]).resolve(), sys.argv[2])
+    sentences = main(Path(sys.argv[1]).resolve(), sys.argv[2], float(sys.argv[3]))
     print(json.dumps(sentences), file=said, flush=True)
     os._exit(0)  # threads of the app may never end

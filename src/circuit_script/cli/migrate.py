@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Annotated
 
 import typer
@@ -20,8 +21,12 @@ EXAMPLES = "Examples:  circuit-script migrate  ·  circuit-script migrate --json
 def run(folder: Folder = None, as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
     """Bring the database to this version's schema, as serve does when it starts."""
     settings = load_settings(app_folder(folder))
-    applied = asyncio.run(migrate(settings.database_url or EmbeddedPostgres(settings.folder).running_url))
+    url = settings.database_url or EmbeddedPostgres(settings.folder).running_url
+    warnings: list[str] = []
+    applied = asyncio.run(migrate(url, tell=warnings.append))
+    for each in warnings:
+        print(f"warning: {each}\n  more: circuit-script explain migration", file=sys.stderr)
     if as_json:
-        print_json({"applied": applied, "known": len(read_migrations())})
+        print_json({"applied": applied, "known": len(read_migrations()), "warnings": warnings})
         return
     print("\n".join(f"applied {each}" for each in applied) or "The database is up to date.")

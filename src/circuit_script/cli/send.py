@@ -33,7 +33,8 @@ SourceName = StrEnum("SourceName", {name: name for name in MAKERS})  # type: ign
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What the gateway answered. ``delivery`` is the first one's id when it was a ``duplicate``."""
+    """What the gateway answered. ``delivery`` is the first one's id when it was a ``duplicate``, and empty where an
+    old service has answered."""
 
     status: int
     delivery: str
@@ -59,19 +60,23 @@ def run(
     sent: Sent | None = None
     with httpx.Client(base_url=url or address_of(settings), timeout=PATIENCE) as client:
         for _ in range(count):
-            sent = post(client, make_sample(settings, source.value, event, fields, account))
+            mirrored = source.value in settings.mirror
+            sent = post(client, make_sample(settings, source.value, event, fields, account), mirrored=mirrored)
             if as_json:
                 print_json(asdict(sent), lines=True)
+            elif not sent.delivery:
+                out.print(f"{sent.status} answered by the old service  record {sent.record}", markup=False)
             else:
                 what = "duplicate of" if sent.duplicate else "accepted as"
                 out.print(f"{sent.status} {what} delivery {sent.delivery}  record {sent.record}", markup=False)
-    if sent is not None and not as_json:
+    if sent is not None and sent.delivery and not as_json:
         which = f"--delivery {sent.delivery}" if count == 1 else "--since 1m"
         out.print(f"what became of it: circuit-script logs {which}", markup=False)
 
 
-def post(client: httpx.Client, sample: Sample) -> Sent:
-    """Send it. Raises NotRunning when nobody answers, IntakeRefused when it is not accepted."""
+def post(client: httpx.Client, sample: Sample, *, mirrored: bool = False) -> Sent:
+    """Send it; for a ``mirrored`` source an old service may answer. Raises NotRunning when nobody answers,
+    IntakeRefused when it is not accepted."""
     try:
         answer = client.post(sample.path, content=sample.signed.body, headers=dict(sample.signed.headers))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -81,6 +86,8 @@ def post(client: httpx.Client, sample: Sample) -> Sent:
             page="not-running",
         ) from None
     said = _object(answer.content)
+    if mirrored and answer.is_success and said.keys() != {"id"}:
+        return Sent(answer.status_code, "", sample.record, False)
     if answer.status_code in (200, 202) and "id" in said:
         return Sent(answer.status_code, str(said["id"]), sample.record, answer.status_code == 200)
     detail = f"The gateway answered {answer.status_code}: {said.get('detail') or 'is it Circuit Script?'}"

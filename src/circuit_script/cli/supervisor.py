@@ -43,12 +43,16 @@ async def database_of(settings: Settings, *, started: bool = False) -> str:
     """
     if settings.database_url is not None:
         if not started:
-            await migrate(settings.database_url)
+            await migrate(settings.database_url, tell=_warn)
         return settings.database_url
     url = await EmbeddedPostgres(settings.folder).start()
     if not started:
-        await migrate(url)
+        await migrate(url, tell=_warn)
     return url
+
+
+def _warn(words: str) -> None:
+    say(f"warning: {words}")
 
 
 class Explained(StartError):

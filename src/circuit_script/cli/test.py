@@ -40,6 +40,7 @@ def run(
     folder: Folder = None,
     keyword: Annotated[str | None, typer.Option("-k", help="Only tests whose names fit, as pytest's -k.")] = None,
     bulk: Annotated[bool, typer.Option("--bulk/--no-bulk", help="Try each trigger on 200 records, too.")] = True,
+    record: Annotated[bool, typer.Option("--record", help="Record what real models answer; it costs.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Run again on each change of the app; q ends it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts; pytest then writes to standard error.")] = False,
 ) -> None:
@@ -49,7 +50,7 @@ def run(
     if importlib.util.find_spec("pytest") is None:
         raise TestsRefused("pytest is not installed.", cure="pip install 'circuit-script[test]'")
     settings = load_settings(app_folder(folder))
-    wanted = Wanted(keyword, tuple(arguments or ()), bulk)
+    wanted = Wanted(keyword, tuple(arguments or ()), bulk, record)
     if watch:
         raise typer.Exit(watch_tests(settings.folder, lambda: told(load_settings(settings.folder), wanted)))
     raise typer.Exit(told(settings, wanted, as_json=as_json))
@@ -71,11 +72,12 @@ def told(settings: Settings, wanted: Wanted, *, as_json: bool = False) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which tests shall run, and whether each trigger is tried on 200 records."""
+    """Which tests shall run, whether each trigger is tried on 200 records, and whether models are recorded."""
 
     keyword: str | None = None
     arguments: tuple[str, ...] = ()
     bulk: bool = True
+    record: bool = False
 
     @property
     def partial(self) -> bool:
@@ -89,6 +91,8 @@ def tested(settings: Settings, wanted: Wanted, stdout: TextIO | None) -> tuple[i
         command = pytest_command(settings.folder, reports, wanted.keyword, wanted.arguments)
         if wanted.bulk and not wanted.partial:
             command.append("--circuit-bulk")
+        if wanted.record:
+            command.append("--circuit-record")
         code = run_pytest(command, settings, stdout=stdout)
         return code, report(Path(reports), code, settings.test, partial=wanted.partial)
 

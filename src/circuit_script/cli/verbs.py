@@ -34,6 +34,7 @@ VERBS = (
     Verb("test", "test", "Run the app's tests with pytest, each on a database of its own."),
     Verb("deploy", "deploy", "Test the app, make a release of it, and take it live on every worker."),
     Verb("releases", "releases", "Show which releases there are, which one is live, and how each did."),
+    Verb("shadow", "shadow", "Show what a candidate would have done with live events, and take it live or end that."),
     Verb("rollback", "rollback", "Take the release before, or another one, live again, in under a second."),
     Verb(
         "checklist",
@@ -47,6 +48,8 @@ VERBS = (
     Verb("objects", "objects", "Write schemas of your objects from what the CRM says of their fields."),
     Verb("adopt", "adopt", "Make an existing script run as a governed job, by the clock."),
     Verb("replay", "replay", "Run past events again: one, or many by a filter; dry, or for real."),
+    Verb("mirror", "mirror", "Show how ours compares with an old service that still answers."),
+    Verb("cutover", "cutover", "Let this app act in place of an old service, or the old service again."),
     Verb("reconcile", "reconcile", "Ask each CRM what has changed, and take in what no webhook has told."),
     Verb("send", "send", "Sign and send a sample webhook, as the vendor would."),
     Verb("logs", "logs", "Show what the handlers logged, and which executions failed."),

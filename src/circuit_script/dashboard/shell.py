@@ -37,6 +37,7 @@ SECTIONS = (
     Section("Executions", "/executions", "e", "Road", first=True),
     Section("Records", "/records", "r", "Road", first=True),
     Section("Logs", "/logs", "l", "Road", first=True),
+    Section("Shadow", "/shadow", "h", "Road"),
     Section("Alerts", "/alerts", "a", "Care"),
     Section("Dead letters", "/dead-letters", "d", "Care"),
     Section("In doubt", "/in-doubt", "i", "Care"),

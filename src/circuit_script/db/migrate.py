@@ -1,19 +1,21 @@
 """Bring a database to this version's schema: plain SQL files, each applied once, also by several processes.
 
-Files are ``NNNN_name.pre.sql`` (before new code runs) or ``NNNN_name.post.sql`` (when the old code is gone).
+Files are ``NNNN_name.pre.sql`` (before new code runs) or ``NNNN_name.post.sql`` (when the old code is gone). The
+version of the release before runs on the schema, too: `ahead`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
 from psycopg import errors
 
+from circuit_script.db.ahead import FIRST, Applied, Migration, ahead, told_by, warned
 from circuit_script.db.pool import Connection, open_connection, unavailable
 from circuit_script.db.roles import ensure_roles
 from circuit_script.errors import StartError
@@ -32,25 +34,31 @@ _TABLE = """
         checksum text NOT NULL,
         applied_at timestamptz NOT NULL DEFAULT now()
     );
+    ALTER TABLE circuit.migrations
+        ADD COLUMN IF NOT EXISTS release text NOT NULL DEFAULT '0.1',
+        ADD COLUMN IF NOT EXISTS needs text NOT NULL DEFAULT '';
 """
-_APPLIED = "SELECT name, checksum FROM circuit.migrations"
-_RECORD = "INSERT INTO circuit.migrations (name, checksum) VALUES (%s, %s)"
+_IS_THERE = """
+    SELECT count(*) = 2 FROM pg_attribute
+    WHERE attrelid = to_regclass('circuit.migrations') AND attname IN ('release', 'needs') AND NOT attisdropped
+"""
+_APPLIED = "SELECT name, checksum, release, needs FROM circuit.migrations"
+_APPLIED_FIRST = "SELECT name, checksum, '0.1', '' FROM circuit.migrations"
+_RECORD = "INSERT INTO circuit.migrations (name, checksum, release, needs) VALUES (%s, %s, %s, %s)"
 _SERVER = "SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding')"
 
-
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One file: ``name`` is its name without ``.sql``."""
-
-    name: str
-    sql: str
-    checksum: str
+_logger = logging.getLogger(__name__)
 
 
-async def migrate(url: str, *, folder: Path = MIGRATIONS) -> list[str]:
-    """Apply what is missing, each file in a transaction of its own; the names of what this call applied.
+def _warn(words: str) -> None:
+    _logger.warning("%s", words)
 
-    StartError: server too old, roles that cannot be made, or migrations this version does not know.
+
+async def migrate(url: str, *, folder: Path = MIGRATIONS, tell: Callable[[str], None] = _warn) -> list[str]:
+    """Apply what is missing, each file in a transaction of its own; the names of what this call applied. ``tell`` gets
+    a warning where a newer version has changed the schema, and this one can live with that.
+
+    StartError: server too old, roles that cannot be made, or a schema that is too new for this version.
     """
     known = read_migrations(folder)
     connection = await open_connection(url, name="circuit-script migrate")
@@ -58,7 +66,10 @@ async def migrate(url: str, *, folder: Path = MIGRATIONS) -> list[str]:
         await _check_server(connection)
         await ensure_roles(connection)
         await _make_table(connection)
-        return [migration.name for migration in known if await _apply(connection, migration, known)]
+        done = [migration.name for migration in known if await _apply(connection, migration, known)]
+        if newer := ahead(known, await applied_in(connection)):
+            tell(warned(newer))
+        return done
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise unavailable(error) from error
     finally:
@@ -77,20 +88,23 @@ async def build(connection: Connection, migrations: Sequence[Migration]) -> None
     await connection.execute(_TABLE)
     for migration in migrations:
         await connection.execute(migration.sql.encode())
-        await connection.execute(_RECORD, (migration.name, migration.checksum))
+        await _record(connection, migration)
 
 
 def read_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
     """The folder's migrations in the order in which they are applied."""
-    found = []
+    files = []
     for path in folder.glob("*.sql"):
         match = _FILE_NAME.fullmatch(path.name)
         if match is None:
             raise StartError(f"{path} is not named NNNN_name.pre.sql or NNNN_name.post.sql.")
+        files.append((match[1], match[2] == "post", path))
+    found, release = [], FIRST
+    for _, _, path in sorted(files):
         text = path.read_text("utf-8")
-        order = (match[1], match[2] == "post")
-        found.append((order, Migration(path.stem, text, hashlib.sha256(text.encode()).hexdigest())))
-    return [migration for _, migration in sorted(found, key=lambda pair: pair[0])]
+        release, needs = told_by(path.stem, text, release)
+        found.append(Migration(path.stem, text, hashlib.sha256(text.encode()).hexdigest(), release, needs))
+    return found
 
 
 async def _check_server(connection: Connection) -> None:
@@ -128,7 +142,7 @@ async def _make_table(connection: Connection) -> None:
 
 
 async def _table_is_there(connection: Connection) -> bool:
-    row = await (await connection.execute("SELECT to_regclass('circuit.migrations') IS NOT NULL")).fetchone()
+    row = await (await connection.execute(_IS_THERE)).fetchone()
     return row is not None and bool(row[0])
 
 
@@ -146,27 +160,33 @@ async def _apply(connection: Connection, migration: Migration, known: list[Migra
             raise StartError(
                 f"Migration {migration.name} failed: {error}", cure="Nothing of it was kept.", page="migration"
             ) from error
-        await connection.execute(_RECORD, (migration.name, migration.checksum))
+        await _record(connection, migration)
     return True
+
+
+async def _record(connection: Connection, migration: Migration) -> None:
+    await connection.execute(_RECORD, (migration.name, migration.checksum, migration.release, migration.needs))
 
 
 async def _applied(connection: Connection, known: list[Migration]) -> set[str]:
     """The names in the database, once nothing there contradicts this version's files."""
     checksums = {migration.name: migration.checksum for migration in known}
-    applied: dict[str, str] = dict(await (await connection.execute(_APPLIED)).fetchall())
-    if unknown := sorted(applied.keys() - checksums.keys()):
-        raise StartError(
-            f"The database has migrations that this version does not know: {', '.join(unknown)}.",
-            cure="Start the version of Circuit Script that made them, or a newer one.",
-            page="migration",
-        )
-    if edited := sorted(name for name, checksum in applied.items() if checksums[name] != checksum):
+    applied = await applied_in(connection)
+    ahead(known, applied)
+    if edited := sorted(each.name for each in applied if checksums.get(each.name, each.checksum) != each.checksum):
         raise StartError(
             f"Migrations were edited after they were applied: {', '.join(edited)}.",
             cure="Undo the edit and write a new migration; in development, an empty database does too.",
             page="migration",
         )
-    return set(applied)
+    return {each.name for each in applied}
+
+
+async def applied_in(connection: Connection) -> list[Applied]:
+    """What the database has. Of one that no version has touched since, what came with the first release."""
+    row = await (await connection.execute(_IS_THERE)).fetchone()
+    query = _APPLIED if row and row[0] else _APPLIED_FIRST
+    return [Applied(*row) for row in await (await connection.execute(query)).fetchall()]
 
 
 async def _lock(connection: Connection) -> None:

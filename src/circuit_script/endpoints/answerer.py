@@ -29,6 +29,7 @@ from circuit_script.endpoints.reply import Caller, Reply, not_found, problem
 from circuit_script.endpoints.routes import Found, Routes
 from circuit_script.endpoints.run import SHORTEST, Children, LogLine, Run, Serving, hand_on, settlement_of
 from circuit_script.errors import DatabaseUnavailable, Fenced, VersionConflict
+from circuit_script.events.recorder import Recorder as LiveRecorder
 from circuit_script.execution.broker.broker import BrokerParts
 from circuit_script.execution.outcome import HandlerSpec, Work
 from circuit_script.failpoints import areach
@@ -66,6 +67,7 @@ class AnswererParts:
     governor: CircuitGovernor = field(default_factory=CircuitGovernor)
     quotas: Quotas = UNLIMITED
     traces: TraceWriter | None = None
+    recordings: LiveRecorder | None = None
 
 
 class Answerer:
@@ -188,6 +190,8 @@ class Answerer:
             return ticket
         reply = Reply(run.caller, str(run.execution), may_stream=run.call.key is None)
         self._record(run)
+        if (live := self._parts.recordings) is not None and live.sampling:
+            run.tape = live.begin(run.serving.release)
         done = await attempt(run, self._parts.broker, reply)
         work, broker = done.work, done.broker
         bounded = work.limits.wall_time if work.limits.wall_time < run.spec.limits.wall_time else None
@@ -203,8 +207,19 @@ class Answerer:
             self._parts.quotas.give_back(ticket)
             await self._release(run)
         else:
-            conclusion = await self._traced(run, work, done.unit, conclusion, broker.usage)
+            committed = await self._traced(run, work, done.unit, conclusion, broker.usage)
+            if committed is conclusion and done.outcome is not None and not (reply.hung_up or reply.unrepeatable):
+                self._keep(run, done.unit, conclusion, broker.usage)
+            conclusion = committed
         return _told(reply, conclusion, run.execution)
+
+    def _keep(self, run: Run, unit: UnitOfWork, conclusion: Conclusion, usage: Usage) -> None:
+        """Hand on what was recorded of a call that ended by its handler, and not by its caller or the database."""
+        if (tape := run.tape) is None or self._parts.recordings is None:
+            return
+        if conclusion.effects:
+            tape.took(unit.writes, unit.sends)
+        self._parts.recordings.keep(tape, tape.ended(conclusion.status, conclusion.reason, usage.as_dict()))
 
     async def _claim(self, run: Run) -> Answer | None:
         """Take its Idempotency-Key, if it has one, and be sure that the database is there. Raises psycopg.Error."""

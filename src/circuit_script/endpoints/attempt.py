@@ -10,6 +10,7 @@ from typing import Any
 from circuit_script.effects.unit import UnitOfWork
 from circuit_script.endpoints.reply import Reply
 from circuit_script.endpoints.run import SHORTEST, Children, Run, work_of
+from circuit_script.events.taping import Tape
 from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.broker.outside import Journal
 from circuit_script.execution.outcome import Failed, Outcome, Work
@@ -23,9 +24,10 @@ DIRECT = frozenset({"connect", "request"})  # for what a handler does by itself:
 class EndpointBroker(ExecutionBroker):
     """A broker that also hears the answer."""
 
-    def __init__(self, work: Work, reply: Reply, parts: BrokerParts, **more: Any) -> None:
-        super().__init__(work, parts, **more)
+    def __init__(self, work: Work, reply: Reply, parts: BrokerParts, *, tape: Tape | None = None, **more: Any) -> None:
+        super().__init__(work, parts, tape=tape, **more)
         self._reply = reply
+        self._tape = tape
         self.went_out = False
 
     async def request(self, verb: str, arguments: dict[str, Any]) -> Any:
@@ -34,9 +36,13 @@ class EndpointBroker(ExecutionBroker):
 
     def on_head(self, head: Head) -> None:
         self._reply.on_head(head)
+        if self._tape is not None:
+            self._tape.on_head(head.status, head.headers)
 
     def on_chunk(self, body: bytes) -> None:
         self._reply.on_chunk(body)
+        if self._tape is not None:
+            self._tape.on_chunk(body)
 
 
 class _NoJournal:
@@ -85,15 +91,19 @@ async def attempt(run: Run, parts: BrokerParts, reply: Reply) -> Attempt:
 
 async def _once(run: Run, parts: BrokerParts, reply: Reply, journal: Journal, *, alone: bool) -> Attempt:
     unit, work, started = UnitOfWork("", ()), work_of(run, alone=alone), time.monotonic()
+    tape = run.tape
+    if tape is not None:
+        tape.start(work)
     broker = EndpointBroker(
         work,
         reply,
         parts,
         held=unit,
-        journal=journal,
+        journal=journal if tape is None else tape.journal(journal),
         log=lambda line: run.serving.log_line(work.execution, work.handler, work.tenant, {**line, "trace": run.trace}),
         remaining=lambda: started + work.limits.wall_time - time.monotonic(),
         recorder=run.recorder,
+        tape=tape,
     )
     try:
         outcome = await _outcome(run.serving.children, work, broker, reply)

@@ -21,6 +21,7 @@ from circuit_script.endpoints.protocol import Call, Offer
 from circuit_script.endpoints.reply import Caller
 from circuit_script.endpoints.routes import Routes
 from circuit_script.events.intake import order_hash
+from circuit_script.events.taping import Tape
 from circuit_script.execution.outcome import HandlerSpec, Outcome, Work
 from circuit_script.governor import Usage
 from circuit_script.telemetry.spans import OK, Arrival, Ended, Recorder
@@ -73,6 +74,7 @@ class Run:
     key: str | None = None
     context: TraceContext | None = None
     recorder: Recorder | None = None
+    tape: Tape | None = None  # of what it reads, where that is recorded
 
     def __post_init__(self) -> None:
         said = [value for name, value in self.call.request.headers if name == HEADER]

@@ -172,6 +172,16 @@ STEPS = (
         f"{_MINE} AND (records && %(ids)s::text[] OR {NAMES.format(text='about')})",
         "DELETE",
     ),
+    # Compressed, so that nobody can look who is in them; another's may have read the person. They last for days, and
+    # only while a release is compared.
+    Blank("recordings", "ids", _MINE, "DELETE"),
+    Blank(
+        "comparisons",
+        "own",
+        f"{_MINE} AND execution = ANY(%(own)s) AND differences <> '[]'",
+        "differences = '[]'",
+    ),
+    Blank("comparisons", "ids", f"{_MINE} AND " + NAMES.format(text="differences::text"), "differences = '[]'"),
     Blank("traces", "own", f"{_MINE} AND execution = ANY(%(own)s) AND spans <> '[]'", "spans = '[]'"),
     Blank(
         "traces",
@@ -208,6 +218,15 @@ STEPS = (
         "shared",
         f"{_MINE} AND execution = ANY(%(shared)s) AND " + NAMES.format(text="reason"),
         f"reason = '{WORD}'",
+    ),
+    # What an old service said of the person's deliveries, and what of it differed.
+    Blank(
+        "mirrored",
+        "deliveries",
+        "tenant IS NOT DISTINCT FROM %(tenant)s AND delivery = ANY(%(deliveries)s) "
+        "AND (octet_length(old_body) > 0 OR differences <> '[]')",
+        f"old_body = '', differences = '[]', why = '{WORD}', "
+        "state = CASE WHEN state IN ('pending', 'taken') THEN 'silent' ELSE state END",
     ),
     Blank(
         "deliveries",

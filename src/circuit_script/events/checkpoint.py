@@ -76,12 +76,14 @@ class Checkpoints:
                 self._execution.cancel()
             raise RequestRefused(f"checkpoint: {fenced}") from None
         except VersionConflict as conflict:
-            batch.unit.settled = batch.settled
+            batch.unit.settled, batch.tape = batch.settled, None
             return await self._settle(upto, batch.conflicting(conflict) | dict(errors), decided, hints)
         except psycopg.Error as error:
             batch.unit.settled = batch.settled
             raise RequestRefused(f"checkpoint: {refusal(error)}") from None
         forget(batch.rows, settlement.rows, batch.items)
+        if batch.tape is not None:
+            batch.tape.left(settlement, batch.settled, upto + 1 - batch.settled, decided)
         batch.waiting += put_off(batch.rows, settlement.rows)
         batch.failures += ends.values()
         batch.settled = upto + 1

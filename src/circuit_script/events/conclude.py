@@ -16,6 +16,7 @@ from circuit_script.errors import VersionConflict
 from circuit_script.events.backlog import Queued
 from circuit_script.events.batch import Item
 from circuit_script.events.coalesce import brought_before, superseded
+from circuit_script.events.taping import Tape
 from circuit_script.events.verdicts import (
     NO_HINTS,
     WAITING,
@@ -91,6 +92,7 @@ class Batch:
     failures: list[RecordEnd] = field(default_factory=list)  # of the settled records
     waiting: list[Queued] = field(default_factory=list)  # those of them that are tried again
     trace: UUID | None = None  # that it goes on with, where it is not its own
+    tape: Tape | None = None  # of what it reads, where that is recorded
 
     @property
     def rows(self) -> list[Queued]:

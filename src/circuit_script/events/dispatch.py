@@ -331,6 +331,9 @@ class Dispatcher:
         soon = due is not None and due < AWAKE
         if self._more:
             await self._pause(0)
+        elif self._holding:  # what is due must not start: `hold` wakes us when it may
+            await self._stay_awake(connection)
+            await self._pause(min(beat, self._options.poll))
         elif soon or moment - self._seen_work < AWAKE:
             await self._stay_awake(connection)
             tick = TICK if self._rate < LOADED else LOADED_TICK

@@ -135,6 +135,16 @@ class Intake:
             self.refusals.add(source.name, refused.reason)
             raise
 
+    async def row_of(self, source: Source, request: Request) -> LedgerRow:
+        """What the ledger keeps of a delivery that an old service answers. Raises IntakeRefused."""
+        if source.prepares:
+            await source.prepare(request)
+        parsed = source.parse(request, source.verify(request))
+        tenant = self._tenants.tenant_of(source.name, parsed.account)
+        kept = _kept(request.headers, source.secret_headers)
+        unanswered: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        return _row(_Waiting(source, parsed, tenant, kept, request.body, unanswered))
+
     async def _commit_groups(self) -> None:
         """For as long as the intake is open: an error here must neither end it nor leave anybody waiting."""
         while self._waiting or not self._closing:

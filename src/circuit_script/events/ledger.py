@@ -91,7 +91,7 @@ class Ledger:
 
     async def take_in(self, rows: Sequence[LedgerRow]) -> TakenIn:
         """Commit these deliveries. Raises Unstorable when it is their content that the database refuses."""
-        return _taken(await self.run(_TAKE_IN, _parameters(rows), binary=True))
+        return _taken(await self.run(_TAKE_IN, row_parameters(rows), binary=True))
 
     async def run(self, statement: str, parameters: Sequence[object], *, binary: bool = False) -> list[tuple[Any, ...]]:
         """One statement, one commit. Raises LedgerAway or Unstorable."""
@@ -145,7 +145,7 @@ class Ledger:
 
 async def take_in(connection: Connection, rows: Sequence[LedgerRow]) -> TakenIn:
     """The same as a part of a transaction that is open; until its commit, intake waits. Raises psycopg.Error."""
-    return _taken(await (await connection.execute(_TAKE_IN, _parameters(rows), binary=True)).fetchall())
+    return _taken(await (await connection.execute(_TAKE_IN, row_parameters(rows), binary=True)).fetchall())
 
 
 def _taken(found: Sequence[tuple[Any, ...]]) -> TakenIn:
@@ -153,7 +153,8 @@ def _taken(found: Sequence[tuple[Any, ...]]) -> TakenIn:
     return TakenIn(duplicates, any(kind == "asleep" for kind, _, _ in found))
 
 
-def _parameters(rows: Sequence[LedgerRow]) -> tuple[Packed, ...]:
+def row_parameters(rows: Sequence[LedgerRow]) -> tuple[Packed, ...]:
+    """What ``circuit.take_in`` is given."""
     places = [place for place, row in enumerate(rows, 1) for _ in row.events]
     ordinals = [ordinal for row in rows for ordinal in range(len(row.events))]
     events = [event for row in rows for event in row.events]

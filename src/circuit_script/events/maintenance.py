@@ -27,6 +27,7 @@ log = structlog.get_logger()
 EVERY = 3600.0
 SOON = 600.0  # seconds after a round in which something failed
 CHUNK = 5000
+RECORDING_DAYS = 7  # for which it is kept what live executions were given and have read
 REPLY_DAYS = 1  # for which a call's reply is kept after its event has left the queue
 ROUND = 300.0  # seconds that one round spends on deleting from one table at most; the next one goes on
 LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('circuit.maintenance'))"
@@ -93,9 +94,18 @@ FORGET = {
     "enrichments": _forget("enrichments", "expires_at < now() - interval '1 day'", "expires_at"),
     "reconciled": _forget("reconciled", "at < now() - interval '1 day'", "at"),
     "courier_waits": _forget("courier_waits", "until < now() - interval '1 day'", "until"),
+    "mirrored": _forget("mirrored", "delivery < circuit.uuid_floor(now() - interval '7 days')", "delivery"),
     "refusals": _forget("refusals", "day < now() - interval '400 days'", "day"),
     "verdicts": _forget("verdicts", "day < now() - interval '400 days'", "day"),
     "effect_answers": _forget("effect_answers", "at < now() - make_interval(days => %(days)s)", "at"),
+    "recordings": _forget(
+        "recordings", "execution < circuit.uuid_floor(now() - make_interval(days => %(recordings)s))", "execution"
+    ),
+    "comparisons": _forget(
+        "comparisons",
+        "shadow IN (SELECT s.id FROM circuit.shadows s WHERE s.closed_at < now() - make_interval(days => %(days)s))",
+        "shadow",
+    ),
     # What came before its day's partition; what the queue still refers to is kept.
     "deliveries_other": _forget("deliveries_other", f"id < {_WAITING}", "id"),
     "events_other": _forget("events_other", f"delivery < {_WAITING}", "delivery"),
@@ -113,13 +123,14 @@ async def maintain(
     *,
     reply_days: int = REPLY_DAYS,
     log_keep: Mapping[str, int] = NOTHING,
+    recording_days: int = RECORDING_DAYS,
 ) -> None:
     """Once an hour, by one worker of all; what failed is logged, shown by `doctor`, and tried again after minutes."""
     await asyncio.sleep(EVERY / 60 * random.uniform(0, 1))  # a start has other things to do
     while True:
         try:
             if await _due(pool):
-                await once(pool, retention_days, reply_days, log_days, log_keep)
+                await once(pool, retention_days, reply_days, log_days, log_keep, recording_days=recording_days)
                 await build_indexes(pool)
                 await reindex(pool)
         except Exception as error:  # whatever it is, tables must not grow for ever after
@@ -157,6 +168,8 @@ async def once(
     reply_days: int = REPLY_DAYS,
     log_days: int | None = None,
     log_keep: Mapping[str, int] = NOTHING,
+    *,
+    recording_days: int = RECORDING_DAYS,
 ) -> list[str]:
     """One round; returns the partitions that were dropped. How it went is remembered for `doctor`.
 
@@ -167,7 +180,8 @@ async def once(
     await _prepare(pool, failures)
     for table, statement in FORGET.items():
         with _tolerant(f"forget {table}", failures):
-            await _repeat(pool, statement, {"days": retention_days, "replies": reply_days, "chunk": CHUNK})
+            days = {"days": retention_days, "replies": reply_days, "recordings": recording_days}
+            await _repeat(pool, statement, {**days, "chunk": CHUNK})
     dropped = await _drop_old(pool, retention_days, not LOG_LINES, failures)
     log_days = whole_days(log_keep, log_days)
     if log_keep:

@@ -25,6 +25,7 @@ from circuit_script.events.commit import Again, Committer, put_off, refusal, wai
 from circuit_script.events.conclude import Batch, Terms, arrived_of, lost_line
 from circuit_script.events.finalizers import Finalizers
 from circuit_script.events.journal import BatchJournal
+from circuit_script.events.recorder import Recorder as LiveRecorder
 from circuit_script.events.screening import Screen, Verdicts, held_by, lines_of, plain_of, reason_of, without_held
 from circuit_script.events.traced import begun, contexts_of, finished, only, with_trace
 from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, in_step, settle_row, too_old
@@ -67,6 +68,7 @@ class RunnerParts:
     traces: TraceWriter | None = None
     screen: Screen | None = None  # None: nothing is judged
     verdicts: VerdictCounts = field(default_factory=VerdictCounts)
+    recordings: LiveRecorder | None = None  # None: nothing is recorded for shadows
 
 
 class Runner:
@@ -280,6 +282,10 @@ class Runner:
         unit = UnitOfWork(work.object, [row.record for row in rows], [_contact(item) for item in items])
         contexts = contexts_of(items)
         batch = Batch(work, items, unit, self._terms(epochs, spec), trace=only(contexts))
+        if (live := self._parts.recordings) is not None and live.sampling:
+            batch.tape = live.begin(self._release)
+            if batch.tape is not None:
+                batch.tape.start(work, unit.contacts)
         self._tell(work.execution, items)
         recorder = begun(self._parts.traces, work, contexts, time.monotonic() - began)
         journal = BatchJournal(rows, self._parts.database)
@@ -324,18 +330,19 @@ class Runner:
     def _broker(
         self, batch: Batch, journal: BatchJournal, checkpoints: Checkpoints, recorder: Recorder | None
     ) -> ExecutionBroker:
-        started, work = time.monotonic(), batch.work
+        started, work, tape = time.monotonic(), batch.work, batch.tape
         return ExecutionBroker(
             work,
             self._parts.broker,
             held=batch.unit,
-            journal=journal,
+            journal=journal if tape is None else tape.journal(journal),
             log=lambda line: self._parts.log_line(
                 work.execution, work.handler, work.tenant, with_trace(line, batch.trace)
             ),
             remaining=lambda: started + work.limits.wall_time - time.monotonic(),
             checkpoint=checkpoints.take,
             recorder=recorder,
+            tape=tape,
         )
 
     async def _conclude(self, batch: Batch, outcome: Outcome) -> Again:
@@ -349,16 +356,29 @@ class Runner:
         if lost := batch.lost(outcome, verdict):
             work, line = batch.work, with_trace(lost_line(lost), batch.trace)
             self._parts.log_line(work.execution, work.handler, work.tenant, line)
+        settlement = batch.concluded(outcome, verdict)
         try:
-            again = await self._commit(batch.concluded(outcome, verdict), rows, batch)
+            again = await self._commit(settlement, rows, batch)
         except VersionConflict as conflict:
+            batch.tape = None  # nobody who runs on what was read would meet it
             if not isinstance(outcome, Succeeded):  # what did not succeed writes nothing
                 raise
             errors = batch.conflicting(conflict) | dict(outcome.errors)
             return await self._conclude(batch, replace(outcome, errors=errors))
-        if again.fenced or not isinstance(verdict, Split):
+        if again.fenced:
             return again
-        return Again(parts=verdict.parts)
+        if isinstance(verdict, Split):
+            return Again(parts=verdict.parts)
+        self._keep(batch, outcome, settlement)
+        return again
+
+    def _keep(self, batch: Batch, outcome: Outcome, settlement: Settlement) -> None:
+        """Hand on what was recorded of an execution that has concluded."""
+        if (tape := batch.tape) is None or self._parts.recordings is None:
+            return
+        decided = outcome.decided if isinstance(outcome, Succeeded) else {}
+        tape.left(settlement, batch.settled, len(batch.items) - batch.settled, decided)
+        self._parts.recordings.keep(tape, tape.ended(settlement.status, settlement.reason, settlement.usage))
 
     def _terms(self, epochs: Mapping[int, int], spec: HandlerSpec | None = None) -> Terms:
         if spec is None:
@@ -382,6 +402,8 @@ class Runner:
         """The database refuses what the execution wrote: that is the execution's failure."""
         if not (settlement.arrived or settlement.writes or settlement.sends):
             raise error
+        if batch is not None:
+            batch.tape = None  # what becomes of it is the database's word
         terms = batch.terms if batch is not None else None
         if len(rows) > 1 and not (terms is not None and terms.together):
             middle = len(rows) // 2

@@ -28,6 +28,7 @@ from circuit_script.gateway.app import Gateway
 from circuit_script.gateway.bodies import Bodies
 from circuit_script.gateway.calls import MAX_CALLS, Endpoints
 from circuit_script.gateway.metrics import MetricsReader
+from circuit_script.gateway.mirrors import Mirrors
 from circuit_script.gateway.protocol import MAX_SURPLUS, protocol_for
 from circuit_script.gateway.webhooks import Webhooks
 from circuit_script.listening import listen
@@ -70,12 +71,14 @@ async def run_gateway(
         pool = await open_pool(url, min_size=1, max_size=2, name="circuit-script status", pooler=settings.pooler)
         people = await open_pool(url, min_size=0, max_size=POOL, name="circuit-script api", pooler=settings.pooler)
         api = Api.of(settings, people)
+        mirrors = Mirrors(settings.mirror, intake=intake, pool=pool, connect=connect, pooler=settings.pooler)
         async with (
             telling(settings, "gateway"),
             pool,
             people,
             api.counts.told(pool),
             Link(socket_path(settings.folder)) as link,
+            mirrors,
         ):
             max_body, max_held = settings.gateway.max_body, settings.gateway.max_held
             endpoints = Endpoints(
@@ -86,7 +89,7 @@ async def run_gateway(
                 origins=settings.gateway.cors_origins,
                 expected=await _worker_is_there(pool, link, supervised),
             )
-            webhooks = Webhooks(intake, max_body, max_held)
+            webhooks = Webhooks(intake, max_body, max_held, mirrors)
             gateway = Gateway(
                 intake=intake,
                 configured=settings.sources.configured,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from circuit_script import problems
 from circuit_script.clock import wall
@@ -16,6 +16,9 @@ from circuit_script.errors import IntakeRefused
 from circuit_script.events.intake import Accepted, Intake
 from circuit_script.events.sources import Reason, Reply, Request, Source
 from circuit_script.telemetry.w3c import HEADER as TRACEPARENT
+
+if TYPE_CHECKING:
+    from circuit_script.gateway.mirrors import Mirrors
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,7 +32,7 @@ DRAINED = 8 * 1024 * 1024  # bytes of a refused body that are read, so that its 
 _LENGTH = str(len('{"id":""}') + 36).encode()
 _HEADERS = [(b"content-type", b"application/json"), (b"content-length", _LENGTH)]
 _ACCEPTED: Message = {"type": "http.response.start", "status": 202, "headers": _HEADERS}
-_LATER = frozenset({Reason.OVERLOADED, Reason.DATABASE_AWAY, Reason.KEYS_AWAY})
+_LATER = frozenset({Reason.OVERLOADED, Reason.DATABASE_AWAY, Reason.KEYS_AWAY, Reason.OLD_AWAY})
 _DUPLICATE: Message = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
 
 log = logging.getLogger(__name__)
@@ -42,11 +45,13 @@ class _Gone(Exception):
 class Webhooks:
     """Answers as the ledger did: 202 with the delivery's id, 200 with the first one's, or a problem.
 
-    ``max_body`` is in bytes, ``max_held`` those of all bodies that are here and not yet answered.
+    ``max_body`` is in bytes, ``max_held`` those of all bodies that are here and not yet answered. What an old service
+    still acts on is its to answer, by ``mirrors``.
     """
 
-    def __init__(self, intake: Intake, max_body: int, max_held: int) -> None:
+    def __init__(self, intake: Intake, max_body: int, max_held: int, mirrors: Mirrors | None = None) -> None:
         self._intake = intake
+        self._mirrors = mirrors
         self._max_body = max_body
         self._max_held = max(max_held, max_body)
         self._held = 0
@@ -61,7 +66,8 @@ class Webhooks:
         try:
             source, account = self._find(scope["path"])
             method = scope["method"]
-            if method not in source.methods:
+            mirror = None if self._mirrors is None else await self._mirrors.forwarding(source)
+            if mirror is None and method not in source.methods:
                 raise IntakeRefused(405, Reason.WRONG_METHOD, "Deliveries are posted.")
             headers, length, coding = self._headers(scope, source.name)
             if length > self._max_body:
@@ -75,10 +81,16 @@ class Webhooks:
             request = Request(
                 method, scope["raw_path"].decode("latin-1"), scope["query_string"], headers, body, wall(), account
             )
-            if source.challenges and (reply := self._challenged(source, request)) is not None:
+            if mirror is not None and self._mirrors is not None:
+                known = await self._mirrors.pass_on(mirror, source, request, scope, send)
+                if known is None:
+                    return
+                accepted = known
+            elif source.challenges and (reply := self._challenged(source, request)) is not None:
                 await _say(send, reply)
                 return
-            accepted = await self._intake.accept(source, request)
+            else:
+                accepted = await self._intake.accept(source, request)
         except IntakeRefused as refused:
             if refused.status in (404, 405, 413, 501):  # the others are counted
                 self._intake.refusals.add(source.name if source else "unknown", refused.reason)

@@ -25,6 +25,7 @@ DEPLOY, ROLLBACK, AUTOMATIC, FOLDER = "deploy", "rollback", "automatic rollback"
 PREPARING, READY, FAILED = "preparing", "ready", "failed"
 UNHEARD = "it has not said anything yet"
 WARM = 2  # releases beside the live one that workers have ready
+NOTHING = 0  # is expected where nothing was ever deployed
 
 WANT = "UPDATE circuit.releases SET wanted_at = clock_timestamp() WHERE id = %s"
 FORGET_FAILED = "DELETE FROM circuit.release_hosts WHERE release = %s AND state = 'failed'"
@@ -149,15 +150,16 @@ async def go_live(
 ) -> Move:
     """Make it live from the commit on. Its schedules fire for ``tenants``, None for those of the schedules before
     (workers add who is missing). Raises ReleaseUnknown, and ReleaseRefused where it is live already, or another release
-    than ``expected`` would be replaced."""
+    than ``expected`` would be replaced: NOTHING says that something was deployed, None that anything may be."""
     async with connection.transaction():
         await connection.execute("LOCK TABLE circuit.live IN EXCLUSIVE MODE")
         before = await _live(connection)
-        if expected is not None and before != expected:
+        deployed = await (await connection.execute(BEFORE)).fetchone() is not None
+        if expected is not None and (deployed if expected == NOTHING else before != expected):
             raise ReleaseRefused(f"Release {before} went live meanwhile.", cure="See who did: circuit-script releases")
         stored = await _stored(connection, _id(release))
         if before == stored.id:
-            if await (await connection.execute(BEFORE)).fetchone() is not None:
+            if deployed:
                 raise ReleaseRefused(f"Release {before} is live already.", cure="See `circuit-script releases`.")
             before = None  # it ran from its folder until now
         if tenants is None:

@@ -20,7 +20,9 @@ from circuit_script.tenants import DEFAULT
 
 IGNORED = frozenset({
     ".circuit", ".git", ".venv", "__pycache__", "node_modules", ".pytest_cache", ".ruff_cache", "circuit.toml",
+    ".mypy_cache", ".hypothesis", ".tox", ".nox", ".vscode", ".idea",
 })  # fmt: skip
+ENVIRONMENT = "pyvenv.cfg"  # in the folder of an environment, whatever that is called
 KEPT = frozenset({".py", ".toml", ".json", ".txt", ".csv", ".yaml", ".yml", ".md"})
 
 RECORD = """
@@ -87,10 +89,15 @@ def is_part(path: Path) -> bool:
     return path.suffix in KEPT and not IGNORED.intersection(path.parts)
 
 
+def is_entered(folder: Path) -> bool:
+    """Whether files in this folder of the app may belong to a release."""
+    return folder.name not in IGNORED and not (folder / ENVIRONMENT).exists()
+
+
 def files_of(folder: Path) -> Iterator[Path]:
     """The files of a release. Ignored folders are not even entered: an environment has thousands of files."""
     for place, folders, files in os.walk(folder):
-        folders[:] = [each for each in folders if each not in IGNORED]
+        folders[:] = [each for each in folders if is_entered(Path(place, each))]
         for name in files:
             path = Path(place, name)
             if is_part(path.relative_to(folder)) and path.is_file():

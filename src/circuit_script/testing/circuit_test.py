@@ -14,11 +14,13 @@ from circuit_script.errors import TrialRefused
 from circuit_script.testing.clock import Clock
 from circuit_script.testing.factories import Factory, Fields
 from circuit_script.testing.recipes import Recipe, Stored
+from circuit_script.testing.recorded import Place, RecordedModels
 from circuit_script.testing.runs import EndpointRun, Run
 from circuit_script.testing.session import NOT_MOCKED, TestSession
 from circuit_script.wiring.callouts import Callout, Callouts, Mock
 from circuit_script.wiring.objects import fault_of
 from circuit_script.wiring.trial import Trial, listed
+from circuit_script.wiring.trial_faults import KINDS, Fault
 from circuit_script.wiring.trial_jobs import TrialJobs, Waiting
 from circuit_script.wiring.trial_models import Answer, mock_models
 from circuit_script.wiring.trial_result import TrialResult
@@ -36,11 +38,13 @@ class CircuitTest:
     ``factory`` makes the records; another seed makes others: ``circuit.factory = Factory(seed=7)``.
     """
 
-    def __init__(self, session: TestSession, trial: Trial, callouts: Callouts) -> None:
+    def __init__(self, session: TestSession, trial: Trial, callouts: Callouts, place: Place) -> None:
         self.factory = Factory()
         self._session = session
         self._trial = trial
         self._callouts = callouts
+        self._place = place
+        self._recorded: list[RecordedModels] = []
         self._stored: list[Stored] = []
         self._jobs = TrialJobs(trial, session.settings.tenant_names)
         self._since_start: list[TrialResult] | None = None
@@ -244,6 +248,34 @@ class CircuitTest:
             raise TrialRefused("mock_model() got no answer.", cure='Give one: circuit.mock_model("Yes.").')
         return mock_models(self._callouts, self._session.settings, answers)
 
+    def recorded_models(self, name: str) -> Mock:
+        """Let models give the answers that real ones gave this test when it was recorded.
+
+        ``circuit-script test --record`` asks the real models and keeps what they say in ``recorded/NAME.json`` beside
+        the test; without it nobody is asked, and a prompt that has changed fails the test with the difference.
+        """
+        recorded = RecordedModels.opened(self._place, name, self._session.settings)
+        self._recorded.append(recorded)
+        return recorded.mock(self._callouts)
+
+    @contextlib.contextmanager
+    def fail(self, what: str, *, times: int = 1) -> Iterator[Fault]:
+        """In this block the next ``times`` of something fail, and what fails is tried again as on the road, at once.
+
+        ``what``: a "callout" whose connection breaks, a "model" that cannot be reached, a "query" that the CRM does not
+        answer, a "commit" that the database does not take, a "worker" that is killed between a handler's end and its
+        commit. What ``insert`` and its kin give back tells of the last try; ``run.retried`` has the executions before
+        it. Endpoints are not tried again. Fails when nothing of the kind happened in the block.
+        """
+        __tracebackhide__ = True
+        fault = self._trial.faults.arm(what, times)
+        try:
+            yield fault
+        finally:
+            self._trial.faults.disarm(fault)
+        if not fault.happened:
+            raise AssertionError(f"Nothing failed: in circuit.fail({what!r}) no {what} was met ({KINDS[what]}).")
+
     def allow_host(self, host: str) -> None:
         """Let libraries that open their own connections (``requests``, drivers) reach this host."""
         self._callouts.allow_host(host)
@@ -287,6 +319,8 @@ class CircuitTest:
         if self._since_start is not None:
             self._since_start += results
         self._session.note(results, recipe)
+        if wrong := next((each.problem for each in self._recorded if each.problem), ""):
+            raise AssertionError(wrong)
         if refused := list(dict.fromkeys(self._callouts.refused)):
             self._callouts.refused.clear()
             first = refused[0].partition(" ")
@@ -298,8 +332,8 @@ class CircuitTest:
 
 
 @contextlib.contextmanager
-def circuit_test(session: TestSession) -> Iterator[CircuitTest]:
-    """A CircuitTest on a fresh database, which is dropped at the end."""
+def circuit_test(session: TestSession, place: Place) -> Iterator[CircuitTest]:
+    """A CircuitTest on a fresh database, which is dropped at the end. ``place`` is where recordings are."""
     callouts = Callouts(NOT_MOCKED)
     with session.trial(callouts) as trial:
-        yield CircuitTest(session, trial, callouts)
+        yield CircuitTest(session, trial, callouts, place)

@@ -21,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("circuit-script")
     group.addoption("--circuit-folder", metavar="FOLDER", help="The app's folder (default: the one with circuit.toml).")
     group.addoption("--circuit-report", metavar="FOLDER", help="Where to write what the tests showed of the app.")
+    group.addoption("--circuit-record", action="store_true", help="Record what models answer.")
     group.addoption("--circuit-bulk", action="store_true", help="Try each trigger on 200 records after the tests.")
 
 
@@ -71,6 +72,7 @@ def circuit(request: pytest.FixtureRequest, circuit_sessions: dict[Path, TestSes
     """The platform for one test: `circuit_script.testing.CircuitTest`."""
     from circuit_script.errors import CircuitError  # loaded by the tests that need it only
     from circuit_script.testing.circuit_test import circuit_test
+    from circuit_script.testing.recorded import Place
     from circuit_script.testing.session import TestSession
 
     folder = _app_folder(request)
@@ -79,7 +81,8 @@ def circuit(request: pytest.FixtureRequest, circuit_sessions: dict[Path, TestSes
     try:
         if folder not in circuit_sessions:
             circuit_sessions[folder] = TestSession(folder, lines)
-        manager = circuit_test(circuit_sessions[folder])
+        place = Place(request.path.parent, bool(request.config.getoption("--circuit-record")))
+        manager = circuit_test(circuit_sessions[folder], place)
         circuit = manager.__enter__()
     except CircuitError as error:
         pytest.fail(f"{error}\n  more: circuit-script explain {error.page}", pytrace=False)

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from circuit_script.wiring.objects import fault_of
-from circuit_script.wiring.trial_result import HttpAnswer, Line, Sent, TrialResult, Written
+from circuit_script.wiring.trial_result import HttpAnswer, Line, Sent, TrialBatch, TrialResult, Written
 
 SHOWN = 5
 LONGEST = 100
@@ -82,6 +82,11 @@ class Run:
             for key, reason in result.errors.items():
                 found[key] = f"{found[key]}; {reason}" if key in found else reason
         return found
+
+    @property
+    def retried(self) -> list[TrialBatch]:
+        """Executions that were tried again in ``circuit.fail``, each with its ``reason``, ``log`` and ``discarded``."""
+        return [each for result in self.results for each in result.retried]
 
     @property
     def held(self) -> dict[str, str]:

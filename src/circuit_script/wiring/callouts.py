@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,9 +34,10 @@ class Mock:
     method: str
     pattern: re.Pattern[str]
     with_query: bool
-    answer: Callable[[Callout], httpx.Response]
+    answer: Callable[[Callout], httpx.Response | Awaitable[httpx.Response]]
     times: int | None
     calls: list[Callout]
+    loosely: Callable[[Callout], httpx.Response] | None = None  # where ``prepare`` says it again for more records
 
     def fits(self, request: httpx.Request) -> bool:
         if self.method not in ("*", request.method) or (self.times is not None and len(self.calls) >= self.times):
@@ -69,6 +70,7 @@ class Callouts(httpx.AsyncBaseTransport):
         self._refusal = refusal
         self._mocks: list[Mock] = []
         self._hosts: set[str] = set()
+        self.breaks: Callable[[str], str] = lambda url: ""  # "callout" or "model" for a request that shall fail
 
     def mock(
         self,
@@ -102,7 +104,11 @@ class Callouts(httpx.AsyncBaseTransport):
         return mock
 
     def answer_by(
-        self, method: str, url: str, answer: Callable[[Callout], httpx.Response], calls: list[Callout]
+        self,
+        method: str,
+        url: str,
+        answer: Callable[[Callout], httpx.Response | Awaitable[httpx.Response]],
+        calls: list[Callout],
     ) -> Mock:
         """Answer requests to this very address with what the function gives; it is called once the request is among
         ``calls``, which several addresses may share."""
@@ -117,7 +123,9 @@ class Callouts(httpx.AsyncBaseTransport):
 
     def prepare(self, prepared: Prepared) -> None:
         """Answer as there, as often as is asked; its mocks hear nothing of it."""
-        self._mocks += [replace(each, times=None, calls=[]) for each in prepared.mocks]
+        self._mocks += [
+            replace(each, times=None, calls=[], answer=each.loosely or each.answer) for each in prepared.mocks
+        ]
         self._hosts |= prepared.hosts
 
     def allow_host(self, host: str) -> None:
@@ -145,7 +153,10 @@ class Callouts(httpx.AsyncBaseTransport):
         request = httpx.Request(
             str(asked["method"]), str(asked["url"]), headers=_unframed(headers), content=asked.get("body") or b""
         )
-        response = await self.handle_async_request(request)
+        try:
+            response = await self.handle_async_request(request)
+        except httpx.ConnectError as error:
+            raise RequestRefused(f"{request.method} {request.url}: {error}.") from None
         pairs = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in response.headers.raw]
         return {"status": response.status_code, "headers": pairs, "body": await response.aread()}
 
@@ -154,10 +165,18 @@ class Callouts(httpx.AsyncBaseTransport):
         body = await request.aread()
         callout = Callout(request.method, str(request.url), dict(request.headers), body)
         self.made.append(callout)
+        match self.breaks(callout.url):
+            case (
+                "model"
+            ):  # one that is certain not to be billed, and that nobody repeats before the handler hears of it
+                raise RequestRefused("the model cannot be reached, as this test wants it.")
+            case "callout":
+                raise httpx.ConnectError("the connection broke, as this test wants it", request=request)
         for mock in reversed(self._mocks):
             if mock.fits(request):
                 mock.calls.append(callout)
-                answer = mock.answer(callout)
+                given = mock.answer(callout)
+                answer = await given if isinstance(given, Awaitable) else given
                 # The broker reads raw bytes as they come from a socket; a finished body has none.
                 return httpx.Response(answer.status_code, headers=answer.headers, stream=_Bytes(answer.content))
         self.refused.append(f"{request.method} {request.url}")

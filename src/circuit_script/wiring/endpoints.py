@@ -30,6 +30,7 @@ def make_door(settings: Settings, releases: Releases, parts: RunnerParts, log_of
             governor=parts.governor,
             quotas=parts.quotas,
             traces=parts.traces,
+            recordings=parts.recordings,
         )
     )
     door = Door(socket_path(settings.folder), Admission(answerer, make_ring(parts.database), answerer.find))

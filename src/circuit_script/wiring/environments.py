@@ -1,7 +1,7 @@
 """The pinned packages of a release: a virtual environment for each set of them, made once on a host and used by all.
 
 It sees the platform's own packages behind its own. It stands in the user's cache and not in the app's state, which
-handlers must not see.
+handlers must not see. Who uses one has a lock on its folder; what nobody has used for a week is removed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
 import sys
 import sysconfig
+import time
 from collections.abc import AsyncIterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +31,9 @@ log = structlog.get_logger()
 PATIENCE = 300.0  # seconds that making an environment may take, and waiting for who makes it
 LOOK = 0.1  # seconds between looks whether it is made
 DONE = "made"  # a file in an environment that is whole
+KEPT = 7 * 86400.0  # seconds after its last use
 SAID = 1500  # characters of what pip said that are told
+_NAME = re.compile(r"[0-9a-f]{24}")
 # -P: where we stand, and what is called pip.py or types.py there, is none of their business.
 PIP = ("--disable-pip-version-check", "--no-input", "--quiet", "--no-warn-script-location")
 # `addsitedir` and no plain path: what is installed for editing stands in .pth files of its own.
@@ -55,8 +59,18 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 async def interpreter_of(requirements: str, place: Path | None = None, patience: float = PATIENCE) -> str:
     """An interpreter that has these packages; empty where nothing is required: this one. Raises AppError with what pip
     says when they cannot be installed."""
+    async with interpreter_in_use(requirements, place, patience) as python:
+        return python
+
+
+@contextlib.asynccontextmanager
+async def interpreter_in_use(
+    requirements: str, place: Path | None = None, patience: float = PATIENCE
+) -> AsyncIterator[str]:
+    """As `interpreter_of`, and nobody removes it meanwhile."""
     if not requirements.strip():
-        return ""
+        yield ""
+        return
     folder = (place or cache_folder()) / _name(requirements)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -64,11 +78,51 @@ async def interpreter_of(requirements: str, place: Path | None = None, patience:
         async with asyncio.timeout(patience), _locked(folder) as lock:
             if not (folder / DONE).exists():
                 await _make(folder, requirements, lock)
+            use = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(use, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who removes has the other lock, too: it is free
     except TimeoutError:
         raise _refused(f"its pinned packages were not installed within {patience:g} s") from None
     except OSError as error:
         raise _refused(f"its pinned packages cannot be kept ({error.filename}: {error.strerror})") from None
-    return str(folder / "bin" / "python")
+    try:
+        yield str(folder / "bin" / "python")
+    finally:
+        with contextlib.suppress(OSError):
+            os.utime(folder / DONE)
+        os.close(use)
+
+
+def remove_unused(place: Path | None = None, kept: float = KEPT) -> list[Path]:
+    """Remove the environments that nobody on this host uses, or has used within so many seconds; which they were."""
+    removed = []
+    with contextlib.suppress(OSError):
+        for folder in (place or cache_folder()).iterdir():
+            with contextlib.suppress(OSError):
+                if _NAME.fullmatch(folder.name) and _removed(folder, kept):
+                    removed.append(folder)
+    for folder in removed:
+        log.info("environment.removed", folder=str(folder), why="no release has used it for a week")
+    return removed
+
+
+def _removed(folder: Path, kept: float) -> bool:
+    """Raises BlockingIOError where it is used, or made."""
+    done = folder / DONE
+    if time.time() - (done if done.exists() else folder).stat().st_mtime < kept:
+        return False
+    lock = os.open(folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        use = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            done.unlink(missing_ok=True)  # whatever comes between: half of one is none
+            shutil.rmtree(folder)
+        finally:
+            os.close(use)
+    finally:
+        os.close(lock)
+    return True
 
 
 async def _make(folder: Path, requirements: str, lock: int) -> None:

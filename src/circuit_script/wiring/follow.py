@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -24,6 +25,7 @@ from circuit_script.failpoints import areach
 from circuit_script.releases import moving
 from circuit_script.releases.moving import FAILED, PREPARING, READY, Wanted
 from circuit_script.tasks import end
+from circuit_script.wiring.environments import remove_unused
 from circuit_script.wiring.live import Releases
 from circuit_script.wiring.preparing import MakeChildren, prepare
 from circuit_script.wiring.tenants import TenantsThere
@@ -34,6 +36,7 @@ POLL, POLL_THROUGH_POOLER = 0.5, 0.25  # seconds between looks: where it is told
 LOOK = 5.0  # seconds that one look may take
 AGAIN = 5.0  # seconds after which what is live is prepared again where that has failed
 TELL_AGAIN = 10.0  # seconds after which what was told is told again: others may have taken this worker for gone
+SWEEP = 3600.0  # seconds between looks for environments that nobody uses
 OF_DEV = "`dev` runs the files of its folder: stop it, and start `circuit-script serve`"
 AWAY = (psycopg.Error, PoolTimeout, OSError, DatabaseUnavailable, TimeoutError)
 
@@ -67,9 +70,10 @@ class Follower:
         self._told: dict[int, tuple[str, str]] | None = None
         self._told_at = -math.inf
         self._failed: dict[int, tuple[datetime | None, float]] = {}  # when it was asked for, and when it failed
-        self._beside: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[object]] = set()
         self._away = False
         self._held = False
+        self._sweep_at = time.monotonic() + SWEEP
 
     def wake(self) -> None:
         """Something may have been deployed, or taken back."""
@@ -109,6 +113,7 @@ class Follower:
                     async with asyncio.timeout(LOOK):
                         await self._look()
                     self._away = False
+                    self._sweep()
                 except AWAY as error:
                     self._told = None
                     if not self._away:
@@ -137,6 +142,7 @@ class Follower:
         self._releases.keep([*needed, own])
         self._failed = {release: said for release, said in self._failed.items() if release in needed}
         await self._tell_all({release: said for release, said in self._states.items() if release in needed})
+        await self._tenants.catch_up(self._database)
         if self._held and wanted.live in self._failed:
             await self._leave_to_others(wanted.live)
 
@@ -157,15 +163,24 @@ class Follower:
             self._releases.take(release)
             took = round((time.monotonic() - began) * 1000, 1)
             log.info("release.live", release=release, before=before, handlers=self._handlers, milliseconds=took)
-            task = asyncio.create_task(self._tenants.tell(self._database), name="tenants of schedules")
-            self._beside.add(task)
-            task.add_done_callback(self._beside.discard)
+            self._do_beside(self._tenants.tell(self._database), "tenants of schedules")
         if ready == self._held:
             self._held = not ready
             self._releases.hold(self._held)
             if self._held:
                 why = "it is live, and not ready here"
                 log.warning("release.held", release=release, why=why, next="nothing new starts until it is")
+
+    def _sweep(self) -> None:
+        """Now and then, environments of releases that nobody has ready any more are removed."""
+        if time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + SWEEP
+            self._do_beside(asyncio.to_thread(remove_unused), "environments that nobody uses")
+
+    def _do_beside(self, what: Coroutine[Any, Any, object], name: str) -> None:
+        task = asyncio.create_task(what, name=name)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     @property
     def _handlers(self) -> int:

@@ -16,7 +16,7 @@ from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.releases import known_as
 from circuit_script.releases.archive import unpacked
 from circuit_script.releases.records import manifest_of
-from circuit_script.wiring.environments import interpreter_of
+from circuit_script.wiring.environments import interpreter_in_use
 from circuit_script.wiring.live import Live
 
 log = structlog.get_logger()
@@ -46,7 +46,7 @@ async def prepare(
             except OSError as error:  # not the database: another attempt would find the same
                 wrong = f"its files cannot be unpacked here: {error.strerror or error}."
                 raise AppError(wrong, cure="Make room where temporary files are.", page="release") from None
-        children = make_children(folder, await interpreter_of(row[0]))
+        children = make_children(folder, await stack.enter_async_context(interpreter_in_use(row[0])))
         stack.push_async_callback(children.stop)
         try:
             manifest = await children.start()

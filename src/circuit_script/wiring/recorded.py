@@ -25,7 +25,7 @@ from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.releases import known_as, requirements_of
 from circuit_script.releases.archive import remove_abandoned, unpacked
 from circuit_script.tasks import end
-from circuit_script.wiring.environments import interpreter_of
+from circuit_script.wiring.environments import interpreter_in_use
 from circuit_script.wiring.live import Live
 
 log = structlog.get_logger()
@@ -150,7 +150,7 @@ class RecordedReleases:
             async with self._database.connection() as connection:
                 folder = await stack.enter_async_context(unpacked(connection, release))
                 needs = await requirements_of(connection, release)
-            children = self._make_children(folder, await interpreter_of(needs))
+            children = self._make_children(folder, await stack.enter_async_context(interpreter_in_use(needs)))
             stack.push_async_callback(children.stop)
             manifest = await children.start()
             async with self._database.connection() as connection:

@@ -28,7 +28,7 @@ from circuit_script.releases.archive import unpacked
 from circuit_script.tenants.accounts import TenantMap
 from circuit_script.wiring.bench import Bench, open_bench
 from circuit_script.wiring.callouts import Callouts
-from circuit_script.wiring.environments import interpreter_of
+from circuit_script.wiring.environments import interpreter_in_use
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, attempt
 from circuit_script.wiring.trial_ground import Ground, Opened, open_ground
 from circuit_script.wiring.trial_judgment import HELD, Judging, judged_of
@@ -134,7 +134,7 @@ class DryReplay(Opened):
             async with self._database.connection() as connection:
                 folder = await self._stack.enter_async_context(unpacked(connection, self._release))
                 needs = await requirements_of(connection, self._release)
-            python = await interpreter_of(needs)
+            python = await self._stack.enter_async_context(interpreter_in_use(needs))
         self._bench: Bench = await self._stack.enter_async_context(open_bench(self._settings, folder, python=python))
         self._parts = self._ground.closed_parts(commit=False)
         self._loader = Loader(self._database, open_sources(self._settings.sources), queued=False)

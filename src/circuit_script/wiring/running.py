@@ -17,6 +17,7 @@ from circuit_script.events.bell import CHANNEL
 from circuit_script.events.dispatch import Dispatcher
 from circuit_script.events.dropped import tell_dropped
 from circuit_script.events.maintenance import maintain, prepare
+from circuit_script.events.recorder import Recorder
 from circuit_script.events.replay import replays
 from circuit_script.events.replay.feeder import Feeder
 from circuit_script.governor.governor import CircuitGovernor
@@ -32,9 +33,12 @@ from circuit_script.wiring.follow import Follower
 from circuit_script.wiring.guardian import Guardian
 from circuit_script.wiring.listening import listen
 from circuit_script.wiring.live import Live, Releases, Reloaded
+from circuit_script.wiring.mirror_watch import MirrorWatch
+from circuit_script.wiring.mirroring import Mirroring
 from circuit_script.wiring.monitor import make_monitor
 from circuit_script.wiring.quotas import follow_tiers
 from circuit_script.wiring.reconcile import Reconciler
+from circuit_script.wiring.shadowing import Shadowing
 from circuit_script.wiring.watching import ReleaseWatch
 
 log = structlog.get_logger()
@@ -58,6 +62,9 @@ class Worker:
     follower: Follower
     traces: TraceWriter | None = None
     polls: Reconciler | None = None
+    recorder: Recorder | None = None
+    shadowing: Shadowing | None = None
+    mirroring: Mirroring | None = None
 
     @property
     def live(self) -> Live:
@@ -109,15 +116,19 @@ async def run(
                 settings.ledger.log_days,
                 reply_days=settings.ledger.reply_days,
                 log_keep={str(level): days for level, days in settings.log.keep.items()},
+                recording_days=settings.shadow.keep_days,
             ),
             name="maintenance",
         ),
         *_copying(settings, url, database),
         telling("releases", worker.follower.run),
         telling("watch of releases", ReleaseWatch(database).run),
+        telling("watch of mirrors", MirrorWatch(database).run),
         telling("guardian", guardian.run),
         telling("alerts", monitor.run),
         *([] if worker.polls is None else [telling("reconcile", worker.polls.run)]),
+        *([] if worker.shadowing is None else [telling("shadow", worker.shadowing.run)]),
+        *([] if worker.mirroring is None else [telling("mirror", worker.mirroring.run)]),
         telling("dropped", lambda: tell_dropped(database, lambda: _dropped(worker, logs))),
         asyncio.create_task(feeder.run(), name="replays"),
         asyncio.create_task(_ticking(database, worker), name="schedules"),
@@ -127,6 +138,7 @@ async def run(
     writer = telling("logs", logs.run)
     quotas = asyncio.create_task(worker.quotas.run(), name="quotas")
     traces = [] if worker.traces is None else [telling("traces", worker.traces.run)]
+    traces += [] if worker.recorder is None else [telling("recordings", worker.recorder.run)]
     for task in (*beside, courier, writer, quotas, *traces):
         task.add_done_callback(lambda ended: _missed(ended, worker))
     try:
@@ -142,6 +154,8 @@ async def run(
         logs.stop()
         if worker.traces is not None:
             worker.traces.stop()
+        if worker.recorder is not None:
+            worker.recorder.stop()
         await end(beside)
         await asyncio.gather(courier, writer, quotas, *traces, return_exceptions=True)
 

@@ -24,7 +24,7 @@ class TenantsThere:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.names: tuple[str, ...] = settings.tenant_names
-        self._told = self.names  # what schedules go by
+        self._told: tuple[str, ...] | None = self.names  # what schedules go by; None: nobody knows
 
     def check(self, handlers: Iterable[HandlerSpec]) -> None:
         """Raises AppError for a schedule of a tenant that there is not."""
@@ -44,15 +44,22 @@ class TenantsThere:
         if names != self._told:
             await self.tell(database)
 
+    async def catch_up(self, database: Pool) -> None:
+        """Tell again what could not be told."""
+        if self._told is None:
+            await self.tell(database)
+
     async def tell(self, database: Pool) -> None:
-        """Let the schedules of what is live fire for these tenants."""
+        """Let the schedules of what is live fire for these tenants. What fails is for `catch_up`."""
         names = self.names
+        first, self._told = self._told is not None, None
         try:
             async with database.connection() as connection:
                 await follow_tenants(connection, names)
             self._told = names
         except (psycopg.Error, OSError, CircuitError) as error:
-            log.error("tenants.database", error=str(error), next="reload again when it is back")
+            if first:
+                log.error("tenants.database", error=str(error), next="trying again")
 
 
 def check_tenants(handlers: Iterable[HandlerSpec], known: Collection[str]) -> None:

@@ -27,9 +27,10 @@ from circuit_script.effects.settle import Settlement, Settler, is_transient
 from circuit_script.effects.unit import Send, Write
 from circuit_script.errors import TrialRefused, VersionConflict
 from circuit_script.events.run import JUDGMENT
+from circuit_script.events.verdicts import RetryPolicy
 from circuit_script.execution.broker.broker import BrokerParts
 from circuit_script.execution.broker.callouts.transport import open_client
-from circuit_script.execution.outcome import HandlerSpec, Work
+from circuit_script.execution.outcome import HandlerSpec, Outcome, Work
 from circuit_script.releases import Release, record_release
 from circuit_script.secrets import open_secrets
 from circuit_script.telemetry import LogWriter
@@ -40,8 +41,10 @@ from circuit_script.wiring.callouts import Callouts
 from circuit_script.wiring.deliveries import open_deliveries_client
 from circuit_script.wiring.homes import Housing, make_housing
 from circuit_script.wiring.models import make_models, open_providers_client
+from circuit_script.wiring.trial_again import Again, KeptJournal
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, TrialJournal, as_json
 from circuit_script.wiring.trial_call import Calling, collected
+from circuit_script.wiring.trial_faults import COMMIT, KINDS, WORKER, Faults, FaultyCRM
 from circuit_script.wiring.trial_ground import SETTLING, Ground, Opened, open_ground
 from circuit_script.wiring.trial_handler import named, route_of
 from circuit_script.wiring.trial_judgment import Held, Judging, Route
@@ -86,6 +89,9 @@ class Trial(Opened):
         self._housing: Housing | None = None
         self.ahead = 0.0  # seconds by which handlers find it later than it is
         self._judging = Judging(settings)
+        self.faults = Faults({each.url.rstrip("/") for each in settings.llm.providers.values()})
+        if callouts is not None:
+            callouts.breaks = self.faults.breaks
 
     async def _open(self) -> None:
         if self._given_bench is None:
@@ -240,6 +246,7 @@ class Trial(Opened):
     ) -> TrialResult:
         spec = self._governor.bound(spec, tenant)
         batches: list[TrialBatch] = []
+        retried: list[TrialBatch] = []
         for start in range(0, len(given), spec.batch_size):
             part = given[start : start + spec.batch_size]
             running, held = await self._judging.parted(Route(spec, object_, event, tenant, self._source), part)
@@ -247,9 +254,12 @@ class Trial(Opened):
                 batches.append(await self._hold(held, commit))
                 on_batch(batches[-1])
             if running is not None:
-                batches.append(await self._try(running, commit))
-                on_batch(batches[-1])
-        return TrialResult(spec.name, object_, event, tenant, tuple(batches))
+                found, again = await self._tries(running, commit)
+                retried += again
+                for each in found:
+                    batches.append(each)
+                    on_batch(each)
+        return TrialResult(spec.name, object_, event, tenant, tuple(batches), retried=tuple(retried))
 
     async def _hold(self, held: Held, commit: bool) -> TrialBatch:
         """Records that the road would hold for a person: no handler sees them."""
@@ -261,16 +271,35 @@ class Trial(Opened):
             self._logs.add(work.execution, JUDGMENT, work.tenant, told)
         return await self._committed(held.attempt, held.batch, [], [])
 
+    async def _tries(self, first: Attempt, commit: bool) -> tuple[list[TrialBatch], list[TrialBatch]]:
+        """The executions that a batch takes, and those of them that were tried again: none, unless something is to
+        fail."""
+        if not (commit and self.faults.armed):
+            return [await self._try(first, commit)], []
+        again = Again(
+            policy=RetryPolicy(self._settings.worker.attempts, 0.0, 0.0).of(first.spec.retries),
+            faults=self.faults,
+            journal=KeptJournal(first.given),
+            run=self._ran,
+            commit=self._committed,
+            as_now=self._laid_over,
+            lose=self._bench.children.renew,
+        )
+        return await again.tries(first)
+
     async def _try(self, trying: Attempt, commit: bool) -> TrialBatch:
-        trying.work = self._later(trying.work)
-        broker = self._broker(trying, commit)
-        trying.home = self._home_of
-        try:
-            outcome = await self._bench.children.run(trying.work, broker)
-        finally:
-            broker.close()
+        outcome, broker = await self._ran(trying, None, commit)
         batch, writes, sends = trying.concluded(outcome, broker.put_off)
         return await self._committed(trying, batch, writes, sends) if commit else batch
+
+    async def _ran(self, trying: Attempt, journal: KeptJournal | None, commit: bool) -> tuple[Outcome, TrialBroker]:
+        trying.work = self._later(trying.work)
+        broker = self._broker(trying, commit, journal)
+        trying.home = self._home_of
+        try:
+            return await self._bench.children.run(trying.work, broker), broker
+        finally:
+            broker.close()
 
     async def call(
         self,
@@ -299,7 +328,10 @@ class Trial(Opened):
         finally:
             broker.close()
         batch, writes, sends = calling.concluded(trying, outcome, reply, broker)
-        if commit and not reply.lost:
+        if commit and (struck := self.faults.strikes(COMMIT, WORKER)):
+            lost = (*batch.discarded, *batch.writes, *batch.sends)
+            batch = replace(batch, status="failed", reason=KINDS[struck], writes=(), sends=(), discarded=lost)
+        elif commit and not reply.lost:
             batch = await self._committed(trying, batch, writes, sends)
         answer = reply.answer(batch)
         return TrialResult(calling.spec.name, "", trying.work.event, tenant, (batch,), answer)
@@ -310,18 +342,21 @@ class Trial(Opened):
     def _home_of(self, tenant: str, object_: str) -> str:
         return LOCAL if self._housing is None else self._housing.of(tenant, object_)
 
-    def _broker(self, trying: Attempt, commit: bool) -> TrialBroker:
+    def _broker(self, trying: Attempt, commit: bool, journal: KeptJournal | None = None) -> TrialBroker:
         def log(line: dict[str, Any]) -> None:
             trying.log(line)
             if commit and self._keep_logs:
                 self._logs.add(trying.work.execution, trying.spec.name, trying.work.tenant, line)
 
         outside = self._outside if commit else None
+        parts = self._ground.closed_parts(commit=commit) if outside is None else outside
+        if self.faults.armed:
+            parts = replace(parts, crm=FaultyCRM(parts.crm, self.faults))
         broker = TrialBroker(
             trying.work,
-            self._ground.closed_parts(commit=commit) if outside is None else outside,
+            parts,
             held=trying.unit,
-            journal=TrialJournal(),
+            journal=journal or TrialJournal(),
             log=log,
             remaining=trying.remaining,
             checkpoint=trying.checkpoint,

@@ -90,6 +90,7 @@ class TrialResult:
     tenant: str
     batches: tuple[TrialBatch, ...]
     answer: HttpAnswer | None = None
+    retried: tuple[TrialBatch, ...] = ()  # executions whose records ran again, while something was to fail
 
     @property
     def status(self) -> str:

@@ -24,6 +24,7 @@ from circuit_script.events.batch import Loader
 from circuit_script.events.dispatch import Dispatcher, DispatchOptions
 from circuit_script.events.finalizers import finalizers_of
 from circuit_script.events.lanes import Lanes
+from circuit_script.events.recorder import Recorder
 from circuit_script.events.run import Runner, RunnerParts
 from circuit_script.events.sources import open_sources
 from circuit_script.events.verdicts import RetryPolicy
@@ -50,6 +51,7 @@ from circuit_script.wiring.homes import Housing, make_housing
 from circuit_script.wiring.judgment import make_protocol, make_screen, warm
 from circuit_script.wiring.listening import own_connection
 from circuit_script.wiring.live import Live, Releases
+from circuit_script.wiring.mirroring import Mirroring, MirrorParts
 from circuit_script.wiring.models import make_models, open_providers_client
 from circuit_script.wiring.outside import make_callouts
 from circuit_script.wiring.quotas import make_quotas
@@ -57,6 +59,8 @@ from circuit_script.wiring.reconcile import Reconciler
 from circuit_script.wiring.recorded import RecordedReleases
 from circuit_script.wiring.reports import reported
 from circuit_script.wiring.running import Worker, run
+from circuit_script.wiring.shadow_run import ShadowParts
+from circuit_script.wiring.shadowing import Shadowing
 from circuit_script.wiring.tap import Tap, TappedSettler, tapped
 from circuit_script.wiring.tenants import TenantsThere
 from circuit_script.wiring.traces import make_traces
@@ -207,6 +211,7 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
         paused=lambda: dispatcher.pauses,
         traces=traces,
     )
+    recorder = Recorder(means.writers, settings.shadow)
     parts = RunnerParts(
         database=database,
         children=live.children,
@@ -233,6 +238,7 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
         traces=traces,
         screen=make_screen(protocol, settings),
         verdicts=means.verdicts,
+        recordings=recorder,
     )
 
     def log_of(live: Live) -> LogLine:
@@ -254,8 +260,51 @@ def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
         means.follower,
         traces,
         polls,
+        recorder=recorder,
+        shadowing=_shadowing(means, lanes, parts.broker, recorder),
+        mirroring=_mirroring(means, lanes, parts, housing),
     )
     return worker, logs
+
+
+def _mirroring(means: _Means, lanes: Lanes, parts: RunnerParts, housing: Housing) -> Mirroring | None:
+    """Its part in comparing with old services, where there are any."""
+    settings, database = means.settings, means.database
+    if not settings.mirror:
+        return None
+    with_ = MirrorParts(
+        settings=settings,
+        database=means.writers,
+        broker=parts.broker,
+        loader=Loader(database, open_sources(settings.sources), queued=False, home=housing.home, twins=housing.twins),
+        governor=means.governor,
+        screen=parts.screen,
+        live=lambda: means.releases.live.release.id,
+        make_children=partial(make_recorded_children, settings),
+    )
+    return Mirroring(lanes.worker, with_)
+
+
+def _shadowing(means: _Means, lanes: Lanes, broker: BrokerParts, recorder: Recorder) -> Shadowing:
+    """Its part in comparing a candidate, on the connections of what is only told."""
+    parts = ShadowParts(
+        means.settings,
+        means.writers,
+        means.governor,
+        means.rules,
+        knows=broker.knows,
+        declared=broker.declared,
+        home=broker.home,
+        judgment=broker.judgment,
+    )
+    return Shadowing(
+        worker=lanes.worker,
+        settings=means.settings,
+        database=means.writers,
+        recorder=recorder,
+        parts=parts,
+        check=TenantsThere(means.settings).check,
+    )
 
 
 def _settler(means: _Means, lanes: Lanes, housing: Housing) -> Settler:

@@ -74,6 +74,24 @@ async def test_a_host_of_handlers_that_cannot_be_made_for_a_while_is_tried_again
     assert "temporarily unavailable" in caplog.text
 
 
+async def test_a_host_of_handlers_that_fails_by_a_bug_of_ours_is_tried_again(
+    pool_of: PoolOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await pool_of(APP, size=1)
+    made, refused = zygote_link.subprocess.Popen, []
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        if not refused:
+            refused.append(ValueError("embedded null byte"))
+            raise refused[-1]
+        return made(*arguments, **options)
+
+    monkeypatch.setattr(zygote_link.subprocess, "Popen", refuse)
+    os.kill(bench.pool.zygote_pid, signal.SIGKILL)
+    await until(lambda: refused)
+    assert isinstance(await bench.run("good"), Succeeded)
+
+
 async def test_a_host_of_handlers_that_this_user_may_not_run_says_so_and_holds_nobody_up(
     pool_of: PoolOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from circuit_script.errors import AppError
 from circuit_script.wiring import environments
-from circuit_script.wiring.environments import interpreter_of
+from circuit_script.wiring.environments import interpreter_in_use, interpreter_of, remove_unused
 from tests.integration.releases.test_follow import wheel
 from tests.road import eventually
 
@@ -63,6 +63,27 @@ asyncio.run(interpreter_of("greeting==1.0", pathlib.Path({str(cache)!r})))
     before = made.stat().st_ino, made.stat().st_mtime_ns
     await interpreter_of("greeting==1.0", cache)
     assert (made.stat().st_ino, made.stat().st_mtime_ns) == before
+
+
+async def test_an_environment_goes_a_week_after_the_last_release_that_used_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel(tmp_path, "greeting", "1.0")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    cache = tmp_path / "cache"
+    others = cache / "somebody-elses"
+    others.mkdir(parents=True)
+    async with interpreter_in_use("greeting==1.0", cache) as python:
+        folder = Path(python).parents[1]
+        os.utime(folder / "made", (0, 0))
+        assert remove_unused(cache) == [], "it is used, however old it is"
+    assert remove_unused(cache) == [], "it was, until now"
+    for each in (folder / "made", others):
+        os.utime(each, (0, 0))
+    assert remove_unused(cache) == [folder]
+    assert not folder.exists()
+    assert others.is_dir()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user's folder is made by root alone")

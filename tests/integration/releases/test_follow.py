@@ -22,7 +22,7 @@ from circuit_script.releases import archive, content_hash
 from circuit_script.releases.archive import pack
 from circuit_script.releases.moving import HostState, Move, go_live, hosts_of, moves, warm_up
 from circuit_script.releases.store import NewRelease, ReleaseRow, put_release
-from circuit_script.wiring import Unchanged, Worker, follow, live, open_bench, run_worker
+from circuit_script.wiring import Unchanged, Worker, follow, live, open_bench, run_worker, tenants
 from circuit_script.wiring.children import make_children
 from circuit_script.wiring.environments import interpreter_of
 from circuit_script.wiring.preparing import prepare
@@ -398,6 +398,33 @@ async def test_a_release_runs_with_the_packages_that_it_pins(
     assert "greeting==3.0" in (await team.becomes(missing, "failed")).detail
 
 
+async def test_a_worker_removes_what_no_release_needs_and_keeps_that_of_the_one_it_has_ready(
+    team: Team, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = team.place / "packages"
+    packages.mkdir()
+    for version in ("1.0", "2.0"):
+        wheel(packages, "greeting", version)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(packages))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(team.place / "cache"))
+    monkeypatch.setattr(follow, "SWEEP", 0.2)
+    unused = Path(await interpreter_of("greeting==2.0\n")).parents[1]
+    row = await team.put("second", requirements="greeting==1.0\n")
+    async with working(team.settings(database), database) as worker:
+        await team.deploy(row)
+        await team.runs(worker, row)
+        used = Path(await interpreter_of("greeting==1.0\n")).parents[1]
+        for each in (unused, used):
+            os.utime(each / "made", (0, 0))
+
+        async def gone() -> bool:
+            return not unused.exists()
+
+        await eventually(gone, "it is removed")
+        assert (used / "made").exists()
+
+
 async def test_an_environment_is_made_once_and_one_that_was_cut_short_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,6 +439,28 @@ async def test_an_environment_is_made_once_and_one_that_was_cut_short_is_made_ag
     before = Path(made[0]).lstat().st_mtime_ns
     assert await interpreter_of("greeting==1.0", tmp_path / "cache") == made[0]
     assert Path(made[0]).lstat().st_mtime_ns == before
+
+
+async def test_tenants_of_schedules_that_could_not_be_told_are_told_again(
+    team: Team, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow_tenants, failed = tenants.follow_tenants, []
+
+    async def away_at_first(*arguments: Any) -> None:
+        if not failed:
+            failed.append(psycopg.OperationalError("the connection is lost"))
+            raise failed[0]
+        await follow_tenants(*arguments)
+
+    monkeypatch.setattr(tenants, "follow_tenants", away_at_first)
+    nightly = '\n\n@scheduled(cron="0 3 * * *", tenants="all")\nasync def nightly(context):\n    pass\n'
+    second = await team.put(
+        "second", source=APP.replace("CircuitDB, trigger", "CircuitDB, scheduled, trigger") + nightly
+    )
+    await team.deploy(second)
+    await team.runs(worker, second)
+    await team.road.until("SELECT count(*) FROM circuit.schedule_tenants", [1])
+    assert failed
 
 
 async def test_what_a_worker_has_ready_is_told_again_where_others_took_it_for_gone(

@@ -80,6 +80,25 @@ async def test_schedules_keep_their_tenants_and_moments_over_a_move(road: Road) 
     assert len(before) == 2
 
 
+async def test_of_two_first_deploys_one_goes_live_and_the_other_hears_of_it(road: Road) -> None:
+    first, second = await put(road, "a"), await put(road, "b")
+    ends = await asyncio.gather(
+        *(move(road, row, expected=moving.NOTHING) for row in (first, second)), return_exceptions=True
+    )
+    refused = [each for each in ends if isinstance(each, ReleaseRefused)]
+    (done,) = [each for each in ends if isinstance(each, Move)]
+    assert [each.detail for each in refused] == [f"Release {done.release} went live meanwhile."]
+    assert await road.rows("SELECT release FROM circuit.live") == [done.release]
+    assert await road.rows("SELECT count(*) FROM circuit.moves") == [1]
+
+
+async def test_a_first_deploy_is_not_refused_for_a_worker_that_began_with_its_folder_meanwhile(road: Road) -> None:
+    await road.live(OTHER)
+    first = await put(road, "a")
+    await move(road, first, expected=moving.NOTHING)
+    assert await road.rows("SELECT release FROM circuit.live") == [first.id]
+
+
 async def test_a_move_is_refused_where_another_has_come_between(road: Road) -> None:
     first, second, third = await put(road, "a"), await put(road, "b"), await put(road, "c")
     await move(road, first)

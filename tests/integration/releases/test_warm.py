@@ -14,10 +14,11 @@ from rich.console import Console
 from circuit_script.cli.app_database import do
 from circuit_script.cli.deploy_steps import Steps
 from circuit_script.cli.deploy_watch import NOBODY, warm, watch
+from circuit_script.cli.environments import settings_in
 from circuit_script.clock import uuid7
-from circuit_script.config import Settings
+from circuit_script.config import Settings, load_settings
 from circuit_script.db.pool import Connection
-from circuit_script.errors import DatabaseUnavailable, DeployRefused
+from circuit_script.errors import ConfigError, DatabaseUnavailable, DeployRefused
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.releases import moving
 from circuit_script.releases.kept import live_release, note_validated
@@ -88,6 +89,20 @@ async def test_one_that_cannot_prepare_it_says_why_and_nothing_is_waited_for(roa
                 await waiting
 
 
+async def test_a_deploy_whose_place_later_ones_have_taken_ends_at_once_and_names_them(road: Road, steps: Steps) -> None:
+    await worker(road, "one")
+    async with road.pool.connection() as connection, road.pool.connection() as another:
+        row = await put(connection, "a")
+        with steps.step("warm") as step:
+            waiting = asyncio.create_task(warm(connection, row, 30, step))
+            await road.until("SELECT wanted_at IS NOT NULL FROM circuit.releases WHERE id = %s", [True], row.id)
+            for digest in ("b", "c"):
+                await moving.warm_up(another, await put(another, digest))
+            with pytest.raises(DeployRefused, match=r"make v1\.0\.2 and v1\.0\.1 ready") as caught:
+                await asyncio.wait_for(waiting, 20)
+    assert "deploy --quick. v1.0.0 is kept" in caught.value.cure
+
+
 async def test_a_move_of_somebody_else_ends_the_watch_and_is_told(road: Road, steps: Steps) -> None:
     async with road.pool.connection() as connection:
         first, second = await put(connection, "a"), await put(connection, "b")
@@ -111,6 +126,19 @@ async def test_what_is_live_is_found_and_a_report_may_be_renewed(road: Road) -> 
         assert live.id == row.id
         await note_validated(connection, row, {"pytest": 0, "deploy": {"validated_at": "now"}})
         assert (await find_release(connection, "v1.0.0")).report["deploy"] == {"validated_at": "now"}
+
+
+@pytest.mark.parametrize("url", ["postgresql://anna:x@127.0.0.1:1/app", "postgres//anna:x@host"])
+def test_an_error_names_the_variable_of_the_environment_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql:///ours")
+    monkeypatch.setenv("PRODUCTION_DATABASE_URL", url)
+    (tmp_path / "circuit.toml").write_text('[env.production]\ndatabase_env = "PRODUCTION_DATABASE_URL"\n')
+    settings = settings_in(load_settings(tmp_path), "production")
+    with pytest.raises((DatabaseUnavailable, ConfigError), match="PRODUCTION_DATABASE_URL") as caught:
+        do(settings, "deploy", live_release)
+    assert " DATABASE_URL" not in str(caught.value)
 
 
 def test_a_database_without_our_tables_says_how_it_gets_them(empty_database: str, tmp_path: Path) -> None:

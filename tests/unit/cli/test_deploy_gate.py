@@ -136,6 +136,23 @@ def test_a_missing_module_is_told_from_one_that_is_no_part_of_a_release(tmp_path
     assert "VERSION" not in said.cure
 
 
+def test_what_only_one_laptop_has_is_told_from_an_error(tmp_path: Path) -> None:
+    copy, author = tmp_path / "copy", tmp_path / "author"
+    for folder in (copy / "app", author / "app"):
+        folder.mkdir(parents=True)
+    (copy / "app" / "a.py").write_text("import os\nKEY = os.environ['CRM_KEY']\nWORDS = {}['CRM_KEY']\n")
+    (author / "app" / "model.bin").write_text("x")
+    said = {
+        line: gate.refused_import(f"{copy}/app/a.py:{line}: KeyError: 'CRM_KEY'", "Mend", copy, author)
+        for line in (2, 3)
+    }
+    assert 'secret("CRM_KEY")' in said[2].cure
+    assert said[3].cure == "Mend"
+    why = f"{copy}/app/a.py:1: FileNotFoundError: [Errno 2] No such file or directory: "
+    assert "no part of a release" in gate.refused_import(f"{why}'app/model.bin'", "Mend", copy, author).cure
+    assert gate.refused_import(f"{why}'app/other.bin'", "Mend", copy, author).cure == "Mend"
+
+
 def test_files_that_have_changed_are_named() -> None:
     gate.check_unchanged({"a.py": b"1"}, {"a.py": b"1"})
     said = refusal(
@@ -146,8 +163,28 @@ def test_files_that_have_changed_are_named() -> None:
 
 def test_a_validation_counts_for_a_day() -> None:
     now = datetime(2026, 5, 1, 12, tzinfo=UTC)
-    report = gate.validated(GOOD, [])
-    assert gate.check_validated(report, datetime.now(UTC)) == "0 min ago"
+    report = gate.validated(GOOD, [], {})
+    assert gate.check_validated(report, datetime.now(UTC), {}) == "0 min ago"
     old = {"deploy": {"validated_at": (now - timedelta(hours=25)).isoformat()}}
-    assert "25 hours ago" in refusal(lambda: gate.check_validated(old, now)).detail
-    assert "never validated" in refusal(lambda: gate.check_validated({}, now)).detail
+    assert "25 hours ago" in refusal(lambda: gate.check_validated(old, now, {})).detail
+    assert "never validated" in refusal(lambda: gate.check_validated({}, now, {})).detail
+
+
+@pytest.mark.parametrize("name", ["platform", "Python"])
+def test_a_validation_by_another_platform_or_python_does_not_count(tmp_path: Path, name: str) -> None:
+    ground = gate.ground(tmp_path)
+    report = gate.validated(GOOD, [], ground)
+    said = refusal(lambda: gate.check_validated(report, datetime.now(UTC), {**ground, name: "99.1"}))
+    assert f"{name} (99.1, was {ground[name]})" in said.detail
+
+
+def test_a_validation_counts_for_the_settings_under_which_it_was_made(tmp_path: Path) -> None:
+    (tmp_path / "circuit.toml").write_text("[test]\ncoverage = 75\n")
+    report = gate.validated(GOOD, [], gate.ground(tmp_path))
+    assert gate.check_validated(report, datetime.now(UTC), gate.ground(tmp_path)) == "0 min ago"
+    (tmp_path / "circuit.toml").write_text("[test]\ncoverage = 5\n")
+    said = refusal(lambda: gate.check_validated(report, datetime.now(UTC), gate.ground(tmp_path)))
+    assert said.detail == "Since these files were validated, this has changed: circuit.toml."
+    assert "--validate-only" in said.cure
+    before_that_was_noted = {"deploy": {"validated_at": datetime.now(UTC).isoformat()}}
+    refusal(lambda: gate.check_validated(before_that_was_noted, datetime.now(UTC), gate.ground(tmp_path)))

@@ -105,7 +105,7 @@ def test_it_explains_where_and_why_and_what_would_let_it_pass() -> None:
     for number, level in enumerate(("intake", "canon", "unmask", "override", "persona", "leak"), 1):
         assert re.search(rf"^.? *{number} {level}", found, re.MULTILINE), level
     assert re.search(r"17 tribunal +quarantine", found)
-    assert "neutralize from 0.85, quarantine from 0.99" in found
+    assert "neutralize from 0.88, quarantine from 0.99" in found
     (rule,) = tomllib.loads(found[found.index("[[judgment.allow]]") :])["judgment"]["allow"]
     assert rule["digest"] == digest_of(ATTACK)
     assert rule["field"] == 'No"tes'

@@ -11,7 +11,7 @@ from pathlib import Path
 from watchfiles import awatch
 
 from circuit_script.config import FILE
-from circuit_script.releases import IGNORED, is_part
+from circuit_script.releases import IGNORED, is_entered, is_part
 
 QUIET = 40  # milliseconds without a change, after which what was saved together is taken together
 LONGEST = 400  # milliseconds, should it never be quiet
@@ -86,5 +86,5 @@ def _may_be_folder(folder: Path, name: Path) -> bool:
 
 def _folders(folder: Path) -> list[Path]:
     with contextlib.suppress(OSError):
-        return sorted(each for each in folder.iterdir() if each.name not in IGNORED and each.is_dir())
+        return sorted(each for each in folder.iterdir() if each.is_dir() and is_entered(each))
     return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import psycopg
@@ -13,11 +13,12 @@ from circuit_script.cli.doctor.check import Check, bad, good, warning
 from circuit_script.cli.doctor.see import findings, telling
 from circuit_script.cli.doctor.upkeep import upkeep
 from circuit_script.config import Settings
+from circuit_script.db.ahead import ahead
 from circuit_script.db.embedded import EmbeddedPostgres
-from circuit_script.db.migrate import OLDEST_SERVER, read_migrations
+from circuit_script.db.migrate import OLDEST_SERVER, applied_in, read_migrations
 from circuit_script.db.pool import Connection, open_connection, unavailable
 from circuit_script.db.server_user import ServerUser, binaries
-from circuit_script.errors import CircuitError
+from circuit_script.errors import CircuitError, StartError
 
 CLOCK_SLACK, CLOCK_LIMIT = 1.0, 60.0  # seconds
 
@@ -27,7 +28,6 @@ _SERVER = """
            (SELECT count(*) FROM pg_roles WHERE rolname IN ('circuit_road', 'circuit_tenant')),
            to_regclass('circuit.migrations') IS NOT NULL, clock_timestamp()
 """
-_APPLIED = "SELECT name FROM circuit.migrations"
 _WORKERS = "SELECT host, pid FROM circuit.workers WHERE expires_at > now() ORDER BY started_at"
 
 
@@ -72,9 +72,7 @@ async def _look(connection: Connection, settings: Settings) -> AsyncIterator[Che
     if not migrated:
         yield good("migrations", "none yet: the first start makes the tables")
         return
-    rows = await (await connection.execute(_APPLIED)).fetchall()
-    for check in _migrations({name for (name,) in rows}):
-        yield check
+    yield await _migrations(connection)
     workers = await (await connection.execute(_WORKERS)).fetchall()
     yield _workers(workers, supervisor_of(settings))
     async for check in upkeep(connection, settings, working=bool(workers)):
@@ -102,15 +100,18 @@ def _clock(apart: float) -> Check:
     return warning("clock", said, cure) if apart > CLOCK_SLACK else good("clock", said)
 
 
-def _migrations(applied: set[str]) -> Iterator[Check]:
-    known = {migration.name for migration in read_migrations()}
-    if newer := sorted(applied - known):
-        cure = "Start the version of Circuit Script that made them, or a newer one."
-        yield bad("migrations", f"This version does not know {', '.join(newer)}.", cure)
-    elif missing := sorted(known - applied):
-        yield good("migrations", f"{len(missing)} to apply at the next start")
-    else:
-        yield good("migrations", f"all {len(known)} applied")
+async def _migrations(connection: Connection) -> Check:
+    known = read_migrations()
+    try:
+        applied = await applied_in(connection)
+        newer = ahead(known, applied)
+    except StartError as error:
+        return bad("migrations", error.detail, error.cure)
+    if newer:
+        return warning("migrations", f"A newer version has applied {', '.join(newer)}.", "Start that one when you can.")
+    if missing := len({each.name for each in known} - {each.name for each in applied}):
+        return good("migrations", f"{missing} to apply at the next start")
+    return good("migrations", f"all {len(known)} applied")
 
 
 def _workers(rows: list[tuple[str, int]], supervisor: int) -> Check:

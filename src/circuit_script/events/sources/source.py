@@ -63,6 +63,9 @@ class Reason(StrEnum):
     UNKNOWN_CODING = "unknown-transfer-coding"
     OVERLOADED = "overloaded"
     DATABASE_AWAY = "database-away"
+    OLD_AWAY = "old-service-away"
+    NOT_MIRRORED = "not-mirrored"
+    UNFORWARDABLE = "unforwardable"
 
 
 class EventDraft(msgspec.Struct, frozen=True, gc=False):  # made in half of a dataclass's time

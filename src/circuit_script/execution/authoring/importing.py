@@ -10,6 +10,7 @@ import stat
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -42,8 +43,9 @@ def has_app(folder: Path, name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").exists()
 
 
-def warnings_after_import(ours: frozenset[int]) -> tuple[str, ...]:
-    """Threads and sockets that the app holds open: forked children do not get the threads, and share the sockets.
+def warnings_after_import(ours: frozenset[int], processes: Sequence[int] = ()) -> tuple[str, ...]:
+    """Threads and sockets that the app holds open: forked children do not get the threads, and share the sockets. And
+    ``processes`` that it has started: they outlive every release.
 
     Each names its cure: `start = "spawn"`, where each child imports the app itself, or `@on_child_start`.
     """
@@ -57,6 +59,10 @@ def warnings_after_import(ours: frozenset[int]) -> tuple[str, ...]:
         warnings.append(
             f"importing the app started {native} threads outside of Python: children do not have them. {CURE}"
         )
+    warnings += [
+        f"importing the app started the process {_name_of(pid)!r}: children share it, and it outlives them. {CURE}"
+        for pid in processes
+    ]
     for entry in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             if int(entry) not in ours and stat.S_ISSOCK(os.fstat(int(entry)).st_mode):
@@ -64,6 +70,13 @@ def warnings_after_import(ours: frozenset[int]) -> tuple[str, ...]:
                     f"importing the app opened a socket (descriptor {entry}): all children share it. {CURE}"
                 )
     return tuple(warnings)
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return str(pid)
 
 
 def fingerprint(folder: Path) -> str:

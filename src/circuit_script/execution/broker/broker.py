@@ -75,6 +75,14 @@ class UniqueJobs(Protocol):
     async def __call__(self, tenant: str, name: str, key: str) -> str | None: ...
 
 
+class Taping(Protocol):
+    """Hears what an execution reads, and changes nothing of it."""
+
+    def crm(self, crm: CRM) -> CRM: ...
+
+    def unique_jobs(self, ask: UniqueJobs | None) -> UniqueJobs | None: ...
+
+
 class Checkpoint(Protocol):
     """Commits the records up to ``upto``, which have these errors and decisions. Raises RequestRefused."""
 
@@ -106,7 +114,7 @@ class BrokerParts:
 
 class ExecutionBroker:
     """One execution's broker. Without a ``checkpoint`` those of the handler change nothing: all is committed at the
-    end. With a ``recorder`` each request is a span of its trace."""
+    end. With a ``recorder`` each request is a span of its trace; with a ``tape`` what is read is noted on it."""
 
     def __init__(
         self,
@@ -119,6 +127,7 @@ class ExecutionBroker:
         remaining: Callable[[], float],
         checkpoint: Checkpoint | None = None,
         recorder: Recorder | None = None,
+        tape: Taping | None = None,
     ) -> None:
         self._database_away = False
         self._recorder = recorder
@@ -137,10 +146,11 @@ class ExecutionBroker:
 
         self.choices = Choices(work, tell)
         self._commit = checkpoint
-        self._unique_jobs = parts.unique_jobs
+        self._unique_jobs = parts.unique_jobs if tape is None else tape.unique_jobs(parts.unique_jobs)
         self._held_bytes = 0
         self._known: set[tuple[str, str]] = {(work.object, str(row.get("id"))) for row in work.records}
         crm = parts.crm.of(work.tenant, self._read) if isinstance(parts.crm, HomedCRM) else parts.crm
+        crm = crm if tape is None else tape.crm(crm)
         self._reads = Reads(work, crm=crm, held=held, meter=self._meter, known=self._known)
         # What is done about a quota that is used up does not count against it.
         callouts = replace(parts.callouts, spend=no_quota) if work.object == NOTICE else parts.callouts

@@ -94,6 +94,8 @@ class Enriching:
                 mark.end()
         if done.whole and len(packed := msgspec.msgpack.encode(done.rows)) <= KEEP:
             await self._journal.keep(owner, key, packed)  # what is missing now may be there the next time
+        elif (heard := getattr(self._journal, "heard", None)) is not None:
+            heard(owner, key, lambda: msgspec.msgpack.encode(done.rows))
         return {"rows": done.rows}
 
     def _known(self, asked: Mapping[str, Any]) -> tuple[Enrichment, tuple[str, ...]]:

@@ -31,7 +31,8 @@ MAX_NAMES = 32  # that a library has looked up, and a connection may be meant fo
 
 
 class Journal(Protocol):
-    """Replies of calls that already left. ``owner`` is the index of the record, None for the whole batch."""
+    """Replies of calls that already left. ``owner`` is the index of the record, None for the whole batch. One that has
+    ``heard`` is also told of those that are not kept, as another attempt may get better ones."""
 
     def find(self, owner: int | None, key: bytes) -> bytes | None: ...
 
@@ -103,6 +104,8 @@ class Outside:
         answer = result.told()
         if isinstance(result, Answered) and result.status < 400:  # what failed may succeed the next time
             await self._journal.keep(owner, key, msgspec.msgpack.encode(answer))
+        elif (heard := getattr(self._journal, "heard", None)) is not None:
+            heard(owner, key, lambda: msgspec.msgpack.encode(answer))
         return self._read(callout, answer)
 
     def _read(self, callout: Callout, answer: dict[str, Any]) -> dict[str, Any]:

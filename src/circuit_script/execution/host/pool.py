@@ -362,6 +362,8 @@ class Pool:
                 wrong = "its files have changed on disk: they are no longer those of the release that ran."
             except (AppError, OSError) as error:  # no descriptor is left, either
                 wrong = str(error)
+            except Exception as error:  # a bug of ours: without another attempt nothing would run here ever again
+                wrong = f"{type(error).__name__}: {error}"
             if wrong != said:
                 said = wrong
                 _logger.error(NOTHING_RUNS, wrong, os.getpid())

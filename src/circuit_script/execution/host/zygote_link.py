@@ -108,6 +108,9 @@ class ZygoteLink:
                 self._process = self._spawn(theirs)
         except OSError as error:  # no memory, too many processes, an interpreter that this user may not run
             raise self._unborn(error) from error
+        except BaseException:
+            self._discard()
+            raise
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._control, self._on_readable)
@@ -128,17 +131,20 @@ class ZygoteLink:
                 self.kill()
 
     def _unborn(self, error: OSError) -> AppError:
+        self._discard()
+        return AppError(
+            f"the process that hosts {self._app!r} cannot be started: {error}.",
+            cure=f"Free memory or processes of this host, and let this user run {sys.executable}.",
+            page="import-failed",
+        )
+
+    def _discard(self) -> None:
         """No process could be made: nothing is left of this link."""
         self._control.close()
         self._ready.cancel()
         if self._scratch:
             remove(self._scratch)
         self._parent.on_zygote_death(self)
-        return AppError(
-            f"the process that hosts {self._app!r} cannot be started: {error}.",
-            cure=f"Free memory or processes of this host, and let this user run {sys.executable}.",
-            page="import-failed",
-        )
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         if self._hosting.isolation == "strict" and os.geteuid() != 0:

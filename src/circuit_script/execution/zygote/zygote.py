@@ -92,6 +92,7 @@ class Zygote:
         self._confined.seal()
         self._orphans = Orphans(self._pid, outside, undertaker, self._is_known)
         whereabouts.know(assignment.folder)
+        before = set(children_of(self._pid))
         try:
             apps, document = load(assignment)
         except AppError as error:
@@ -103,7 +104,8 @@ class Zygote:
             self._say(Document(document[start : start + PART]))
         ours = self._slots.descriptors | {self._control.fileno(), self._woken.fileno(), self._waker.fileno()}
         self._spawns = assignment.hosting.start == "spawn"
-        warnings = () if self._spawns else importing.warnings_after_import(ours)
+        started = [pid for pid in children_of(self._pid) if pid not in before]
+        warnings = () if self._spawns else importing.warnings_after_import(ours, started)
         self._own = set(children_of(self._pid))
         hooks.install()
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,140 @@
+"""Records live executions while somebody compares: a bounded writer that can stall or fail without slowing one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+import structlog
+
+from circuit_script.db.pool import Pool
+from circuit_script.events.recordings import Ended, Recording, packed, store
+from circuit_script.events.taping import Tape
+from circuit_script.settings_shadow import ShadowSettings
+
+PATIENCE = "SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '4s', true)"
+FLUSH = 0.2
+STALL = 5.0  # seconds that one write may take before its recordings are given up
+GROUP, GROUP_BYTES = 50, 4_000_000  # recordings and their bytes in one statement, at about that
+BOUND = 500  # recordings that wait
+LOOSE = 8  # times `largest` that a recording may have before it is compressed
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Executions that were not kept: those that the ``sample`` left out, those over the ``rate``, and those of a
+    ``size`` that is too much, or that could not be stored."""
+
+    sample: int = 0
+    rate: int = 0
+    size: int = 0
+
+
+class Recorder:
+    """Takes tapes of executions that have concluded, of which ``sampling`` is the share: 0 while nobody compares, and
+    then nothing is recorded. A worker keeps ``most_per_second``; at most `BOUND` wait in memory."""
+
+    def __init__(
+        self, pool: Pool, settings: ShadowSettings | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.sampling = 0.0
+        self.written = 0
+        self._pool = pool
+        self._settings = settings or ShadowSettings()
+        self._clock = clock
+        self._tokens, self._filled = float(self._settings.most_per_second), clock()
+        self._waiting: deque[Recording] = deque()
+        self._some = asyncio.Event()
+        self._stopping = False
+        self._sample = self._rate = self._size = 0
+
+    def follow(self, sample: float) -> None:
+        """Record this share of the executions that begin from now on; 0.0 for none."""
+        self.sampling = min(1.0, max(0.0, sample))
+
+    def skipped(self) -> Skipped:
+        """What was not kept since this was last asked."""
+        found = Skipped(self._sample, self._rate, self._size)
+        self._sample = self._rate = self._size = 0
+        return found
+
+    def begin(self, release: int) -> Tape | None:
+        """The tape of an execution of this release that is about to begin; None for one that is not recorded."""
+        if not self.sampling:
+            return None
+        if self.sampling < 1.0 and random.random() >= self.sampling:  # chooses what is compared, guards nothing
+            self._sample += 1
+            return None
+        if not self._has_room():
+            self._rate += 1
+            return None
+        return Tape(release, LOOSE * self._settings.largest)
+
+    def keep(self, tape: Tape, ended: Ended) -> None:
+        """The execution has concluded, and so it ended; never waits."""
+        if not tape.whole:
+            self._size += 1
+        elif len(self._waiting) >= BOUND:
+            self._rate += 1
+        else:
+            self._waiting.append(tape.recording(ended))
+            self._some.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._some.set()
+
+    async def run(self) -> None:
+        """Write until stopped, and then what is left."""
+        while not self._stopping or self._waiting:
+            await self._some.wait()
+            self._some.clear()
+            if not self._stopping:
+                await asyncio.sleep(FLUSH)
+            while self._waiting:
+                await self._flush()
+
+    def _has_room(self) -> bool:
+        moment, most = self._clock(), float(self._settings.most_per_second)
+        self._tokens = min(most, self._tokens + (moment - self._filled) * most)
+        self._filled = moment
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    async def _flush(self) -> None:
+        rows: list[tuple[Recording, bytes]] = []
+        while self._waiting and len(rows) < GROUP and sum(len(body) for _, body in rows) < GROUP_BYTES:
+            each = self._waiting.popleft()
+            body = await asyncio.to_thread(self._packed, each)
+            if body is None:
+                self._size += 1
+            else:
+                rows.append((each, body))
+        if not rows:
+            return
+        try:
+            async with asyncio.timeout(STALL), self._pool.connection() as connection, connection.transaction():
+                await connection.execute(PATIENCE)
+                await store(connection, rows)
+        except (psycopg.Error, OSError) as error:  # TimeoutError is an OSError
+            self._size += len(rows)
+            log.warning("recordings.dropped", recordings=len(rows), error=str(error) or repr(error))
+        else:
+            self.written += len(rows)
+
+    def _packed(self, recording: Recording) -> bytes | None:
+        """As it is stored; None for what is too large, or cannot be."""
+        try:
+            return packed(recording, self._settings.largest)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            log.warning("recordings.dropped", recordings=1, error=repr(error), handler=recording.handler)
+            return None
