@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from scipy.optimize import minimize
 
 from circuit_script.judgment import features
-from circuit_script.judgment.model import LEVELS, summed
+from circuit_script.judgment.model import DISGUISE, LEVELS, summed
 from training.judgment import corpus, fit
 from training.judgment.corpus import FOLD, FOLDS, MADE, Text
 from training.judgment.fit import Floats, best
@@ -28,11 +28,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Texts, their views, what the levels say of them (a row each, a column for each of LEVELS), and their windows."""
+    """Texts, their views, what the levels say of them (a row each, a column for each of LEVELS), how
+    disguised they are, and their windows."""
 
     texts: list[Text]
     views: list[list[str]]
     levels: Floats
+    disguises: Floats
     windows: Windows
 
 
@@ -85,7 +87,8 @@ def read_all(texts: Sequence[Text], table: npt.NDArray[np.uint8], *, most: int =
             path.write_bytes(pickle.dumps(found))
     levels = np.array([[each.get(level, 0.0) for level in LEVELS] for _, each in found])
     views = [views for views, _ in found]
-    return Read(list(texts), views, levels, windows(views, table, most=most))
+    disguises = np.array([each[DISGUISE] for _, each in found])
+    return Read(list(texts), views, levels, disguises, windows(views, table, most=most))
 
 
 def stacked(parts: Sequence[tuple[Windows, Sequence[int] | None, int]]) -> Windows:
@@ -113,6 +116,7 @@ class OutOfFold:
     texts: list[Text]
     logits: Floats
     levels: Floats
+    disguises: Floats
     fold: npt.NDArray[np.intp]
 
 
@@ -155,7 +159,7 @@ def out_of_fold(
     shingles = [corpus.shingles(each[0]) for each in main.views]
     made = np.array([each.source in MADE for each in main.texts])
     trigger = read_all(corpus.own(test=True), table, kept=kept)
-    texts, found, levels, numbers = [], [], [], []
+    texts, found, levels, disguises, numbers = [], [], [], [], []
     for number in range(folds or len(FOLDS)):
         test = np.flatnonzero(fold == number)
         seen: set[str] = set().union(*(shingles[at] for at in test))
@@ -178,9 +182,12 @@ def out_of_fold(
             part = stacked([(read_in.windows, chosen, len(read_in.texts))])
             found.append(logits(weights, part, len(chosen)))
             levels.append(read_in.levels[chosen])
+            disguises.append(read_in.disguises[chosen])
             numbers.append(np.full(len(chosen), number))
         say(f"left out {number + 1} of {len(FOLDS)}: {', '.join(FOLDS[number])}")
-    result = OutOfFold(texts, np.concatenate(found), np.vstack(levels), np.concatenate(numbers))
+    result = OutOfFold(
+        texts, np.concatenate(found), np.vstack(levels), np.concatenate(disguises), np.concatenate(numbers)
+    )
     if path:
         path.write_bytes(pickle.dumps(result))
     return result
@@ -192,7 +199,7 @@ def calibrated(judged: OutOfFold) -> tuple[float, float]:
     mass = fit.masses(judged.texts) * [0.3 if each.kind == "embedded" else 1.0 for each in judged.texts]
     mass /= mass.sum()
     sign = np.array([1.0 if each.attack else -1.0 for each in judged.texts])
-    sums = summed(judged.logits, judged.levels)
+    sums = summed(judged.logits, judged.levels, judged.disguises)
 
     def loss(numbers: Floats) -> tuple[float, Floats]:
         margin = sign * (numbers[0] * sums + numbers[1])
@@ -206,4 +213,5 @@ def calibrated(judged: OutOfFold) -> tuple[float, float]:
 def scored(judged: OutOfFold) -> Floats:
     """The score of each text. Two numbers are learnt for all texts together: they change no order."""
     bend, shift = calibrated(judged)
-    return np.asarray(1 / (1 + np.exp(-(bend * summed(judged.logits, judged.levels) + shift))))
+    sums = summed(judged.logits, judged.levels, judged.disguises)
+    return np.asarray(1 / (1 + np.exp(-(bend * sums + shift))))

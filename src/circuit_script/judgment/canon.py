@@ -55,6 +55,7 @@ AROUND = 400  # characters on both sides of what is read in another way ...
 READ = 16 * 1024  # ... and at most so many
 MARKS = 2000  # of direction
 FEW = 64
+RARELY = 16
 PARTS = 6  # of several lines among which odd ones are looked for
 
 _SPACES = b"\t\n\v\f\r"
@@ -99,23 +100,22 @@ class Canon:
     def loose(self) -> str:
         return self.spelling.text if self.spelling else ""
 
-    def offsets(self) -> Sequence[int]:
+    def offsets(self) -> Sequence[int] | Places:
         """Of each character of ``plain`` its place in the text, and one more for the end."""
         if not self.hidden and self.text.isascii():
-            at = _squeezed(_codes(self.text))[1]
-            return [*at.tolist(), len(self.text)]
+            return np.append(_squeezed(_codes(self.text))[1], len(self.text))
         return _Folding(self.text).plain()[1]
 
-    def wide_offsets(self) -> Sequence[int]:
+    def wide_offsets(self) -> Sequence[int] | Places:
         if self.wide is self.text:
             return range(len(self.text) + 1)
         return _Folding(self.text).wide_places()
 
-    def loose_offsets(self) -> Sequence[int]:
+    def loose_offsets(self) -> Sequence[int] | Places:
         if not self.spelling:
             return ()
-        places = self.wide_offsets()
-        return [places[each] for each in self.spelling.places()]
+        places = self.spelling.places()
+        return places if self.wide is self.text else np.asarray(self.wide_offsets(), np.int64).take(places)
 
 
 def canonical(text: str) -> Canon:
@@ -251,19 +251,19 @@ class _Folding:
     def hidden_span(self) -> tuple[int, int]:
         return (self.first, self.last) if self.last else (0, 0)
 
-    def plain(self, *, tracked: bool = True) -> tuple[str, Sequence[int]]:
+    def plain(self, *, tracked: bool = True) -> tuple[str, Sequence[int] | Places]:
         lower = self._look(self.table.lower, self.codes)
         at = self.at
         if len(lower) and int(lower.max()) >= LIMIT:
             lower, at = _expanded(self.table, lower, at)
         codes, kept = _squeezed(lower)
-        return _text(codes), [*at[kept].tolist(), len(self.text)] if tracked else ()
+        return _text(codes), np.append(at[kept], len(self.text)) if tracked else ()
 
     def wide(self) -> str:
         return _text(self.codes)
 
-    def wide_places(self) -> Sequence[int]:
-        return [*self.at.tolist(), len(self.text)]
+    def wide_places(self) -> Places:
+        return np.append(self.at, len(self.text))
 
     def _look(self, table: NDArray[_Any], codes: Codes) -> NDArray[_Any]:
         """What a table says of each character; of one beyond it, the character itself (or nothing)."""
@@ -381,9 +381,10 @@ class _Folding:
 
     def _compose(self) -> None:
         """Syllables of Korean and the like, written in parts."""
-        if unicodedata.is_normalized("NFC", _text(self.codes)):
-            return
         parts = (self._look(self.table.needs, self.codes) & COMBINES) != 0
+        few = RARELY * np.count_nonzero(parts) < len(parts)  # then they are sooner composed than the whole is read
+        if not few and unicodedata.is_normalized("NFC", _text(self.codes)):
+            return
         edges = np.diff(np.concatenate(([0], parts.astype(np.int8), [0])))
         codes = self.codes.copy()
         kept = np.ones(len(codes), np.bool_)
@@ -430,7 +431,9 @@ class _Folding:
         whole = ~latin & (bits > 0) & (strange == 0)
         real = int((~latin & (bits > 0) & (strange > 0)).sum())
         fold_whole = real * 2 <= int(whole.sum()) <= int(latin.sum())
-        of_word = np.cumsum(np.isin(np.arange(len(codes)), starts, assume_unique=True)) - 1
+        begins = np.zeros(len(codes), np.bool_)
+        begins[starts] = True
+        of_word = np.cumsum(begins) - 1
         of_word[of_word < 0] = 0
         near = table.near[index]
         fold = other & mixed[of_word] & (near > 0)
@@ -566,8 +569,9 @@ def _of_direction(text: str) -> list[Reading]:
     place, last = _near(np.flatnonzero(np.isin(codes, [0x202E, 0x202D, 0x2067, 0x202B])), len(text))
     parts: list[Places] = []
     turned = False
+    places = np.arange(last)
     for mark in [*marks[(marks >= place) & (marks < last)][:MARKS].tolist(), last]:
-        part = np.arange(place, mark)
+        part = places[place:mark]
         parts.append(part[::-1] if turned else part)
         if mark < last:
             turned = text[mark] in "\u202e\u2067\u202b"

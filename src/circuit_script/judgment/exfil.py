@@ -106,6 +106,11 @@ _NOT = ("not ", "never ", "n't ", "nobody ", "avoid ", "without ")
 _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
 
 
+def may_leave(plain: str) -> bool:
+    """Whether a text in ASCII has any sign of a way out; without one, there is none."""
+    return _SINK.search(plain) is not None
+
+
 def exfil(page: Page) -> list[Finding]:
     """Each way out in a text and in what was decoded of it."""
     findings: list[Finding] = []

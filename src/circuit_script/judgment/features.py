@@ -36,6 +36,7 @@ _FAMILIES = {  # odd numbers, one for each
     "five": np.uint32(0xC2B2AE35),
 }
 _SHIFT = np.uint32(32 - BITS)
+_DIGITS = bytes(0x30 if 0x30 <= each <= 0x39 else each for each in range(256))  # all alike
 _HALF = np.uint32(15)
 
 
@@ -84,20 +85,28 @@ def codes(text: str) -> Codes:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def hashed_words(read: Codes, table: npt.NDArray[np.uint8]) -> tuple[Codes, Places]:
-    """The hash of each word and where it begins."""
-    kind = table.take(np.minimum(read, 0xFFFF))
-    begins = kind > 0
-    begins[1:] &= (kind[:-1] == 0) | (kind[1:] == 2) | (kind[:-1] == 2)
-    starts = np.flatnonzero(begins)
+def hashed_words(read: Codes, table: npt.NDArray[np.uint8], *, narrow: bool = False) -> tuple[Codes, Places]:
+    """The hash of each word and where it begins; ``narrow`` is a text in ASCII, in which no letter is a word."""
+    kind = table.take(read if narrow else np.minimum(read, 0xFFFF))
+    letters = kind > 0
+    begins = letters.copy()
+    if narrow:
+        begins[1:] = letters[1:] > letters[:-1]
+    else:
+        begins[1:] &= (kind[:-1] == 0) | (kind[1:] == 2) | (kind[:-1] == 2)
+    starts = begins.nonzero()[0]
     if not starts.size:
         return np.zeros(0, np.uint32), starts
-    lengths = np.diff(starts, append=len(read))
-    within = np.arange(starts[0], len(read)) - np.repeat(starts, lengths)
-    weight = _POWERS.take(np.minimum(within, LONGEST))
-    weight *= read[starts[0] :] + _PRIME
-    weight *= kind[starts[0] :] > 0
-    words = np.add.reduceat(weight, starts - starts[0], dtype=np.uint32)
+    first = starts[0]
+    lengths = np.empty(len(starts), np.intp)
+    np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+    lengths[-1] = len(read) - starts[-1]
+    within = np.arange(first, len(read))
+    within -= starts.repeat(lengths)
+    weight = _POWERS.take(within, mode="clip")
+    weight *= read[first:] + _PRIME
+    weight *= letters[first:]
+    words = np.add.reduceat(weight, starts - first, dtype=np.uint32)
     words ^= words >> _HALF
     words *= _MIX
     return words, starts
@@ -111,12 +120,17 @@ def _rows(hashes: Codes, family: str) -> Codes:
 
 def read(texts: Sequence[str], table: npt.NDArray[np.uint8]) -> Reading:
     """The features of canonical texts."""
-    found = codes(" ".join(texts))
-    lengths = np.fromiter(map(len, texts), np.intp, len(texts))
+    joined = " ".join(texts)
+    narrow = joined.isascii()
+    if narrow:
+        found = np.frombuffer(joined.encode().translate(_DIGITS), np.uint8).astype(np.uint32)
+    else:
+        found = codes(joined)
+        found = np.where((found >= 0x30) & (found <= 0x39), np.uint32(0x30), found)
+    lengths = np.array([len(each) for each in texts], np.intp)
     ends = np.cumsum(lengths + 1) - 1
     begins = ends - lengths
-    found = np.where((found >= 0x30) & (found <= 0x39), np.uint32(0x30), found)
-    words, starts = hashed_words(found, table)
+    words, starts = hashed_words(found, table, narrow=narrow)
     turned = words * _STEP
     pairs, skips = _rows(turned[:-1] + words[1:], "pair"), _rows(turned[:-2] + words[2:], "skip")
     cut = np.zeros(0, np.intp)
@@ -137,6 +151,20 @@ def read(texts: Sequence[str], table: npt.NDArray[np.uint8]) -> Reading:
         "five": (None, fives),
     }
     return Reading(begins, ends, found, families, cut, starts)
+
+
+def kinds_once(found: npt.NDArray[np.int16]) -> list[int]:
+    """Each row of `kinds_read` once, of a short text: without numpy, which would take longer."""
+    marked = [(at, kind) for at, code in enumerate(found.tolist()) if code for kind in (code & 63, code >> 6) if kind]
+    rows = {kind for _, kind in marked}
+    for nth, (at, kind) in enumerate(marked):
+        for step, (there, second) in enumerate(marked[nth + 1 : nth + 7]):
+            if there - at > NEAR:
+                break
+            if there - at <= CLOSE and step < 5:
+                rows.add((kind << 6) + second + (64 + 4096 if step else 64))
+            rows.add(((kind << 6) + second if kind < second else (second << 6) + kind) + 64 + 2 * 4096)
+    return list(rows)
 
 
 KINDS = 64 + 3 * 4096  # rows of the classes of words: one alone, and pairs of three sorts

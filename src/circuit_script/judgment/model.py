@@ -42,16 +42,17 @@ TOKENS = 24  # words in a window, where classes of words are told
 _APART = np.zeros(features.NEAR + 1, np.int16)  # between the words of two texts
 
 LOWEST, HIGHEST = -4.0, 4.0  # beyond them a sum of weights says no more
-HINT, BENT = 24.0, 4.0  # what a sure finding adds; weak ones add less than their share
+HINT, BENT = 27.0, 3.0  # what a sure finding adds; weak ones add less than their share
+DISGUISE, HIDING = "canon", 3.5  # what a text adds that is disguised altogether: of ordinary words too little by itself
 
 Sums = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
 
-def summed(logits: Floats, levels: Floats) -> Floats:
-    """What words say and what the levels found, in one, for many texts. A row of ``levels`` is of a text, each column
-    a level, of which the strongest counts: several that see the same are no more sure of it."""
-    sums: Floats = np.clip(logits, LOWEST, HIGHEST) + HINT * levels.max(axis=1) ** BENT
+def summed(logits: Floats, levels: Floats, disguises: Floats) -> Floats:
+    """What words say, what the levels found and how disguised it is, in one, for many texts. A row of ``levels`` is of
+    a text, each column a level, of which the strongest counts: several that see the same are no more sure of it."""
+    sums: Floats = np.clip(logits, LOWEST, HIGHEST) + HINT * levels.max(axis=1) ** BENT + HIDING * disguises
     return sums
 
 
@@ -80,25 +81,40 @@ class Model:
     unsure: tuple[float, float]
 
     def score(self, plain: str, levels: Mapping[str, float], codes: Codes | None = None) -> Scored:
-        """Judge a canonical text; ``levels`` says for a level the highest score of what it found, ``codes`` what
-        `words.classes` says of the text, if that is known."""
+        """Judge a canonical text; ``levels`` says for a level the highest score of what it found, and under "canon" how
+        disguised it is; ``codes`` what `words.classes` says of the text, if that is known."""
         logits, windows = self._windows([plain], [classes(plain) if codes is None else codes])
         top = int(logits.argmax())
-        score = self.fused(float(logits[top]), max((levels.get(level, 0.0) for level in LEVELS), default=0.0))
+        surest = max((levels.get(level, 0.0) for level in LEVELS), default=0.0)
+        score = self.fused(float(logits[top]), surest, levels.get(DISGUISE, 0.0))
         start = int(windows.starts[top])
         return Scored(score, (start, min(start + WINDOW, len(plain))), not self.unsure[0] < score < self.unsure[1])
 
-    def fused(self, logit: float, level: float) -> float:
-        """The score of a text whose highest window has this sum, and whose surest level is that sure."""
-        return self.calibrated(min(max(logit, LOWEST), HIGHEST) + HINT * min(max(level, 0.0), 1.0) ** BENT)
+    def fused(self, logit: float, level: float, disguise: float = 0.0) -> float:
+        """The score of a text whose highest window has this sum, whose surest level is that sure, and that is so much
+        disguised."""
+        hint = HINT * min(max(level, 0.0), 1.0) ** BENT if level else 0.0
+        hint += HIDING * min(max(disguise, 0.0), 1.0)
+        return self.calibrated(min(max(logit, LOWEST), HIGHEST) + hint)
 
     def calibrated(self, logit: float) -> float:
         return 1 / (1 + math.exp(-min(max(self.bend * logit + self.shift, -30.0), 30.0)))
 
     def logits(self, plains: Sequence[str], codes: Sequence[Codes]) -> list[float]:
         """Of each of these texts its highest window, before levels and calibration; one costs little beside others."""
+        if len(plains) == 1 and len(plains[0]) <= WINDOW:
+            return [self._of_window(plains[0], codes[0])]
         logits, windows = self._windows(plains, codes)
         return np.maximum.reduceat(logits, windows.firsts).tolist()  # type: ignore[no-any-return]  # numpy's type
+
+    def _of_window(self, plain: str, codes: Codes) -> float:
+        """What `_windows` says of a text that is one window: each feature counts."""
+        read = features.read([plain], self.table)
+        rows = np.concatenate([rows for _, rows in read.families.values()])
+        logit = int(self.text.take(rows).sum()) * (self.units[0] / math.sqrt(len(plain) + CALM))
+        if kinds := features.kinds_once(codes):
+            logit += int(self.kind.take(kinds).sum()) * self.units[1]
+        return logit + self.bias
 
     def _windows(self, plains: Sequence[str], codes: Sequence[Codes]) -> tuple[Floats, _Windows]:
         """All windows of these texts, and what each sums up to."""

@@ -28,11 +28,11 @@ class Thresholds:
         return Action.NEUTRALIZE if score >= self.neutralize else Action.ALLOW
 
 
-# Of harmless texts two in a hundred reach 0.65, one in two hundred 0.85, one in a thousand 0.99 (`make bench-judgment`)
+# Of harmless texts two in a hundred reach 0.65, one in two hundred 0.88, one in a thousand 0.99 (`make bench-judgment`)
 PRESETS: Mapping[str, Thresholds] = MappingProxyType(
     {
-        "strict": Thresholds(0.65, 0.85, 0.99),
-        "balanced": Thresholds(0.85, 0.99),
+        "strict": Thresholds(0.65, 0.88, 0.99),
+        "balanced": Thresholds(0.88, 0.99),
         "monitor": Thresholds(NEVER, NEVER),
     }
 )

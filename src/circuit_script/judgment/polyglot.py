@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from circuit_script.judgment.page import Page, View, shown
 from circuit_script.judgment.verdict import Finding
-from circuit_script.judgment.words import Codes, Kind, classes, places
+from circuit_script.judgment.words import Codes, Kind, classes, places_of
 
 LEVEL = "polyglot"
 WINDOWS = (4, 8, 12, 16)
@@ -30,6 +30,7 @@ SURE = 0.5  # from here on a change of script counts
 SWITCH = "polyglot.switch"
 
 Masks = NDArray[np.uint64]
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def in_view(view: View, codes: Codes) -> list[Finding]:
     found = list(matches(codes))
     if not found:
         return []
-    where = places(view.plain)
+    where = places_of(view.plain, [place for _, *both in found for place in both])
     findings = []
     best: tuple[float, int, int] = (0.0, 0, 0)
     for rule, first, last in found:
@@ -118,6 +119,7 @@ def matches(codes: Codes, most: int = MOST) -> Iterator[tuple[Sequence, int, int
     own = _masks().take(codes)
     there = int(np.bitwise_or.reduce(own)) if len(own) else 0
     ahead: dict[int, tuple[Masks, Masks]] = {}
+    heads: dict[np.uint64, Places] = {}  # of words that may begin a sequence
     row: list[int] = []
     for rule in sequences():
         for item in rule.items:
@@ -127,17 +129,24 @@ def matches(codes: Codes, most: int = MOST) -> Iterator[tuple[Sequence, int, int
             if rule.window not in ahead:
                 after = _ahead(own, rule.window)
                 ahead[rule.window] = after, own | after
-            yield from islice(_spans(rule, row, _begins(rule, own, *ahead[rule.window]), own), most)
+            at = heads.get(rule.first)
+            if at is None:
+                at = heads[rule.first] = (own & rule.first).nonzero()[0]
+            begins = _begins(rule, at, own, *ahead[rule.window])
+            if begins:
+                yield from islice(_spans(rule, row, begins, own), most)
 
 
-def _begins(rule: Sequence, own: Masks, after: Masks, within: Masks) -> list[int]:
-    """Where one sequence begins: at a word that has one of its kinds and is followed by the others. ``after`` are the
-    kinds of the words that follow each word, ``within`` its own besides."""
-    at = np.flatnonzero(own & rule.first)
-    for item in rule.masks:
-        if not len(at):
-            return []
-        at = at[(within.take(at) & item) != 0]
+def _begins(rule: Sequence, at: Places, own: Masks, after: Masks, within: Masks) -> list[int]:
+    """Where one sequence begins: at a word that has one of its kinds and is followed by the others. ``at`` are those
+    words, ``after`` the kinds of the words that follow each word, ``within`` its own besides."""
+    kinds = within.take(at)
+    all_there = (kinds & rule.masks[0]) != 0
+    for item in rule.masks[1:]:
+        all_there &= (kinds & item) != 0
+    at = at[all_there]
+    if not len(at):
+        return []
     begins: set[int] = set()
     for number, item in enumerate(rule.masks[:1] if rule.ordered else rule.masks):
         found = at[(own.take(at) & item) != 0]

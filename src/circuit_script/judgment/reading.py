@@ -14,7 +14,8 @@ import numpy as np
 
 from circuit_script.judgment import matching, model, polyglot
 from circuit_script.judgment.canon import plain_forms, those
-from circuit_script.judgment.exfil import exfil
+from circuit_script.judgment.disguise import disguise
+from circuit_script.judgment.exfil import exfil, may_leave
 from circuit_script.judgment.intake import LONG, page_of, windows
 from circuit_script.judgment.markup import hidden_texts, markup
 from circuit_script.judgment.mosaic import joined_texts, mosaic
@@ -84,7 +85,11 @@ def _of_pages(pages: Sequence[Page]) -> Iterable[float]:
         return ()
     plains = [page.views[0].plain for page in pages]
     codes = classes_of(plains)
-    told = [_surest((*mosaic(page), *exfil(page))) for page in pages]
+    leaving = those([plain if plain.isascii() else "" for plain in plains], may_leave)
+    told = [
+        _surest([*mosaic(page), *(exfil(page) if nth in leaving or not (page.text + plain).isascii() else ())])
+        for nth, (page, plain) in enumerate(zip(pages, plains, strict=True))
+    ]
     patterns = matching.highest([page.text for page in pages], plains, model.LEVELS)
     levels = map(max, patterns, polyglot.highest(codes), told)
     return map(model.model().fused, model.model().logits(plains, codes), levels)
@@ -96,7 +101,7 @@ def _of_page(page: Page, *, inner: bool = False) -> Read:
     told = [*matching.findings(page), *markup(page), *mosaic(page), *exfil(page)]
     told += [each for view, read in zip(page.views, codes, strict=True) for each in polyglot.in_view(view, read)]
     logits = model.model().logits([view.plain for view in page.views], codes)
-    score = model.model().fused(max(logits), _surest(told))
+    score = model.model().fused(max(logits), _surest(told), disguise(page))
     findings = _disguises(page) + told
     if not inner:
         pieces = [*hidden_texts(page), *joined_texts(page), *_within(page.views[1:])]
@@ -116,11 +121,13 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
     found += [each for view, read in zip(page.views, codes, strict=True) for each in polyglot.in_view(view, read)]
     logit = max(model.model().logits([view.plain for view in page.views], codes))
     disguises = _disguises(page)
+    disguised = 0.0
     pieces = joined_texts(page)
     others: list[View] = []
     known = {view.plain for view in page.views}
     for start, end in windows(text):
         part = page_of(text[start:end])
+        disguised = max(disguised, disguise(part))
         pieced = [each for each in mosaic(part) if each.pattern not in repeated]
         found += [_moved(each, start) for each in (*markup(part), *pieced, *exfil(part))]
         pieces += [
@@ -145,16 +152,21 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
         for nth in sorted(range(len(others)), key=lambda each: -sure[each])[:ALIKE]:
             if sure[nth]:
                 found += polyglot.in_view(others[nth], codes[nth])
-        some: dict[str, list[View]] = {}
-        for view in others:
-            some.setdefault(view.how, []).append(view)
-        disguises += _disguises(Page("", (others[0], *(view for each in some.values() for view in each[:SHOWN]))))
-    score = model.model().fused(logit, _surest(found))
+        disguises += _disguises(Page("", (others[0], *_few_of_each(others))))
+    score = model.model().fused(logit, _surest(found), disguised)
     findings = _most(disguises + found)
     if not inner:
         theirs, said = _of_pieces(pieces, 2 * len(text))
         return max(score, theirs), (*findings, *_most(said))
     return score, tuple(findings)
+
+
+def _few_of_each(views: Sequence[View]) -> Iterator[View]:
+    """The first views of each code."""
+    some: dict[str, list[View]] = {}
+    for view in views:
+        some.setdefault(view.how, []).append(view)
+    return (view for each in some.values() for view in each[:SHOWN])
 
 
 def _within(views: Iterable[View]) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -69,14 +69,66 @@ def rules(level: str) -> dict[str, Rule]:
     return {each.id.removeprefix(f"{level}."): each for each in read}
 
 
+class _Place:
+    """A match in the bytes of a text in ASCII, told in its characters."""
+
+    __slots__ = ("_match", "_text")
+
+    def __init__(self, text: str, match: Any) -> None:
+        self._text, self._match = text, match
+
+    def __getitem__(self, group: int | str, /) -> Any:
+        start, end = self._match.span(group)
+        return None if start < 0 else self._text[start:end]
+
+    def start(self, group: int | str = 0, /) -> int:
+        return self._match.start(group)  # type: ignore[no-any-return]  # re2 has no types
+
+    def end(self, group: int | str = 0, /) -> int:
+        return self._match.end(group)  # type: ignore[no-any-return]  # re2 has no types
+
+    def span(self, group: int | str = 0, /) -> tuple[int, int]:
+        return self._match.span(group)  # type: ignore[no-any-return]  # re2 has no types
+
+
+class _Quick:
+    """An expression that reads a text in ASCII as bytes: google-re2 works out the places of characters for any other,
+    match by match, which takes longer than to find them."""
+
+    __slots__ = ("_regex",)
+
+    def __init__(self, regex: Any) -> None:
+        self._regex = regex
+
+    def search(self, text: str, pos: int | None = None, endpos: int | None = None, /) -> Match | None:
+        return self._told(self._regex.search, text, pos, endpos)
+
+    def match(self, text: str, pos: int | None = None, endpos: int | None = None, /) -> Match | None:
+        return self._told(self._regex.match, text, pos, endpos)
+
+    def fullmatch(self, text: str, pos: int | None = None, endpos: int | None = None, /) -> Match | None:
+        return self._told(self._regex.fullmatch, text, pos, endpos)
+
+    def finditer(self, text: str, pos: int | None = None, endpos: int | None = None, /) -> Iterator[Match]:
+        if not text.isascii():
+            return self._regex.finditer(text, pos, endpos)  # type: ignore[no-any-return]  # re2 has no types
+        return (_Place(text, each) for each in self._regex.finditer(text.encode(), pos, endpos))
+
+    @staticmethod
+    def _told(find: Callable[..., Any], text: str, pos: int | None, endpos: int | None) -> Match | None:
+        if not text.isascii():
+            return find(text, pos, endpos)  # type: ignore[no-any-return]  # re2 has no types
+        found = find(text.encode(), pos, endpos)
+        return None if found is None else _Place(text, found)
+
+
 def compiled(expression: str) -> Regex:
     """An expression that takes letters of both cases for the same."""
     options = re2.Options()
     options.case_sensitive = False
     options.log_errors = False
     options.max_mem = MEMORY
-    made: Regex = re2.compile(expression, options)
-    return made
+    return _Quick(re2.compile(expression, options))
 
 
 def readable(text: str) -> str:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import groupby, pairwise
 
+import numpy as np
 import re2
+from numpy.typing import NDArray
 
 from circuit_script.judgment.english import COMMON, TELLING, words_in
 
@@ -46,13 +48,16 @@ class Spelling:
     def text(self) -> str:
         return " ".join(word for word, _, _ in self.words)
 
-    def places(self) -> list[int]:
+    def places(self) -> NDArray[np.int64]:
         """Of each character its place in the wide text, told by share within a word, and one more for the end."""
-        found: list[int] = []
-        for word, start, end in self.words:
-            found.extend(start + (end - start) * at // len(word) for at in range(len(word)))
-            found.append(end if end < self.size else max(end - 1, 0))  # the space behind it
-        found[-1:] = [self.size]
+        sizes = np.array([len(word) + 1 for word, _, _ in self.words], np.int64)  # with the space behind it
+        starts = np.array([start for _, start, _ in self.words], np.int64)
+        ends = np.array([end for _, _, end in self.words], np.int64)
+        spaces = np.cumsum(sizes) - 1
+        within = np.arange(int(sizes.sum())) - np.repeat(spaces + 1 - sizes, sizes)
+        found = np.repeat(starts, sizes) + np.repeat(ends - starts, sizes) * within // np.repeat(sizes - 1, sizes)
+        found[spaces] = np.where(ends < self.size, ends, np.maximum(ends - 1, 0))
+        found[-1:] = self.size
         return found
 
 

@@ -106,22 +106,23 @@ _ASCII = bytes(
 _BLANKS = "،؛«»„“”‚‘’¿¡·•、「」『』（）《》【】，：；›‹…–—\u00a0\u200b"
 _ENDS = "。！？؟।॥۔"
 _SPACES = np.array([each for each in range(0x3001) if chr(each).isspace()], np.uint32)  # as str.split has them
+_LETTERS = np.array([not chr(each).isspace() and chr(each) != GAP for each in range(128)], np.bool_)
 _ACCENTED = ("LATIN", "GREEK", "CYRILLIC")
 _UNIT = 20  # how long a word is; a character of a script without spaces is a part of it
 _PRIME = np.uint64(1_000_003)
 _JOINED_LEADS = bytes(range(0xE3, 0xEE))  # of the kana, Han and Hangul, in UTF-8; Thai begins like Devanagari
 
 
-def _by_lead() -> list[tuple[bytes, list[tuple[bytes, bytes]]]]:
-    """Marks that are not ASCII, and what stands for them, by their first two bytes."""
-    leads: dict[bytes, list[tuple[bytes, bytes]]] = {}
-    for mark in _BLANKS + _ENDS:
-        data = mark.encode()
-        leads.setdefault(data[:2], []).append((data, b"\x01" if mark in _ENDS else b" "))
-    return list(leads.items())
+def _spaces() -> NDArray[np.uint32]:
+    """Of each character of the first plane what stands for it where marks are spaces."""
+    table = np.arange(0x10000, dtype=np.uint32)
+    table[:128] = list(_ASCII[:128])
+    for marks_, code in ((_BLANKS, ord(" ")), (_ENDS, ord(GAP))):
+        table[[ord(each) for each in marks_]] = code
+    return table
 
 
-_WIDE = _by_lead()
+_SPACED = _spaces()
 
 
 Joined = tuple[int, NDArray[np.uint64], Codes, NDArray[np.bool_]]
@@ -207,14 +208,36 @@ def places(plain: str) -> dict[int, tuple[int, int]]:
     text = _spaced(plain)
     if not text.isascii() and _has_joined(text):
         return _read_joined(text)[1]()
-    chars = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    gaps = chars == ord(GAP)
-    letters = ~(gaps | np.isin(chars, _SPACES))
-    first = letters & ~np.concatenate(([False], letters[:-1]))
-    last = letters & ~np.concatenate((letters[1:], [False]))
-    numbers = np.cumsum(first + 2 * gaps) - 1
-    ends = (np.flatnonzero(last) + 1).tolist()
-    return dict(zip(numbers[first].tolist(), zip(np.flatnonzero(first).tolist(), ends, strict=True), strict=True))
+    numbers, starts, ends = (each.tolist() for each in _placed(text))
+    return dict(zip(numbers, zip(starts, ends, strict=True), strict=True))
+
+
+def places_of(plain: str, wanted: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """`places` of these words only."""
+    text = _spaced(plain)
+    if not text.isascii() and _has_joined(text):
+        return _read_joined(text)[1]()
+    numbers, starts, ends = _placed(text)
+    sought = sorted(set(wanted))
+    at = np.searchsorted(numbers, sought)
+    return dict(zip(sought, zip(starts[at].tolist(), ends[at].tolist(), strict=True), strict=True))
+
+
+def _placed(text: str) -> tuple[Places, Places, Places]:
+    """The words of a text with spaces for marks: the numbers, where each begins and where it ends."""
+    if text.isascii():
+        chars: NDArray[Any] = np.frombuffer(text.encode(), np.uint8)
+        gaps, letters = chars == ord(GAP), _LETTERS.take(chars)
+    else:
+        chars = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        gaps = chars == ord(GAP)
+        letters = ~(gaps | np.isin(chars, _SPACES))
+    first = letters.copy()
+    first[1:] = letters[1:] > letters[:-1]
+    last = letters.copy()
+    last[:-1] = letters[:-1] > letters[1:]
+    starts = np.flatnonzero(first)
+    return (np.cumsum(first + 2 * gaps) - 1)[starts], starts, np.flatnonzero(last) + 1
 
 
 def _spaced(plain: str) -> str:
@@ -222,11 +245,11 @@ def _spaced(plain: str) -> str:
     data = plain.encode("utf-8", "surrogatepass").translate(_ASCII)
     if len(data) == len(plain):
         return data.decode("ascii")
-    for lead, each in _WIDE:
-        if lead in data:
-            for mark, space in each:
-                data = data.replace(mark, space)
-    return data.decode("utf-8", "surrogatepass")
+    chars = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), np.uint32)
+    spaced = _SPACED.take(chars, mode="clip")
+    if int(chars.max()) >= len(_SPACED):
+        spaced = np.where(chars < len(_SPACED), spaced, chars)
+    return spaced.tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def _has_joined(text: str) -> bool:

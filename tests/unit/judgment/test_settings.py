@@ -64,7 +64,7 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     assert made.thresholds(None, "twilio", "Contact.city") == OFF
     assert made.thresholds(None, "twilio", "Contact.notes") == PRESETS["monitor"]
     assert made.thresholds(None, None, "Message.subject") == Thresholds(0.6, 0.6, 0.6)
-    assert made.thresholds("acme", "twilio", "Contact.notes") == Thresholds(0.85, 0.99, 0.99)
+    assert made.thresholds("acme", "twilio", "Contact.notes") == Thresholds(0.88, 0.99, 0.99)
     assert made.allow == (
         Allowed("our own template", digest=DIGEST, field="Contact.notes"),
         Allowed("they sell prompts", pattern="override.ignore-earlier", tenant="acme"),

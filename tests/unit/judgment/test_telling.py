@@ -119,7 +119,7 @@ def test_a_tenant_is_told_nothing_of_others() -> None:
 
 
 def test_thresholds_in_words() -> None:
-    assert threshold_words(PRESETS["strict"]) == "neutralize from 0.65, quarantine from 0.85, block from 0.99"
+    assert threshold_words(PRESETS["strict"]) == "neutralize from 0.65, quarantine from 0.88, block from 0.99"
     assert threshold_words(PRESETS["monitor"]) == "everything passes"
 
 

@@ -1,0 +1,35 @@
+"""How much of a text is written in what only looks like its letters, as one number: a disguise that says nothing yet
+says that something is to go unseen."""
+
+from __future__ import annotations
+
+import re
+
+from circuit_script.judgment.page import Page, View
+
+# The share of a text from which it counts as disguised: of characters that look like others and of such that are as
+# wide as a Chinese one, and of words spelled with digits and signs or letter by letter.
+ALIKE, WIDE, SPELLED = 0.02, 0.1, 0.2
+WIDELY = 0.5  # of what the others say: there are keyboards that write so
+_WORD = re.compile(r"\w+")
+
+
+def disguise(page: Page) -> float:
+    """From 0, nothing, to 1. What was decoded does not count: codes have honest uses."""
+    said = _spelled(page.views[0])
+    if page.hidden:
+        size = max(len(page.views[0].plain), 1)
+        alike, wide = page.hidden.get("homoglyph", 0), page.hidden.get("wide", 0)
+        said = max(said, alike / size / ALIKE, min(wide / size / WIDE, 1.0) * WIDELY)
+    return min(said, 1.0)
+
+
+def _spelled(view: View) -> float:
+    """From 0 to 1, how many of the words had to be put right."""
+    if not view.loose:
+        return 0.0
+    words = view.loose.split()
+    tokens = set(view.plain.split())
+    known = tokens.union(_WORD.findall(" ".join(tokens.difference(words))))
+    other = sum(each not in known for each in words)
+    return min(other / max(len(words), 1) / SPELLED, 1.0)
