@@ -94,7 +94,7 @@ bench-release: .venv/ready-bench ## deploy, rollback, shadow and mirror under 50
 	@$(STAGE) "benchmark: releases" $(BIN)/python -m benchmarks.release $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 judgment-model: .venv/ready-bench ## train the model that judges untrusted texts (CORPUS=folder with dev.jsonl)
-	@$(STAGE) "train the model of level 16" $(BIN)/python -m training.judgment $(CORPUS)
+	@$(STAGE) "train the model of level 16" env OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m training.judgment $(CORPUS)
 
 screenshots: .venv/ready ## pictures of every page of the dashboard, for people to look at (needs chromium), in .bench/screenshots
 	@$(STAGE) "screenshots" $(BIN)/python -m tests.browser.screenshots
