@@ -1,5 +1,7 @@
-"""Mixed leads that an old Flask service answers through our door, each compared with what ours would have written,
-while workers are killed; and the same with a mistake of one point planted in ours.
+"""What an old service answers through our door, each delivery compared with what ours would have written.
+
+Mixed leads with the Flask app of the example; the same with a mistake of one point planted in ours; then a steady load
+on an old service that is fast, while workers are killed.
 
     python -m benchmarks.release --only mirror
 """
@@ -7,64 +9,107 @@ while workers are killed; and the same with a mistake of one point planted in ou
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.release.ground import RATE, standing
 from circuit_script.db.embedded import EmbeddedPostgres
-from tests.acceptance.test_cutover import PLANTED, Migration, is_planted, is_refused, migrating
-from tests.servers import Server, embedded
+from tests.acceptance.platform import answers, free_port
+from tests.acceptance.test_cutover import PLANTED, is_planted, migrating
+from tests.acceptance.vendor import Load
+from tests.servers import Server, embedded, until
 
-LEADS, MORE, KILLS = 1000, 30_000, 3
-QUICK = 300, 1_000, 1
+LEADS, SECONDS, KILLS = 1000, 120.0, 3
+QUICK = 300, 10.0, 1
 PATIENCE = 900.0
+TRIGGERS = """
+from circuit_script import CircuitDB, trigger
+
+
+@trigger("Contact", ["afterInsert", "afterUpdate"], batch_size=50)
+async def score(context):
+    await CircuitDB.update("Contact", [
+        {"id": each["id"], "score": 10 * int(each.get("step") or 0) + len(each.get("email") or "") % 10}
+        for each in context.new_records
+    ])
+"""
+MIRROR = '[mirror.gohighlevel]\nurl = "http://127.0.0.1:{port}/score"\ncompare = {{ score = "Contact.score" }}\n'
+STATES = "SELECT state, count(*) FROM circuit.mirrored GROUP BY state"
+OPEN = "SELECT count(*) FROM circuit.mirrored WHERE state IN ('pending', 'taken')"
+ACTED = "SELECT (SELECT count(*) FROM circuit.records) + (SELECT count(*) FROM circuit.executions)"
 
 
 def measure(quick: bool) -> Mapping[str, Any]:
-    """The share of leads that both scored alike, in percent; how many planted differences were found; what the door
-    forwarded in a second, and that none of it was lost or acted on twice."""
-    leads, more, kills = QUICK if quick else (LEADS, MORE, KILLS)
+    """The share of leads that both scored alike, in percent, and how many planted differences were found; of the load
+    what the old service heard, how long the door held its answers, and that ours acted on nothing."""
+    leads, seconds, kills = QUICK if quick else (LEADS, SECONDS, KILLS)
     with _server() as server:
         with migrating(server, PLANTED) as migration:
             migration.send_all(range(leads))
-            planted = sum(map(is_planted, range(leads)))
             found = migration.compared(PATIENCE)["different"]
         with migrating(server) as migration:
-            _, first = _sent(migration, range(leads), 0)
-            rate, report = _sent(migration, range(100_000, 100_000 + more), kills)
-            answered = sum(not is_refused(number) for number in (*range(leads), *range(100_000, 100_000 + more)))
-            return {
-                "mirror_parity_pct": round(100 * first["parity"], 3),
-                "leads": leads,
-                "planted": planted,
-                "planted_found": found,
-                "under_load": {
-                    "parity_pct": round(100 * report["parity"], 3),
-                    "deliveries": more,
-                    "per_second": round(rate),
-                    "workers_killed": kills,
-                    "not_compared": answered - report["compared"],
-                    "written_by_ours": len(migration.kept_by_ours()),
-                },
-            }
+            migration.send_all(range(leads))
+            report = migration.compared(PATIENCE)
+    return {
+        "mirror_parity_pct": round(100 * report["parity"], 3),
+        "leads": leads,
+        "compared": report["compared"],
+        "planted": sum(map(is_planted, range(leads))),
+        "planted_found": found,
+        "under_load": _under_load(seconds, kills),
+    }
 
 
-def _sent(migration: Migration, numbers: range, kills: int) -> tuple[float, dict[str, Any]]:
-    """Deliveries in a second, and the report once all of them are compared."""
-    began, part = time.monotonic(), len(numbers) // (kills + 1)
-    for turn in range(kills + 1):
-        last = turn == kills
-        migration.send_all(numbers[turn * part :] if last else numbers[turn * part : (turn + 1) * part])
-        if not last:
-            migration.platform.one("worker").kill()
-    took = time.monotonic() - began
-    return len(numbers) / took, migration.compared(PATIENCE)
+def _under_load(seconds: float, kills: int) -> Mapping[str, Any]:
+    with _old() as port, standing(TRIGGERS, more=MIRROR.format(port=port)) as ground:
+        door, began = ground.door, time.monotonic()
+        with Load(door.port, ground.streams(seconds), rate=RATE) as load:
+            for turn in range(kills):
+                wanted = (turn + 1) / (kills + 1)
+                load.wait_for(wanted, 600)
+                ground.kill_a_worker().wait_ready()
+            load.wait_for(1.0, 600)
+        took = time.monotonic() - began
+        until(lambda: door.value(OPEN) == 0, "everything is compared", PATIENCE)
+        caught_up = time.monotonic() - began
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+            heard = json.load(answer)
+        states = dict(door.rows(STATES))
+        return {
+            "deliveries": len(load.acknowledged),
+            "per_second": round(len(load.acknowledged) / took),
+            "workers_killed": kills,
+            "parity_pct": round(100 * states.get("same", 0) / len(load.acknowledged), 3),
+            "states": states,
+            "heard_by_old": heard["deliveries"],
+            "heard_twice": heard["twice"],
+            "acted_on_by_ours": door.value(ACTED),
+            "compared_after_s": round(caught_up),
+        }
 
 
-@contextmanager
+@contextlib.contextmanager
+def _old() -> Iterator[int]:
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.release.old:app", "--port", str(port)]
+    process = subprocess.Popen([*command, "--log-level", "warning", "--no-access-log"])
+    try:
+        until(lambda: answers(port, "/") == 200, "the old service answers")
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
 def _server() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="circuit-bench-") as place:
         Path(place).chmod(0o755)

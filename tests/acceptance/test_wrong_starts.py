@@ -123,8 +123,10 @@ def test_a_database_url_that_leads_nowhere(folder: Path, url: str, words: str) -
 
 def test_a_database_that_is_newer_than_this_version(folder: Path, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("INSERT INTO circuit.migrations (name, checksum) VALUES ('9999_later.pre', 'x')")
-    serve(folder, database).explains("9999_later", "or a newer one")
+        connection.execute(
+            "INSERT INTO circuit.migrations (name, checksum, needs) VALUES ('9999_later.pre', 'x', '9998_then.pre')"
+        )
+    serve(folder, database).explains("asks for a version that knows 9998_then", "or a newer one")
 
 
 def test_a_data_folder_of_a_newer_version(folder: Path) -> None:
