@@ -1,6 +1,7 @@
 """An old service of the worst manners, on a loopback port: each request says by its header how it is answered."""
 
 import gzip
+import random
 import socket
 import threading
 from contextlib import contextmanager, suppress
@@ -21,11 +22,13 @@ class Heard:
 
 @dataclass
 class OldService:
-    """``heard`` are the requests that came whole, in their order; ``release`` lets go those that hang."""
+    """``heard`` are the requests that came whole, in their order; ``release`` lets go those that hang. Each answer
+    takes up to ``slow`` seconds."""
 
     port: int
     heard: list[Heard] = field(default_factory=list)
     release: threading.Event = field(default_factory=threading.Event)
+    slow: float = 0.0
 
     @property
     def url(self):
@@ -41,6 +44,8 @@ class OldService:
                 sizes = [int(value) for name, value in headers if name.lower() == "content-length"]
                 body = reader.read(sizes[0]) if sizes else b""
                 self.heard.append(Heard(line, headers, body))
+                if self.slow:
+                    self.release.wait(random.random() * self.slow)
                 act = next((value for name, value in headers if name.lower() == "x-act"), "")
                 if not self.answer(wire, act):
                     return
@@ -70,6 +75,28 @@ class OldService:
                 return True
             case "nonsense":
                 wire.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+            case "both-lengths":
+                wire.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+            case "odd-coding":
+                wire.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+            case "odd-header":
+                wire.sendall(whole(b"{}", extra=b"X-Split: a\x01b\r\n"))
+            case "odd-status":
+                wire.sendall(whole(b"{}", b"700 Odd"))
+            case "endless-head":
+                wire.sendall(b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * 10_000)
+            case "upgrade":
+                wire.sendall(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+            case "interim":
+                wire.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + whole(b'{"score": 7}'))
+                return True
+            case "until-closed":
+                wire.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"score": 7}')
+            case "old-http":
+                wire.sendall(whole(b'{"score": 7}').replace(b"HTTP/1.1", b"HTTP/1.0"))
+            case "twice":
+                wire.sendall(whole(b'{"score": 78}') + whole(b'{"score": 1}'))
+                return True
             case "packed":
                 extra = (
                     b"Content-Encoding: gzip\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nConnection: x-hop\r\nX-Hop: 1\r\n"

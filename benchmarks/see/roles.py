@@ -90,6 +90,18 @@ CALLS = (
     Call("GET", "/limits"),
     Call("POST", "/judge", body={"text": "See you at five."}),
 )  # fmt: skip
+# Releases are everybody's: a role for one tenant opens none of these, whatever tenant is asked for.
+RELEASES = (
+    Call("GET", "/releases", "developer"),
+    Call("GET", "/releases/live", "developer"),
+    Call("GET", "/releases/moves/{number}", "developer"),
+    Call("POST", "/releases", "developer", body={}),
+    Call("GET", "/releases/{number}", "developer"),
+    Call("GET", "/releases/{number}/hosts", "developer"),
+    Call("POST", "/releases/{number}/warm", "developer"),
+    Call("POST", "/releases/{number}/live", "developer", body={"expected": 0}),
+)
+NUMBER = 999_999_999
 # Signing in and out is for everybody: it has tests of its own.
 FOR_EVERYBODY = {("POST", "/session"), ("GET", "/session"), ("DELETE", "/session")}
 
@@ -153,8 +165,11 @@ async def matrix(url: str, folder: Path, one_of: int = 1) -> Matrix:
     connection = await open_connection(url)
     try:
         ground = await lay(connection)
+        for has in ground.of.values():
+            has["number"] = NUMBER
         async with serving(Settings(folder=folder, gateway=GatewaySettings(port=0)), url) as client:
-            for route in sorted(_routes() ^ ({(call.method, _shape(call.path)) for call in CALLS} | FOR_EVERYBODY)):
+            tried = {(call.method, _shape(call.path)) for call in (*CALLS, *RELEASES)}
+            for route in sorted(_routes() ^ (tried | FOR_EVERYBODY)):
                 found.note(" ".join(route), "it is tried nowhere, or there is none")
             await add_person(connection, SPARE, "bench")
             await grant(connection, SPARE, ALL, Role.owner, "bench")
@@ -162,6 +177,10 @@ async def matrix(url: str, folder: Path, one_of: int = 1) -> Matrix:
             for call in CALLS:
                 for holder in holders:
                     await _by_role(found, client, ground, call, holder)
+                await _by_credential(found, client, ground, connection, call, holders[-1])
+            for call in RELEASES:
+                for holder in holders:
+                    await _of_releases(found, client, ground, call, holder)
                 await _by_credential(found, client, ground, connection, call, holders[-1])
     finally:
         await connection.close()
@@ -180,6 +199,18 @@ async def _by_role(found: Matrix, client: httpx.AsyncClient, ground: Ground, cal
                 answer = await _ask(client, ground, call, tenant, asked, holder.headers(credential))
                 changed = await _changed(ground, call, answer)
                 found.note(case, _wrong(answer, expected, scope, holder.role) or changed)
+
+
+async def _of_releases(found: Matrix, client: httpx.AsyncClient, ground: Ground, call: Call, holder: Holder) -> None:
+    may = holder.where == ALL and ROLES.index(holder.role) >= ROLES.index(call.least)
+    for asked in (None, OWN, ALL):
+        for credential in ("cookie", "token"):
+            if found.leaves_out():
+                continue
+            case = f"{call.method} {call.path} as {holder.role} of {holder.where} for {asked}, {credential}"
+            answer = await _ask(client, ground, call, OWN, asked, holder.headers(credential))
+            right = answer.status_code not in (401, 403) if may else answer.status_code == 403
+            found.note(case, "" if right else f"{answer.status_code}: {answer.text[:200]}")
 
 
 def _expected(call: Call, holder: Holder, asked: str | None, tenant: str) -> tuple[int, tuple[str, ...]]:
@@ -259,7 +290,8 @@ async def _credentials(
     await remove_person(connection, name)
     yield "a token of somebody who is gone", {"authorization": f"Bearer {token}"}, 401
     nobody = await _token_of_nobody(connection)
-    yield "a token of somebody without a role", {"authorization": f"Bearer {nobody}"}, 404
+    nothing = 403 if call in RELEASES else 404
+    yield "a token of somebody without a role", {"authorization": f"Bearer {nobody}"}, nothing
     less, _ = await make_token(connection, "owner.all", f"less {call.method} {call.path}", most=Role.viewer)
     yield "an owner's token for looking", {"authorization": f"Bearer {less}"}, 200 if call.least == "viewer" else 403
     other = (await _session(connection, SPARE)).session.csrf

@@ -12,6 +12,8 @@
     ├── ForgetRefused           nobody, or too many, would be forgotten
     ├── TestsRefused            the app's tests cannot be run
     ├── DeployRefused           the app does not go live as it is
+    ├── ElsewhereRefused        the platform at another address cannot be asked, or does not do it
+    │   └── ElsewhereAway       it does not answer now: nobody knows whether it has done it
     ├── StartError              the platform cannot start here
     │   ├── DatabaseUnavailable
     │   ├── NotRunning          a verb that only looks finds nothing to look at
@@ -132,6 +134,16 @@ class DeployRefused(CircuitError):
     """The release was not deployed."""
 
     page = "deploy"
+
+
+class ElsewhereRefused(CircuitError):
+    """The platform there did not do it."""
+
+    page = "elsewhere"
+
+
+class ElsewhereAway(ElsewhereRefused):
+    """The platform there does not answer."""
 
 
 class StartError(CircuitError):

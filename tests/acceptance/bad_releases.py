@@ -162,6 +162,9 @@ BAD_RELEASES: dict[str, Bad] = {
                                              {"app/triggers.py": POINTS, "tests/test_triggers.py": AGREED}, slow=True),
     "tests that cannot be imported": Bad("tests", "A test has failed", "circuit-script test",
                                          {"tests/test_triggers.py": "import nothing_of_that_name\n"}, slow=True),
+    "a test that ends all others": Bad(
+        "tests", "ended before all had run", r"os\._exit",
+        {"tests/test_triggers.py": f"import os\n{TESTS}\n\ndef test_that_ends():\n    os._exit(0)\n"}, slow=True),
     "a leak of two megabytes a record": Bad("tests", r"200 records is too much for score.*memory", "batch_size",
                                             {"app/triggers.py": LEAKS}, slow=True),
     "more callouts than a batch may make": Bad(

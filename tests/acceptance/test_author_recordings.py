@@ -30,6 +30,9 @@ def test_a_contact_is_summed_up(circuit):
     run.assert_succeeded()
     assert [each.fields["summary"] for each in run.effects] == ["answer 1", "answer 2", "answer 3"]
     assert len(model.calls) == 3
+    circuit.recorded_models("summary")  # once more, in the same test
+    run = circuit.insert("Contact", circuit.create_test_contact(notes="likes milk"))
+    run.assert_effect("Contact", summary="answer 4")
 """
 
 
@@ -79,7 +82,7 @@ def test_what_is_recorded_once_is_answered_without_a_provider_or_a_key(app, prov
     monkeypatch.setenv("OURS_KEY", KEY)
     code, printed, said = circuit_script(app, "test", "--record", "--no-bulk")
     assert code == 0, printed + said
-    assert Provider.asked == [f"Bearer {KEY}"] * 3
+    assert Provider.asked == [f"Bearer {KEY}"] * 4
     kept = (app / "tests" / "recorded" / "summary.json").read_text()
     assert KEY not in kept
     assert "Bearer" not in kept
@@ -87,7 +90,7 @@ def test_what_is_recorded_once_is_answered_without_a_provider_or_a_key(app, prov
     monkeypatch.delenv("OURS_KEY")
     code, printed, said = circuit_script(app, "test")  # the trigger takes 200 records, too
     assert code == 0, printed + said
-    assert len(Provider.asked) == 3
+    assert len(Provider.asked) == 4
 
     (app / "app.py").write_text(APP.replace("Sum up", "Summarise"))
     code, printed, said = circuit_script(app, "test")

@@ -114,6 +114,43 @@ def _office() -> Iterator[str]:
             thread.join()
 
 
+# A candidate that was compared for an hour: some records differ, and some asked what nobody knows.
+SHADOW = """
+WITH made AS (
+    INSERT INTO circuit.releases (content_hash, platform, manifest, version)
+    SELECT 'candidate', platform, manifest || '[{"name": "thank_new_leads"}]', 'v1.9.0'
+    FROM circuit.releases WHERE id = circuit.live_release()
+    RETURNING id
+), opened AS (
+    INSERT INTO circuit.shadows (release, against, opened_at, by_whom, message, until, promote_below, skipped_sample,
+                                 skipped_rate, skipped_size, closed_at, closed_why)
+    SELECT id, circuit.live_release(), now() - interval '2 hours', 'ann@example.com', 'gold counts more',
+           now() - interval '1 hour', 0.001, 41, 3, 0, now() - interval '1 hour',
+           'its time is up, and it was not promoted: 19 of 348 records are not the same (5.46%, allowed 0.10%)'
+    FROM made
+    RETURNING id
+)
+INSERT INTO circuit.comparisons (shadow, execution, worker, state, handler, tenant, records, different, incomparable,
+                                 live_ms, shadow_ms, live_cost, shadow_cost, live_calls, shadow_calls, differences)
+SELECT o.id, e.id, gen_random_uuid(), s.state, h.name, e.tenant, greatest(e.records, 1),
+       CASE s.state WHEN 'different' THEN 1 ELSE 0 END,
+       CASE s.state WHEN 'incomparable' THEN greatest(e.records, 1) ELSE 0 END,
+       20 + s.n % 37, 22 + s.n % 41, 0.0031, 0.0029, 2, 2,
+       CASE s.state
+           WHEN 'different' THEN jsonb_build_array(
+               jsonb_build_array('4711', 'Contact 4711', 'score', 78, 79),
+               jsonb_build_array('4711', 'email sales@acme.example', 'subject', 'New: Grace', 'Gold: Grace'),
+               jsonb_build_array(NULL, 'answer', 'body.points', jsonb_build_object('gold', 78), 'nothing'))
+           WHEN 'incomparable' THEN jsonb_build_array(jsonb_build_array(NULL, 'asked', '', 'not asked',
+               'GET https://api.enrich.example/v2/people?email=grace%40example.com&fields=all&source=circuit'))
+           ELSE '[]' END
+FROM opened o, (SELECT *, row_number() OVER (ORDER BY id DESC) AS n FROM circuit.executions WHERE tenant = 'acme') e
+JOIN circuit.handlers h ON h.id = e.handler,
+     LATERAL (SELECT e.n, CASE WHEN e.n % 9 = 0 THEN 'different' WHEN e.n % 13 = 0 THEN 'incomparable' ELSE 'same' END
+              AS state) s
+"""
+
+
 @contextlib.contextmanager
 def open_gallery() -> Iterator[Studio]:
     """The platform, with all of it on show."""
@@ -131,4 +168,5 @@ def open_gallery() -> Iterator[Studio]:
         )
         with psycopg.connect(studio.platform.url, autocommit=True) as connection:
             connection.execute(SPREAD)
+            connection.execute(SHADOW)
         yield studio

@@ -66,6 +66,7 @@ def places(studio: Studio) -> dict[str, str]:
         "tenants",
         "vendors",
         "limits",
+        "shadow",
     )
     return {**found, **{each: f"/{each}" for each in (*names, "people")}}
 

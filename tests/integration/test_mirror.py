@@ -1,87 +1,25 @@
 """A real gateway in front of an old service that answers one source: what each of the two gets, and what is kept."""
 
-import asyncio
 import itertools
 import os
 import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from circuit_script.db.pool import open_connection
-from circuit_script.events.mirror_moves import NEW, OLD, move
+from circuit_script.events.mirror_moves import NEW, OLD
 from tests.gateways import MAX_BODY, PEM, answers_in, chunked_head, contact, post, raw, request, running, send, signed
+from tests.mirror_door import Door, mirroring, opened
 from tests.old_service import LARGE, old_service
 from tests.servers import until
 
-HANDLER = """
-WITH h AS (INSERT INTO circuit.handlers (name) VALUES ('T.score') RETURNING id)
-INSERT INTO circuit.routes (object, event, handler) SELECT 'Contact', 'afterInsert', id FROM h
-"""
-
-
-class Door:
-    """A gateway with its old service, and its database."""
-
-    def __init__(self, port, old, url):
-        self.port, self.old, self.url = port, old, url
-
-    def post(self, body, act="", **headers):
-        return post(self.port, body, signed(body) | ({"X-Act": act} if act else {}) | headers)
-
-    def rows(self, query, *values):
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            return connection.execute(query, values).fetchall()
-
-    def mirrored(self, vendor_id):
-        return self.rows(
-            "SELECT m.state, m.old_status, m.old_body, m.why FROM circuit.mirrored m "
-            "JOIN circuit.deliveries d ON d.id = m.delivery WHERE d.vendor_id = %s", vendor_id,
-        )  # fmt: skip
-
-    def kept(self, vendor_id, times=1):
-        until(lambda: len(self.mirrored(vendor_id)) == times, f"{vendor_id} is kept {times} times")
-        return self.mirrored(vendor_id)[0]
-
-    def queued(self, vendor_id):
-        return self.rows(
-            "SELECT count(*) FROM circuit.queue q JOIN circuit.deliveries d ON d.id = q.delivery "
-            "WHERE d.vendor_id = %s", vendor_id,
-        )[0][0]  # fmt: skip
-
-    def move(self, to):
-        async def act():
-            connection = await open_connection(self.url, pooler=False, name="test")
-            async with connection:
-                await move(connection, "gohighlevel", to, by="ada")
-
-        asyncio.run(act())
-
-    def heard(self):
-        return [each.body for each in self.old.heard]
-
-
-def mirroring(folder, url, timeout=5.0):
-    folder.mkdir(exist_ok=True)
-    (folder / "circuit.toml").write_text(f'[mirror.gohighlevel]\nurl = "{url}"\ntimeout = {timeout}\n')
-    return folder
-
-
 EMPTY = "TRUNCATE circuit.deliveries, circuit.events, circuit.mirrored, circuit.seen, circuit.refusals"
-
-
-@contextmanager
-def opened(database, folder):
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(HANDLER)
-    with old_service() as old, running(database, mirroring(folder, old.url)) as port:
-        yield Door(port, old, database)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +95,10 @@ def test_a_delivery_that_nobody_signed_is_forwarded_and_counted_and_not_kept(doo
     assert door.rows("SELECT count(*) FROM circuit.deliveries") == [(0,)]
 
 
-@pytest.mark.parametrize("act", ["silent", "half", "nonsense"])
+@pytest.mark.parametrize(
+    "act",
+    ["silent", "half", "nonsense", "both-lengths", "odd-coding", "odd-header", "odd-status", "endless-head", "upgrade"],
+)
 def test_a_broken_answer_makes_the_vendor_send_again(door, act):
     answer = door.post(contact("W1"), act)
     assert answer.status == 429, "by which this vendor sends again"
@@ -169,6 +110,31 @@ def test_a_broken_answer_makes_the_vendor_send_again(door, act):
 def test_an_answer_in_pieces_is_one_answer(door):
     assert door.post(contact("W1"), "pieces").json == {"score": 7}
     assert door.kept("W1")[2] == b'{"score": 7}'
+
+
+@pytest.mark.parametrize("act", ["interim", "until-closed", "old-http"])
+def test_an_answer_of_another_form_is_an_answer(door, act):
+    for number in range(3):  # also by a connection that was used before
+        assert door.post(contact(f"W{number}"), act).json == {"score": 7}
+        assert door.post(contact(f"V{number}")).json == {"score": 78}
+        assert door.kept(f"W{number}")[:3] == ("pending", 200, b'{"score": 7}')
+
+
+def test_what_is_said_unasked_is_nobodys_answer(door):
+    for number in range(5):
+        assert door.post(contact(f"W{number}"), "twice").json == {"score": 78}
+        assert door.post(contact(f"V{number}")).json == {"score": 78}
+    assert len(door.heard()) == 10
+    door.kept("V4")
+
+
+def test_a_head_has_the_length_of_an_answer_and_none_of_it(door):
+    received = raw(door.port, request("HEAD", "/webhooks/gohighlevel", {}, b""))
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"content-length: 13" in head.lower()
+    assert body == b""
+    assert door.old.heard[-1].values("content-length") == []
 
 
 def test_an_answer_without_a_body_has_none(door):

@@ -266,6 +266,65 @@ async def test_one_difference_refuses_it_and_the_report_names_it(side: Side, des
     assert (await desk.json("cutover", "gohighlevel", "--yes", "--force"))["acts"] == "new"
 
 
+async def test_a_cutover_waits_while_what_a_killed_gateway_had_may_be_sent_again(side: Side, desk: Desk) -> None:
+    await side.compared(100)
+    await rename(side)
+    lost = (
+        "INSERT INTO circuit.mirror_gateways VALUES (gen_random_uuid(), 'gohighlevel', NULL, 0, now() - %s::interval)"
+    )
+    await side.road.run(lost, "10 minutes")
+    await side.road.run(lost, "1 second")
+    await side.road.run(lost, "20 seconds")
+    refused = await desk.refused("cutover", "gohighlevel", "--yes")
+    assert "ended without a word" in refused.detail
+    await side.road.run(
+        "DELETE FROM circuit.mirror_gateways WHERE at < now() - interval '15 s' AND at > now() - interval '1 min'"
+    )
+    assert (await desk.json("cutover", "gohighlevel", "--yes"))["acts"] == "new"
+
+
+async def test_a_cutover_is_refused_where_ours_would_refuse_what_the_old_service_takes(side: Side, desk: Desk) -> None:
+    await side.compared(100)
+    await rename(side)
+    count = "INSERT INTO circuit.refusals (day, source, reason, n) VALUES (current_date, 'gohighlevel', %s, %s)"
+    await side.road.run(count, "missing-signature", 500)
+    await side.road.run(count, "old-service-took-it", 2)
+    refused = await desk.refused("cutover", "gohighlevel", "--yes")
+    assert refused.detail.startswith("The old service took 2 deliveries that this app would refuse")
+    assert "500 not signed as they should be (the old service took 2 of them)" in " ".join(
+        (await desk.said("mirror")).replace("\u2502", "").split()
+    )
+    await side.road.run("UPDATE circuit.refusals SET n = 1 WHERE reason = 'old-service-took-it'")
+    assert (await desk.json("cutover", "gohighlevel", "--yes"))["acts"] == "new"
+
+
+async def test_a_cutover_is_refused_while_more_waits_than_was_compared(side: Side, desk: Desk) -> None:
+    await side.compared(100)
+    await side.told(*(f"P{n}" for n in range(101)))
+    await rename(side)
+    assert (await desk.refused("cutover", "gohighlevel", "--yes")).detail.startswith("101 deliveries wait")
+
+
+async def test_two_good_days_do_not_hide_a_bad_hour(side: Side, desk: Desk) -> None:
+    await side.compared(100)
+    await rename(side)
+    await side.move(NEW, watch=timedelta(hours=48))
+    await side.road.run("UPDATE circuit.mirrors SET since = now() - interval '40 hours'")
+    good = [contact(f"G{n}").row()._replace(source="gohighlevel") for n in range(5000)]
+    early = [row._replace(id=UUID(int=row.id.int - (30 * 3600 * 1000 << 80))) for row in good]
+    bad = [contact(f"N{n}").row()._replace(source="gohighlevel") for n in range(60)]
+    for rows in (early, bad):
+        for at in range(0, len(rows), 500):
+            await side.ledger.take_in(rows[at : at + 500])
+    await side.road.run(OUTCOMES, "succeeded", [row.id for row in early])
+    await side.road.run(OUTCOMES, "succeeded", [row.id for row in bad[3:]])
+    await MirrorWatch(side.road.pool, every=0.0).tick()
+    assert (await side.state()).acts == NEW
+    await side.road.run(OUTCOMES, "dead", [row.id for row in bad[:3]])
+    await MirrorWatch(side.road.pool, every=0.0).tick()
+    assert ((await side.state()).acts, (await side.state()).by) == (OLD, "the watch")
+
+
 async def test_only_what_the_live_release_was_compared_on_counts(side: Side, desk: Desk) -> None:
     (live,) = await side.road.rows("SELECT release FROM circuit.live")
     await side.compared(5, "different", release=live + 1000)

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from circuit_script.config import CalloutSettings, Settings
 from circuit_script.events import mirrors
 from circuit_script.events.ledger import Ledger
 from circuit_script.events.mirrors import OldAnswer
+from circuit_script.events.parity import compared
 from circuit_script.settings_mirror import MirrorSettings
+from circuit_script.wiring import mirroring
 from tests.old_service import old_service
 from tests.road import Road, contact, open_road
 from tests.workers import working
@@ -120,3 +124,20 @@ async def test_each_lead_is_judged_by_itself_and_nothing_of_it_leaves(tmp_path: 
 
         for table in ("effects", "records", "executions", "queue"):
             assert await stage.road.rows(f"SELECT count(*) FROM circuit.{table}") == [0], table
+
+
+async def test_an_answer_of_any_kind_keeps_back_no_other(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(answer: bytes, *_: Any) -> Any:
+        if b"odd" in answer:
+            raise RuntimeError("nobody has foreseen it")
+        return compared(answer, *_)
+
+    monkeypatch.setattr(mirroring, "compared", failing)
+    async with comparing(tmp_path, database) as stage:
+        odd = [contact("odd", name="odd").row()]
+        await mirrors.keep(stage.ledger, odd, [OldAnswer(200, "application/json", b'{"score": "odd"}', 5.0)])
+        found = await stage.judged("fine")
+        assert found["fine"] == SAME
+        assert found["odd"] == ("incomparable", "the two cannot be compared: RuntimeError")

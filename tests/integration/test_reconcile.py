@@ -21,9 +21,11 @@ import pytest
 from circuit_script.cli import reconcile as command
 from circuit_script.config import Settings, load_settings
 from circuit_script.connectors.registry import VENDORS
+from circuit_script.events.mirror_moves import NEW, move
 from circuit_script.events.reconcile import Poll, Polled, Target
 from circuit_script.events.reconcile.feed import feed
 from circuit_script.secrets import open_secrets
+from circuit_script.settings_mirror import MirrorSettings
 from circuit_script.wiring.deliveries import open_deliveries_client
 from circuit_script.wiring.homes import Housing, make_housing
 from circuit_script.wiring.reconcile import Reconciler, handled_objects, targets_of
@@ -365,6 +367,31 @@ async def test_trouble_of_one_tenant_is_its_own(vendor: StampedVendor, road: Roa
         await road.done()
         found = await road.rows("SELECT tenant, data ->> 'about' FROM circuit.records WHERE object = 'Note' ORDER BY 1")
         assert found == [("acme", id_), ("cargo", id_)]
+
+
+async def test_what_an_old_service_still_acts_on_is_not_polled_and_not_made_up_for(
+    vendor: StampedVendor, road: Road, port: int, app_folder: Path
+) -> None:
+    settings = write_app(app_folder, vendor, reconcile='every = "1s"')
+    mirrored = settings.model_copy(update={"mirror": {"toy": MirrorSettings(url="http://127.0.0.1:1/old")}})
+    due = "UPDATE circuit.reconcile_cursors SET polled_at = now() - interval '1 hour'"
+    async with staged(vendor, road, port, settings) as stage, working(write_app(app_folder, vendor), road.url):
+        await Reconciler(settings, road.pool, stage.housing).round()
+        await road.run(due)
+        vendor.make("Contact", {"firstName": "theirs"})
+        polls = Reconciler(mirrored, road.pool, stage.housing)
+        await polls.round()
+        assert await road.rows(FED) == [0], "the old service has it"
+        async with road.pool.connection() as connection:
+            await move(connection, "toy", NEW, by="ada")
+        await polls.round()
+        assert await road.rows(FED) == [0], "nor later"
+        await road.run(due)
+        ours = vendor.make("Contact", {"firstName": "ours"})
+        await polls.round()
+        await road.done()
+        assert await road.rows(FED) == [1]
+        assert {id_ for id_, _ in await stage.notes()} == {ours}
 
 
 @asynccontextmanager

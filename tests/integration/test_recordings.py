@@ -369,7 +369,7 @@ async def test_a_call_is_recorded_with_its_answer_and_without_what_proves_who_as
     async def say(work: Work, broker: Any) -> Outcome | None:
         await broker.request("get", {"object": "Said", "ids": ["s1"]})
         await insert(broker, word="hello")
-        answer(broker, 201, {"said": "hello"}, ("x-app", "yes"))
+        answer(broker, 201, {"said": "hello"}, ("x-app", "yes"), ("set-cookie", "session=abc"))
         attempts.append(lambda: None)
         return Failed("its neighbour fell", broker.usage, disturbed=True) if len(attempts) == 1 else None
 
@@ -401,5 +401,6 @@ async def test_a_call_is_recorded_with_its_answer_and_without_what_proves_who_as
     }
     assert found.ended.answer is not None
     assert (found.ended.answer.status, found.ended.answer.body) == (201, b'{"said": "hello"}')
-    assert dict(found.ended.answer.headers)["x-app"] == "yes"
+    answered = dict(found.ended.answer.headers)
+    assert (answered["x-app"], answered["set-cookie"]) == ("yes", "[not kept]")
     assert [each.fields for each in found.ended.writes] == [{"word": "hello"}]

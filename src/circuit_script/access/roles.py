@@ -37,6 +37,7 @@ class Act(StrEnum):
     acknowledge = "acknowledge"
     silence = "silence"
     edit = "edit"
+    deploy = "deploy"
     manage_people = "manage_people"
 
 
@@ -52,6 +53,7 @@ _LEAST = {
     Act.acknowledge: Role.operator,
     Act.silence: Role.operator,
     Act.edit: Role.developer,
+    Act.deploy: Role.developer,
     Act.manage_people: Role.owner,
 }
 

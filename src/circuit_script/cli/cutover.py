@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -16,6 +16,7 @@ from circuit_script.cli.output import day, print_json
 from circuit_script.config import load_settings
 from circuit_script.db.pool import Connection
 from circuit_script.errors import MirrorRefused
+from circuit_script.events.mirror_gateways import RESENDING, lost_at
 from circuit_script.events.mirror_moves import NEW, OLD, MirrorState, move
 from circuit_script.events.mirrors import MirrorReport
 from circuit_script.jobs.outside import whoever
@@ -56,9 +57,13 @@ def run(
     if source not in mirrored_sources(settings):
         there = ", ".join(mirrored_sources(settings))
         raise MirrorRefused(f"{source} has no old service.", cure=f"Those that have one: {there}.")
-    found = do(settings, NAME, lambda connection: report(connection, source))
+
+    async def look(connection: Connection) -> tuple[MirrorReport, datetime | None]:
+        return await report(connection, source), await lost_at(connection, source)
+
+    found, lost = do(settings, NAME, look)
     if not back:
-        _may(found, force)
+        _may(found, lost, force)
         if not yes:
             _ask(found, env)
 
@@ -77,7 +82,7 @@ def run(
     print(_said(state))
 
 
-def _may(found: MirrorReport, force: bool) -> None:
+def _may(found: MirrorReport, lost: datetime | None, force: bool) -> None:
     """Raises MirrorRefused while the two sides do not agree."""
     if found.state.acts == NEW:
         raise MirrorRefused(
@@ -94,6 +99,23 @@ def _may(found: MirrorReport, force: bool) -> None:
         raise MirrorRefused(
             f"The live release was compared on {found.compared:,} deliveries, and it takes {FEWEST}.",
             cure="Wait for more (circuit-script mirror counts them), or, where that is enough, add --force.",
+        )
+    if found.pending > found.compared:
+        raise MirrorRefused(
+            f"{found.pending:,} deliveries wait to be compared, and {found.compared:,} have been.",
+            cure="See that a worker runs and keeps up: circuit-script status. Or, where it need not, add --force.",
+        )
+    if 100 * found.taken_unverified > found.compared:
+        raise MirrorRefused(
+            f"The old service took {found.taken_unverified:,} deliveries that this app would refuse: "
+            "they are not signed as they should be.",
+            cure="See why: circuit-script status counts the reasons; often a secret is missing here. Where they are "
+            "nobody's, add --force.",
+        )
+    if lost is not None:
+        raise MirrorRefused(
+            f"A gateway ended without a word at {day(lost)}: what it had may be sent again, and done twice.",
+            cure=f"Try again at {day(lost + RESENDING)}, or, where that does no harm, add --force.",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -16,28 +16,43 @@ from circuit_script.cli.app_database import do
 from circuit_script.cli.deploy_import import Packed, hashes, import_copy, pack_files
 from circuit_script.cli.deploy_requirements import differing, pinned
 from circuit_script.cli.deploy_shadow import Asked, asked_for, open_it
-from circuit_script.cli.deploy_steps import Steps
+from circuit_script.cli.deploy_steps import Step, Steps
 from circuit_script.cli.deploy_tests import report_of_tests
-from circuit_script.cli.deploy_watch import NOBODY, Watched, counted, warm, watch
-from circuit_script.cli.environments import Environment, place, settings_in
+from circuit_script.cli.deploy_watch import (
+    NOBODY,
+    Watched,
+    check_still_live,
+    counted,
+    moved,
+    through_restarts,
+    warm,
+    watch,
+)
+from circuit_script.cli.environments import Environment
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import console, print_json
+from circuit_script.cli.places import Going, Insecure, Place, Reach, To, reach_of
 from circuit_script.config import Settings, load_settings
-from circuit_script.db.pool import Connection
-from circuit_script.errors import CircuitError, DeployRefused, ReleaseUnknown
+from circuit_script.errors import (
+    CircuitError,
+    DatabaseUnavailable,
+    DeployRefused,
+    ElsewhereAway,
+    ReleaseRefused,
+    ReleaseUnknown,
+)
 from circuit_script.jobs.outside import whoever
 from circuit_script.releases import content_hash
-from circuit_script.releases.kept import live_release, note_validated
-from circuit_script.releases.moving import DEPLOY, NOTHING, Move, go_live, hosts_of, moves
+from circuit_script.releases.moving import DEPLOY, NOTHING, Move
 from circuit_script.releases.shadows import Shadow
-from circuit_script.releases.store import NewRelease, ReleaseRow, find_release, put_release
+from circuit_script.releases.store import NewRelease, ReleaseRow
 from circuit_script.settings_spans import seconds_of
 
 NAME = "deploy"
 EXAMPLES = (
     'Examples:  circuit-script deploy --message "scores by plan"  ·  circuit-script deploy --env production --yes  ·  '
     "circuit-script deploy --validate-only  ·  circuit-script deploy --quick --yes  ·  "
-    "circuit-script deploy --shadow --for 1h"
+    "circuit-script deploy --shadow --for 1h  ·  circuit-script deploy --to https://ops.example.com"
 )
 ROLLED_BACK = 1  # exit code
 
@@ -47,18 +62,25 @@ class _Deploy:
     """What is asked, and how far it has come."""
 
     settings: Settings
+    reach: Reach
     steps: Steps
     env: str | None
+    to: str | None
     by: str
     message: str
     version: str | None
     watch: timedelta | None
     before: ReleaseRow | None = None
-    deployed: bool = False  # something was, here: until then workers run what their folder holds
+    last: int = 0  # move; 0 where none ever was: until then workers run what their folder holds
     release: ReleaseRow | None = None
     move: Move | None = None
     watched: Watched | None = None
     shadow: Shadow | None = None
+
+    @property
+    def deployed(self) -> bool:
+        """Whether something was, here."""
+        return self.last > 0
 
     @property
     def is_live(self) -> bool:
@@ -69,6 +91,8 @@ class _Deploy:
 def run(
     folder: Folder = None,
     env: Environment = None,
+    to: To = None,
+    insecure: Insecure = False,
     message: Annotated[str, typer.Option("--message", "-m", help="What is new; it is shown with the release.")] = "",
     version: Annotated[str | None, typer.Option(help="Its version, like v1.4.0; the next one if not said.")] = None,
     validate_only: Annotated[bool, typer.Option("--validate-only", help="All gates, and keep it; not live.")] = False,
@@ -92,15 +116,18 @@ def run(
     back. What was live goes on until the new release is ready everywhere."""
     if quick and (validate_only or version is not None):
         raise typer.BadParameter("--quick takes what was validated as it is: no --validate-only, no --version")
-    with _told_before(env, as_json=as_json):
-        settings = settings_in(load_settings(app_folder(folder)), env)
+    if to is not None and (shadow or by is not None):
+        raise typer.BadParameter("--shadow needs the database, --by is whose token it is", param_hint="--to")
+    with _told_before(env, to, as_json=as_json):
+        settings, reach = reach_of(load_settings(app_folder(folder)), NAME, env, to, insecure)
         watching = _watch(settings, watched)
         asked = asked_for(settings, shadow, span, sample, promote_below, least)
         if asked is not None and (validate_only or watched is not None):
             raise typer.BadParameter("--shadow takes nothing live: no --watch, no --validate-only")
         if not (yes or validate_only or shadow or sys.stdin.isatty()):
             raise DeployRefused("Nobody is there to ask.", cure="Add --yes, or --validate-only to try it only.")
-    deploy = _Deploy(settings, Steps(console(stderr=as_json)), env, by or whoever(), message.strip(), version, watching)
+    steps = Steps(console(stderr=as_json))
+    deploy = _Deploy(settings, reach, steps, env, to, by or whoever(), message.strip(), version, watching)
     refused: CircuitError | None = None
     try:
         _prepare(deploy, quick=quick)
@@ -121,7 +148,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _told_before(env: str | None, *, as_json: bool) -> Iterator[None]:
+def _told_before(env: str | None, to: str | None, *, as_json: bool) -> Iterator[None]:
     """What is refused before the first step is JSON, too, of the same form."""
     try:
         yield
@@ -129,7 +156,8 @@ def _told_before(env: str | None, *, as_json: bool) -> Iterator[None]:
         if as_json:
             nothing: dict[str, Any] = dict.fromkeys(("release", "digest", "before", "watched"))
             print_json({
-                "environment": env, **nothing, "live": False, "shadow": False, "steps": [], "refused": _why(error),
+                "environment": env, "to": to, **nothing, "live": False, "shadow": False, "steps": [],
+                "refused": _why(error),
             })  # fmt: skip
         raise
 
@@ -152,9 +180,9 @@ def _prepare(deploy: _Deploy, *, quick: bool) -> None:
     with deploy.steps.step("environment") as step:
         gate.check_version(deploy.version)
         folder = deploy.settings.folder
-        known, workers = do(deploy.settings, NAME, lambda connection: _look(connection, deploy))
+        known, workers = deploy.reach.ask(lambda place: _look(place, deploy))
         live = "nothing is live" if deploy.before is None else f"{deploy.before.name} is live"
-        step.detail = f"{place(deploy.env)}: {live}, {workers} worker{'' if workers == 1 else 's'}"
+        step.detail = f"{deploy.reach.name}: {live}, {workers} worker{'' if workers == 1 else 's'}"
         if known is not None and known.digest != content_hash(folder):
             cure = "Choose another, or leave --version out: it is the next one."
             raise DeployRefused(f"{deploy.version} is taken by other files.", cure=cure)
@@ -162,7 +190,7 @@ def _prepare(deploy: _Deploy, *, quick: bool) -> None:
         _validate(deploy)
         return
     with deploy.steps.step("validated") as step:
-        release = do(deploy.settings, NAME, lambda connection: _known(connection, content_hash(folder)))
+        release = deploy.reach.ask(lambda place: _known(place, content_hash(folder)))
         step.detail = f"{release.name}, {gate.check_validated(release.report, datetime.now(UTC), gate.ground(folder))}"
     deploy.release = release
 
@@ -195,7 +223,7 @@ def _validate(deploy: _Deploy) -> None:
             requirements=requirements,
             report=gate.validated(report, steps.told[:-1], ground),
         )
-        deploy.release = do(settings, NAME, lambda connection: _put(connection, new))
+        deploy.release = through_restarts(lambda: deploy.reach.ask(lambda place: place.keep(new)), step)
         step.detail = f"{deploy.release.name} is kept"
 
 
@@ -224,26 +252,40 @@ def _take_live(deploy: _Deploy) -> None:
     assert release is not None
     with steps.step("warm") as warming:
         patience = deploy.settings.deploy.warm_seconds
-        warming.detail = do(deploy.settings, NAME, lambda connection: warm(connection, release, patience, warming))
+        warming.detail = through_restarts(
+            lambda: deploy.reach.ask(lambda place: warm(place, release, patience, warming)), warming
+        )
     with steps.step("live") as step:
         if deploy.is_live:
+            deploy.reach.ask(lambda place: check_still_live(place, release))
             step.detail = f"{release.name} was live already"
             return
-        expected = deploy.before.id if deploy.deployed and deploy.before is not None else NOTHING
-        move = deploy.move = do(
-            deploy.settings,
-            NAME,
-            lambda connection: go_live(
-                connection,
-                release,
-                kind=DEPLOY,
-                by=deploy.by,
-                reason=deploy.message,
-                watch=None if warming.detail == NOBODY else deploy.watch,
-                expected=expected,
-            ),
-        )
+        move = deploy.move = _go(deploy, release, None if warming.detail == NOBODY else deploy.watch, step)
         step.detail = f"{release.name} since {move.at.astimezone():%H:%M:%S}"
+
+
+def _go(deploy: _Deploy, release: ReleaseRow, watch: timedelta | None, step: Step) -> Move:
+    expected = deploy.before.id if deploy.deployed and deploy.before is not None else NOTHING
+
+    going = Going(DEPLOY, deploy.by, expected, deploy.message, watch)
+
+    def go(place: Place) -> Awaitable[Move]:
+        return place.go_live(release, going)
+
+    def gone() -> Move | None:
+        return through_restarts(lambda: deploy.reach.ask(lambda place: moved(place, release, deploy.last)), step)
+
+    try:
+        return deploy.reach.ask(go)
+    except (DatabaseUnavailable, ElsewhereAway):  # its answer may have been lost, and not the move
+        if found := gone():
+            return found
+    try:
+        return deploy.reach.ask(go)
+    except ReleaseRefused:  # by the first one, which was still on its way
+        if found := gone():
+            return found
+        raise
 
 
 def _compare(deploy: _Deploy, asked: Asked) -> None:
@@ -275,7 +317,7 @@ def _watch_it(deploy: _Deploy, *, detach: bool) -> None:
             step.detail, step.outcome = "left to the workers", "left"
             return
         try:
-            deploy.watched = do(deploy.settings, NAME, lambda connection: watch(connection, move, step))
+            deploy.watched = through_restarts(lambda: deploy.reach.ask(lambda place: watch(place, move, step)), step)
         except KeyboardInterrupt:
             step.detail, step.outcome = "left to the workers", "left"
             return
@@ -286,37 +328,34 @@ def _watch_it(deploy: _Deploy, *, detach: bool) -> None:
             step.outcome = "left"
 
 
-async def _look(connection: Connection, deploy: _Deploy) -> tuple[ReleaseRow | None, int]:
+async def _look(place: Place, deploy: _Deploy) -> tuple[ReleaseRow | None, int]:
     """What is live; what has the version that is asked for, and how many workers there are."""
-    deploy.before, deploy.deployed = await live_release(connection), bool(await moves(connection, 1))
-    workers = len(await hosts_of(connection, 0))
+    found = await place.standing()
+    deploy.before, deploy.last = found.live, found.last
     if deploy.version is None:
-        return None, workers
+        return None, found.workers
     try:
-        return await find_release(connection, deploy.version), workers
+        return await place.find(deploy.version), found.workers
     except ReleaseUnknown:
-        return None, workers
+        return None, found.workers
 
 
-async def _known(connection: Connection, digest: str) -> ReleaseRow:
+async def _known(place: Place, digest: str) -> ReleaseRow:
     try:
-        return await find_release(connection, digest)
+        return await place.find(digest)
     except ReleaseUnknown:
         cure = "First: circuit-script deploy --validate-only. Then --quick."
         raise DeployRefused("These files were never validated.", cure=cure) from None
 
 
-async def _put(connection: Connection, new: NewRelease) -> ReleaseRow:
-    release = await put_release(connection, new)
-    await note_validated(connection, release, new.report)
-    return release
-
-
 def _agreed(deploy: _Deploy) -> bool:
     assert deploy.release is not None
     instead = "" if deploy.before is None else f" in the place of {deploy.before.name}"
-    if not typer.confirm(f"Take {deploy.release.name} live in {place(deploy.env)}{instead}?", err=True):
-        raise DeployRefused(f"Nobody said yes. {deploy.release.name} is kept.", cure="circuit-script deploy --quick")
+    if not typer.confirm(f"Take {deploy.release.name} live in {deploy.reach.name}{instead}?", err=True):
+        raise DeployRefused(
+            f"Nobody said yes. {deploy.release.name} is kept.",
+            cure=f"circuit-script deploy --quick{deploy.reach.option}",
+        )
     return True
 
 
@@ -324,6 +363,7 @@ def _told(deploy: _Deploy, refused: CircuitError | None) -> dict[str, Any]:
     release, move, watched = deploy.release, deploy.move, deploy.watched
     return {
         "environment": deploy.env,
+        "to": deploy.to,
         "release": None if release is None else release.name,
         "digest": None if release is None else release.digest,
         "live": (move is not None or deploy.is_live) and not (watched and watched.next),
@@ -344,7 +384,7 @@ def _tell_end(deploy: _Deploy, *, validate_only: bool, quiet: bool) -> None:
     if quiet:
         return
     seconds = sum(each.seconds for each in deploy.steps.all)
-    there = f" --env {deploy.env}" if deploy.env else ""
+    there = deploy.reach.option
     if deploy.shadow is not None:
         print(f"{release.name} is compared with {deploy.shadow.against_name}. See: circuit-script shadow{there}")
     elif validate_only:

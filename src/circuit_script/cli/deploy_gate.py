@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from typing import Any
 
 from circuit_script.config import FILE
 from circuit_script.errors import DeployRefused
+from circuit_script.testing.report import CUT
 
 NEAR = 0.8  # of a limit
 VALID = timedelta(hours=24)  # for which a validation counts
@@ -31,6 +33,7 @@ _PLACE = re.compile(r"^(?P<file>[^:]+):(?P<line>\d+): (?P<said>.*)$", re.DOTALL)
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 _KEY = re.compile(r"KeyError: '(\w+)'")
 _FILE = re.compile(r"FileNotFoundError: .*: '([^']+)'")
+_SETTING = re.compile(r"CIRCUIT_((TEST|DEPLOY|WORKER)__|APP$)", re.IGNORECASE)
 _LOOP = re.compile(r"partially initialized module|circular import")
 
 
@@ -45,6 +48,9 @@ def check_tests(report: Mapping[str, Any]) -> str:
     """Every test has passed, and each handler's run of a whole batch."""
     if report.get("pytest") == NO_TESTS:
         raise DeployRefused("The app has no tests.", cure="Write one in tests/: circuit-script explain testing.")
+    if report.get("cut"):
+        detail, _, cure = CUT.partition(". ")
+        raise DeployRefused(f"{detail}.", cure=cure)
     if report.get("pytest", 1) != 0:
         raise DeployRefused("A test has failed.", cure=ALONE)
     bulk = _section(report, "bulk")
@@ -175,10 +181,12 @@ def check_sensitive(found: Sequence[tuple[str, str]]) -> None:
 
 
 def ground(folder: Path) -> dict[str, str]:
-    """What else a validation rests on: this platform, this Python, and the settings of the app."""
+    """What else a validation rests on: this platform, this Python, and the settings of the app, also those of the
+    environment that say what a gate lets pass."""
     file = folder / FILE
     settings = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
-    return {"platform": version("circuit-script"), "Python": python_version(), FILE: settings}
+    said = {name.upper(): value for name, value in sorted(os.environ.items()) if _SETTING.match(name)}
+    return {"platform": version("circuit-script"), "Python": python_version(), FILE: settings, **said}
 
 
 def check_validated(report: Mapping[str, Any], now: datetime, ground: Mapping[str, str]) -> str:
@@ -196,8 +204,13 @@ def check_validated(report: Mapping[str, Any], now: datetime, ground: Mapping[st
             cure="Once more: circuit-script deploy --validate-only.",
         )
     before = (report.get("deploy") or {}).get("ground") or {}
-    if changed := [name for name, value in ground.items() if before.get(name) != value]:
-        what = [name if name == FILE else f"{name} ({ground[name]}, was {before.get(name)})" for name in changed]
+    names = dict.fromkeys([*ground, *before])
+    if changed := [name for name in names if before.get(name) != ground.get(name)]:
+        unset = "not set"
+        what = [
+            name if name == FILE else f"{name} ({ground.get(name, unset)}, was {before.get(name, unset)})"
+            for name in changed
+        ]
         raise DeployRefused(
             f"Since these files were validated, this has changed: {_list(what)}.",
             cure="Once more: circuit-script deploy --validate-only.",

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from circuit_script.cli.output import visible
-from circuit_script.db.pool import Connection
-from circuit_script.errors import DeployRefused
-from circuit_script.releases.figures import Counts, counts_of
-from circuit_script.releases.moving import AUTOMATIC, FAILED, READY, HostState, Move, hosts_of, moves, wanted, warm_up
-from circuit_script.releases.store import ReleaseRow, release_of
+from circuit_script.cli.places import Place
+from circuit_script.errors import DatabaseUnavailable, DeployRefused, ElsewhereAway
+from circuit_script.releases.figures import Counts
+from circuit_script.releases.moving import AUTOMATIC, FAILED, READY, HostState, Move
+from circuit_script.releases.store import ReleaseRow
 
 if TYPE_CHECKING:
     from circuit_script.cli.deploy_steps import Step
 
+T = TypeVar("T")
 EVERY = 0.1  # seconds between looks at workers
+RESTART = 60.0  # seconds for which a database that was there may be away
 LOOK = 1.0  # and at errors
 VERDICT = 5.0  # seconds after the end of a watch in which the workers say what came of it
 SHOWN = 5
+AWAY = "the database is away: trying again"
 NOBODY = "no worker runs: it goes live there when one starts"
 
 
@@ -38,13 +40,14 @@ class Watched:
         return self.next is not None and self.next.kind == AUTOMATIC
 
 
-async def warm(connection: Connection, release: ReleaseRow, patience: float, step: Step) -> str:
+async def warm(place: Place, release: ReleaseRow, patience: float, step: Step) -> str:
     """Ask every worker to have it ready and wait for them. Raises DeployRefused, with who is missing or why one cannot:
     what is live goes on."""
-    await warm_up(connection, release)
+    await place.warm_up(release)
     deadline = time.monotonic() + patience
     while True:
-        hosts = await hosts_of(connection, release)
+        found = await place.readiness(release)
+        hosts = found.hosts
         if not hosts:
             return NOBODY
         ready = [each for each in hosts if each.state == READY]
@@ -56,7 +59,8 @@ async def warm(connection: Connection, release: ReleaseRow, patience: float, ste
             )
         if len(ready) == len(hosts):
             return f"ready on {_workers(len(hosts))}"
-        await _check_wanted(connection, release)
+        if found.instead:
+            raise _replaced(release, found.instead)
         missing = [each for each in hosts if each.state != READY]
         if time.monotonic() > deadline:
             raise DeployRefused(
@@ -68,28 +72,54 @@ async def warm(connection: Connection, release: ReleaseRow, patience: float, ste
         await asyncio.sleep(EVERY)
 
 
-async def _check_wanted(connection: Connection, release: ReleaseRow) -> None:
-    """Workers have few releases ready at a time. Raises DeployRefused where later ones have taken this one's place:
-    nobody prepares it any more."""
-    now = await wanted(connection)
-    if release.id == now.live or release.id in now.warm:
-        return
-    later = [await release_of(connection, each) for each in now.warm]
-    raise DeployRefused(
-        f"Somebody deploys at the same time: workers make {' and '.join(each.name for each in later)} ready instead.",
+def _replaced(release: ReleaseRow, later: Sequence[str]) -> DeployRefused:
+    """Workers have few releases ready at a time: later ones have taken this one's place, and nobody prepares it."""
+    return DeployRefused(
+        f"Somebody deploys at the same time: workers make {' and '.join(later)} ready instead.",
         cure=f"When that has ended, and if it is meant: circuit-script deploy --quick. {release.name} is kept.",
     )
 
 
-async def watch(connection: Connection, move: Move, step: Step) -> Watched:
+async def check_still_live(place: Place, release: ReleaseRow) -> None:
+    """Raises DeployRefused where another has gone live since it was looked."""
+    now = (await place.standing()).live
+    if now is None or now.id != release.id:
+        name = "nothing" if now is None else now.name
+        cure = f"See who did: circuit-script releases. {release.name} is kept: circuit-script deploy --quick."
+        raise DeployRefused(f"Meanwhile {name} went live in the place of {release.name}.", cure=cure)
+
+
+async def moved(place: Place, release: ReleaseRow, since: int) -> Move | None:
+    """The move that made it live, if it is the first after the one with the id ``since``."""
+    latest = [each for each in await place.moves() if each.id > since]
+    return latest[-1] if latest and latest[-1].release == release.id else None
+
+
+def through_restarts(do: Callable[[], T], step: Step) -> T:
+    """Do what may be done again, also where the database or the platform there restarts meanwhile. Raises
+    DatabaseUnavailable, or ElsewhereAway, when it stays away."""
+    ends = time.monotonic() + RESTART
+    while True:
+        began = time.monotonic()
+        try:
+            return do()
+        except (DatabaseUnavailable, ElsewhereAway) as error:
+            if time.monotonic() - began > RESTART:
+                ends = time.monotonic() + RESTART  # it was there: nobody waits so long for a connection
+            if time.monotonic() > ends:
+                raise
+            step.now("the platform is away: trying again" if isinstance(error, ElsewhereAway) else AWAY)
+            time.sleep(LOOK)
+
+
+async def watch(place: Place, move: Move, step: Step) -> Watched:
     """Show executions and errors until the watch is over, or another move has come."""
     while True:
-        found = await counts_of(connection, [move.release], move.at)
-        counts = found.get(move.release, Counts())
-        latest = (await moves(connection, 1))[0]
+        found = await place.course(move)
+        counts, latest = found.counts, found.latest
         if latest.id != move.id:
             return Watched(counts, latest)
-        left = (move.watch_until - datetime.now(UTC)).total_seconds() if move.watch_until else 0.0
+        left = (move.watch_until - found.now).total_seconds() if move.watch_until else 0.0
         if left <= -VERDICT or latest.watched is not None:
             return Watched(counts)
         step.now(f"{counted(counts)}, {max(0, left):,.0f} s to go; Ctrl-C: workers go on")

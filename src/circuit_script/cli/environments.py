@@ -19,6 +19,7 @@ _PLAIN = frozenset({
     "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "GITHUB_ACTIONS", "CIRCUIT_TEST_DATABASE_URL",
 })  # fmt: skip
 _PLAIN_PREFIXES = ("CIRCUIT_", "PYTEST_", "HYPOTHESIS_")
+CHOOSES = "PYTEST_ADDOPTS"  # it may leave out tests, and nobody would see that
 _SECRET = re.compile(r"URL|DSN|KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|SALT", re.IGNORECASE)
 Environment = Annotated[
     str | None,
@@ -56,6 +57,6 @@ def environment_of_tests(settings: Settings) -> dict[str, str]:
     plain = {
         name: value
         for name, value in os.environ.items()
-        if name in _PLAIN or (name.startswith(_PLAIN_PREFIXES) and not _SECRET.search(name))
+        if name in _PLAIN or (name.startswith(_PLAIN_PREFIXES) and not _SECRET.search(name) and name != CHOOSES)
     }
     return {**governed_environment(dict(os.environ)), **plain, **asked}

@@ -118,7 +118,8 @@ def as_data(found: MirrorReport) -> dict[str, Any]:
     numbers = {
         "parity": found.parity, "compared": found.compared, "same": found.same, "different": found.different,
         "incomparable": found.incomparable, "silent": found.silent, "pending": found.pending,
-        "unverified": found.unverified, "unkept": found.unkept, "old_ms": found.old_ms, "ours_ms": found.ours_ms,
+        "unverified": found.unverified, "taken_unverified": found.taken_unverified, "unkept": found.unkept,
+        "old_ms": found.old_ms, "ours_ms": found.ours_ms,
     }  # fmt: skip
     examples = [_shown_data(each) for each in found.examples]
     return {**state, "counted_since": found.since, **numbers, "whys": dict(found.whys), "examples": examples}
@@ -151,7 +152,7 @@ def _show(found: MirrorReport, settings: Settings) -> None:
         ("not the same", ", ".join(f"{n:,} {name}" for name, n in counted.items() if n) or "none"),
         *[("", f"{n:,}: {visible(why)}") for why, n in found.whys if why],
         ("waiting", f"{found.pending:,}"),
-        ("not kept", f"{found.unverified:,} not signed as they should be, {found.unkept:,} for want of room"),
+        ("not kept", f"{_unsigned(found)}, {found.unkept:,} for want of room"),
         ("milliseconds", f"old {_times(found.old_ms)}, ours {_times(found.ours_ms)}"),
         *([("watch", state.watched or f"until {day(state.watch_until)}")] if state.watch_until else []),
     ]
@@ -162,6 +163,11 @@ def _show(found: MirrorReport, settings: Settings) -> None:
         out.print("one in full: circuit-script mirror show DELIVERY", style="dim")
     if settings.mirror[state.source].compare == {} and state.acts == OLD:
         out.print(f"nothing is compared: say what, under [mirror.{state.source}] compare", style="yellow")
+
+
+def _unsigned(found: MirrorReport) -> str:
+    taken = f" (the old service took {found.taken_unverified:,} of them)" if found.taken_unverified else ""
+    return f"{found.unverified:,} not signed as they should be{taken}"
 
 
 def _first(each: Shown) -> tuple[str, str, str]:

@@ -80,7 +80,7 @@ async def _poll(
     from circuit_script.secrets.table import One
     from circuit_script.wiring.deliveries import open_deliveries_client
     from circuit_script.wiring.homes import make_housing
-    from circuit_script.wiring.reconcile import handled_objects, targets_of
+    from circuit_script.wiring.reconcile import handled_objects, held, targets_of
 
     if tenant is not None and tenant not in settings.tenant_names:
         raise ControlRefused(f"There is no tenant {tenant!r}.", cure=f"Known: {', '.join(settings.tenant_names)}.")
@@ -96,6 +96,7 @@ async def _poll(
                     known = ", ".join(sorted(housing.connectors))
                     raise ControlRefused(f"There is no connector {connector!r}.", cure=f"Known: {known}.")
                 found = list(targets_of(settings, housing, await handled_objects(connection)))
+                olds = await held(settings, connection)
                 with Progress(*columns, console=console(stderr=True), disable=silent, transient=True) as progress:
                     wanted = [
                         each for each in found if isinstance(each, Target)
@@ -110,7 +111,9 @@ async def _poll(
                     stopped: set[tuple[str, str]] = set()
                     for each in wanted:
                         place = (each.tenant, each.crm.name)
-                        if place in stopped:
+                        if each.crm.name in olds and not dry:
+                            polls.append(Polled(*place, each.object, note="held: an old service acts on its changes"))
+                        elif place in stopped:
                             polls.append(Polled(*place, each.object, note="left alone for now: see above"))
                         else:
                             done = await Poll(database, back=back, dry=dry, told=tell).run(each)

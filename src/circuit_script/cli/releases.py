@@ -9,24 +9,22 @@ from typing import Annotated, Any
 
 import typer
 
-from circuit_script.cli.app_database import do
-from circuit_script.cli.environments import Environment, settings_in
+from circuit_script.cli.environments import Environment
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.logs import moment
 from circuit_script.cli.output import add_rows, console, day, print_json, table, visible
+from circuit_script.cli.places import Insecure, To, reach_of
 from circuit_script.cli.verbs import group
 from circuit_script.config import load_settings
-from circuit_script.db.pool import Connection
-from circuit_script.releases.figures import Counts, counts_of
-from circuit_script.releases.moving import HostState, Move, hosts_of, moves
-from circuit_script.releases.store import ReleaseRow, find_release, list_releases
+from circuit_script.releases.figures import Counts
+from circuit_script.releases.moving import Move
+from circuit_script.releases.store import ReleaseRow
 
 NAME = "releases"
 EXAMPLES = (
     "Examples:  circuit-script releases  ·  circuit-script releases --env production --since 7d  ·  "
-    "circuit-script releases show v1.4.2"
+    "circuit-script releases show v1.4.2  ·  circuit-script releases --to https://ops.example.com"
 )
-HISTORY = 1000  # moves that are looked through for one release
 WIDEST = 60  # letters of a message
 
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
@@ -39,6 +37,8 @@ def releases(
     context: typer.Context,
     folder: Folder = None,
     env: Environment = None,
+    to: To = None,
+    insecure: Insecure = False,
     since: Annotated[str, typer.Option(help="Count executions that began in the last 2h, 1d, 7d.")] = "1d",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The latest so many.")] = 20,
     as_json: AsJson = False,
@@ -46,15 +46,10 @@ def releases(
     """Show the latest releases: which one is live, and how many executions and errors each had lately."""
     if context.invoked_subcommand is not None:
         return
-    settings = settings_in(load_settings(app_folder(folder)), env)
+    _, reach = reach_of(load_settings(app_folder(folder)), NAME, env, to, insecure)
     begin = moment(since, datetime.now(UTC))
-
-    async def look(connection: Connection) -> tuple[list[ReleaseRow], dict[int, Counts], list[Move]]:
-        found = await list_releases(connection, limit)
-        counts = await counts_of(connection, [each.id for each in found], begin)
-        return found, counts, await moves(connection, limit)
-
-    found, counts, history = do(settings, NAME, look)
+    listed = reach.ask(lambda place: place.listed(limit, begin))
+    found, counts, history = listed.releases, listed.counts, listed.moves
     if as_json:
         rows = [_as_json(each, counts.get(each.id, Counts())) for each in found]
         print_json({"since": begin, "releases": rows, "moves": [asdict(each) for each in history]})
@@ -73,18 +68,14 @@ def show(
     which: Annotated[str, typer.Argument(metavar="RELEASE", help="Its version, number, or how its hash begins.")],
     folder: Folder = None,
     env: Environment = None,
+    to: To = None,
+    insecure: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
     """Show one release: what its tests said, which workers have it ready, and when it went live and why."""
-    settings = settings_in(load_settings(app_folder(folder)), env)
-
-    async def look(connection: Connection) -> tuple[ReleaseRow, list[Move], list[HostState], Counts]:
-        found = await find_release(connection, which)
-        history = [each for each in await moves(connection, HISTORY) if found.id in (each.release, each.before)]
-        counts = await counts_of(connection, [found.id], found.created)
-        return found, history, await hosts_of(connection, found), counts.get(found.id, Counts())
-
-    found, history, hosts, counts = do(settings, NAME, look)
+    _, reach = reach_of(load_settings(app_folder(folder)), NAME, env, to, insecure)
+    shown = reach.ask(lambda place: place.shown(which))
+    found, history, hosts, counts = shown.release, shown.moves, shown.hosts, shown.counts
     if as_json:
         more = {"report": found.report, "requirements": found.requirements.splitlines()}
         print_json({**_as_json(found, counts), **more, "moves": [asdict(each) for each in history],

@@ -14,6 +14,7 @@ from circuit_script.cli.deploy_watch import NOBODY, warm
 from circuit_script.cli.environments import Environment, place, settings_in
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import console, print_json
+from circuit_script.cli.places import InDatabase
 from circuit_script.cli.shadow_shown import as_json as told
 from circuit_script.cli.shadow_shown import show_found, show_report
 from circuit_script.cli.verbs import group
@@ -22,6 +23,7 @@ from circuit_script.db.pool import Connection
 from circuit_script.errors import ReleaseRefused, ReleaseUnknown
 from circuit_script.jobs.outside import whoever
 from circuit_script.releases import shadows
+from circuit_script.releases.comparing import LARGEST
 from circuit_script.releases.moving import Move
 from circuit_script.releases.shadow_report import Found, ShadowReport, comparison_of, report_of
 from circuit_script.releases.shadows import STOPPED, Shadow
@@ -93,7 +95,7 @@ def show(
         out.print("It is being compared.")
     elif not differences:
         out.print(f"{there.name} did the same as {there.against_name}.")
-    show_found(out, there, differences)
+    show_found(out, there, differences, widest=LARGEST)
     out.print(f"what it did live: circuit-script trace {execution}", style="dim")
 
 
@@ -134,7 +136,7 @@ def promote(
     from circuit_script.cli.deploy_steps import Steps  # Rich takes its time
 
     async def prepared(connection: Connection) -> str:
-        return await warm(connection, await release_of(connection, there.release), patience, step)
+        return await warm(InDatabase(connection), await release_of(connection, there.release), patience, step)
 
     patience = settings.deploy.warm_seconds
     with Steps(console(stderr=as_json)).step("warm") as step:

@@ -42,13 +42,15 @@ def show_report(out: Console, report: ShadowReport) -> None:
     out.print(_next(report), style="dim")
 
 
-def show_found(out: Console, shadow: Shadow, found: Sequence[Found], title: str = "differences") -> None:
-    """Differences, one a line: in which record, in which field, and both values."""
+def show_found(
+    out: Console, shadow: Shadow, found: Sequence[Found], title: str = "differences", widest: int = WIDEST
+) -> None:
+    """Differences, one a line: in which record, in which field, and both values, of ``widest`` letters each."""
     if not found:
         return
     rows = [
         (str(each.execution), visible(each.record or "all"), visible(each.what), visible(each.field),
-         _value(each.live), _value(each.candidate))
+         _value(each.live, widest), _value(each.candidate, widest))
         for each in found
     ]  # fmt: skip
     names = ("execution", "record", "what", "field", shadow.against_name, shadow.name)
@@ -132,7 +134,7 @@ def _ms(value: float | None) -> str:
     return "" if value is None else f"{value:,.1f} ms"
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, widest: int) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = visible(text)
-    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
+    return text if len(text) <= widest else f"{text[: widest - 1]}…"

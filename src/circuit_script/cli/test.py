@@ -47,6 +47,8 @@ def run(
     """Run the app's tests with pytest, each on a database of its own, and say what would refuse a deploy: coverage
     under 75 percent, limits used to more than 80, a trigger that does not take 200 records. Exit codes: 0 passed, 1
     failed or refused."""
+    if watch and record:  # what is recorded is saved, and would be asked again for that, without an end
+        raise typer.BadParameter("--record asks real models, which costs: record once, then --watch")
     if importlib.util.find_spec("pytest") is None:
         raise TestsRefused("pytest is not installed.", cure="pip install 'circuit-script[test]'")
     settings = load_settings(app_folder(folder))
@@ -94,7 +96,8 @@ def tested(settings: Settings, wanted: Wanted, stdout: TextIO | None) -> tuple[i
         if wanted.record:
             command.append("--circuit-record")
         code = run_pytest(command, settings, stdout=stdout)
-        return code, report(Path(reports), code, settings.test, partial=wanted.partial)
+        found = report(Path(reports), code, settings.test, partial=wanted.partial)
+        return found["pytest"], found
 
 
 def pytest_command(folder: Path, reports: str, keyword: str | None, arguments: Sequence[str]) -> list[str]:

@@ -117,9 +117,9 @@ async def claim_watch(connection: Connection, every: timedelta) -> tuple[MirrorS
     return None if row is None else ((await read_states(connection))[row[0]], row[1])
 
 
-async def ours_of(connection: Connection, state: MirrorState) -> tuple[int, int]:
-    """Of what ours took since it acts: events by handler, and those of them that failed."""
-    values = {"source": state.source, "since": state.since, "most": _LOOKED}
+async def ours_of(connection: Connection, state: MirrorState, since: datetime | None = None) -> tuple[int, int]:
+    """Of what ours took since then, or since it acts: events by handler, and those of them that failed."""
+    values = {"source": state.source, "since": since or state.since, "most": _LOOKED}
     of, errors = await one(connection, OURS, values)
     return of, errors
 

@@ -98,7 +98,8 @@ EXAMPLES = f"""{SHOWN} WHERE source = %(source)s AND at >= %(since)s AND state =
 """
 REFUSED = """
 SELECT coalesce(sum(n) FILTER (WHERE reason <> ALL(%(ours)s)), 0)::bigint,
-       coalesce(sum(n) FILTER (WHERE reason = %(unkept)s), 0)::bigint
+       coalesce(sum(n) FILTER (WHERE reason = %(unkept)s), 0)::bigint,
+       coalesce(sum(n) FILTER (WHERE reason = %(took)s), 0)::bigint
 FROM circuit.refusals WHERE source = %(source)s AND day >= %(since)s::date
 """
 # A delivery that ours took, and not the old service.
@@ -111,7 +112,7 @@ _NOT_ITS_FAULT = [
     str(each)
     for each in (
         Reason.OVERLOADED, Reason.DATABASE_AWAY, Reason.KEYS_AWAY, Reason.TOO_LARGE, Reason.UNSTORABLE,
-        Reason.OLD_AWAY, Reason.NOT_MIRRORED,
+        Reason.OLD_AWAY, Reason.NOT_MIRRORED, Reason.OLD_TOOK,
     )
 ]  # fmt: skip
 
@@ -200,7 +201,8 @@ class Shown:
 class MirrorReport:
     """Both sides of a source since ``since``. ``parity`` is the share of those compared (same, different,
     incomparable) that are the same, None while there are none; times are p50 and p95 in milliseconds.
-    ``unverified`` were forwarded and not kept, ``unkept`` could not be written; both are counted by day."""
+    ``unverified`` were forwarded and not kept, ``taken_unverified`` are those of them that the old service took (2xx);
+    ``unkept`` could not be written. These three are counted by day."""
 
     state: MirrorState
     since: datetime
@@ -210,6 +212,7 @@ class MirrorReport:
     incomparable: int
     silent: int
     unverified: int
+    taken_unverified: int
     unkept: int
     old_ms: tuple[float, float] | None
     ours_ms: tuple[float, float] | None
@@ -299,12 +302,14 @@ async def report_of(
     values = {"source": source, "since": since, "release": release}
     state = (await read_states(connection)).get(source, MirrorState(source, OLD))
     pending, same, different, incomparable, silent, old_ms, ours_ms = await one(connection, COUNTS, values)
-    refused = {"source": source, "since": since, "ours": _NOT_ITS_FAULT, "unkept": str(Reason.NOT_MIRRORED)}
-    unverified, unkept = await one(connection, REFUSED, refused)
+    refused = {"source": source, "since": since, "ours": _NOT_ITS_FAULT, "unkept": str(Reason.NOT_MIRRORED),
+               "took": str(Reason.OLD_TOOK)}  # fmt: skip
+    unverified, unkept, taken_unverified = await one(connection, REFUSED, refused)
     whys = await (await connection.execute(WHYS, values)).fetchall()
     examples = await (await connection.execute(EXAMPLES, values)).fetchall()
     return MirrorReport(
-        state, since, pending, same, different, incomparable, silent, unverified, unkept, _pair(old_ms), _pair(ours_ms),
+        state, since, pending, same, different, incomparable, silent, unverified, taken_unverified, unkept,
+        _pair(old_ms), _pair(ours_ms),
         tuple((why, n) for why, n in whys), tuple(_shown(row) for row in examples),
     )  # fmt: skip
 

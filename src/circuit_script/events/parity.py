@@ -34,11 +34,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A row that ours would write."""
+    """A row that ours would write, or, with ``deleted``, would not leave there."""
 
     object: str
     id: str
     fields: Mapping[str, Any]
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ def compared(answer: bytes, ours: Sequence[Ours], rules: Sequence[Rule]) -> Foun
         if len(answer) >= LARGEST:
             return Found("incomparable", "the old service's answer is larger than what is kept of it (64 KB)")
         return Found("silent", "the old service's answer is no JSON")
+    if not ours:
+        return Found("incomparable", "its events are not kept any more")
     different: list[Difference] = []
     same: list[Difference] = []
     for rule in rules:
@@ -124,11 +127,16 @@ def _nobody(ours: Ours) -> str:
 
 def _written(ours: Ours, rule: Rule) -> Any:
     """What ours would write there in the end: into the event's own record, or into the only one that it writes."""
-    rows = [each for each in ours.writes if each.object == rule.object and rule.field in each.fields]
-    rows = [each for each in rows if each.id == ours.record] or rows
-    if not rows:
+    values: dict[str, Any] = {}
+    for each in ours.writes:
+        if each.object == rule.object and each.deleted:
+            values.pop(each.id, None)
+        elif each.object == rule.object and rule.field in each.fields:
+            values[each.id] = each.fields[rule.field]
+    if ours.record in values:
+        values = {ours.record: values[ours.record]}
+    if not values:
         return _ABSENT
-    values = {each.id: each.fields[rule.field] for each in rows}
     found = next(iter(values.values())) if len(values) == 1 else values
     return _ABSENT if found is None else found
 
@@ -158,8 +166,21 @@ def _equal(old: Any, ours: Any, within: float) -> bool:
     if old is _ABSENT or ours is _ABSENT:
         return old is ours
     if _is_number(old) and _is_number(ours):
-        return bool(old == ours or abs(old - ours) <= within)
-    return type(old) is type(ours) and bool(old == ours)
+        return bool(old == ours) or _near(old, ours, within)
+    match old, ours:  # True is no 1, wherever it stands
+        case dict(), dict():
+            return old.keys() == ours.keys() and all(_equal(old[key], ours[key], within) for key in old)
+        case list(), list() | tuple():
+            return len(old) == len(ours) and all(_equal(*pair, within) for pair in zip(old, ours, strict=True))
+        case _:
+            return type(old) is type(ours) and bool(old == ours)
+
+
+def _near(old: Any, ours: Any, within: float) -> bool:
+    try:
+        return bool(abs(old - ours) <= within)
+    except OverflowError:  # an integer that no float can hold
+        return False
 
 
 def _is_number(value: Any) -> bool:

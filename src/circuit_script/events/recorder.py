@@ -6,14 +6,14 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg
 import structlog
 
 from circuit_script.db.pool import Pool
-from circuit_script.events.recordings import Ended, Recording, packed, store
+from circuit_script.events.recordings import DENSEST, Ended, Recording, packed, size_of, store
 from circuit_script.events.taping import Tape
 from circuit_script.settings_shadow import ShadowSettings
 
@@ -22,6 +22,7 @@ FLUSH = 0.2
 STALL = 5.0  # seconds that one write may take before its recordings are given up
 GROUP, GROUP_BYTES = 50, 4_000_000  # recordings and their bytes in one statement, at about that
 BOUND = 500  # recordings that wait
+BOUND_BYTES = 16_000_000  # that they have before they are compressed, together; as Python's objects several times that
 LOOSE = 8  # times `largest` that a recording may have before it is compressed
 
 log = structlog.get_logger()
@@ -39,7 +40,7 @@ class Skipped:
 
 class Recorder:
     """Takes tapes of executions that have concluded, of which ``sampling`` is the share: 0 while nobody compares, and
-    then nothing is recorded. A worker keeps ``most_per_second``; at most `BOUND` wait in memory."""
+    then nothing is recorded. A worker keeps ``most_per_second``; at most `BOUND` wait in memory, of `BOUND_BYTES`."""
 
     def __init__(
         self, pool: Pool, settings: ShadowSettings | None = None, *, clock: Callable[[], float] = time.monotonic
@@ -50,7 +51,8 @@ class Recorder:
         self._settings = settings or ShadowSettings()
         self._clock = clock
         self._tokens, self._filled = float(self._settings.most_per_second), clock()
-        self._waiting: deque[Recording] = deque()
+        self._waiting: deque[tuple[Recording, int]] = deque()
+        self._held = 0  # bytes of those that wait, or are being written
         self._some = asyncio.Event()
         self._stopping = False
         self._sample = self._rate = self._size = 0
@@ -81,10 +83,19 @@ class Recorder:
         """The execution has concluded, and so it ended; never waits."""
         if not tape.whole:
             self._size += 1
-        elif len(self._waiting) >= BOUND:
+            return
+        if len(self._waiting) >= BOUND or self._held >= BOUND_BYTES:
+            self._rate += 1
+            return
+        recording = tape.recording(ended)
+        size = size_of(recording, DENSEST * self._settings.largest)
+        if size is None:
+            self._size += 1
+        elif self._waiting and self._held + size > BOUND_BYTES:
             self._rate += 1
         else:
-            self._waiting.append(tape.recording(ended))
+            self._held += size
+            self._waiting.append((recording, size))
             self._some.set()
 
     def stop(self) -> None:
@@ -112,24 +123,41 @@ class Recorder:
 
     async def _flush(self) -> None:
         rows: list[tuple[Recording, bytes]] = []
-        while self._waiting and len(rows) < GROUP and sum(len(body) for _, body in rows) < GROUP_BYTES:
-            each = self._waiting.popleft()
-            body = await asyncio.to_thread(self._packed, each)
-            if body is None:
-                self._size += 1
-            else:
-                rows.append((each, body))
-        if not rows:
-            return
+        held = 0
         try:
-            async with asyncio.timeout(STALL), self._pool.connection() as connection, connection.transaction():
-                await connection.execute(PATIENCE)
-                await store(connection, rows)
+            while self._waiting and len(rows) < GROUP and sum(len(body) for _, body in rows) < GROUP_BYTES:
+                each, size = self._waiting.popleft()
+                held += size
+                body = await asyncio.to_thread(self._packed, each)
+                if body is None:
+                    self._size += 1
+                else:
+                    rows.append((each, body))
+            if rows:
+                await self._write(rows)
+        finally:
+            self._held -= held
+
+    async def _write(self, rows: Sequence[tuple[Recording, bytes]]) -> None:
+        """Keep these; one that PostgreSQL does not take takes no other along."""
+        try:
+            await self._store(rows)
+        except (psycopg.DataError, UnicodeError) as error:
+            if len(rows) > 1:
+                for each in rows:
+                    await self._write([each])
+                return
+            self._size += 1
+            log.warning("recordings.dropped", recordings=1, error=repr(error), handler=rows[0][0].handler)
         except (psycopg.Error, OSError) as error:  # TimeoutError is an OSError
             self._size += len(rows)
             log.warning("recordings.dropped", recordings=len(rows), error=str(error) or repr(error))
-        else:
-            self.written += len(rows)
+
+    async def _store(self, rows: Sequence[tuple[Recording, bytes]]) -> None:
+        async with asyncio.timeout(STALL), self._pool.connection() as connection, connection.transaction():
+            await connection.execute(PATIENCE)
+            await store(connection, rows)
+        self.written += len(rows)
 
     def _packed(self, recording: Recording) -> bytes | None:
         """As it is stored; None for what is too large, or cannot be."""

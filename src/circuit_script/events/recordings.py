@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,6 +171,29 @@ def packed(recording: Recording, largest: int = LARGEST) -> bytes | None:
     return body if len(body) <= largest else None
 
 
+def size_of(recording: Recording, most: int) -> int | None:
+    """About how many bytes it has, unpacked; None where that is more than ``most``, or it cannot be packed. Looks no
+    further than it must: it is on the road."""
+    ended, request = recording.ended, recording.request
+    size = sum(len(each.reply) for each in recording.replies) + sum(len(each.row) for each in recording.reads)
+    size += sum(len(each.rows) for each in recording.pages)
+    size += len(request.body) if request is not None else 0
+    size += len(ended.answer.body) if ended.answer is not None else 0
+    try:
+        for each in (
+            *recording.records,
+            *recording.old,
+            *(w.fields for w in ended.writes),
+            *(s.payload for s in ended.sends),
+        ):
+            size += len(_encode(each))
+            if size > most:
+                return None
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        return None
+    return size if size <= most else None
+
+
 def unpacked(body: bytes) -> Recording:
     """The recording that `packed` made this of. Raises RecordingUnreadable."""
     if body[:1] != bytes([FORM]):
@@ -180,7 +204,7 @@ def unpacked(body: bytes) -> Recording:
         if opened.unconsumed_tail:
             raise RecordingUnreadable(f"it unpacks to more than {LARGEST:,} bytes.")
         return _decode(plain)
-    except (zlib.error, msgspec.MsgspecError) as error:
+    except (zlib.error, msgspec.MsgspecError, RecursionError) as error:
         raise RecordingUnreadable(f"{type(error).__name__}: {error}.") from None
 
 
@@ -193,7 +217,7 @@ def rows_of(packed_rows: bytes) -> list[Fields | None]:
 async def load(connection: Connection, execution: UUID) -> Recording | None:
     """The recording of an execution; None where there is none, or none any more. Raises RecordingUnreadable."""
     row = await (await connection.execute(LOAD, [execution])).fetchone()
-    return None if row is None else unpacked(bytes(row[0]))
+    return None if row is None else await asyncio.to_thread(unpacked, bytes(row[0]))
 
 
 async def store(connection: Connection, rows: Sequence[tuple[Recording, bytes]]) -> None:

@@ -28,7 +28,7 @@ from circuit_script.events.journal import BatchJournal
 from circuit_script.events.recorder import Recorder as LiveRecorder
 from circuit_script.events.screening import Screen, Verdicts, held_by, lines_of, plain_of, reason_of, without_held
 from circuit_script.events.traced import begun, contexts_of, finished, only, with_trace
-from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, in_step, settle_row, too_old
+from circuit_script.events.verdicts import RecordEnd, RetryPolicy, Split, decided_of, in_step, settle_row, too_old
 from circuit_script.execution.broker.broker import BrokerParts, ExecutionBroker
 from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.execution.outcome import ALL_OR_NONE, Breached, Failed, HandlerSpec, Outcome, Succeeded, Work
@@ -369,14 +369,14 @@ class Runner:
             return again
         if isinstance(verdict, Split):
             return Again(parts=verdict.parts)
-        self._keep(batch, outcome, settlement)
+        self._keep(batch, decided_of(verdict.failures), settlement)
         return again
 
-    def _keep(self, batch: Batch, outcome: Outcome, settlement: Settlement) -> None:
+    def _keep(self, batch: Batch, decided: Mapping[int, float | None], settlement: Settlement) -> None:
         """Hand on what was recorded of an execution that has concluded."""
         if (tape := batch.tape) is None or self._parts.recordings is None:
             return
-        decided = outcome.decided if isinstance(outcome, Succeeded) else {}
+        decided = {place + batch.settled: after for place, after in decided.items()}
         tape.left(settlement, batch.settled, len(batch.items) - batch.settled, decided)
         self._parts.recordings.keep(tape, tape.ended(settlement.status, settlement.reason, settlement.usage))
 

@@ -9,6 +9,7 @@ a verdict.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,10 @@ from circuit_script.judgment.protocol import JudgmentProtocol
 from circuit_script.judgment.verdict import Action, Finding, Verdict
 
 MARK = 0.5  # below it nothing of a record is judged by itself
-TOGETHER = 16_000  # characters of several records that are read at once, in the event loop: longer texts in a thread
+SHORT = 1_000  # characters of the texts of most records. Of these, as many are read at once as ...
+MANY_SHORT = 96_000  # ... have so many characters: the more, the less each costs. But as many as of longer ones ...
+SLOWLY = 1e-6  # ... after some that took so many seconds a character, as texts do that are made to take long
+TOGETHER = 16_000  # characters of longer ones that are read at once, in the event loop: what is longer, in a thread
 NESTED, MANY = 4, 1_000  # how deep a record is, and how many values it has, that is read in a hurry
 REMEMBERED = 8_192  # records that were found harmless, and the characters of one
 LONGEST_REMEMBERED = 4_000
@@ -36,6 +40,7 @@ GRAVITY = {action: n for n, action in enumerate(Action)}
 _TOLD = PRESETS["balanced"]  # what is told where nothing is done
 _LONG_NAME = 32
 LONGEST_ID = 24
+_SILENT_KINDS = frozenset({int, float, bool, type(None)})
 
 Verdicts = Mapping[str, Verdict]
 
@@ -76,6 +81,7 @@ class Screen:
         self._any_off = OFF in places
         self._harmless: OrderedDict[str, None] = OrderedDict()
         self._warm = False
+        self._most = MANY_SHORT
 
     async def screened(self, items: Sequence[Item], *, echoes: bool = False) -> list[Item]:
         """The same with verdicts where there is something to say. Echoes are judged only where they are run."""
@@ -124,9 +130,12 @@ class Screen:
         one wait for 5 ms at each step.
         """
         found: dict[int, Verdicts] = {}
-        for group in _groups(sheets):
-            if self._warm and sum(len(each.joined) for each in group) <= TOGETHER:
+        for group in _groups(sheets, self._most):
+            if self._warm and len(group[0].joined) <= TOGETHER:
+                began = time.thread_time()
                 found |= self._judge(group)
+                took = (time.thread_time() - began) / sum(len(each.joined) + 1 for each in group)
+                self._most = TOGETHER if took > SLOWLY else MANY_SHORT
                 await asyncio.sleep(0)
             else:  # patterns and weights are read at the first look
                 found |= await asyncio.to_thread(self._judge, group)
@@ -307,14 +316,22 @@ def _milder(verdict: Verdict, item: Item, new: bool) -> Verdict:
     return verdict
 
 
-def _groups(sheets: Sequence[_Sheet]) -> Iterator[list[_Sheet]]:
-    """Records together, as far as they are short."""
+def _groups(sheets: Sequence[_Sheet], most: int) -> Iterator[list[_Sheet]]:
+    """Records together, as far as they are short: ``most`` characters of short ones."""
+    short = [each for each in sheets if len(each.joined) <= SHORT]
+    yield from _filled(short, most)
+    if len(short) < len(sheets):
+        yield from _filled([each for each in sheets if len(each.joined) > SHORT], TOGETHER)
+
+
+def _filled(sheets: Sequence[_Sheet], most: int) -> Iterator[list[_Sheet]]:
+    """Groups of so many characters at most, but for what is longer by itself."""
     group: list[_Sheet] = []
-    room = TOGETHER
+    room = most
     for sheet in sheets:
         if group and len(sheet.joined) > room:
             yield group
-            group, room = [], TOGETHER
+            group, room = [], most
         group.append(sheet)
         room -= len(sheet.joined)
     if group:
@@ -332,30 +349,35 @@ def _said_in(record: Fields) -> list[str] | None:
 
 def _look_into(record: Mapping[str, Any], said: list[str], depth: int) -> bool:
     for name, value in record.items():
-        kind = type(value)
         if len(name) > _LONG_NAME or " " in name:
             return False
+        kind = type(value)
         if kind is str:
-            if not SILENT[value] and not (name == "id" and _is_id(value)):
+            if value and not (name == "id" and _is_id(value)) and not SILENT[value]:
                 said.append(value)
-        elif not _is_plain(value, kind, said, depth):
+        elif kind not in _SILENT_KINDS and not _is_plain(value, kind, said, depth):
             return False
     return True
 
 
 def _is_plain(value: Any, kind: type, said: list[str], depth: int) -> bool:
-    """Whether a value that is no text is one of JSON, and not nested too deep; its texts are added to ``said``."""
-    if value is None or kind is bool or kind is int or kind is float:
-        return True
+    """Whether a value that is neither a text nor a number is one of JSON, and not nested too deep; its texts are added
+    to ``said``."""
+    if not depth:
+        return False
     if kind is dict:
-        return depth > 0 and _look_into(value, said, depth - 1)
-    if kind is not list or not depth:
+        return _look_into(value, said, depth - 1)
+    if kind is not list:
         return False
     for each in value:
-        if type(each) is str:
-            if not SILENT[each]:
+        kind = type(each)
+        if kind is dict:
+            if depth < 2 or not _look_into(each, said, depth - 2):
+                return False
+        elif kind is str:
+            if each and not SILENT[each]:
                 said.append(each)
-        elif not _is_plain(each, type(each), said, depth - 1):
+        elif kind not in _SILENT_KINDS and not _is_plain(each, kind, said, depth - 1):
             return False
     return True
 

@@ -6,7 +6,7 @@ Nothing here may change what is answered, nor hold it up: what cannot be kept en
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +86,7 @@ class Tape:
     def on_head(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         """An endpoint begins to answer, as its handler said it."""
         if self._head is None:
-            self._head = status, tuple((str(name), str(value)) for name, value in headers)
+            self._head = status, _unproven((str(name), str(value)) for name, value in headers)
 
     def on_chunk(self, body: bytes) -> None:
         if self._fits(len(body)):
@@ -275,7 +275,10 @@ def _canonical(where: Where) -> Any:
 
 def without_proof(request: HttpRequest) -> HttpRequest:
     """The request without what proves who asks."""
-    headers = tuple(
-        (name, NOT_KEPT if any(word in name.lower() for word in PROVING) else value) for name, value in request.headers
+    return replace(request, headers=_unproven(request.headers))
+
+
+def _unproven(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, NOT_KEPT if any(word in name.lower() for word in PROVING) else value) for name, value in headers
     )
-    return replace(request, headers=headers)

@@ -141,6 +141,11 @@ def ends_of(
     return ends
 
 
+def decided_of(ends: Mapping[int, RecordEnd]) -> dict[int, float | None]:
+    """The seconds until the next attempt of those for which they were decided, None for never."""
+    return {place: end.after for place, end in ends.items() if end.cancelled or end.after is not None}
+
+
 def ended(outcome: Outcome, failures: Collection[RecordEnd], size: int) -> tuple[str, bool]:
     """The status of an execution over ``size`` records, of which ``failures`` did not succeed; and whether it is whole,
     so that also what belongs to none of them leaves."""

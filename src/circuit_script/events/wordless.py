@@ -5,12 +5,16 @@ address of a person, a link without a query. Each has a bound, so that nothing c
 most 24 characters (codes of numbers spell at most a dozen letters in them), runs of at most 4 letters in ids of at most
 20, two words before and two in each label behind the ``@``, three words in a link's path. Words by themselves ("Anna",
 "ignore") are not wordless: several fields of one record may say together what none says alone. Only where a record is
-looked at in a hurry, short names and ids are left out (`SILENT`), of which no word has a kind in any language.
+looked at in a hurry, short names and ids are left out (`SILENT`), of which no word has a kind in any language, with
+its accents or without, and in which no text is coded.
 """
 
 from __future__ import annotations
 
+import binascii
 import re
+import unicodedata
+from base64 import b32decode
 from collections.abc import Mapping
 from functools import cache
 
@@ -34,6 +38,7 @@ _MAIL = re.compile(rf"{_WORD}(?:[._+-]{_WORD})?@{_HOST}")
 _LINK = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:[/_.-]{_WORD}){{0,3}}/?")
 _ID = re.compile(r"[A-Za-z]{0,3}[-_]?[0-9]{1,17}|(?:[A-Za-z_-]{0,4}[0-9]){3,20}[A-Za-z_-]{0,4}")
 _ID_LONGEST = 20
+_BARE = re.compile("|".join(f"(?:{each.pattern})" for each in (_SIGNS, _DATE, _UUID)))
 
 
 def is_wordless(text: str) -> bool:
@@ -48,13 +53,17 @@ def is_wordless(text: str) -> bool:
         return _LINK.fullmatch(text) is not None
     if len(text) <= _ID_LONGEST and _ID.fullmatch(text) is not None:
         return True
-    return any(each.fullmatch(text) is not None for each in (_SIGNS, _DATE, _UUID))
+    return _BARE.fullmatch(text) is not None
 
 
-_MIXED = re.compile("(?:[a-z]{0,5}[A-Z0-9]){5,36}[a-z]{0,5}")  # letters and digits as they are drawn for an id
+_MIXED = re.compile("(?:[a-z]{0,8}[A-Z0-9]){5,36}[a-z]{0,8}")  # letters and digits as they are drawn for an id
 _NAMES = re.compile(
-    r"[A-Z]{2}|[a-z]{3,10}(?:[_-][a-z]{3,10})?|(?:[0-9]{1,6} )?[A-Z][a-z]{2,14}(?:[ '&-]{1,2}[A-Z][a-z]{1,14}){0,2}"
+    r"[A-Z]{2}|[a-z]{3,10}(?:[_-][a-z]{3,10})?"
+    r"|(?:[0-9]{1,6} )?[A-Z][a-z]{2,14}(?:[ '&-]{1,3}[A-Z][a-z]{1,14}){0,2}"
 )
+_HEX = re.compile("[0-9A-Fa-f]+")
+_ACCENTED = re.compile("[A-Za-z\u00c0-\u024f' &-]+")  # each letter one character
+_ACCENTS = dict.fromkeys(range(0x300, 0x370))
 # Digits as the letters that they stand for; l, i and 1 are one.
 _FOLDED = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789l", b"abcdefghijkimnopqrstuvwxyzoizeasgtbgi")
 REMEMBERED, REMEMBERED_LONGEST = 16_384, 40
@@ -78,8 +87,12 @@ to three words of which none has a kind in any language ("Anna Miller", "Texas")
 
 
 def _is_silent(text: str) -> bool:
-    if len(text) > LONGEST or not text.isascii():
+    if len(text) > LONGEST:
         return False
+    if not text.isascii():
+        return _is_name_with_accents(text)
+    if "@" in text or "://" in text:
+        return is_wordless(text)
     if not text[-1:].isalpha() and is_wordless(text):
         return True
     if len(text) >= 12 and text.isalnum() and not text.istitle():
@@ -89,11 +102,41 @@ def _is_silent(text: str) -> bool:
     return is_wordless(text)
 
 
+def _is_name_with_accents(text: str) -> bool:
+    """Whether it is a name in Latin letters that has no kind as it is written, and none without its accents."""
+    if len(text) > REMEMBERED_LONGEST or _ACCENTED.fullmatch(text) is None:
+        return False
+    bare = unicodedata.normalize("NFD", text).translate(_ACCENTS)
+    if not bare.isascii() or _NAMES.fullmatch(bare) is None:
+        return False
+    return not (has_kind(bare.lower()) or has_kind(text.lower()))
+
+
 def _is_mixed(text: str) -> bool:
-    """Whether letters and digits take turns as in an id that was drawn, and spell no word that attacks need."""
+    """Whether letters and digits take turns as in an id that was drawn, spell no word that attacks need, and are no
+    code of a text."""
     if not 12 <= len(text) <= 36 or _MIXED.fullmatch(text) is None:
         return False
-    return not _telling().Match(text.encode().translate(_FOLDED))
+    return not _telling().Match(text.encode().translate(_FOLDED)) and not _is_coded(text)
+
+
+def _is_coded(text: str) -> bool:
+    """Whether letters and digits are a text in base64, base32 or base 16: of drawn ones, one in thousands is."""
+    whole = text[: len(text) - (len(text) % 4 == 1)]
+    if _is_text(binascii.a2b_base64(whole + "=" * (-len(whole) % 4))):
+        return True
+    if _HEX.fullmatch(text) is not None:
+        return _is_text(bytes.fromhex(text[: len(text) // 2 * 2]))
+    if not (text.isupper() or text.islower()):
+        return False
+    try:
+        return _is_text(b32decode(text[: len(text) // 8 * 8], casefold=True))
+    except binascii.Error:
+        return False
+
+
+def _is_text(data: bytes) -> bool:
+    return data.isascii() or len(data.decode("utf-8", "ignore").encode()) == len(data)
 
 
 @cache

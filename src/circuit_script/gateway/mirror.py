@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 from urllib.parse import quote
 
 import httpx
@@ -21,17 +20,12 @@ from circuit_script.errors import ConfigError, IntakeRefused
 from circuit_script.events.mirrors import OldAnswer
 from circuit_script.events.sources import Reason, Request
 from circuit_script.gateway.protocol import ABORT
+from circuit_script.gateway.upstream import Broken, Headers, Unsendable, Upstream, Wire, head_of
 from circuit_script.gateway.webhooks import Scope, Send
 from circuit_script.settings_mirror import MirrorSettings
 
-Headers = list[tuple[bytes, bytes]]
-
-POOLS = 10  # of connections to one old service: what a request costs grows with its pool
-OF_EACH = 10
-MOST_AT_ONCE = POOLS * OF_EACH  # requests to one old service
+MOST_AT_ONCE = 100  # requests to one old service
 MOST_WAITING = 300  # that wait for their turn; they hold their connections to us
-CONNECT_SECONDS = 5.0
-IDLE_SECONDS = 1.0  # a connection that is older may be closed by the other side as we write into it
 WHOLE = 64 * 1024  # bytes of an answer that is held, and kept
 
 # What belongs to one connection; each side has its own length and host.
@@ -59,7 +53,7 @@ class _Head:
 
 
 class Mirror:
-    """Forwards deliveries of one source. ``open`` counts those whose answer is not in the ledger yet."""
+    """Forwards deliveries of one source."""
 
     def __init__(self, source: str, settings: MirrorSettings) -> None:
         """Raises ConfigError where the address stands in a variable that says none."""
@@ -68,27 +62,20 @@ class Mirror:
         except ValueError as error:
             raise ConfigError(f"[mirror.{source}] url: {error}.", cure="Set it, and start again.") from None
         self.timeout = settings.timeout
-        self.open = 0
-        self.settled = asyncio.Event()
-        self._url = httpx.URL(address.replace("{account}", "account"))
+        self._upstream = Upstream(httpx.URL(address.replace("{account}", "account")))
         self._target = _target(address)
         self._turn = asyncio.Semaphore(MOST_AT_ONCE)
         self._waiting = 0
-        # No client: that would follow, keep cookies, read proxies from the environment and add headers of its own.
-        limits = httpx.Limits(max_connections=OF_EACH, keepalive_expiry=IDLE_SECONDS)
-        tls = httpx.create_ssl_context(trust_env=False)
-        self._pools = [httpx.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits) for _ in range(POOLS)]
-        self._free = [pool for pool in self._pools for _ in range(OF_EACH)]  # one for each request at once
 
-    async def aclose(self) -> None:
-        for pool in self._pools:
-            await pool.aclose()
+    def close(self) -> None:
+        self._upstream.close()
 
     async def pass_on(self, request: Request, scope: Scope, send: Send) -> OldAnswer:
         """Forward it, and send back what the old service says. Raises OldAway where nothing has been sent back, and
         IntakeRefused for what cannot be forwarded or must wait."""
         if self._waiting >= MOST_WAITING:
             raise OldAway("too many deliveries wait for it")
+        head = self._made(request, scope)
         began = time.monotonic()
         returning = _Returning(scope, send)
         try:
@@ -99,61 +86,50 @@ class Mirror:
                 finally:
                     self._waiting -= 1
                 try:
-                    kept = await self._exchange(self._made(request, scope), returning)
+                    kept = await self._exchange(head, request, returning)
                 finally:
                     self._turn.release()
-        except httpx.LocalProtocolError as error:
-            raise IntakeRefused(
-                400, Reason.UNFORWARDABLE, "The request's headers or path cannot be sent on."
-            ) from error
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:
+        except (Broken, TimeoutError) as error:
             if returning.begun:  # half an answer must not look like a whole one
                 returning.abort()
                 return OldAnswer(0, "", b"", 1000 * (time.monotonic() - began))
             raise OldAway(" ".join(str(error).split()) or type(error).__name__) from error
-        head, body = kept
+        answered, body = kept
         ms = 1000 * (time.monotonic() - began)
-        return OldAnswer(head.status, head.value(b"content-type")[:200], _plain(body, head), ms)
+        return OldAnswer(answered.status, answered.value(b"content-type")[:200], _plain(body, answered), ms)
 
-    def _made(self, request: Request, scope: Scope) -> httpx.Request:
+    def _made(self, request: Request, scope: Scope) -> bytes:
+        """The head of what the old service is sent."""
         headers = _end_to_end(scope["headers"], _NOT_SENT)
         names = {name for name, _ in headers}
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
         if host and b"x-forwarded-host" not in names:
             headers.append((b"x-forwarded-host", host))
-        account = quote(request.account or "", safe="").encode()
-        target = self._target.replace(_ACCOUNT, account)
+        headers.insert(0, (b"host", self._upstream.host))
+        if request.body or request.method not in ("GET", "HEAD"):
+            headers.append((b"content-length", b"%d" % len(request.body)))
+        target = self._target
+        if _ACCOUNT in target:
+            if request.account in (".", ".."):  # which would name another place of the old service
+                raise IntakeRefused(404, Reason.UNKNOWN_ACCOUNT, "No such account.")
+            target = target.replace(_ACCOUNT, quote(request.account or "", safe="").encode())
         if request.query:
             target += (b"&" if b"?" in target else b"?") + request.query
-        seconds = {"connect": CONNECT_SECONDS, "read": None, "write": None, "pool": None}
-        made = httpx.Request(
-            request.method, self._url, headers=headers, content=request.body,
-            extensions={"target": target, "timeout": seconds},
-        )  # fmt: skip
-        if not request.body and request.method in ("GET", "HEAD"):
-            made.headers.pop("content-length", None)
-        return made
-
-    async def _exchange(self, made: httpx.Request, returning: _Returning) -> tuple[_Head, bytes]:
-        pool = self._free.pop()
         try:
-            return await self._by(pool, made, returning)
-        finally:
-            self._free.append(pool)
+            return head_of(request.method, target, headers)
+        except Unsendable as error:
+            raise IntakeRefused(
+                400, Reason.UNFORWARDABLE, "The request's headers or path cannot be sent on."
+            ) from error
 
-    async def _by(
-        self, pool: httpx.AsyncHTTPTransport, made: httpx.Request, returning: _Returning
-    ) -> tuple[_Head, bytes]:
-        response = await pool.handle_async_request(made)
-        stream = cast(httpx.AsyncByteStream, response.stream)
+    async def _exchange(self, sent: bytes, request: Request, returning: _Returning) -> tuple[_Head, bytes]:
+        wire = await self._upstream.send(sent, request.body, head_only=request.method == "HEAD")
         try:
-            if response.status_code < 200:
-                raise httpx.RemoteProtocolError("it wants to speak something else than HTTP")
-            length = next((value for name, value in response.headers.raw if name.lower() == b"content-length"), None)
-            head = _Head(response.status_code, _end_to_end(response.headers.raw, _NOT_RETURNED), length)
-            pieces = aiter(stream)
+            await wire.answered()
+            length = next((value for name, value in wire.headers if name == b"content-length"), None)
+            head = _Head(wire.status, _end_to_end(wire.headers, _NOT_RETURNED), length)
             body = bytearray()
-            async for piece in pieces:
+            while piece := await wire.piece():
                 body += piece
                 if len(body) > WHOLE:
                     break
@@ -161,10 +137,10 @@ class Mirror:
                 await returning.whole(head, bytes(body))
                 return head, bytes(body)
             kept = bytes(body[:WHOLE])
-            await returning.piecewise(head, bytes(body), pieces)
+            await returning.piecewise(head, bytes(body), wire)
             return head, kept
         finally:
-            await stream.aclose()
+            self._upstream.release(wire)
 
 
 class _Returning:
@@ -188,11 +164,11 @@ class _Returning:
         await self._start(head.status, headers)
         await self._send({"type": "http.response.body", "body": body})
 
-    async def piecewise(self, head: _Head, first: bytes, pieces: AsyncIterator[bytes]) -> None:
+    async def piecewise(self, head: _Head, first: bytes, wire: Wire) -> None:
         length = [] if head.length is None else [(b"content-length", head.length)]
         await self._start(head.status, [*head.headers, *length])
         await self._piece(first)
-        async for piece in pieces:
+        while piece := await wire.piece():
             await self._piece(piece)
         await self._send({"type": "http.response.body", "body": b""})
 

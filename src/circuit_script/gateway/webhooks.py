@@ -66,8 +66,8 @@ class Webhooks:
         try:
             source, account = self._find(scope["path"])
             method = scope["method"]
-            mirror = None if self._mirrors is None else await self._mirrors.forwarding(source)
-            if mirror is None and method not in source.methods:
+            mirrors = self._mirrors if self._mirrors is not None and self._mirrors.has(source.name) else None
+            if mirrors is None and method not in source.methods:
                 raise IntakeRefused(405, Reason.WRONG_METHOD, "Deliveries are posted.")
             headers, length, coding = self._headers(scope, source.name)
             if length > self._max_body:
@@ -81,16 +81,15 @@ class Webhooks:
             request = Request(
                 method, scope["raw_path"].decode("latin-1"), scope["query_string"], headers, body, wall(), account
             )
-            if mirror is not None and self._mirrors is not None:
-                known = await self._mirrors.pass_on(mirror, source, request, scope, send)
-                if known is None:
-                    return
-                accepted = known
-            elif source.challenges and (reply := self._challenged(source, request)) is not None:
-                await _say(send, reply)
-                return
+            if mirrors is None:
+                accepted = await self._taken(source, request, send)
+            elif await mirrors.forwarding(source) is not None:
+                accepted = await mirrors.pass_on(source, request, scope, send)
             else:
-                accepted = await self._intake.accept(source, request)
+                with mirrors.taking(source.name):
+                    accepted = await self._taken(source, request, send)
+            if accepted is None:
+                return
         except IntakeRefused as refused:
             if refused.status in (404, 405, 413, 501):  # the others are counted
                 self._intake.refusals.add(source.name if source else "unknown", refused.reason)
@@ -107,6 +106,15 @@ class Webhooks:
             await _confirm(send, accepted, source.taken)
         finally:
             self._held -= len(body)
+
+    async def _taken(self, source: Source, request: Request, send: Send) -> Accepted | None:
+        """By the ledger; None: it was a question, and is answered."""
+        if request.method not in source.methods:
+            raise IntakeRefused(405, Reason.WRONG_METHOD, "Deliveries are posted.")
+        if source.challenges and (reply := self._challenged(source, request)) is not None:
+            await _say(send, reply)
+            return None
+        return await self._intake.accept(source, request)
 
     def _challenged(self, source: Source, request: Request) -> Reply | None:
         """What is answered to a vendor who asks who we are. Raises IntakeRefused, also for a GET that asks nothing."""

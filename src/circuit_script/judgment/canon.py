@@ -67,6 +67,8 @@ _NAMES = {
     INVISIBLE: "invisible", BIDI: "bidi", TAG: "tag", VARIATION: "variation", CONTROL: "control", RUBOUT: "control",
 }  # fmt: skip
 _BACK = {ord(latin): ord(own) for latin, own in zip("aceopxykmhtbi", "асеорхукмнтві", strict=True)}
+_IN_BACK = np.zeros(SIZE, np.bool_)
+_IN_BACK[list(_BACK)] = True
 _TURN = {ord(a): ord(b) for a, b in zip("bdpqnumw6925()[]{}.,'<>", "qpdbunwm9652)(][}{',.><", strict=True)}
 _TURN |= {ord(a): ord(b) for a, b in zip(TURNED + "ן", "acefghijkmrtvwyl", strict=True)}
 _TURN |= {ord(a): ord(b) for a, b in zip("∀ᗺƆᗡƎℲ⅁ʞ˥ԀΌᴚ⊥∩Λ⅄¿¡‾ɓǃı‘ՈŀƖ", "abcdefgklpqrtuvy?!_g!i,hlI", strict=True)}
@@ -95,6 +97,7 @@ class Canon:
     hidden: dict[str, int] = field(default_factory=dict)
     hidden_span: tuple[int, int] = (0, 0)
     readings: tuple[Reading, ...] = ()
+    folding: _Folding | None = field(default=None, repr=False, compare=False)  # where it took one
 
     @property
     def loose(self) -> str:
@@ -104,12 +107,12 @@ class Canon:
         """Of each character of ``plain`` its place in the text, and one more for the end."""
         if not self.hidden and self.text.isascii():
             return np.append(_squeezed(_codes(self.text))[1], len(self.text))
-        return _Folding(self.text).plain()[1]
+        return (self.folding or _Folding(self.text)).plain()[1]
 
     def wide_offsets(self) -> Sequence[int] | Places:
         if self.wide is self.text:
             return range(len(self.text) + 1)
-        return _Folding(self.text).wide_places()
+        return (self.folding or _Folding(self.text)).wide_places()
 
     def loose_offsets(self) -> Sequence[int] | Places:
         if not self.spelling:
@@ -118,7 +121,8 @@ class Canon:
         return places if self.wide is self.text else np.asarray(self.wide_offsets(), np.int64).take(places)
 
 
-def canonical(text: str) -> Canon:
+def canonical(text: str, *, far: bool = False) -> Canon:
+    """A text in canonical form; ``far``: of its readings only what is hidden in characters that may stand anywhere."""
     if text.isascii():
         raw = text.encode()
         small = raw.translate(_LOWER, _CONTROLS)
@@ -141,7 +145,8 @@ def canonical(text: str) -> Canon:
         respelled(plain, wide),
         {name: count for name, count in folding.hidden.items() if count},
         folding.hidden_span,
-        tuple(_readings(text, plain, folding)),
+        tuple(_readings(text, plain, folding, far)),
+        folding,
     )
 
 
@@ -383,20 +388,17 @@ class _Folding:
         """Syllables of Korean and the like, written in parts."""
         parts = (self._look(self.table.needs, self.codes) & COMBINES) != 0
         few = RARELY * np.count_nonzero(parts) < len(parts)  # then they are sooner composed than the whole is read
-        if not few and unicodedata.is_normalized("NFC", _text(self.codes)):
+        text = _text(self.codes)
+        if not few and unicodedata.is_normalized("NFC", text):
             return
         edges = np.diff(np.concatenate(([0], parts.astype(np.int8), [0])))
         codes = self.codes.copy()
         kept = np.ones(len(codes), np.bool_)
-        forms: dict[bytes, Codes] = {}
         for start, end in zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True):
             start = max(start - 1, 0)
-            key = codes[start:end].tobytes()
-            form = forms.get(key)
-            if form is None:
-                form = forms[key] = _codes(unicodedata.normalize("NFC", _text(codes[start:end])))
-            if len(form) <= end - start:
-                codes[start : start + len(form)] = form
+            form = unicodedata.normalize("NFC", text[start:end])
+            if len(form) <= end - start and form != text[start:end]:
+                codes[start : start + len(form)] = _codes(form)
                 kept[start + len(form) : end] = False
         self.codes = codes
         self._keep(kept)
@@ -438,7 +440,7 @@ class _Folding:
         near = table.near[index]
         fold = other & mixed[of_word] & (near > 0)
         if real and (bits & CYRILLIC).any():  # a Russian word with Latin letters in it
-            own = np.add.reduceat(((script == LATIN) & ~np.isin(codes, list(_BACK))).astype(np.int32), starts)
+            own = np.add.reduceat(((script == LATIN) & ~_IN_BACK[index]).astype(np.int32), starts)
             russian = real > int(latin.sum()) - int(mixed.sum())
             theirs = mixed & ((bits & CYRILLIC) != 0) & ((strange > own) | ((strange == own) & russian))
             back = theirs[of_word] & (script == LATIN)
@@ -453,7 +455,7 @@ class _Folding:
         self._note("homoglyph", self.at[fold & word])
 
 
-def _readings(text: str, plain: str, folding: _Folding) -> list[Reading]:
+def _readings(text: str, plain: str, folding: _Folding, far: bool) -> list[Reading]:
     """What else a text with unusual characters can say."""
     found: list[Reading] = []
     hidden = folding.hidden
@@ -470,6 +472,8 @@ def _readings(text: str, plain: str, folding: _Folding) -> list[Reading]:
         found.extend(_of_bytes(codes[places], places))
     if hidden.get("invisible", 0) + hidden.get("bidi", 0) > 15:
         found.extend(_of_bits(text, codes))
+    if far:
+        return [each for each in found if each.text.strip()]
     if hidden.get("bidi"):
         found.extend(_of_direction(text))
     if kinds.size and (kinds == RUBOUT).any():
@@ -567,14 +571,10 @@ def _of_direction(text: str) -> list[Reading]:
     codes = _codes(text)
     marks = np.flatnonzero(np.isin(codes, [0x202E, 0x2067, 0x202B, 0x202C, 0x2069, 10]))
     place, last = _near(np.flatnonzero(np.isin(codes, [0x202E, 0x202D, 0x2067, 0x202B])), len(text))
-    parts: list[Places] = []
-    turned = False
-    places = np.arange(last)
-    for mark in [*marks[(marks >= place) & (marks < last)][:MARKS].tolist(), last]:
-        part = places[place:mark]
-        parts.append(part[::-1] if turned else part)
-        if mark < last:
-            turned = text[mark] in "\u202e\u2067\u202b"
-            place = mark if text[mark] == "\n" else mark + 1
-    at = np.concatenate(parts)
+    marks = marks[(marks >= place) & (marks < last)][:MARKS]
+    turned = np.concatenate(([False], np.isin(codes[marks], [0x202E, 0x2067, 0x202B])))
+    starts = np.concatenate(([place], marks + (codes[marks] != 10)))
+    sizes = np.concatenate((marks, [last])) - starts
+    within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    at = np.repeat(starts, sizes) + np.where(np.repeat(turned, sizes), np.repeat(sizes - 1, sizes) - within, within)
     return [Reading("direction", _text(codes[at]), lambda: [*at.tolist(), last])]

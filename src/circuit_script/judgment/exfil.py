@@ -154,7 +154,7 @@ def _odd_links(said: str) -> Iterator[tuple[int, int]]:
             if count >= MOST:
                 break
             at = said.rfind("://", max(0, match.start() - LONGEST // 2), match.start() + 1)
-            if at >= 0 and not any(each.isspace() for each in said[at : match.start()]):
+            if at >= 0 and len(said[at : match.start() + 1].split(None, 1)) == 1:
                 places.append(at)
     end = -1
     for at in sorted(set(places)):

@@ -51,7 +51,7 @@ def page_of(text: str, source: str | None = None, field: str | None = None, *, f
     from circuit_script.judgment.canon import canonical
     from circuit_script.judgment.unmask import views
 
-    canon = canonical(text)
+    canon = canonical(text, far=far)
     first = View("plain", canon.plain, once(canon.offsets), canon.loose, once(canon.loose_offsets))
     others = views(canon, far=OVERLAP - SNAP if far else 0)
     return Page(text, (first, *others), canon.hidden, canon.hidden_span, source, field)

@@ -136,9 +136,10 @@ def _seen(text: str, ascii_only: bool) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Patterns of a level that read the same bytes: a set of them, and their places among all patterns."""
+    """Patterns that read the same bytes: a set of them, and their places among all patterns. Those of a level are
+    together, and the few that read no plain text."""
 
-    level: str
+    levels: frozenset[str]
     view: str
     ascii_only: bool
     members: tuple[int, ...]
@@ -156,11 +157,12 @@ class Matcher:
     def _grouped(self) -> Iterator[_Group]:
         alike: dict[tuple[str, str, bool], list[int]] = {}
         for index, each in enumerate(self.patterns):
-            alike.setdefault((each.level, each.view, each.expression.isascii()), []).append(index)
-        for (level, view, ascii_only), indexes in alike.items():
-            yield self._group(level, view, ascii_only, indexes)
+            together = each.level if each.view == "plain" else ""
+            alike.setdefault((together, each.view, each.expression.isascii()), []).append(index)
+        for (_, view, ascii_only), indexes in alike.items():
+            yield self._group(view, ascii_only, indexes)
 
-    def _group(self, level: str, view: str, ascii_only: bool, indexes: Sequence[int]) -> _Group:
+    def _group(self, view: str, ascii_only: bool, indexes: Sequence[int]) -> _Group:
         together = re2.Set.SearchSet(_options(ascii_only, lines=view != "raw"))
         for index in indexes:
             try:
@@ -168,7 +170,8 @@ class Matcher:
             except re2.error as error:
                 raise ConfigError(f"pattern {self.patterns[index].id!r} is no RE2 expression: {error}") from error
         together.Compile()
-        return _Group(level, view, ascii_only, tuple(indexes), together)
+        levels = frozenset(self.patterns[index].level for index in indexes)
+        return _Group(levels, view, ascii_only, tuple(indexes), together)
 
     def hits(self, view: View, level: str | None = None) -> list[int]:
         """The patterns, or those of one level, that match a view, as places in ``patterns``."""
@@ -181,11 +184,12 @@ class Matcher:
     def _matched(self, view: str, text: str, level: str | None = None) -> Iterator[int]:
         seen: dict[bool, bytes] = {}
         for group in self._groups:
-            if text and group.view == view and level in (None, group.level):
+            if text and group.view == view and (level is None or level in group.levels):
                 if group.ascii_only not in seen:
                     seen[group.ascii_only] = _seen(text, group.ascii_only)
                 for at in group.set.Match(seen[group.ascii_only]) or ():
-                    yield group.members[at]
+                    if level in (None, self.patterns[group.members[at]].level):
+                        yield group.members[at]
 
     def _single(self, index: int) -> Any:
         single = self._singles.get(index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -75,7 +74,11 @@ _SIGNS[list(b" \n\t\r")] = 4
 
 def mosaic(page: Page) -> list[Finding]:
     """What pieces of one text do together."""
-    text = page.text
+    return pieced(page.text)
+
+
+def pieced(text: str) -> list[Finding]:
+    """The same of a text without a page."""
     findings: list[Finding] = []
     if len(text) >= FLOOD:
         _flood(text, findings)
@@ -85,7 +88,7 @@ def mosaic(page: Page) -> list[Finding]:
         _many_shot(readable(text), findings)
     if _has_quotes(text):
         _split(readable(text), findings)
-    if len(text) >= WINDOW and _RARELY.search(text) is not None and sum(map(text.__contains__, _RARE)) >= 7:
+    if len(text) >= WINDOW and sum(map(text.__contains__, _RARE)) >= 7:
         _suffix(text, findings)
     return findings
 
@@ -312,6 +315,5 @@ def _is_soup(piece: str, kinds: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> b
     return unbalanced >= 2 and torn >= 3 and wild >= 4 and not any(each in piece for each in _CODE)
 
 
-_RARELY = re.compile(r"[\[\]{}\\*+=<>|~^`#$%&@!;]")  # one class, so it takes linear time
 _RARE = "[]{}\\*+=<>|~^`#$%&@!;"
 _WILD = frozenset('[]{}()\\*+=<>|~^`#$%&@!?;:"-.,')

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 EVIDENCE = 120  # characters of a text that a finding shows
+_IS_SPACE = np.array([chr(each).isspace() for each in range(0x3002)], np.bool_)  # none comes later
 
 Offsets = Callable[[], Sequence[int] | NDArray[np.int64]]
 """Of each character of a view its place in the original text, and one more for the end. It is asked for only where
@@ -25,6 +26,21 @@ def once(offsets: Offsets) -> Offsets:
         return known[0]
 
     return places
+
+
+def token_spans(text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """Of each token that `str.split` tells in this part of a text its first and last place, exclusive."""
+    starts, ends = token_places(text, start, end)
+    return zip(starts.tolist(), ends.tolist(), strict=True)
+
+
+def token_places(text: str, start: int, end: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The same, of all tokens the first places and the last."""
+    codes = np.frombuffer(text[start:end].encode("utf-32-le", "surrogatepass"), np.uint32)
+    edges = np.ones(len(codes) + 2, np.bool_)
+    edges[1:-1] = _IS_SPACE.take(codes, mode="clip")
+    at = start + np.flatnonzero(edges[1:] != edges[:-1])
+    return at[::2], at[1::2]
 
 
 @dataclass(frozen=True, slots=True)

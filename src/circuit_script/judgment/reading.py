@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
+from typing import overload
 
 import numpy as np
 
@@ -18,11 +19,11 @@ from circuit_script.judgment.disguise import disguise
 from circuit_script.judgment.exfil import exfil, may_leave
 from circuit_script.judgment.intake import LONG, page_of, windows
 from circuit_script.judgment.markup import hidden_texts, markup
-from circuit_script.judgment.mosaic import joined_texts, mosaic
+from circuit_script.judgment.mosaic import joined_texts, mosaic, pieced
 from circuit_script.judgment.page import Offsets, Page, View, once, shown
 from circuit_script.judgment.unmask import coded
 from circuit_script.judgment.verdict import Finding
-from circuit_script.judgment.words import classes, classes_of
+from circuit_script.judgment.words import Codes, classes, classes_of
 
 WITHIN = 4  # hidden and joined pieces of a text that are judged as texts of their own; the others are one
 ALIKE = 12  # findings of one pattern in a long text
@@ -51,48 +52,71 @@ def read(text: str) -> Read:
 def scores(texts: Sequence[str]) -> list[float]:
     """Of each of these texts the score that `read` says. Those that can be read in one way only are read at once, which
     costs a fraction."""
-    pages = _pages(texts)
+    forms = plain_forms(texts)
+    closer = those([form or "" for form in forms], coded)
     found = [0.0] * len(texts)
-    single: list[int] = []
-    for place, page in enumerate(pages):
-        if len(page.text) > LONG:
-            found[place] = _of_long(page.text)[0]
-        elif len(page.views) > 1 or page.hidden or page.views[0].loose or hidden_texts(page) or joined_texts(page):
-            found[place] = _of_page(page)[0]
+    single: list[tuple[int, str, Page | None]] = []
+    for place, (text, form) in enumerate(zip(texts, forms, strict=True)):
+        if len(text) > LONG:
+            found[place] = _of_long(text)[0]
+        elif form is not None and place not in closer and not _may_hold_more(text):
+            single.append((place, form, None))
         else:
-            single.append(place)
-    for place, score in zip(single, _of_pages([pages[place] for place in single]), strict=True):
-        found[place] = score
+            page = page_of(text) if form is None or place in closer else _page(text, form)
+            if len(page.views) > 1 or page.hidden or page.views[0].loose or hidden_texts(page) or joined_texts(page):
+                found[place] = _of_page(page)[0]
+            else:
+                single.append((place, page.views[0].plain, page))
+    if single:
+        places, plains, pages = zip(*single, strict=True)
+        for place, score in zip(places, _of_singles([texts[at] for at in places], plains, pages), strict=True):
+            found[place] = score
     return found
 
 
-def _pages(texts: Sequence[str]) -> list[Page]:
-    forms = plain_forms(texts)
-    closer = those([form or "" for form in forms], coded)
-    return [
-        page_of(text) if form is None or nth in closer else Page(text, (View("plain", form, tuple),))
-        for nth, (text, form) in enumerate(zip(texts, forms, strict=True))
-    ]
+def _page(text: str, plain: str) -> Page:
+    return Page(text, (View("plain", plain, tuple),))
+
+
+def _may_hold_more(text: str) -> bool:
+    """Whether a text in ASCII has a sign of markup or of a quotation, without which nothing is hidden in it, and it is
+    not in pieces."""
+    return (
+        "<" in text or "[" in text or "{" in text or '"' in text or "'" in text or "`" in text or text.startswith("---")
+    )
 
 
 def _of_text(text: str, *, inner: bool = False) -> Read:
     return _of_long(text, inner=inner) if len(text) > LONG else _of_page(page_of(text), inner=inner)
 
 
-def _of_pages(pages: Sequence[Page]) -> Iterable[float]:
-    """The scores of pages that have one view, and nothing within them that is a text of its own."""
-    if not pages:
-        return ()
-    plains = [page.views[0].plain for page in pages]
+def _of_singles(texts: Sequence[str], plains: Sequence[str], pages: Sequence[Page | None]) -> Iterable[float]:
+    """The scores of texts that have this plain form and no other view, and nothing within them that is a text of its
+    own; with their pages, where there are."""
     codes = classes_of(plains)
     leaving = those([plain if plain.isascii() else "" for plain in plains], may_leave)
-    told = [
-        _surest([*mosaic(page), *(exfil(page) if nth in leaving or not (page.text + plain).isascii() else ())])
-        for nth, (page, plain) in enumerate(zip(pages, plains, strict=True))
-    ]
-    patterns = matching.highest([page.text for page in pages], plains, model.LEVELS)
-    levels = map(max, patterns, polyglot.highest(codes), told)
-    return map(model.model().fused, model.model().logits(plains, codes), levels)
+    told: list[float] = []
+    for nth, (text, plain, page) in enumerate(zip(texts, plains, pages, strict=True)):
+        said = pieced(text)
+        if nth in leaving or not (text.isascii() and plain.isascii()):
+            said += exfil(page or _page(text, plain))
+        told.append(_surest(said) if said else 0.0)
+    levels = map(max, matching.highest(texts, plains, model.LEVELS), polyglot.highest(codes), told)
+    return map(model.model().fused, _logits(plains, codes), levels)
+
+
+def _logits(plains: Sequence[str], codes: Sequence[Codes]) -> list[float]:
+    """What the model says of each of several texts. Those in ASCII are read apart: one letter beyond it would make all
+    take longer."""
+    found = [0.0] * len(plains)
+    wide = [place for place, plain in enumerate(plains) if not plain.isascii()]
+    narrow = sorted(set(range(len(plains))).difference(wide))
+    for places in (narrow, wide):
+        if places:
+            said = model.model().logits([plains[place] for place in places], [codes[place] for place in places])
+            for place, logit in zip(places, said, strict=True):
+                found[place] = logit
+    return found
 
 
 def _of_page(page: Page, *, inner: bool = False) -> Read:
@@ -184,17 +208,36 @@ def _later(offsets: Offsets, by: int) -> Offsets:
 def _joined(views: Sequence[View]) -> View:
     """Several views as the lines of one, in which patterns are looked for at once."""
 
-    def places(all_offsets: Sequence[Offsets]) -> Offsets:
-        return once(lambda: np.concatenate([np.asarray(each(), np.int64) for each in all_offsets]))
-
-    plains, looses = [each for each in views if each.plain], [each for each in views if each.loose]
+    plains = [(each.plain, each.offsets) for each in views if each.plain]
+    looses = [(each.loose, each.loose_offsets) for each in views if each.loose]
     return View(
         "windows",
-        "\n".join([each.plain for each in plains]),
-        places([each.offsets for each in plains]),
-        "\n".join([each.loose for each in looses]),
-        places([each.loose_offsets for each in looses]),
+        "\n".join([text for text, _ in plains]),
+        once(lambda: _InOrder(plains)),
+        "\n".join([text for text, _ in looses]),
+        once(lambda: _InOrder(looses)),
     )
+
+
+class _InOrder(Sequence[int]):
+    """The places of several texts one behind the other; only those are worked out in which something was found."""
+
+    def __init__(self, texts: Sequence[tuple[str, Offsets]]) -> None:
+        self._ends = list(accumulate(len(text) + 1 for text, _ in texts))
+        self._offsets = [offsets for _, offsets in texts]
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[int]: ...
+    def __getitem__(self, at: int | slice) -> int | Sequence[int]:
+        if isinstance(at, slice):
+            return [self[each] for each in range(*at.indices(len(self)))]
+        nth = bisect_right(self._ends, at)
+        return int(self._offsets[nth]()[at - (self._ends[nth - 1] if nth else 0)])
 
 
 def _moved(found: Finding, by: int) -> Finding:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import groupby, pairwise
+from itertools import groupby
 
 import numpy as np
 import re2
 from numpy.typing import NDArray
 
 from circuit_script.judgment.english import COMMON, TELLING, words_in
+from circuit_script.judgment.page import token_places
 
-_SOLID = re.compile(r"\S+")  # one class, so it takes linear time
 _LEET = str.maketrans("013457@$!|+€8962", "oieastasiitebggz")
 _EYES = str.maketrans("1!|", "lll")
 _DRAWN = (
@@ -26,33 +26,43 @@ MOST = 8 * 1024  # characters that are put right, of a longer text
 CHUNK = 512
 STRUNG = 4  # words that signs hold together
 SEVERAL = 12  # letters without a space that are more than one word, known or not
-KEPT = 4096  # short words whose right form is remembered
+KEPT = 8192  # short words whose right form is remembered
 LONG = 20  # characters of a word; what is longer is a code
+KEPT_CODES, LONG_CODE = 1024, 128  # codes that are remembered, too, and the characters of one
+DRAWN = 60  # characters of which no frequent word comes, each drawn with four signs
+APART = 4  # characters with spaces between them that may be a word
 MANY = 2  # words put right; where there are more, the rest of the digits in words are letters, too
 _DRESSES = "@$€|+!"
 _BARE = {code: " " for code in range(128) if not chr(code).isalnum()}
 _DRESSED = {code: " " for code in _BARE if chr(code) not in _DRESSES}
 _SURE = frozenset((2, 3, 6, 7))  # of the signs, those that telling words have
+_PARTS_TOO = frozenset(("i", "in", "for", "over", "by", "pass", "me", "con"))  # words that telling words begin with
 _END = "!.,?;:)\"'"
 _FRONT = "(\"'"
 
 
+Places = NDArray[np.int64]
+Words = list[tuple[str, int, int]]
+"""Words, each with its first and its last place, exclusive, in the wide text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """The text with words put right; ``words`` are each with its first and last place, exclusive, in the wide text."""
+    """The text with words put right; ``spans`` has of all words the first places and the last, exclusive, in the wide
+    text, and is asked for only where something was found."""
 
-    words: tuple[tuple[str, int, int], ...]
+    words: Sequence[str]
+    spans: Callable[[], tuple[Places, Places]]
     size: int
 
     @property
     def text(self) -> str:
-        return " ".join(word for word, _, _ in self.words)
+        return " ".join(self.words)
 
     def places(self) -> NDArray[np.int64]:
         """Of each character its place in the wide text, told by share within a word, and one more for the end."""
-        sizes = np.array([len(word) + 1 for word, _, _ in self.words], np.int64)  # with the space behind it
-        starts = np.array([start for _, start, _ in self.words], np.int64)
-        ends = np.array([end for _, _, end in self.words], np.int64)
+        sizes = np.fromiter(map(len, self.words), np.int64, len(self.words)) + 1  # with the space behind it
+        starts, ends = self.spans()
         spaces = np.cumsum(sizes) - 1
         within = np.arange(int(sizes.sum())) - np.repeat(spaces + 1 - sizes, sizes)
         found = np.repeat(starts, sizes) + np.repeat(ends - starts, sizes) * within // np.repeat(sizes - 1, sizes)
@@ -102,67 +112,148 @@ def respelled(plain: str, wide: str) -> Spelling | None:
         return None
     chunks = _chunks(wide)
     if len(wide) > CHUNK:
-        if not any(_words(wide, [each])[1] for each in chunks):
+        if not any(_Tokens(wide, [each]).changed for each in chunks):
             return None
         if len(wide) <= MOST:
             chunks = [(0, len(wide))]
-    words, changed = _words(wide, chunks)
-    if not changed or not words:
+    read = _Tokens(wide, chunks)
+    words = read.words() if read.changed else []
+    if not words:
         return None
-    if changed > MANY:
-        words = [(_dense(word), start, end) for word, start, end in words]
-    return Spelling(tuple(words), len(wide))
+    if read.changed > MANY:
+        words = [each if each.isalpha() else _dense(each) for each in words]
+    return Spelling(words, read.word_spans, len(wide))
 
 
-def _words(wide: str, chunks: list[tuple[int, int]]) -> tuple[list[tuple[str, int, int]], int]:
-    """The words of these parts of a text, and how many of them had to be put right."""
-    tokens = [
-        (each.group(), each.start(), each.end()) for start, end in chunks for each in _SOLID.finditer(wide, start, end)
-    ]
-    words: list[tuple[str, int, int]] = []
-    changed = 0
-    nth = 0
-    while nth < len(tokens):
-        token, start, end = tokens[nth]
+class _Put(str):
+    """The words of a token that had to be put right."""
+
+    __slots__ = ()
+
+
+class _Usual(dict[str, str | None]):
+    """Of each token that was met the words that it says, "" for none; None where it may go on in the next."""
+
+    def __missing__(self, token: str) -> str | None:
+        word = self._word(token)
+        if len(token) <= LONG:
+            if len(self) >= KEPT:
+                self.clear()
+            self[token] = word
+        return word
+
+    @staticmethod
+    def _word(token: str) -> str | None:
+        small = token.casefold()
+        if len(token) == 1:
+            return small if token.isalnum() else ""
+        if small.isalpha():
+            return None if small in _BEGINS else small
+        right, new = _right(small)
+        if new:
+            return _Put(right)
+        return None if small[-1] in "-_." and small[:-1] in _CUT else right
+
+
+_usual = _Usual()
+_CUT = TELLING.union(word[:size] for word in TELLING for size in range(1, len(word)))
+_BEGINS = (_CUT - COMMON) | (_CUT & _PARTS_TOO)
+
+
+class _Tokens:
+    """The words of these parts of a text. Most tokens are what they always are; only the others are looked at one by
+    one. ``changed`` is how many had to be put right."""
+
+    __slots__ = ("_parts", "_put", "_said", "_spans", "_tokens", "_wide", "changed")
+
+    def __init__(self, wide: str, parts: list[tuple[int, int]]) -> None:
+        self._wide, self._parts = wide, parts
+        self._spans: tuple[Places, Places] | None = None
+        self._tokens = [each for start, end in parts for each in wide[start:end].split()]
+        self._said = [_usual[each] for each in self._tokens]
+        self._put: dict[int, Words] = {}  # what several tokens say, by the first
+        self.changed = done = 0
+        for nth in self._odd():
+            if nth >= done:
+                done = self._looked_at(nth)
+        self.changed += sum([each.__class__ is _Put for each in self._said])
+
+    def words(self) -> list[str]:
+        return " ".join([each for each in self._said if each]).split()
+
+    def word_spans(self) -> tuple[Places, Places]:
+        numbers = np.array([each.count(" ") + 1 if each else 0 for each in self._said])
+        before = np.cumsum(numbers) - numbers
+        all_starts, all_ends = self.spans()
+        starts, ends = all_starts.repeat(numbers), all_ends.repeat(numbers)
+        for nth in {*self._put, *np.flatnonzero(numbers > 1).tolist()}:
+            if nth in self._put:
+                spans = [(start, end) for _, start, end in self._put[nth]]
+            else:
+                spans = [*_shares(self._said[nth] or "", int(all_starts[nth]), int(all_ends[nth]))]
+            part = slice(before[nth], before[nth] + len(spans))
+            starts[part], ends[part] = zip(*spans, strict=True)
+        return starts, ends
+
+    def spans(self) -> tuple[Places, Places]:
+        """Of all tokens the first places and the last, exclusive."""
+        if self._spans is None:
+            spans = [token_places(self._wide, *each) for each in self._parts]
+            self._spans = np.concatenate([each for each, _ in spans]), np.concatenate([each for _, each in spans])
+        return self._spans
+
+    def _odd(self) -> Sequence[int]:
+        """The tokens that take a closer look: also four and more of one character each."""
+        odd = [nth for nth, each in enumerate(self._said) if each is None] if None in self._said else []
+        sizes = list(map(len, self._tokens))
+        if sizes.count(1) < APART:
+            return odd
+        edges = np.zeros(len(sizes) + 2, np.int8)
+        edges[1:-1] = np.array(sizes) == 1
+        turns = np.diff(edges)
+        runs = zip(np.flatnonzero(turns == 1).tolist(), np.flatnonzero(turns == -1).tolist(), strict=True)
+        apart = [each for first, end in runs if end - first >= APART for each in range(first, end)]
+        return sorted([*odd, *apart]) if apart else odd
+
+    def _looked_at(self, nth: int) -> int:
+        """Find what a token and those that belong to it say; the token that comes behind them."""
+        tokens = self._tokens
+        token = tokens[nth]
         if len(token) == 1:
             last = nth
-            while last < len(tokens) and len(tokens[last][0]) == 1:
+            while last < len(tokens) and len(tokens[last]) == 1:
                 last += 1
-            spelled = _spelled(tokens[nth:last])
-            if spelled:
-                words.extend(spelled)
-                changed += 1
-            else:
-                words.extend((each.casefold(), at, to) for each, at, to in tokens[nth:last] if each.isalnum())
-            nth = last
-            continue
+            starts, ends = self.spans()
+            if spelled := _spelled(tokens[nth:last], starts[nth:last], ends[nth:last]):
+                self._says(nth, last, spelled)
+            return last
         small = token.casefold()
         if small.isalpha():
-            joined, used = _joined(tokens, nth, small) if small.isascii() else ("", 0)
-            if used:
-                words.append((joined, start, tokens[nth + used][2]))
-                changed += 1
-                nth += used + 1
-            else:
-                words.append((small, start, end))
-                nth += 1
-            continue
-        right, new = _known(small) if len(small) <= LONG else _righted(small)
-        if not new and small[-1:] in "-_." and nth + 1 < len(tokens):  # a word that goes on in the next line
-            follower = tokens[nth + 1][0].casefold().rstrip(_END)
+            said, used = _joined(tokens, nth, small)
+        else:
+            said, used = _right(small)[0], 0
+            follower = tokens[nth + 1].casefold().rstrip(_END) if nth + 1 < len(tokens) else small
             if small[:-1] + follower in TELLING and not {small[:-1], follower} <= COMMON:
-                words.append((small[:-1] + follower, start, tokens[nth + 1][2]))
-                changed += 1
-                nth += 2
-                continue
-        changed += new
-        done, span = 0, end - start
-        for word in right.split():
-            done += len(word) + 1
-            first = start + span * (done - len(word) - 1) // (len(right) + 1)
-            words.append((word, first, start + span * done // (len(right) + 1)))
-        nth += 1
-    return words, changed
+                said, used = small[:-1] + follower, 1  # a word that goes on in the next line
+        if used:
+            all_starts, all_ends = self.spans()
+            self._says(nth, nth + used + 1, [(said, int(all_starts[nth]), int(all_ends[nth + used]))])
+        else:
+            self._said[nth] = said or small
+        return nth + used + 1
+
+    def _says(self, first: int, last: int, words: Words) -> None:
+        self._said[first:last] = [" ".join([word for word, _, _ in words]), *[""] * (last - first - 1)]
+        self._put[first] = words
+        self.changed += 1
+
+
+def _shares(said: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where each word stands of those that one token says, by its share of it."""
+    done, span, size = 0, end - start, len(said) + 1
+    for word in said.split():
+        yield start + span * done // size, start + span * (done + len(word) + 1) // size
+        done += len(word) + 1
 
 
 def _dense(word: str) -> str:
@@ -191,20 +282,22 @@ def _chunks(wide: str) -> list[tuple[int, int]]:
     return sorted((start, end) for _, start, end in sorted(found)[: MOST // CHUNK])
 
 
-def _spelled(tokens: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+def _spelled(tokens: list[str], starts: Places, ends: Places) -> Words:
     """Single letters as words; a gap that is wider than most ends one."""
-    letters = [each for each in tokens if each[0].isalnum()]
-    if len(letters) < 4 or sum(each[0].isalpha() for each in letters) < len(letters) // 2:
+    letters = [each for each in tokens if each.isalnum()]
+    if len(letters) < APART or sum(map(str.isalpha, letters)) < len(letters) // 2:
         return []
-    gaps = [after[1] - before[2] for before, after in pairwise(letters)]
-    usual = min(gaps)
-    words: list[tuple[str, int, int]] = []
-    start = 0
-    for place in range(1, len(letters) + 1):
-        if place == len(letters) or gaps[place - 1] > usual:
-            part = letters[start:place]
-            _cut("".join(each[0] for each in part).casefold(), part[0][1], part[-1][2], words)
-            start = place
+    if len(letters) < len(tokens):
+        kept = [nth for nth, each in enumerate(tokens) if each.isalnum()]
+        starts, ends = starts[kept], ends[kept]
+    gaps = starts[1:] - ends[:-1]
+    wider = np.flatnonzero(gaps > gaps.min()) + 1
+    firsts, lasts = [0, *wider.tolist()], [*wider.tolist(), len(letters)]
+    words: Words = []
+    for first, last, start, end in zip(
+        firsts, lasts, starts[firsts].tolist(), ends[[*(wider - 1), -1]].tolist(), strict=True
+    ):
+        _cut("".join(letters[first:last]).casefold(), start, end, words)
     return words
 
 
@@ -218,6 +311,11 @@ def _cut(letters: str, start: int, end: int, words: list[tuple[str, int, int]]) 
 
 
 def _segmented(letters: str) -> str:
+    return (_segments if len(letters) <= LONG else _segments.__wrapped__)(letters)
+
+
+@lru_cache(KEPT)
+def _segments(letters: str) -> str:
     """Letters as words: several only if all are known, or if these are too many for one."""
     if not letters.isascii():
         bare = "".join(each for each in unicodedata.normalize("NFD", letters) if not unicodedata.combining(each))
@@ -228,15 +326,13 @@ def _segmented(letters: str) -> str:
     return words if len(letters) > SEVERAL or all(each in COMMON for each in words.split()) else letters
 
 
-def _joined(tokens: list[tuple[str, int, int]], nth: int, first: str) -> tuple[str, int]:
-    """Pieces of one telling word, and how many follow the first."""
-    if first in COMMON and first not in ("i", "in", "for", "over", "by", "pass", "me", "con"):
-        return "", 0
+def _joined(tokens: list[str], nth: int, first: str) -> tuple[str, int]:
+    """Pieces of one telling word, and how many follow the first, with which one begins."""
     joined = first
     for step in range(1, 5):
         if nth + step >= len(tokens) or len(joined) > 14:
             break
-        piece = tokens[nth + step][0].casefold().rstrip(_END)
+        piece = tokens[nth + step].casefold().rstrip(_END)
         joined += piece
         if joined in TELLING and not (first in COMMON and piece in COMMON):
             return joined, step
@@ -259,7 +355,7 @@ def _righted(token: str) -> tuple[str, bool]:
         runs = ("".join(run) for _, run in groupby(joined, str.isalpha))
         return " ".join([_segmented(run) if run.isalpha() else run for run in runs]), True
     if any(each.isalpha() for each in core):
-        for each in dict.fromkeys((core, token)):
+        for each in dict.fromkeys((core, token)) if len(core) <= DRAWN else ():
             folded = _folded(each)
             if folded != each and folded in COMMON:
                 return folded, True
@@ -284,6 +380,9 @@ def _righted(token: str) -> tuple[str, bool]:
         if part.isalpha() or part.isdigit():
             out.append(part)
             continue
+        if len(part) > DRAWN:
+            out.extend(_parts(part))
+            continue
         folded = _folded(part)
         right = folded in COMMON
         new |= right
@@ -294,9 +393,13 @@ def _righted(token: str) -> tuple[str, bool]:
     return " ".join(out), new
 
 
-@lru_cache(KEPT)
-def _known(token: str) -> tuple[str, bool]:
-    return _righted(token)
+_known = lru_cache(KEPT)(_righted)
+_known_code = lru_cache(KEPT_CODES)(_righted)
+
+
+def _right(token: str) -> tuple[str, bool]:
+    """The same as `_righted`, which is remembered for what is not too long."""
+    return (_known if len(token) <= LONG else _known_code if len(token) <= LONG_CODE else _righted)(token)
 
 
 def _dressed(core: str) -> list[str]:
@@ -318,7 +421,7 @@ def _parts(core: str) -> list[str]:
 
 def _mixed(part: str) -> bool:
     """Whether more than half are letters, and a digit stands between two of them."""
-    if 2 * sum(each.isalpha() for each in part) < len(part) or len(part) > LONG:
+    if len(part) > LONG or 2 * sum(map(str.isalpha, part)) < len(part):
         return False
     within = range(1, len(part) - 1)
     return any(part[at].isdigit() and part[at - 1].isalpha() and part[at + 1].isalpha() for at in within)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from circuit_script.judgment.canon import Canon, canonical
 from circuit_script.judgment.english import COMMON, TELLING, words_in
-from circuit_script.judgment.page import Offsets, View, once
+from circuit_script.judgment.page import Offsets, View, once, token_spans
 
 DEPTH = 3
 DECODED = 64 * 1024
@@ -42,7 +42,7 @@ SHIFTS = 6  # shifts of the alphabet that are tried
 Part = tuple[str, int, int]
 """A text, and from where to where it stands for characters of the wide form."""
 
-_SOLID = re.compile(r"\S+")  # this and the next take linear time: one class, and a bounded number of another
+_PERCENT = re.compile("(?:%[0-9a-fA-F]{2})+|%")  # this and the next take linear time: nothing comes again
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-]{8,}={0,2}")
 _CODES = """
     .- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --..
@@ -102,7 +102,6 @@ def _pigs() -> frozenset[str]:
     return frozenset(found) - COMMON
 
 
-_ANYWHERE = ("tags", "variation", "zero width")
 _DRESSED = ("turned", "kept", "direction", "unaccented")  # what is read like this is not dressed up once more
 
 _SIGNS: dict[str, str] = {
@@ -163,11 +162,10 @@ class _Work:
 
 
 def views(canon: Canon, *, far: int = 0) -> list[View]:
-    """Everything that is written in a text in another way; with ``far`` only what goes on for more characters without
-    a space, and what is hidden in characters that may stand anywhere."""
+    """Everything that is written in a text in another way; with ``far``, as in `canonical`, only what goes on for more
+    characters without a space, and what is hidden in characters that may stand anywhere."""
     if far:
-        readings = tuple(each for each in canon.readings if each.how in _ANYWHERE)
-        canon = replace(canon, spelling=None, readings=readings)
+        canon = replace(canon, spelling=None)
     names = coded(canon.plain) if not far or max(map(len, canon.text.split()), default=0) > far else []
     if not (names or canon.readings or canon.spelling):
         return []
@@ -288,14 +286,11 @@ def _apart(parts: list[Part]) -> list[Part]:
 
 def _windows(spans: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
     """What is around these spans, in one where they meet."""
-    merged: list[tuple[int, int]] = []
-    for start, end in spans:
-        start, end = max(0, start - AROUND), min(size, end + AROUND)
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
+    starts, ends = np.array(spans, np.int64).reshape(-1, 2).T
+    starts = np.maximum(starts - AROUND, 0)
+    ends = np.maximum.accumulate(np.minimum(ends + AROUND, size))
+    apart = np.flatnonzero(starts[1:] > ends[:-1])
+    return [*zip(starts[[0, *(apart + 1)]].tolist(), ends[[*apart, -1]].tolist(), strict=True)] if spans else []
 
 
 def _in_place(text: str, parts: list[Part]) -> list[Part]:
@@ -373,9 +368,9 @@ def _base64(text: str) -> list[Part]:
     runs: list[list[tuple[str, int, int]]] = []
     for each in _BASE64.finditer(text):
         piece = (each.group(), each.start(), each.end())
-        last = runs[-1][-1] if runs else None
-        joined = last is not None and 0 < piece[1] - last[2] < 3 and text[last[2] : piece[1]].isspace()
-        if joined and last is not None and len(last[0]) > 15 and len(last[0]) % 4 == 0 and last[0][-1] != "=":
+        last = runs[-1][-1] if runs else ("", 0, 0)
+        follows = len(last[0]) > 15 and 0 < piece[1] - last[2] < 3 and text[last[2] : piece[1]].isspace()
+        if follows and len(last[0]) % 4 == 0 and last[0][-1] != "=":
             runs[-1].append(piece)
         else:
             runs.append([piece])
@@ -591,8 +586,23 @@ def _backslash(text: str) -> tuple[bytes | str, int]:
     return (chr(code), size) if 0 <= code < 0x110000 else ("", 0)
 
 
+def _percent(text: str) -> list[Part]:
+    """The same as `_unescaped` with `_two_digits`, many at once."""
+    parts: list[Part] = []
+    left = ESCAPES
+    for match in _PERCENT.finditer(text):
+        start, end = match.span()
+        if (number := min((end - start) // 3, left)) > 0:
+            data = bytes.fromhex(text[start : start + 3 * number].replace("%", ""))
+            parts.append((data.decode("utf-8", "replace"), start, start + 3 * number))
+        left -= number or 1
+        if left <= 0:
+            break
+    return parts
+
+
 _ESCAPES: dict[str, Callable[[str], list[Part]]] = {
-    "percent": lambda text: _unescaped(text, "%", _two_digits),
+    "percent": _percent,
     "entities": lambda text: _unescaped(text, "&", _entity),
     "backslash": lambda text: _unescaped(text, "\\", _backslash),
     "quoted printable": lambda text: _unescaped(text, "=", _equals),
@@ -611,9 +621,9 @@ def _hits(text: str, known: Callable[[str], int]) -> dict[int, list[tuple[str, i
             told[each] = what, word
     found: dict[int, list[tuple[str, int, int]]] = {}
     if told:
-        for match in _SOLID.finditer(text):
-            if (mark := told.get(match[0])) is not None:
-                found.setdefault(mark[0], []).append((mark[1], *match.span()))
+        for span, token in zip(token_spans(text), text.split(), strict=True):
+            if (mark := told.get(token)) is not None:
+                found.setdefault(mark[0], []).append((mark[1], *span))
     return found
 
 
@@ -634,6 +644,10 @@ def _spans(hits: list[tuple[str, int, int]], text: str) -> list[tuple[int, int]]
         if left <= 0:
             break
     return spans
+
+
+def _tokens(text: str, start: int, end: int) -> Iterator[tuple[str, tuple[int, int]]]:
+    return zip(text[start:end].split(), token_spans(text, start, end), strict=True)
 
 
 def _shifts(text: str) -> list[tuple[str, list[Part]]]:
@@ -657,11 +671,7 @@ def _mirrors(text: str) -> list[tuple[str, list[Part]]]:
     if not _sure(hits, text):
         return []
     spans = _spans(hits, text)
-    words = [
-        (each.group()[::-1] + " ", each.start(), each.end())
-        for start, end in spans
-        for each in _SOLID.finditer(text, start, end)
-    ]
+    words = [(f"{token[::-1]} ", *place) for span in spans for token, place in _tokens(text, *span)]
     return [("reversed", [(text[start:end][::-1], start, end) for start, end in spans]), ("words reversed", words)]
 
 
@@ -684,11 +694,11 @@ def _pig_latin(text: str) -> list[tuple[str, list[Part]]]:
         return []
     parts = []
     for start, end in _spans(hits, text):
-        for each in _SOLID.finditer(text, start, end):
-            word = each.group().casefold()
+        for token, place in _tokens(text, start, end):
+            word = token.casefold()
             core = word.rstrip(".,;:!?\"'")
             said = _pig(core) if len(core) <= LONG else core
-            parts.append((f"{said}{word[len(core) :]} ", each.start(), each.end()))
+            parts.append((f"{said}{word[len(core) :]} ", *place))
     return [("pig latin", parts)]
 
 

@@ -280,7 +280,7 @@ _known = _Known({_NEXT_TEXT: _NEXT_CODE})
 
 
 def _codes_of(words: list[str]) -> Codes:
-    codes = np.array(list(map(_known.__getitem__, words)), np.int16)
+    codes = np.fromiter(map(_known.__getitem__, words), np.int16, len(words))
     begins = np.flatnonzero(codes < 0)
     if not len(begins):
         return codes

@@ -23,7 +23,7 @@ from circuit_script.releases.store import ReleaseRow
 SAME, DIFFERENT, INCOMPARABLE = "same", "different", "incomparable"
 PROMOTED, STOPPED, TIME_UP = "promoted", "stopped", "its time is up"
 COMING = "no worker has it ready yet"
-STALE = timedelta(seconds=60)  # after which what somebody has taken is taken again, although they live
+STALE = timedelta(minutes=15)  # after which what somebody has taken is taken again, although they live
 LATE = timedelta(minutes=15)  # how long ago an execution may have begun whose recording comes now
 FULL = timedelta(days=36500)
 
@@ -70,21 +70,31 @@ TAKE_AGAIN = """
 UPDATE circuit.comparisons c SET worker = %(worker)s, taken_at = clock_timestamp()
 FROM (SELECT shadow, execution FROM circuit.comparisons
       WHERE shadow = %(shadow)s AND state = 'taken'
-        AND (taken_at < clock_timestamp() - %(stale)s
+        AND (worker = %(worker)s OR taken_at < clock_timestamp() - %(stale)s
              OR NOT EXISTS (SELECT FROM circuit.workers w WHERE w.id = worker AND w.expires_at > clock_timestamp()))
       ORDER BY execution LIMIT %(limit)s FOR UPDATE SKIP LOCKED) old
 WHERE c.shadow = old.shadow AND c.execution = old.execution
 RETURNING c.execution
 """
+# What differs is not kept once the recording is gone: somebody of its tenant may have been forgotten meanwhile. Who is
+# just forgetting one is waited for. Of what is not comparable all records are: who could not read it knows no number.
 SETTLE = """
-UPDATE circuit.comparisons SET state = %(state)s, different = %(different)s, incomparable = %(incomparable)s,
+WITH kept AS (SELECT execution FROM circuit.recordings WHERE execution = %(execution)s FOR KEY SHARE)
+UPDATE circuit.comparisons SET state = %(state)s, different = least(%(different)s, records),
+    incomparable = CASE WHEN %(state)s = 'incomparable' THEN records ELSE 0 END,
     live_ms = %(live_ms)s, shadow_ms = %(shadow_ms)s, live_cost = %(live_cost)s, shadow_cost = %(shadow_cost)s,
-    live_calls = %(live_calls)s, shadow_calls = %(shadow_calls)s, differences = %(differences)s
+    live_calls = %(live_calls)s, shadow_calls = %(shadow_calls)s,
+    differences = CASE WHEN %(public)s OR EXISTS (SELECT FROM kept) THEN %(differences)s::jsonb ELSE '[]' END
 WHERE shadow = %(shadow)s AND execution = %(execution)s AND worker = %(worker)s AND state = 'taken'
 RETURNING execution
 """
 GIVE_BACK = "DELETE FROM circuit.comparisons WHERE shadow = %s AND worker = %s AND state = 'taken'"
-TAKEN = "SELECT count(*) FROM circuit.comparisons WHERE shadow = %s AND state = 'taken'"
+AT_WORK = """
+SELECT EXISTS (SELECT FROM circuit.comparisons WHERE shadow = s.id AND state = 'taken') OR EXISTS (
+    SELECT FROM circuit.recordings r WHERE r.release = s.against AND r.execution >= circuit.uuid_floor(s.opened_at)
+      AND NOT EXISTS (SELECT FROM circuit.comparisons c WHERE c.shadow = s.id AND c.execution = r.execution))
+FROM circuit.shadows s WHERE s.id = %s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +127,11 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What came of one comparison. ``different`` and ``incomparable`` count records; calls are those of models and
-    callouts."""
+    """What came of one comparison. ``different`` counts records; calls are those of models and callouts. ``public``:
+    nothing of a person is in ``differences``."""
 
     state: str
     different: int = 0
-    incomparable: int = 0
     live_ms: float | None = None
     shadow_ms: float | None = None
     live_cost: float = 0.0
@@ -130,6 +139,7 @@ class Settled:
     live_calls: int = 0
     shadow_calls: int = 0
     differences: Sequence[Sequence[Any]] = ()
+    public: bool = False
 
 
 async def open_shadow(
@@ -178,7 +188,8 @@ async def latest(connection: Connection) -> Shadow | None:
 
 
 async def claim(connection: Connection, shadow: Shadow, worker: UUID, limit: int, *, whole: bool = False) -> list[UUID]:
-    """Executions that this worker is to compare, and no other; of the last minutes, or of the ``whole`` shadow."""
+    """Executions that this worker is to compare, and no other; of the last minutes, or of the ``whole`` shadow. It asks
+    when it has none: what it had taken, it has lost."""
     values: dict[str, Any] = {"shadow": shadow.id, "worker": worker, "limit": limit, "stale": STALE}
     values["back"] = FULL if whole else LATE
     found = [id_ for (id_,) in await (await connection.execute(TAKE, values)).fetchall()]
@@ -191,7 +202,7 @@ async def settle(connection: Connection, shadow: Shadow, worker: UUID, execution
     """Note what came of it; False where another worker has taken it meanwhile."""
     values = {
         "shadow": shadow.id, "worker": worker, "execution": execution, "state": settled.state,
-        "different": settled.different, "incomparable": settled.incomparable,
+        "different": settled.different, "public": settled.public,
         "live_ms": settled.live_ms, "shadow_ms": settled.shadow_ms,
         "live_cost": settled.live_cost, "shadow_cost": settled.shadow_cost,
         "live_calls": settled.live_calls, "shadow_calls": settled.shadow_calls,
@@ -206,8 +217,8 @@ async def give_back(connection: Connection, shadow: Shadow, worker: UUID) -> Non
 
 
 async def is_at_work(connection: Connection, shadow: Shadow) -> bool:
-    """Whether a worker has taken something that is not compared yet."""
-    row = await (await connection.execute(TAKEN, [shadow.id])).fetchone()
+    """Whether there is something that is not compared yet, taken by a worker or not."""
+    row = await (await connection.execute(AT_WORK, [shadow.id])).fetchone()
     return bool(row and row[0])
 
 

@@ -254,8 +254,10 @@ class CircuitTest:
         ``circuit-script test --record`` asks the real models and keeps what they say in ``recorded/NAME.json`` beside
         the test; without it nobody is asked, and a prompt that has changed fails the test with the difference.
         """
-        recorded = RecordedModels.opened(self._place, name, self._session.settings)
-        self._recorded.append(recorded)
+        recorded = next((each for each in self._recorded if each.file.stem == name), None)
+        if recorded is None:
+            recorded = RecordedModels.opened(self._place, name, self._session.settings)
+            self._recorded.append(recorded)
         return recorded.mock(self._callouts)
 
     @contextlib.contextmanager

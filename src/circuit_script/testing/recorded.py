@@ -1,6 +1,7 @@
 """Answers of real models, asked once with ``--record`` and answered from a file beside the tests from then on.
 
-The file is ``recorded/NAME.json``: by test, what was asked and what came back. No header is in it, so no key.
+The file is ``recorded/NAME.json``: by test, what was asked and what came back. No header is in it, and nothing is kept
+that looks like a key.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import httpx
 
 from circuit_script.config import Settings
 from circuit_script.errors import RequestRefused, TrialRefused
+from circuit_script.key_signs import line_of_key
 from circuit_script.testing.uses import current_test
 from circuit_script.wiring.callouts import Callout, Callouts, Mock
 from circuit_script.wiring.models import open_providers_client
@@ -40,7 +42,8 @@ class Place:
 
 @dataclass(slots=True)
 class RecordedModels:
-    """The answers of one test. ``problem`` says what is wrong with them, once something is."""
+    """The answers of one ``test``, which is known by its file and name. ``problem`` says what is wrong with them, once
+    something is."""
 
     file: Path
     test: str
@@ -55,7 +58,8 @@ class RecordedModels:
         """Those of the test that runs. Raises TrialRefused where there are none and none are made."""
         if not NAME.fullmatch(name):
             raise TrialRefused(f"{name!r} is no name of a file.", cure="Use letters, digits, dots and dashes.")
-        test = current_test().partition("::")[2]
+        where, _, called = current_test().partition("::")
+        test = f"{Path(where).name}::{called}"
         found = cls(place.folder / FOLDER / f"{name}.json", test, settings, place.recording)
         if place.recording:
             return found
@@ -68,7 +72,7 @@ class RecordedModels:
     @property
     def command(self) -> str:
         """What records this test's answers."""
-        return f"circuit-script test --record -k {self.test.rpartition('::')[2].partition('[')[0]}"
+        return f"circuit-script test --record -k {self.test.partition('[')[0].rpartition('::')[2]}"
 
     def mock(self, callouts: Callouts) -> Mock:
         """Answer for the models of every provider; its ``calls`` are what they were asked."""
@@ -126,7 +130,14 @@ class RecordedModels:
         kind = came.headers.get("content-type", "application/json").partition(";")[0]
         said = _without(came.text, key)
         answer = {"type": kind, "body": json.loads(said) if kind == "application/json" else said}
-        self.entries.append({"asked": json.loads(_without(json.dumps(callout.json()), key)), "answer": answer})
+        entry = {"asked": json.loads(_without(json.dumps(callout.json()), key)), "answer": answer}
+        if line_of_key(json.dumps(entry, ensure_ascii=False).encode()):
+            self.problem = (
+                f"{self.file.name} is not written: what the model was asked, or has answered, holds what looks like a "
+                f"key or a password.\nKeep it out of the prompt, and again: {self.command}"
+            )
+            raise RequestRefused(self.problem)
+        self.entries.append(entry)
         self._write()
         return _response(answer)
 

@@ -13,16 +13,22 @@ from circuit_script.testing.uses import NEAR
 SLOWEST = 10
 DEPTH = "depth"  # each execution is at least its own
 LISTED = 5  # lines that did not run
+CUT = "The tests ended before all had run. Look for os._exit in a test, or in what it imports."
 Notes = Sequence[Mapping[str, Any]]
 
 
 def report(reports: Path, code: int, settings: TestSettings, *, partial: bool) -> dict[str, Any]:
-    """The report that `deploy` reads. ``code`` is pytest's; ``partial`` says that not every test was to run."""
+    """The report that `deploy` reads. ``code`` is that of pytest's process, which counts as passed only if pytest has
+    said so itself; ``partial`` says that not every test was to run."""
     notes = [json.loads(path.read_text("utf-8")) for path in sorted(reports.glob("*.json"))]
+    said = [note["ended"] for note in notes if "ended" in note]
+    cut = code == 0 and not said
+    code = code or max(said, default=1)
     coverage, missing = _coverage(notes)
     found: dict[str, Any] = {
         "passed": code == 0,
         "pytest": code,
+        "cut": cut,
         "handlers": _handlers(notes),
         "coverage": coverage,
         "limits": _limits(notes, settings),
@@ -32,6 +38,8 @@ def report(reports: Path, code: int, settings: TestSettings, *, partial: bool) -
     broken = next((note["broken"] for note in notes if "broken" in note), None)
     if broken is not None:
         refusals = [f"The app cannot be started: {broken}"]
+    elif cut:
+        refusals = [CUT]
     elif code != 0:
         refusals = ["Not every test passes: mend what failed, as pytest says above."]
     elif partial:

@@ -58,10 +58,10 @@ class Reporting:
         self._interrupted = True
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """An app that no test has asked for is reported, too: none of it has run."""
         if not self._is_worker:
-            self._write("tests", {"seconds": self._seconds})
+            self._write("tests", {"seconds": self._seconds, "ended": int(exitstatus)})
         if self._told or self._interrupted or self._only_leads or not self._first or not session.testscollected:
             return
         try:

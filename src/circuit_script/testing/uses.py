@@ -14,7 +14,7 @@ NEAR = 0.8  # of a limit: more of it refuses a deploy
 
 def current_test() -> str:
     """The test that runs: "tests/test_leads.py::test_a_lead"."""
-    return os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
+    return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
 
 
 @dataclass(slots=True)

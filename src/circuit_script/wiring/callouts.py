@@ -166,9 +166,7 @@ class Callouts(httpx.AsyncBaseTransport):
         callout = Callout(request.method, str(request.url), dict(request.headers), body)
         self.made.append(callout)
         match self.breaks(callout.url):
-            case (
-                "model"
-            ):  # one that is certain not to be billed, and that nobody repeats before the handler hears of it
+            case "model":  # certain not to be billed; nobody repeats it before the handler hears of it
                 raise RequestRefused("the model cannot be reached, as this test wants it.")
             case "callout":
                 raise httpx.ConnectError("the connection broke, as this test wants it", request=request)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 BY = "the watch"
 PASSED = "passed"
 EVERY = 5.0  # seconds between two looks of all workers together
+LATE = timedelta(hours=1)
 LONGEST = 20.0  # seconds that one may take
 
 
@@ -55,11 +57,21 @@ class MirrorWatch:
             if found is None:
                 return
             state, over = found
-            new, old = Counts(*await mirror_moves.ours_of(connection, state)), Counts(state.old_of, state.old_errors)
-            if is_worse(new, old):
-                await _back(connection, state, new, old)
-            elif over:
+            old = Counts(state.old_of, state.old_errors)
+            for since in _windows(state):
+                new = Counts(*await mirror_moves.ours_of(connection, state, since))
+                if is_worse(new, old):
+                    return await _back(connection, state, new, old)
+            if over:
                 await mirror_moves.end_watch(connection, state.source, PASSED)
+
+
+def _windows(state: MirrorState) -> Iterator[datetime | None]:
+    """Since ours acts, and, when that is longer, of late: two good days must not hide a bad hour."""
+    yield None
+    late = datetime.now(UTC) - LATE
+    if state.since is not None and state.since < late:
+        yield late
 
 
 async def _back(connection: Connection, state: MirrorState, new: Counts, old: Counts) -> None:

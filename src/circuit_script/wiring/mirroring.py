@@ -39,7 +39,7 @@ from circuit_script.execution.outcome import Failed, HandlerSpec
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.releases import known_as, requirements_of
 from circuit_script.releases.archive import unpacked
-from circuit_script.wiring.environments import interpreter_of
+from circuit_script.wiring.environments import interpreter_in_use
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker, TrialJournal, attempt
 from circuit_script.wiring.trial_judgment import judged_of
 from circuit_script.wiring.trial_result import TrialBatch
@@ -196,7 +196,8 @@ class Mirroring:
             async with self._parts.database.connection() as connection:
                 folder = await stack.enter_async_context(unpacked(connection, release))
                 needs = await requirements_of(connection, release)
-            children = self._parts.make_children(folder, await interpreter_of(needs))
+            python = await stack.enter_async_context(interpreter_in_use(needs))
+            children = self._parts.make_children(folder, python)
             stack.push_async_callback(children.stop)
             manifest = await children.start()
             async with self._parts.database.connection() as connection:
@@ -212,7 +213,7 @@ class Mirroring:
         made: dict[tuple[UUID, int], list[_Made]] = {}
         known = [each for each in taken if each.source in self._parts.settings.mirror]
         for batch in _batches(_routed(known, host.handlers)):
-            async for event, each in self._run(batch, host):
+            for event, each in await self._run_alone(batch, host):
                 made.setdefault(event.place, []).append(each)
         found = []
         for delivery in taken:
@@ -244,7 +245,24 @@ class Mirroring:
             )
             for event, several in zip(delivery.events, made, strict=True)
         ]
-        return compared(delivery.old_body, ours, rules_of(settings.compare, settings.within))
+        try:
+            return compared(delivery.old_body, ours, rules_of(settings.compare, settings.within))
+        except Exception as error:  # the old service may answer anything
+            log.exception("mirror.compare", delivery=str(delivery.delivery))
+            return Found("incomparable", f"the two cannot be compared: {type(error).__name__}")
+
+    async def _run_alone(self, batch: Sequence[_Event], host: _Host) -> list[tuple[_Event, _Made]]:
+        """What nobody has foreseen in one of them must not keep back the others."""
+        try:
+            return [found async for found in self._run(batch, host)]
+        except (*AWAY, AppError, ReplayRefused):
+            raise
+        except Exception as error:
+            if len(batch) > 1:
+                return [found for event in batch for found in await self._run_alone([event], host)]
+            log.exception("mirror.run", delivery=str(batch[0].row.delivery))
+            why = f"it cannot be run here: {type(error).__name__}"
+            return [(batch[0], _Made(refused=why, closed=why))]
 
     async def _run(self, batch: Sequence[_Event], host: _Host) -> AsyncIterator[tuple[_Event, _Made]]:
         """What becomes of each event of a batch of one kind."""
@@ -337,9 +355,9 @@ def _apart(pairs: Sequence[tuple[_Event, Item]], suspect: str | None) -> list[Se
 
 def _made(batch: TrialBatch, record: str, place: int, closing: _Closed, *, lost: bool, size: int) -> _Made:
     writes = tuple(
-        Written(each.object, each.id, each.fields)
+        Written(each.object, each.id, each.fields, deleted=each.op == "delete")
         for each in batch.writes
-        if each.op != "delete" and each.record in ((record,) if size > 1 else (record, None))
+        if each.record in ((record,) if size > 1 else (record, None))
     )
     closed = next((why for of, why in closing.refused if of in (place, None)), "")
     return _Made(writes, batch.errors.get(record, ""), closed, batch.duration * 1000 / size, lost)

@@ -13,8 +13,9 @@ from circuit_script.connectors.connector import Connector
 from circuit_script.connectors.homes import LOCAL, Vendor
 from circuit_script.db.pool import Connection, Pool
 from circuit_script.events.chores import failed, succeeded
+from circuit_script.events.mirror_moves import OLD, MirrorState, read_states
 from circuit_script.events.reconcile import CHORE, Poll, Target, changed_field
-from circuit_script.events.reconcile.poll import not_due
+from circuit_script.events.reconcile.poll import leave_alone, not_due
 from circuit_script.events.sources.source import RESERVED
 from circuit_script.wiring.homes import Housing
 
@@ -45,6 +46,12 @@ def targets_of(settings: Settings, housing: Housing, handled: Collection[str]) -
             yield (tenant, home, object_) if stamp is None else Target(tenant, object_, vendor, stamp)
 
 
+async def held(settings: Settings, connection: Connection) -> frozenset[str]:
+    """CRMs of whose deliveries an old service takes care: what has changed there is not ours to act on."""
+    states = await read_states(connection) if settings.mirror else {}
+    return frozenset(each for each in settings.mirror if states.get(each, MirrorState(each, OLD)).acts == OLD)
+
+
 class Reconciler:
     """The polls of a worker. Whichever worker comes first polls an object; the others see that it is done."""
 
@@ -68,6 +75,8 @@ class Reconciler:
         every = self._settings.reconcile.seconds
         async with self._database.connection() as connection:
             handled = await handled_objects(connection)
+            left = await held(self._settings, connection)
+            await leave_alone(connection, left)
         fresh = await not_due(self._database, every)
         stopped: set[tuple[str, str]] = set()
         polled, troubles = 0, []
@@ -77,6 +86,9 @@ class Reconciler:
                 continue
             place = (target.tenant, target.crm.name)
             if (*place, target.object) in fresh or place in stopped:
+                continue
+            if target.crm.name in left:
+                self._tell_held(target)
                 continue
             done = await Poll(self._database, every=every).run(target)
             polled += 1
@@ -90,6 +102,13 @@ class Reconciler:
                     await failed(connection, CHORE, "; ".join(troubles))
                 else:
                     await succeeded(connection, CHORE)
+
+    def _tell_held(self, target: Target) -> None:
+        place = target.tenant, target.crm.name, target.object
+        if place not in self._told:
+            self._told.add(place)
+            log.info("reconcile.held", tenant=place[0], connector=place[1], object=place[2],
+                     next="an old service acts on its deliveries; it is polled after the cutover")  # fmt: skip
 
     def _tell_unpolled(self, place: tuple[str, str, str]) -> None:
         if place not in self._told:

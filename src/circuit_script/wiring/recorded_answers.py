@@ -97,16 +97,24 @@ class RecordedCRM:
 
 class RecordedJournal:
     """Replies of calls, as the live execution got them: those that it was given, and those that it found from an
-    earlier attempt. What is said now is forgotten."""
+    earlier attempt. What is said now is forgotten. ``calls`` counts what was answered, ``cost`` is what that cost when
+    it was asked for, in dollars."""
 
     def __init__(self, recording: Recording) -> None:
+        self.calls = 0
+        self.cost = 0.0
         self._replies = {(each.owner, each.key): each.reply for each in recording.replies}
         self._any = {each.key: each.reply for each in reversed(recording.replies)}
 
     def find(self, owner: int | None, key: bytes) -> bytes | None:
-        if owner is None:
-            return self._replies.get((None, key), self._any.get(key))
-        return self._replies.get((owner, key), self._replies.get((None, key)))
+        otherwise = self._any.get(key) if owner is None else self._replies.get((None, key))
+        reply = self._replies.get((owner, key), otherwise)
+        self.calls += reply is not None
+        return reply
+
+    def paid(self, cost: float) -> None:
+        """Hear what an answer of a model cost."""
+        self.cost += cost
 
     async def keep(self, owner: int | None, key: bytes, reply: bytes) -> None:
         """Nothing is answered that is not in it already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from urllib.parse import unquote
 
 import httpx
 
@@ -13,13 +14,15 @@ from circuit_script.connectors.connector import Operation
 from circuit_script.connectors.local import LocalCRM
 from circuit_script.db.pool import Pool
 from circuit_script.effects.unit import Send, UnitOfWork, Write
+from circuit_script.endpoints.protocol import Offer
+from circuit_script.endpoints.routes import Routes
 from circuit_script.events.recordings import Answer, Ended, Recording, Said, Wrote
 from circuit_script.execution.broker.broker import BrokerParts
 from circuit_script.execution.broker.callouts.breaker import Breakers
 from circuit_script.execution.broker.callouts.fetch import CalloutParts, no_quota
 from circuit_script.execution.host.answer import Answered
 from circuit_script.execution.host.pool import Pool as Children
-from circuit_script.execution.outcome import Failed, HandlerSpec, Outcome, Work
+from circuit_script.execution.outcome import Failed, HandlerSpec, HttpRequest, Outcome, Work
 from circuit_script.execution.protocol import Head
 from circuit_script.governor.governor import CircuitGovernor
 from circuit_script.judgment.protocol import JudgmentProtocol
@@ -33,16 +36,20 @@ from circuit_script.wiring.trial_result import TrialBatch
 
 REFUSAL = "the live release did not ask this, so that nobody knows the answer; a shadow asks nobody"
 TRIES = 3  # of an execution whose process ends for no fault of its own
+LONGEST = 300  # characters of a path
+LONGER = 65_536  # bytes by which an answer is kept that is longer than the live one
 SHOWN = 20  # questions that are kept of one execution
 
 
 @dataclass(frozen=True, slots=True)
 class Shadowed:
-    """What the candidate did. ``asked`` is what it wanted to know and nobody has recorded; ``began`` is when."""
+    """What the candidate did. ``asked`` is what it wanted to know and nobody has recorded; ``began`` is when; ``calls``
+    are those that were answered as the live ones were."""
 
     ended: Ended
     asked: Sequence[str]
     began: float
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +85,11 @@ class ShadowParts:
 
 @dataclass(slots=True)
 class _Heard:
-    """What the handler itself answers, as it was recorded of the live one; the answer goes on to ``reply``."""
+    """What the handler itself answers, as it was recorded of the live one; the answer goes on to ``reply``. Of one that
+    goes on for ever ``most`` bytes are kept: it is another one by then."""
 
     reply: Answered
+    most: int
     head: Head | None = None
     body: bytearray = field(default_factory=bytearray)
 
@@ -93,8 +102,10 @@ class _Heard:
         self.reply.on_head(head)
 
     def on_chunk(self, body: bytes) -> None:
-        self.body += body
-        self.reply.on_chunk(body)
+        kept = body[: self.most - len(self.body)]
+        if kept:
+            self.body += kept
+            self.reply.on_chunk(kept)
 
 
 @dataclass(slots=True)
@@ -106,7 +117,11 @@ class _Run:
     parts: ShadowParts
     children: Children
     asked: list[str] = field(default_factory=list)
+    journal: RecordedJournal = field(init=False)
     closed: Callouts = field(default_factory=lambda: Callouts(REFUSAL))
+
+    def __post_init__(self) -> None:
+        self.journal = RecordedJournal(self.recording)
 
     async def batch(self, client: httpx.AsyncClient) -> tuple[Shadowed, Outcome]:
         trying = self._attempt()
@@ -126,7 +141,8 @@ class _Run:
         trying.work = replace(trying.work, execution=self.recording.execution, started_at=self.recording.started_at)
         broker = self._broker(trying, client)
         reply = collected(broker, str(trying.work.execution))
-        heard = broker.answered = _Heard(reply.reply)
+        live = self.recording.ended.answer
+        heard = broker.answered = _Heard(reply.reply, LONGER + (0 if live is None else len(live.body)))
         began = time.time()
         try:
             outcome = await self.children.run(trying.work, broker, express=True)
@@ -150,7 +166,7 @@ class _Run:
             trying.work,
             self.parts.broker_parts(self.recording, client, self.asked),
             held=trying.unit,
-            journal=RecordedJournal(self.recording),
+            journal=self.journal,
             log=trying.log,
             remaining=trying.remaining,
             checkpoint=trying.checkpoint if trying.given else None,
@@ -172,10 +188,10 @@ class _Run:
             answer=answer,
             usage=batch.usage,
             ms=float(batch.usage.get("wall_time", 0.0)) * 1000,
-            cost=float(batch.usage.get("llm_cost", 0.0)),
+            cost=float(batch.usage.get("llm_cost", 0.0)) + self.journal.cost,
         )
         asked = list(dict.fromkeys((*self.asked, *self.closed.refused)))[:SHOWN]
-        return Shadowed(ended, asked, began)
+        return Shadowed(ended, asked, began, self.journal.calls + len(self.closed.refused))
 
 
 def work_of(recording: Recording, spec: HandlerSpec) -> Work:
@@ -223,7 +239,24 @@ def not_taken(recording: Recording, handlers: Mapping[str, HandlerSpec]) -> str:
     if spec is None:
         return f"the candidate has no handler {recording.handler}"
     if recording.request is not None:
-        return "" if spec.endpoint is not None else f"{recording.handler} is no endpoint in the candidate"
+        return _not_reached(recording.handler, recording.request, spec, handlers)
+    if spec.endpoint is not None and not spec.routes:
+        return f"{recording.handler} is an endpoint in the candidate"
     if spec.routes and (recording.object, recording.event) not in spec.routes:
         return f"{recording.handler} does not take {recording.event} of {recording.object} in the candidate"
+    return ""
+
+
+def _not_reached(name: str, request: HttpRequest, spec: HandlerSpec, handlers: Mapping[str, HandlerSpec]) -> str:
+    """Why such a request would not lead to this endpoint of the candidate. One that is called by its name has a path
+    that leads to none, here and there."""
+    if spec.endpoint is None:
+        return f"{name} is no endpoint in the candidate"
+    routes = Routes([Offer(each.name, each.endpoint) for each in handlers.values() if each.endpoint is not None])
+    shown = f"{request.method} {request.path}"[:LONGEST]
+    found = routes.find(request.method, unquote(request.path))
+    if found is not None and found.offer is not None and found.offer.name != name:
+        return f"{shown} leads to {found.offer.name} in the candidate"
+    if not {request.method, "GET" if request.method == "HEAD" else ""} & {*spec.endpoint.methods}:
+        return f"{name} does not take {request.method} in the candidate"
     return ""

@@ -24,7 +24,7 @@ from circuit_script.config import Settings
 from circuit_script.db.pool import Connection, Pool
 from circuit_script.errors import CircuitError, DatabaseUnavailable, RecordingUnreadable, ReleaseRefused
 from circuit_script.events.recorder import Recorder
-from circuit_script.events.recordings import Ended, Recording, load
+from circuit_script.events.recordings import Recording, load
 from circuit_script.execution.host.pool import Pool as Children
 from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.failpoints import areach
@@ -37,7 +37,7 @@ from circuit_script.settings_spans import seconds_of
 from circuit_script.wiring.children import make_children
 from circuit_script.wiring.live import Live
 from circuit_script.wiring.preparing import prepare
-from circuit_script.wiring.shadow_run import Shadowed, ShadowParts, not_taken, run_recording
+from circuit_script.wiring.shadow_run import TRIES, Shadowed, ShadowParts, not_taken, run_recording
 
 log = structlog.get_logger()
 
@@ -48,6 +48,8 @@ AGAIN = 30.0  # seconds after which a candidate is prepared again that could not
 WHOLE = 30.0  # seconds between looks at all recordings of a shadow; else at those of the last minutes
 GRACE = timedelta(seconds=5)  # for the last recordings to come
 WARMING = timedelta(minutes=5)  # for every worker to have ready what is promoted
+SPARE = 30.0  # seconds that a process may need beside its handler, before it is taken for lost
+GONE = "the recording is gone: it was swept, or somebody's data was forgotten"
 BY = "the shadow"
 AWAY = (psycopg.Error, PoolTimeout, OSError, DatabaseUnavailable, TimeoutError)
 
@@ -92,6 +94,7 @@ class Shadowing:
         self._candidate: _Candidate | None = None
         self._failed: tuple[int, float] | None = None  # the shadow whose candidate cannot be prepared, and since when
         self._whole = -WHOLE
+        self._counted = 0  # the shadow for which the recorder counts what it leaves out
         self._asked = 0  # the shadow whose candidate every worker was asked to have ready
 
     async def run(self) -> None:
@@ -118,10 +121,11 @@ class Shadowing:
                 if await shadows.close(connection, shadow, why):
                     log.info("shadow.closed", release=shadow.release, why=why)
                 shadow = None
-            if shadow is not None:
-                skipped = self._recorder.skipped()
-                if any((skipped.sample, skipped.rate, skipped.size)):
-                    await shadows.add_skipped(connection, shadow, skipped.sample, skipped.rate, skipped.size)
+            skipped = self._recorder.skipped()
+            counted = shadow is not None and self._counted == shadow.id  # else they were left out of another one
+            if shadow is not None and counted and any((skipped.sample, skipped.rate, skipped.size)):
+                await shadows.add_skipped(connection, shadow, skipped.sample, skipped.rate, skipped.size)
+        self._counted = 0 if shadow is None else shadow.id
         self._recorder.follow(0.0 if shadow is None or shadow.over else shadow.sample)
         if self._candidate is not None and (shadow is None or self._candidate.shadow.id != shadow.id):
             await self._drop()
@@ -188,9 +192,8 @@ class Shadowing:
             try:
                 await shadows.settle(connection, shadow, self._worker, execution, settled)
             except (psycopg.DataError, ValueError) as error:  # a value that PostgreSQL does not keep: NaN, "\0"
-                many = max(1, settled.different, settled.incomparable)
                 why = f"what differs cannot be stored: {' '.join(str(error).split())[:300]}"
-                await shadows.settle(connection, shadow, self._worker, execution, incomparable(many, [why]))
+                await shadows.settle(connection, shadow, self._worker, execution, incomparable(why))
 
     async def _give_back(self, shadow: Shadow, left: Collection[UUID]) -> None:
         """What this worker does not compare any more, another may at once."""
@@ -198,7 +201,7 @@ class Shadowing:
             async with self._database.connection() as connection:
                 await shadows.give_back(connection, shadow, self._worker)
         except AWAY:
-            log.warning("shadow.left", executions=len(left), next="others take them in a minute")
+            log.warning("shadow.left", executions=len(left), next="they are taken again")
 
     async def _compared(self, execution: UUID, candidate: _Candidate) -> Settled:
         """What came of one recording. One that cannot be compared is said to be so, with the reason."""
@@ -206,20 +209,23 @@ class Shadowing:
             try:
                 recording = await load(connection, execution)
             except RecordingUnreadable as error:
-                return incomparable(1, [f"the recording cannot be read: {error.detail}"])
+                return incomparable(f"the recording cannot be read: {error.detail}")
         if recording is None:
-            return incomparable(1, ["the recording is gone: it was swept, or somebody's data was forgotten"])
-        many = max(1, len(recording.records))
+            return incomparable(GONE, public=True)
         if why := not_taken(recording, candidate.handlers):
-            return incomparable(many, [why])
+            return incomparable(why)
+        longest = SPARE + TRIES * candidate.handlers[recording.handler].limits.wall_time
         try:
-            shadowed = await run_recording(recording, candidate.handlers, self._parts, candidate.live.children)
-            return settled_of(recording, shadowed, self._settings.shadow.ignore)
+            async with asyncio.timeout(longest) as patience:
+                shadowed = await run_recording(recording, candidate.handlers, self._parts, candidate.live.children)
+            return await asyncio.to_thread(settled_of, recording, shadowed, self._settings.shadow.ignore)
         except AWAY:
-            raise
+            if not patience.expired():
+                raise
+            return incomparable(f"the candidate gave no answer within {longest:g} s")
         except Exception as error:
             log.exception("shadow.bug", execution=str(execution), next="the others go on")
-            return incomparable(many, [f"the comparison failed: {type(error).__name__}: {error}"])
+            return incomparable(f"the comparison failed: {type(error).__name__}: {error}")
 
     async def _finish(self, shadow: Shadow) -> None:
         """Its time is up: promote what was to be and may be, and end it."""
@@ -231,7 +237,9 @@ class Shadowing:
                 return
             why: str | None = TIME_UP
             if shadow.promote_below is not None:
-                doubt = (await report_of(connection, shadow)).doubt
+                report = await report_of(connection, shadow)
+                late = f"{report.waiting:,} recordings were not compared in time" if report.waiting else ""
+                doubt = report.doubt or late
                 why = f"{TIME_UP}, and it was not promoted: {doubt}" if doubt else None
                 why = why or await self._promoted(connection, shadow, over)
             if why and await shadows.close(connection, shadow, why):
@@ -267,34 +275,27 @@ class Shadowing:
 def settled_of(recording: Recording, shadowed: Shadowed, ignore: Collection[str]) -> Settled:
     """How the two compare. What asked for something that nobody recorded is not compared: it went on with a refusal."""
     live, ours = recording.ended, shadowed.ended
-    many = max(1, len(recording.records))
     found: list[Difference] = [Difference(None, "asked", "", "not asked", each) for each in shadowed.asked]
-    state, different, cannot = INCOMPARABLE, 0, many
+    state, different = INCOMPARABLE, 0
     if not found:
         ids = [str(each.get("id")) for each in recording.records]
         began = recording.started_at, shadowed.began
         compared = compare(ids, live, ours, ignore=ignore, began=began)
-        found, different, cannot = list(compared.differences), compared.different, 0
+        found, different = list(compared.differences), compared.different
         state = DIFFERENT if found else SAME
     return Settled(
         state=state,
         different=different,
-        incomparable=cannot,
         live_ms=live.ms,
         shadow_ms=ours.ms,
         live_cost=live.cost,
         shadow_cost=ours.cost,
-        live_calls=_calls(live),
-        shadow_calls=_calls(ours),
+        live_calls=len(recording.replies),
+        shadow_calls=shadowed.calls,
         differences=bounded(found),
     )
 
 
-def incomparable(records: int, why: Collection[str]) -> Settled:
-    """Nothing was compared of these records, for these reasons."""
-    said = [Difference(None, "not compared", "", "", each) for each in why]
-    return Settled(INCOMPARABLE, incomparable=records, differences=bounded(said))
-
-
-def _calls(ended: Ended) -> int:
-    return int(ended.usage.get("callouts", 0) + ended.usage.get("llm_calls", 0))
+def incomparable(why: str, *, public: bool = False) -> Settled:
+    """Nothing was compared, for this reason, which is ``public`` where nothing of the recording is in it."""
+    return Settled(INCOMPARABLE, differences=bounded([Difference(None, "not compared", "", "", why)]), public=public)

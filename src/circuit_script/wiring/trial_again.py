@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from circuit_script.clock import uuid7
 from circuit_script.effects.unit import Send, UnitOfWork, Write
-from circuit_script.events.verdicts import HOPELESS, RetryPolicy, Split, judge
+from circuit_script.events.verdicts import HOPELESS, Finished, RetryPolicy, Split, judge, together
 from circuit_script.execution.outcome import ALL_OR_NONE, NO_HINT, Breached, Failed, Outcome, Succeeded
 from circuit_script.wiring.trial_batch import Attempt, Given, TrialBroker
 from circuit_script.wiring.trial_faults import COMMIT, KINDS, WORKER, Faults
@@ -22,7 +22,8 @@ MOST = 1_000  # executions of one batch
 
 class KeptJournal:
     """Replies of the calls of one batch, over all tries. Those of a record outlive a worker, as the road stores them;
-    those of the whole batch do not."""
+    those of the whole batch are there while it is taken apart, and neither for who is put off nor after a worker's
+    end."""
 
     def __init__(self, given: Sequence[Given]) -> None:
         self._rows = [each.seq for each in given]
@@ -48,6 +49,11 @@ class KeptJournal:
         """These run next."""
         self._rows = [each.seq for each in given]
 
+    def put_off(self, given: Sequence[Given]) -> None:
+        """These have failed, and run again later."""
+        rows = {each.seq for each in given}
+        self._in_memory = {at: reply for at, reply in self._in_memory.items() if at[0] not in rows}
+
     def lose(self) -> None:
         """The worker is gone."""
         self._in_memory.clear()
@@ -55,10 +61,17 @@ class KeptJournal:
 
 def parts_of(trying: Attempt, outcome: Outcome, put_off: Collection[float]) -> Sequence[Sequence[int]] | None:
     """The places that run again apart, so that nothing of this execution counts; None when it stands."""
-    if trying.settled or trying.spec.batch == ALL_OR_NONE:
+    if trying.settled:
         return None
-    verdict = judge(outcome, len(trying.given), unattributed=trying.unit.unattributed, put_off=put_off)
+    if trying.spec.batch == ALL_OR_NONE:
+        verdict = _together(trying, outcome, put_off)
+    else:
+        verdict = judge(outcome, len(trying.given), unattributed=trying.unit.unattributed, put_off=put_off)
     return verdict.parts if isinstance(verdict, Split) else None
+
+
+def _together(trying: Attempt, outcome: Outcome, put_off: Collection[float]) -> Finished | Split:
+    return together(outcome, len(trying.given), [each.id for each in trying.given], put_off)
 
 
 def places_again(
@@ -67,9 +80,12 @@ def places_again(
     """The places of the records that failed and have another attempt, if there is one."""
     if isinstance(outcome, Breached) and outcome.limit in HOPELESS:
         return []
+    hints = outcome.hints if isinstance(outcome, Succeeded) else {}
+    if trying.spec.batch == ALL_OR_NONE:  # what its culprit says, all of it says
+        verdict = _together(trying, outcome, put_off)
+        hints = {place: end.hint for place, end in verdict.failures.items()} if isinstance(verdict, Finished) else {}
     found = []
     for place, each in enumerate(trying.given):
-        hints = outcome.hints if isinstance(outcome, Succeeded) else {}
         hint = outcome.hint if isinstance(outcome, Failed) else hints.get(place, NO_HINT)
         stays = each.id in batch.decided and (batch.decided[each.id] is None or batch.decided[each.id] in put_off)
         if each.id in batch.errors and not stays and not policy.gives_up(hint):
@@ -144,6 +160,8 @@ class Again:
                 stands.append(rest)
             for part in reversed(parts):
                 before = [trying.given[place] for place in part]
+                if counts:
+                    self.journal.put_off(before)
                 given = await self.as_now(trying.work.object, trying.work.tenant, before)
                 waiting.insert(0, (another(trying, given, part, number + counts), number + counts))
         return stands, retried

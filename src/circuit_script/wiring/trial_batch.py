@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from circuit_script.events.checkpoint import no_part_of_it
 from circuit_script.events.conclude import lost_line
 from circuit_script.events.intake import order_hash
 from circuit_script.events.sources.source import order_key
-from circuit_script.events.verdicts import ended, ends_of
+from circuit_script.events.verdicts import Finished, decided_of, ended, ends_of, together
 from circuit_script.execution.broker.broker import ExecutionBroker
 from circuit_script.execution.host.answer import Answered
 from circuit_script.execution.outcome import ALL_OR_NONE, Breached, Failed, HandlerSpec, Hint, Outcome, Succeeded, Work
@@ -163,9 +163,11 @@ class Attempt:
                 failed |= {place: reason for place in range(size) if place not in self.settled}
                 detail = outcome.detail
         if failed and self.spec.batch == ALL_OR_NONE:
-            first = next(iter(failed))
-            failed = dict.fromkeys(range(size), failed[first])
-            decided = dict.fromkeys(range(size), decided[first]) if first in decided else {}
+            said = replace(outcome, disturbed=False) if isinstance(outcome, Failed) else outcome
+            verdict = together(said, size, [each.id for each in self.given], put_off)
+            assert isinstance(verdict, Finished)  # only what was disturbed is split
+            failed = {place: end.reason for place, end in verdict.failures.items()}
+            decided = decided_of(verdict.failures)
         status, whole = ended(outcome, ends_of(failed, decided, put_off).values(), size)
         writes, sends = self.unit.surviving(failed, whole=whole)
         if settled_failed and isinstance(outcome, Succeeded) and self.unit.unattributed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,10 +24,10 @@ from circuit_script.releases import shadows
 from circuit_script.releases.moving import go_live, moves, tell_state
 from circuit_script.releases.shadow_report import ShadowReport, comparison_of, report_of
 from circuit_script.releases.shadows import DIFFERENT, INCOMPARABLE, SAME, Settled, Shadow
-from circuit_script.releases.store import NewRelease, ReleaseRow, put_release
+from circuit_script.releases.store import NewRelease, ReleaseRow, put_release, release_of
 from circuit_script.wiring.shadow_run import ShadowParts
-from circuit_script.wiring.shadowing import Shadowing
-from tests.road import Road, open_road
+from circuit_script.wiring.shadowing import GONE, Shadowing, incomparable
+from tests.road import Road, eventually, open_road
 
 SCORE = HandlerSpec("score", (("Contact", "afterInsert"),))
 GREET = HandlerSpec("greet", (("Contact", "afterInsert"),))
@@ -111,9 +112,9 @@ async def test_workers_that_take_at_once_share_recordings_and_never_the_same(roa
     both = sorted(each for part in taken for each in part)
     assert len(both) == len(set(both))
     assert set(both) <= set(made)
-    rest = await claim(road, shadow, workers[0], 100)
+    rest = await claim(road, shadow, await alive(road), 100)
     assert sorted([*both, *rest]) == sorted(made)
-    assert await claim(road, shadow, workers[1]) == []
+    assert await claim(road, shadow, await alive(road)) == []
 
 
 async def test_what_a_worker_that_is_gone_had_taken_another_takes_and_only_one_counts(road: Road) -> None:
@@ -141,6 +142,19 @@ async def test_what_a_living_worker_has_taken_stays_its_own_until_it_gives_it_ba
     assert await claim(road, shadow, two) == [execution]
 
 
+async def test_who_takes_long_is_not_raced_by_another_who_takes_as_long(road: Road) -> None:
+    """Else each would take it from the other for ever, and none of them would count."""
+    live, _, shadow = await beside(road)
+    (execution,) = await record(road, live, 1)
+    one, two = await alive(road), await alive(road)
+    assert await claim(road, shadow, one) == [execution]
+    await road.run("UPDATE circuit.comparisons SET taken_at = taken_at - interval '5 minutes'")
+    assert await claim(road, shadow, two) == []
+    assert await claim(road, shadow, one) == [execution]  # it asks again: it has lost what it had
+    await road.run("UPDATE circuit.comparisons SET taken_at = taken_at - interval '1 hour'")
+    assert await claim(road, shadow, two) == [execution]
+
+
 async def test_the_report_counts_records_and_names_what_is_not_compared(road: Road) -> None:
     live, candidate = await put(road, "a", SCORE, GREET), await put(road, "b", SCORE, HandlerSpec("thank", ()))
     async with road.pool.connection() as connection:
@@ -150,8 +164,8 @@ async def test_the_report_counts_records_and_names_what_is_not_compared(road: Ro
     worker = await alive(road)
     await claim(road, shadow, worker)
     differs = ["c3", "Contact c3", "score", 78, 79]
-    await settle(road, shadow, worker, one, Settled(DIFFERENT, 1, 0, 10.0, 20.0, 0.5, 0.25, 3, 2, [differs]))
-    await settle(road, shadow, worker, two, Settled(INCOMPARABLE, 0, 5, differences=[[None, "asked", "", "", "x"]]))
+    await settle(road, shadow, worker, one, Settled(DIFFERENT, 1, 10.0, 20.0, 0.5, 0.25, 3, 2, [differs]))
+    await settle(road, shadow, worker, two, Settled(INCOMPARABLE, differences=[[None, "asked", "", "", "x"]]))
     found = await report(road, shadow)
     assert (found.executions, found.waiting, found.records) == (2, 1, 15)
     assert (found.same, found.different, found.incomparable) == (9, 1, 5)
@@ -283,3 +297,69 @@ async def test_another_release_that_goes_live_ends_it(road: Road, tmp_path: Path
     await shadowing.tick()
     assert (await ended(road)).closed_why == "another release went live than v1.0.0"
     assert shadowing._recorder.sampling == 0.0
+
+
+async def test_of_what_could_not_be_compared_every_record_counts(road: Road) -> None:
+    """Whoever found no recording any more does not know how many they were; the others are not the same for that."""
+    live, _, shadow = await beside(road)
+    (execution,) = await record(road, live, 1, 50)
+    worker = await alive(road)
+    assert await claim(road, shadow, worker) == [execution]
+    assert await settle(road, shadow, worker, execution, incomparable(GONE, public=True))
+    found = await report(road, shadow)
+    assert (found.records, found.same, found.incomparable) == (50, 0, 50)
+
+
+async def test_what_differs_is_not_kept_of_somebody_who_was_forgotten_meanwhile(road: Road) -> None:
+    live, _, shadow = await beside(road)
+    one, other = await record(road, live, 2)
+    worker = await alive(road)
+    assert await claim(road, shadow, worker) == [one, other]
+    anna = Settled(DIFFERENT, 1, differences=[["c0", "Contact c0", "email", "anna@example.com", ""]])
+    async with road.pool.connection() as connection, connection.transaction():
+        await connection.execute("DELETE FROM circuit.recordings WHERE execution = %s", [one])  # who forgets is at it
+        settling = asyncio.create_task(settle(road, shadow, worker, one, anna))
+        assert await settle(road, shadow, worker, other, anna)
+        await eventually(partial(waits_for_a_lock, road), "it waits for who forgets")
+    assert await settling
+    kept = await road.rows("SELECT differences::text FROM circuit.comparisons ORDER BY execution")
+    assert kept[0] == "[]"
+    assert "anna@example.com" in kept[1]
+    assert (await report(road, shadow)).different == 2
+
+
+async def waits_for_a_lock(road: Road) -> bool:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool((await road.rows(waiting))[0])
+
+
+async def test_who_cannot_run_it_does_not_end_it_while_recordings_wait_for_those_who_can(
+    road: Road, tmp_path: Path
+) -> None:
+    _, shadow, worker = await over(road, 3, promote_below=0.0, least=3)
+    await record(road, await released(road, shadow.against), 1)
+    await service(road, worker, tmp_path).tick()
+    assert (await ended(road)).closed is None
+    assert await road.rows(LIVE) == [shadow.against]
+
+
+async def released(road: Road, release: int) -> ReleaseRow:
+    async with road.pool.connection() as connection:
+        return await release_of(connection, release)
+
+
+async def test_what_was_left_out_of_one_shadow_is_not_counted_in_the_next(road: Road, tmp_path: Path) -> None:
+    await beside(road, sample=0.000001)
+    shadowing = service(road, await alive(road), tmp_path)
+    await shadowing.tick()
+    assert shadowing._recorder.begin(1) is None
+    await shadowing.tick()
+    async with road.pool.connection() as connection:
+        first = await shadows.current(connection)
+        assert first is not None
+        assert first.skipped_sample == 1
+        assert shadowing._recorder.begin(1) is None
+        await shadows.close(connection, first, "stopped by anna")
+        await shadows.open_shadow(connection, await put(road, "c"), by="anna")
+    await shadowing.tick()
+    assert (await ended(road)).skipped_sample == 0

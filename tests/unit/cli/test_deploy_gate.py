@@ -43,6 +43,7 @@ def test_a_good_report_passes_and_each_gate_says_by_what() -> None:
     [
         ({"pytest": 1}, "A test has failed"),
         ({"pytest": 5}, "no tests"),
+        ({"pytest": 1, "cut": True}, "ended before all had run"),
         ({"pytest": None}, "A test has failed"),
         ({"bulk": {"score": {"records": 200, "succeeded": False, "reason": "it hung"}}}, "200 records.*score: it hung"),
     ],
@@ -188,3 +189,14 @@ def test_a_validation_counts_for_the_settings_under_which_it_was_made(tmp_path: 
     assert "--validate-only" in said.cure
     before_that_was_noted = {"deploy": {"validated_at": datetime.now(UTC).isoformat()}}
     refusal(lambda: gate.check_validated(before_that_was_noted, datetime.now(UTC), gate.ground(tmp_path)))
+
+
+def test_a_validation_counts_for_what_the_shell_says_of_gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIRCUIT_TEST__OMIT", '["app/*"]')
+    monkeypatch.setenv("CIRCUIT_TEST_DATABASE_URL", "postgresql:///where-tests-are")
+    report = gate.validated(GOOD, [], gate.ground(tmp_path))
+    monkeypatch.delenv("CIRCUIT_TEST_DATABASE_URL")
+    assert gate.check_validated(report, datetime.now(UTC), gate.ground(tmp_path)) == "0 min ago"
+    monkeypatch.delenv("CIRCUIT_TEST__OMIT")
+    said = refusal(lambda: gate.check_validated(report, datetime.now(UTC), gate.ground(tmp_path)))
+    assert 'CIRCUIT_TEST__OMIT (not set, was ["app/*"])' in said.detail

@@ -43,6 +43,8 @@ def test_equal_values_are_the_same_and_are_shown() -> None:
         (1, True, "score: old 1, ours true"),
         ("größer", "grösser", 'score: old "größer", ours "grösser"'),
         ([1], [1, 2], "score: old [1], ours [1, 2]"),
+        ([1], [True], "score: old [1], ours [true]"),
+        ({"a": {"b": 0}}, {"a": {"b": False}}, 'score: old {"a": {"b": 0}}, ours {"a": {"b": false}}'),
     ],
 )
 def test_another_value_or_another_type_is_a_difference_that_names_both(theirs: Any, mine: Any, shown: str) -> None:
@@ -127,3 +129,19 @@ def test_long_values_are_shown_in_part() -> None:
     found = compared(old({"score": "a"}), [ours(score="b" * 5000)], SCORE)
     assert found.state == "different"
     assert len(found.differences[0].said) < 500
+
+
+def test_a_number_that_no_float_can_hold_is_a_difference_and_no_error() -> None:
+    assert said(old({"score": 10**400}), ours(score=1.5))[0] == "different"
+
+
+def test_what_ours_deletes_again_is_not_there() -> None:
+    written = Written("Contact", "c1", {"score": 78})
+    gone = Ours("Contact", "afterInsert", "c1", writes=(written, Written("Contact", "c1", {}, deleted=True)))
+    assert said(old({"score": 78}), gone) == ("different", "score: old 78, ours nothing (it writes no such field)")
+    back = Ours("Contact", "afterInsert", "c1", writes=(*gone.writes, written))
+    assert said(old({"score": 78}), back)[0] == "same"
+
+
+def test_a_delivery_whose_events_are_gone_cannot_be_compared() -> None:
+    assert said(old({"score": 78}))[0] == "incomparable"

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from circuit_script.events import screening
 from circuit_script.events.batch import Item
 from circuit_script.events.queued import Queued
 from circuit_script.events.screening import WHOLE, Screen, held_by, lines_of, plain_of, reason_of, without_held
@@ -74,6 +75,31 @@ def test_an_attack_among_them_is_found_in_its_field() -> None:
     reason = reason_of(found[3])
     assert reason is not None
     assert digest_of(ATTACK) in reason
+
+
+def test_of_many_records_short_ones_are_read_at_once_and_none_is_left_out() -> None:
+    protocol = Counting()
+    long = " ".join(f"Room {n} has {n * 7 % 5} windows to the {'garden' if n % 3 else 'street'}." for n in range(40))
+    given = [item(f"c{n}", notes=f"{long if n % 50 == 0 else NOTES} {n}") for n in range(300)]
+    given[150], given[251] = item("a", notes=f"{long} {ATTACK}"), item("b", notes=ATTACK)
+    found = screened(protocol, *given)
+
+    assert [place for place, each in enumerate(found) if each.verdicts] == [150, 251]
+    assert [len(each) for each in protocol.together if len(each) > 1] == [294, 6]
+    assert {each for group in protocol.together for each in group} >= {str(each.record["notes"]) for each in given}
+
+
+def test_after_texts_that_took_long_fewer_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screening, "SLOWLY", 0.0)
+    protocol = Counting()
+    screen = Screen(protocol)
+    for batch in "abc":
+        asyncio.run(screen.screened([item(f"c{n}", notes=f"{NOTES} {batch} {n}") for n in range(200)]))
+
+    sizes = [sum(map(len, each)) for each in protocol.together]
+    assert [len(each) for each in protocol.together[:2]] == [200, 200]
+    assert len(sizes) > 3
+    assert max(sizes[2:]) <= screening.TOGETHER < sizes[1]
 
 
 def test_what_was_harmless_once_is_not_judged_again() -> None:

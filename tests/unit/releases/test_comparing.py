@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from circuit_script.events.recordings import Answer, Ended, Said, Wrote
+from circuit_script.releases import comparing
 from circuit_script.releases.comparing import LARGEST, MOST, NOTHING, bounded, compare, flat, same
 
 ONE = "11111111-1111-7111-8111-111111111111"
@@ -96,6 +99,88 @@ def test_an_execution_that_ended_otherwise_as_a_whole_is_a_difference():
     assert differ(ended(), Ended("breached", "limit callouts"), ids=()) == [
         (None, "outcome", "", "succeeded", "breached: limit callouts")
     ]
+
+
+def test_a_call_that_fails_for_another_reason_is_a_difference():
+    live = Ended("failed", "KeyError: 'plan'")
+    assert not differ(live, Ended("failed", "KeyError: 'plan'"), ids=())
+    assert differ(live, Ended("failed", "KeyError: 'city'"), ids=()) == [
+        (None, "outcome", "", "failed: KeyError: 'plan'", "failed: KeyError: 'city'")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("live", "candidate"),
+    [
+        ("limit wall_time exceeded: 1.02 s of 1 s", "limit wall_time exceeded: 1.07 s of 1 s: it waits, at app/a.py:9"),
+        ("loop found: a, b, at app/a.py:12", "loop found: a, b, at app/a.py:14"),
+        ("TypeError: <app.Lead object at 0x7f31c2>", "TypeError: <app.Lead object at 0x7f44d0>"),
+    ],
+)
+def test_a_reason_is_the_same_whatever_that_one_run_says_beside_it(live, candidate):
+    assert not differ(ended(errors={0: live}, status="failed"), ended(errors={0: candidate}, status="failed"))
+    assert not differ(Ended("breached", live), Ended("breached", candidate), ids=())
+    other = ended(errors={0: "limit memory exceeded: 1.02 s of 1 s"}, status="failed")
+    assert differ(ended(errors={0: live}, status="failed"), other)
+
+
+def test_who_is_put_off_waits_as_long_or_until_the_same_moment():
+    def late(after):
+        return ended(errors={0: "later"}, decided={0: after}, status="partial")
+
+    assert not differ(late(600.0), late(600.4), began=(1000.0, 2000.0))
+    assert not differ(late(4000.0), late(3000.0), began=(1000.0, 2000.0))  # at five o'clock, whenever it is asked
+    assert differ(late(600.0), late(700.0), began=(1000.0, 2000.0))
+
+
+def test_thousands_of_messages_are_not_held_each_against_each(monkeypatch):
+    looks = []
+    monkeypatch.setattr(comparing, "same", lambda one, other: looks.append(1) or same(one, other))
+    live = ended(*(said(ONE, owner=None, n=n) for n in range(2000)))
+    assert compare(["c1"], live, ended(*(said(ONE, owner=None, n=n) for n in reversed(range(2000))))).different == 0
+    assert (
+        len(compare(["c1"], live, ended(*(said(ONE, owner=None, n=-1 - n) for n in range(2000)))).differences) == 2000
+    )
+    assert len(looks) < 50_000
+
+
+def test_a_job_for_one_moment_is_the_same_however_late_the_candidate_runs():
+    live = ended(said(connector="jobs", target="remind", due=9000.0))
+    assert not differ(live, ended(said(connector="jobs", target="remind", due=9000.0)), began=(1000.0, 5000.0))
+    assert differ(live, ended(said(connector="jobs", target="remind", due=9300.0)), began=(1000.0, 5000.0))
+
+
+def test_what_belongs_to_no_record_concerns_all_of_them():
+    """Else a batch of 200 whose messages all differ would count as one record in 200."""
+    ids = [f"c{n}" for n in range(200)]
+    live = ended(*(said(ONE, target=f"t{n}", owner=None, text="hi") for n in range(200)))
+    candidate = ended(*(said(ONE, target=f"t{n}", owner=None, text="ho") for n in range(200)))
+    assert compare(ids, live, candidate).different == 200
+
+
+def test_what_was_deleted_and_made_anew_has_lost_what_it_had():
+    live = ended(wrote("upsert", plan="gold"))
+    assert differ(live, ended(wrote("delete"), wrote("upsert", plan="gold")))
+    assert not differ(ended(wrote("delete"), wrote("upsert", plan="gold")),
+                      ended(wrote("delete"), wrote("upsert", plan="gold")))  # fmt: skip
+
+
+def test_of_what_several_records_write_the_last_counts():
+    def last(*order):
+        return ended(*(wrote(object_="Account", id_="a1", owner=each, last=each) for each in order))
+
+    assert not differ(last(0, 1), last(0, 1))
+    assert differ(last(0, 1), last(1, 0)) == [(None, "Account a1", "last", 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("live", "candidate"),
+    [({"a": {"b": 1}}, {"a.b": 1}), ({"a": ["x"]}, {"a": {"0": "x"}}), ({"a": []}, {"a": {}})],
+)
+def test_a_list_is_no_object_and_a_path_no_name(live, candidate):
+    assert differ(ended(said(**live)), ended(said(**candidate)))
+    answers = [ended(answer=Answer(200, (), json.dumps(each).encode())) for each in (live, candidate)]
+    assert differ(*answers, ids=())
 
 
 def test_answers_are_compared_by_status_type_and_each_value_of_their_json():

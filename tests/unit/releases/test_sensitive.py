@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,11 @@ from circuit_script.releases.sensitive import sensitive
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 BEGIN = "-----BEGIN "
+ACCOUNT = '{"type": "service_account", "project": "ours"}'
+
+
+def packed(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 @pytest.fixture
@@ -33,6 +40,13 @@ def app(tmp_path: Path) -> Path:
         ("app/aws.toml", f"# ours\nid = '{'AKIA'}IOSFODNN7EXAMPLE'\n"),
         ("app/notes.md", f"# ours\n{'ghp'}_{'a1B2' * 9}\n"),
         ("app/model.py", f"# ours\nkey = '{'sk'}-ant-{'a1B2' * 9}'\n"),
+        ("app/packed.py", f"# ours\nKEY = '{packed(f'{BEGIN}EC PRIVATE KEY-----a1B2')}'\n"),
+        ("app/account.json", f"# ours\n{packed(ACCOUNT)}\n"),
+        ("app/late.csv", f"# ours\n{'sk'}_live_{'a1B2' * 9}{' ' * 2**20}\n"),
+        ("app/late.md", f"{' ' * 2**20}# ours\n{BEGIN}PGP PRIVATE KEY BLOCK-----\n"),
+        ("app/cache.toml", f"# ours\nurl = '{'redis'}://:Tr0ub4dor3x@redis7.acme.io:6379'\n"),
+        ("app/orm.py", f"# ours\nURL = '{'postgresql'}+psycopg://app:Tr0ub4dor3x@db7.acme.io/app'\n"),
+        ("app/map.json", f"# ours\n{'AIza'}{'a1B2' * 8}a1B\n"),
         ("app/base.yaml", f"# ours\nurl: {'postgresql'}://app:Tr0ub4dor3x@db7.acme.io/app\n"),
     ],
 )
@@ -54,6 +68,7 @@ def test_a_secret_is_refused_with_its_place_and_never_shown(app: Path, file: str
     [
         "url = 'postgresql://app:password@localhost/app'\n",
         "KEY = secret('crm.key')\nurl = f'postgresql://{user}:{password}@{host}/db'\n",
+        "task-ant-a1B2a1B2a1B2a1B2a1B2a1B2 https://app:Tr0ub4dor3x@acme.io https://acme.io/a:b@c\n",
         "AKIA is how their keys begin; sk-... is ours\n",
         f"{BEGIN}PUBLIC KEY-----\n",
     ],
@@ -69,6 +84,15 @@ def test_a_link_to_a_file_elsewhere_is_refused_and_one_within_the_app_is_packed(
     (app.parent / "theirs.json").write_text("{}")
     (app / "app" / "data.json").symlink_to(app.parent / "theirs.json")
     with pytest.raises(DeployRefused, match=r"app/data\.json \(it stands outside of the app"):
+        pack_files(app)
+
+
+@pytest.mark.parametrize("target", [".env", ".circuit/state.json", "circuit.toml"])
+def test_a_link_to_what_is_no_part_of_a_release_is_refused(app: Path, target: str) -> None:
+    (app / target).parent.mkdir(exist_ok=True)
+    (app / target).write_text("PASSWORD=hunter2")
+    (app / "app" / "data.json").symlink_to(app / target)
+    with pytest.raises(DeployRefused, match=rf"app/data\.json \(it is a link to {re.escape(target)}, which is no part"):
         pack_files(app)
 
 

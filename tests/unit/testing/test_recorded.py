@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import httpx
@@ -75,11 +76,62 @@ async def test_a_recording_without_a_key_says_which_is_missing(tmp_path, setting
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("../said", "no name of a file"), ("nothing", "nothing.json has no answers for test_what")]
+    ("name", "said"),
+    [("../said", "no name of a file"), ("nothing", r"nothing.json has no answers for test_recorded\.py::test_what")],
 )
 def test_what_is_not_there_is_refused_with_the_command(tmp_path, settings, name, said):
     with pytest.raises(TrialRefused, match=said):
         RecordedModels.opened(Place(tmp_path), name, settings)
+
+
+@pytest.fixture
+async def provider(tmp_path, monkeypatch):
+    """Settings of an app whose model repeats what it is asked."""
+
+    async def serve(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        asked = json.loads(await reader.readexactly(int(size.partition(b":")[2])))
+        body = json.dumps({"choices": [{"message": asked["messages"][0]}]}).encode()
+        said = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: "
+        writer.write(said + b"%d\r\n\r\n" % len(body) + body)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        (tmp_path / "circuit.toml").write_text(
+            f'[llm]\nmodel = "gpt-5"\n[llm.providers.openai]\nurl = "http://127.0.0.1:{port}/v1"\n'
+            'key_env = "OURS_KEY"\nmodels = ["gpt-5"]\n'
+        )
+        monkeypatch.setenv("OURS_KEY", "the key of ours")
+        yield load_settings(tmp_path), f"http://127.0.0.1:{port}/v1/chat/completions"
+
+
+async def test_tests_that_are_called_alike_keep_their_answers_apart(tmp_path, provider, monkeypatch):
+    settings, url = provider
+    names = ["test_a.py::test_it", "test_b.py::test_it", "test_b.py::test_it[of Ann]", "test_b.py::test_it[of Bob/Eve]"]
+    for name in names:
+        monkeypatch.setenv("PYTEST_CURRENT_TEST", f"tests/{name} (call)")
+        callouts = Callouts("no")
+        RecordedModels.opened(Place(tmp_path, True), "said", settings).mock(callouts)
+        async with httpx.AsyncClient(transport=callouts) as client:
+            await client.post(url, json=asking(name))
+    kept = json.loads((tmp_path / "recorded" / "said.json").read_text())
+    assert {name: each[0]["asked"] for name, each in kept.items()} == {name: asking(name) for name in names}
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/test_b.py::test_it[of Bob/Eve::all] (call)")
+    assert RecordedModels.opened(Place(tmp_path, True), "said", settings).command.endswith("-k test_it")
+
+
+async def test_what_looks_like_a_key_is_not_recorded(tmp_path, provider):
+    settings, url = provider
+    callouts = Callouts("no")
+    found = RecordedModels.opened(Place(tmp_path, True), "said", settings)
+    found.mock(callouts)
+    async with httpx.AsyncClient(transport=callouts) as client:
+        with pytest.raises(RequestRefused, match="not written"):
+            await client.post(url, json=asking("what is sk-proj-abcdefghijklmnopqrstuvwxyz0123 for?"))
+    assert "Keep it out of the prompt" in found.problem
+    assert not (tmp_path / "recorded").exists()
 
 
 def test_a_damaged_file_is_named(tmp_path, settings):

@@ -27,7 +27,8 @@ def write(folder: Path, *notes: dict[str, Any]) -> Path:
 
 
 def reported(folder: Path, *notes: dict[str, Any], settings: TestSettings = PLAIN, **more: Any) -> dict[str, Any]:
-    return report(write(folder, *notes), more.pop("code", 0), settings, **{"partial": False, **more})
+    ended = {"ended": 0, "seconds": {}}
+    return report(write(folder, *notes, ended), more.pop("code", 0), settings, **{"partial": False, **more})
 
 
 def test_lines_that_any_process_ran_are_covered_and_use_adds_up(tmp_path: Path) -> None:
@@ -112,3 +113,15 @@ def test_what_is_not_known_is_the_only_refusal(tmp_path: Path) -> None:
 def test_the_ten_slowest_tests_come_first(tmp_path: Path) -> None:
     found = reported(tmp_path, {"seconds": {f"test_{number}": number / 10 for number in range(15)}})
     assert [each["test"] for each in found["slowest"]] == [f"test_{number}" for number in range(14, 4, -1)]
+
+
+def test_who_ends_pytest_with_a_zero_has_not_passed(tmp_path: Path) -> None:
+    """os._exit(0) in a test, or after others have failed."""
+    found = report(tmp_path, 0, PLAIN, partial=False)
+    assert (found["passed"], found["pytest"], found["cut"]) == (False, 1, True)
+    assert found["refusals"] == [
+        "The tests ended before all had run. Look for os._exit in a test, or in what it imports."
+    ]
+    found = report(write(tmp_path, {"ended": 1}), 0, PLAIN, partial=False)
+    assert (found["passed"], found["pytest"], found["cut"]) == (False, 1, False)
+    assert "Not every test passes" in found["refusals"][0]

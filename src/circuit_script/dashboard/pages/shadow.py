@@ -11,7 +11,7 @@ from circuit_script.dashboard.frame import View, page
 from circuit_script.dashboard.pieces import Cell, Column, Row, chip, el, empty, facts, head, ident, moment, panel, stat
 from circuit_script.dashboard.pieces import table as rows_in
 from circuit_script.dashboard.reading import borrowed
-from circuit_script.dashboard.words import number, percent, short
+from circuit_script.dashboard.words import number, short
 from circuit_script.releases.shadow_report import Figures, Found, ShadowReport, report_of
 from circuit_script.releases.shadows import current, latest
 
@@ -50,7 +50,7 @@ def _show(view: View, report: ShadowReport) -> None:
             stat("Same", number(report.same), tone="good" if report.records and not report.share else "")
             stat("Different", number(report.different), tone="bad" if report.different else "")
             stat("Not comparable", number(report.incomparable), tone="warn" if report.incomparable else "")
-            stat("Not the same", percent(report.share) if report.records else "–")
+            stat("Not the same", f"{report.share:.2%}" if report.records else "–")
         lines: list[tuple[str, Cell]] = [
             ("State", partial(chip, state, "good" if state == "open" else "plain")),
             ("Since", partial(moment, shadow.opened, view)),
@@ -58,6 +58,10 @@ def _show(view: View, report: ShadowReport) -> None:
         ]
         if shadow.until is not None and shadow.closed is None:
             lines.append(("Until", partial(moment, shadow.until, view)))
+        lines += [("For", shadow.message)] if shadow.message else []
+        if shadow.promote_below is not None and shadow.closed is None:
+            most = f"at most {shadow.promote_below:.2%} of {number(shadow.least)} records or more are not the same"
+            lines.append(("Goes live", f"by itself when its time is up, if {most}"))
         lines += [] if shadow.closed is None else [("Closed", f"{shadow.closed_why}")]
         if any(report.skipped.values()):
             words = {"sample": "by the sample", "rate": "too many in a second", "size": "too large"}

@@ -8,7 +8,7 @@ does not, all that has changed is read, and the cursor moves no further than to 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -73,6 +73,10 @@ CURSORS = """
 SELECT tenant, connector, object, cursor, polled_at, more, found, trouble FROM circuit.reconcile_cursors
 ORDER BY tenant, connector, object
 """
+LEFT = """
+UPDATE circuit.reconcile_cursors SET starts = greatest(starts, now()), cursor = greatest(cursor, now()), more = false
+WHERE connector = ANY(%s)
+"""
 NOW = "SELECT clock_timestamp()"
 
 log = structlog.get_logger()
@@ -129,6 +133,12 @@ def changed_field(connector: Connector, object_: str) -> str | None:
     """The field in which a CRM says when a record was changed last; None for an object that cannot be polled."""
     said: Mapping[str, str] = getattr(connector, "changed_field", {})
     return said.get(object_)
+
+
+async def leave_alone(connection: Connection, connectors: Collection[str]) -> None:
+    """What has changed there until now is another service's, and is not looked for later. Raises psycopg.Error."""
+    if connectors:
+        await connection.execute(LEFT, [sorted(connectors)])
 
 
 async def twins_of(target: Target) -> Mapping[str, str]:

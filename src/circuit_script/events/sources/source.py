@@ -65,6 +65,7 @@ class Reason(StrEnum):
     DATABASE_AWAY = "database-away"
     OLD_AWAY = "old-service-away"
     NOT_MIRRORED = "not-mirrored"
+    OLD_TOOK = "old-service-took-it"
     UNFORWARDABLE = "unforwardable"
 
 

@@ -30,7 +30,7 @@ from circuit_script.governor import LoopFound, Meter
 from circuit_script.governor.budget import Full, Reservation, Settled
 from circuit_script.governor.money import NANO, nanos
 from circuit_script.llm.models import Models, Plan, Room
-from circuit_script.llm.provider import Refusal, Said, Tokens
+from circuit_script.llm.provider import Refusal, Said, Tokens, tokens_of
 from circuit_script.llm.request import Asked, read
 from circuit_script.llm.words import Words, digest
 from circuit_script.telemetry.spans import note
@@ -202,6 +202,8 @@ class ModelCalls:
         key = self._key(call)
         if (known := self._journal.find(owner, key)) is not None:
             turn.answered(known)
+            if (paid := getattr(self._journal, "paid", None)) is not None:
+                paid(self._price_of(call, known))
             return {"body": known}
         answered = self._noted(call)
         said = await self._attempts(call, self._complete, answered)
@@ -211,6 +213,15 @@ class ModelCalls:
         await self._journal.keep(owner, key, body)
         self._meter.go_on()  # it may have been the turn of a loop
         return {"body": body}
+
+    def _price_of(self, call: _Call, body: bytes) -> float:
+        """What an answer cost when it was asked for, in dollars, as far as it says so."""
+        with suppress(msgspec.DecodeError, RequestRefused):  # by now nobody may serve this model
+            answer = msgspec.json.decode(body)
+            if isinstance(answer, dict) and (tokens := tokens_of(answer, spoke=False)) is not None:
+                price = self._known().plan(call.sent, call.model).price
+                return price.cost(tokens.input, tokens.output, tokens.cached, tokens.written) / NANO
+        return 0.0
 
     async def _judged_request(self, request: Mapping[str, Any], asked: Asked) -> Asked:
         """What is sent of a request. Raises RequestRefused."""

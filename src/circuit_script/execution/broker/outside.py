@@ -32,7 +32,8 @@ MAX_NAMES = 32  # that a library has looked up, and a connection may be meant fo
 
 class Journal(Protocol):
     """Replies of calls that already left. ``owner`` is the index of the record, None for the whole batch. One that has
-    ``heard`` is also told of those that are not kept, as another attempt may get better ones."""
+    ``heard`` is also told of those that are not kept, as another attempt may get better ones; one that has ``paid``,
+    what a model's answer cost that it gave again."""
 
     def find(self, owner: int | None, key: bytes) -> bytes | None: ...
 

@@ -23,6 +23,7 @@ from circuit_script.execution.host.zygote_link import IMPORT_PATIENCE, USUAL, Ma
 from circuit_script.execution.nursery import Hosting, WebApp
 from circuit_script.execution.outcome import Failed, Outcome, Work
 from circuit_script.governor import Limits
+from circuit_script.tasks import end
 
 __all__ = ["Broker", "ChildInfo", "Manifest", "Pool"]
 
@@ -124,8 +125,6 @@ class Pool:
         self._births.stop()
         if self._patrol is not None:
             self._patrol.cancel()
-        if self._restart is not None:
-            self._restart.cancel()
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_exception(_Stopping())
@@ -134,6 +133,8 @@ class Pool:
                 child.hang_up()
             else:
                 child.kill(STOPPED)
+        if self._restart is not None:  # it may have begun another zygote, which ends first
+            await end([self._restart])
         if self._zygote is None:
             return
         if self._children:
@@ -358,7 +359,7 @@ class Pool:
                 after = await zygote.start()
                 if (after.handlers, after.fingerprint) == (before.handlers, before.fingerprint):
                     break
-                zygote.kill()
+                await zygote.end()
                 wrong = "its files have changed on disk: they are no longer those of the release that ran."
             except (AppError, OSError) as error:  # no descriptor is left, either
                 wrong = str(error)

@@ -40,6 +40,7 @@ from circuit_script.execution.outcome import HandlerSpec
 from circuit_script.governor import Limits
 
 IMPORT_PATIENCE = 60.0
+DYING = 5.0  # seconds that a killed process may need to be gone
 USUAL = Hosting()
 
 
@@ -92,6 +93,7 @@ class ZygoteLink:
         self._parent = parent
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[Manifest] = self._loop.create_future()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
         self._handlers: list[HandlerSpec] = []
         self._openapi = b""
         self._killing: asyncio.TimerHandle | None = None
@@ -100,19 +102,18 @@ class ZygoteLink:
 
     async def start(self) -> Manifest:
         """Import the app in a new process. Raises AppError when that fails, IsolationUnavailable when the kernel does
-        not let it be fenced in as is wanted."""
+        not let it be fenced in as is wanted; nothing is left of it then, nor when this is cancelled."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         try:
             with theirs:
-                self._process = self._spawn(theirs)
+                self._process, self._pidfd = self._begun(theirs)
         except OSError as error:  # no memory, too many processes, an interpreter that this user may not run
             raise self._unborn(error) from error
         except BaseException:
             self._discard()
             raise
         self.pid = self._process.pid
-        self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._control, self._on_readable)
         self._loop.add_reader(self._pidfd, self._on_death)
         try:
@@ -128,7 +129,7 @@ class ZygoteLink:
             raise
         finally:
             if not self._ready.done() or self._ready.cancelled() or self._ready.exception() is not None:
-                self.kill()
+                await self.end()
 
     def _unborn(self, error: OSError) -> AppError:
         self._discard()
@@ -145,6 +146,16 @@ class ZygoteLink:
         if self._scratch:
             remove(self._scratch)
         self._parent.on_zygote_death(self)
+
+    def _begun(self, theirs: socket.socket) -> tuple[subprocess.Popen[bytes], int]:
+        """The process, and a descriptor of it; none is left where there is no room for the other."""
+        process = self._spawn(theirs)
+        try:
+            return process, os.pidfd_open(process.pid)
+        except BaseException:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         if self._hosting.isolation == "strict" and os.geteuid() != 0:
@@ -184,6 +195,11 @@ class ZygoteLink:
         """End the zygote, and with it every child."""
         with suppress(ProcessLookupError, OSError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def end(self) -> None:
+        """Kill it, and return when its descriptors are closed, too: who asked may be about to end the loop."""
+        self.kill()
+        await asyncio.wait({self._gone}, timeout=DYING)
 
     def _on_readable(self) -> None:
         while True:
@@ -232,6 +248,7 @@ class ZygoteLink:
         self._control.close()
         os.close(self._pidfd)
         code = self._process.wait()
+        self._gone.set_result(None)
         if self._scratch:
             self._loop.run_in_executor(None, remove, self._scratch)  # it may take long
         if not self._ready.done():

@@ -11,13 +11,14 @@ from circuit_script.gateway.api import (
     limits,
     logs,
     records,
+    releases,
     sessions,
     status,
     traces,
 )
 from circuit_script.gateway.api.caller import Api
 
-NOUNS = (sessions, status, executions, records, logs, traces, letters, doubts, alerts, limits, judge)
+NOUNS = (sessions, status, executions, records, logs, traces, letters, doubts, alerts, limits, judge, releases)
 
 __all__ = ["Api", "api_routers"]
 

@@ -28,6 +28,7 @@ PATIENCE = 5.0  # seconds: for a connection, and for one statement of a look
 MAX_AT_ONCE = 32  # requests that have a connection, or wait for one
 MAX_SIGNING_IN = 16  # that wait while passwords are compared
 MAX_JUDGING = 16  # requests whose texts are judged, one after the other, or wait for it
+MAX_SENDING = 2  # releases that are received: each is held in memory
 POOL = 3  # connections
 SIGNING_IN = 2  # connections that signing in may hold: whoever guesses leaves one to those who are in
 BEARER = "bearer "
@@ -54,6 +55,7 @@ class Api:
     judgment: JudgmentSettings = field(default_factory=JudgmentSettings)
     counts: VerdictCounts = field(default_factory=VerdictCounts)
     one_judges: asyncio.Lock = field(default_factory=asyncio.Lock)  # it computes: two at once are not faster
+    sending: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_SENDING))
     to_judge: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_JUDGING))
 
     @classmethod
