@@ -120,6 +120,7 @@ def app(app_folder, monkeypatch):
         asyncio.run(servers.remove(folder / ".circuit" / "test"))
 
 
+@pytest.mark.slow
 def test_jobs_run_by_hand_by_the_clock_and_at_stop_test_and_count_as_covered(app):
     code, printed, said = circuit_script(app, "test")
     assert "6 passed" in printed, printed + said

@@ -72,6 +72,7 @@ def provider():
     server.server_close()
 
 
+@pytest.mark.slow
 def test_what_is_recorded_once_is_answered_without_a_provider_or_a_key(app, provider, monkeypatch):  # noqa: F811
     (app / "app.py").write_text(APP)
     (app / "circuit.toml").write_text(

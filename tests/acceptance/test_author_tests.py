@@ -152,6 +152,7 @@ def test_json_and_a_choice_of_tests(app):
     assert (code, document["passed"], document["handlers"]["score"]["runs"]) == (0, True, 1)
 
 
+@pytest.mark.slow
 def test_no_tests_and_a_broken_app_are_explained(app):
     code, _, said = circuit_script(app, "test")
     assert code == 1
@@ -251,6 +252,7 @@ def test_what_no_trigger_is_called_for_changes_nothing_as_on_the_road(circuit):
 """
 
 
+@pytest.mark.slow
 def test_assertions_do_not_hold_for_what_cannot_be(app):
     write_tests(app, MISSPELT)
     (app / "circuit.toml").write_text('objects = ["Shipment"]')
@@ -258,6 +260,7 @@ def test_assertions_do_not_hold_for_what_cannot_be(app):
     assert code == 0, printed + said
 
 
+@pytest.mark.slow
 def test_the_apps_own_tests_run_whatever_project_it_lies_in(app):
     write_tests(app, PASSING)
     (app / "pytest.ini").unlink()
@@ -291,6 +294,7 @@ def test_invoke_shows_and_stores_what_a_handler_did(own_database):
     assert (document["committed"], len(document["effects"])) == (False, 3)
 
 
+@pytest.mark.slow
 def test_invoke_reads_json_lines_and_names_a_wrong_line(own_database):
     code, printed, said = circuit_script(
         own_database, "invoke", "score", "--records", "-", stdin='{"id": 1}\n{"id": 2}\n'

@@ -131,6 +131,7 @@ def test_what_a_stranger_wrote_cannot_steer_the_terminal(app: Platform) -> None:
     assert "\x07" not in ran.out
 
 
+@pytest.mark.slow
 def test_colours_are_off_when_piped_and_with_no_color(app: Platform) -> None:
     settled(app, send(app, id="c4"))
     for arguments in (("logs",), ("status",), ("limits",), ("config", "show"), ("doctor",), ("explain", "config")):

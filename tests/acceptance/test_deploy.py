@@ -143,6 +143,7 @@ def releases(platform: Platform) -> list[dict[str, object]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_person_is_asked_and_may_leave_the_watch_to_the_workers(platform: Platform, app: Path) -> None:
     (app / "app" / "triggers.py").write_text(f"# another\n{TRIGGERS}")
     with Terminal.open("deploy", "--folder", str(app), database=platform.url) as terminal:

@@ -104,6 +104,7 @@ def points(platform: Platform, chance: random.Random) -> object:
     return platform.value(newest)
 
 
+@pytest.mark.slow
 def test_from_a_laptop_without_a_database_a_release_goes_live_and_back(
     platform: Platform, app: Path, chance: random.Random
 ) -> None:

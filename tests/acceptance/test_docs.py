@@ -142,6 +142,7 @@ class Loads(HTMLParser):
             self.found.append(address)
 
 
+@pytest.mark.slow
 def test_the_built_site_has_no_broken_link_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     shutil.copytree(DOCS, tmp_path / "docs")  # a build has its cache and its site beside the settings
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)

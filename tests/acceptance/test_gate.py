@@ -133,6 +133,7 @@ def test_a_limit_that_is_allowed_refuses_nothing(app):
     assert found["limits"][0]["allowed"]
 
 
+@pytest.mark.slow
 def test_a_trigger_that_does_not_take_200_records_is_refused(app):
     add(app, PER_RECORD, ASKED)
     code, found = report_of(app)
@@ -145,6 +146,7 @@ def test_a_trigger_that_does_not_take_200_records_is_refused(app):
     assert (code, found["bulk"], found["refusals"]) == (0, {}, [])
 
 
+@pytest.mark.slow
 def test_a_choice_of_tests_and_a_failing_one_say_what_is_not_known(app):
     add(app, GOOD, GREETED)
     code, found = report_of(app, "-k", "greeted")

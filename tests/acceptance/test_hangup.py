@@ -72,6 +72,7 @@ def test_serve_goes_on_when_what_is_saved_cannot_run(platform: Platform, vendor:
     assert greeted(platform, vendor) == before
 
 
+@pytest.mark.slow
 def test_files_that_changed_are_not_run_unasked_after_their_host_died(platform: Platform, vendor: Vendor) -> None:
     save(platform, TRIGGERS.replace('"first"', '"third"'))
     for zygote in platform.find("zygote"):

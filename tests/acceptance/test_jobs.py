@@ -223,6 +223,7 @@ def test_an_adopted_script_that_exits_1_or_hangs_fails(platform: Platform) -> No
     assert outcomes(platform, hanging)[0][1].startswith("limit wall_time exceeded")
 
 
+@pytest.mark.slow
 def test_what_the_commands_show_and_refuse(platform: Platform) -> None:
     found = ask(platform, "jobs", "list")
     fires = {each["name"]: each["fires"] for each in found["schedules"]}

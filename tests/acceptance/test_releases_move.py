@@ -56,7 +56,7 @@ def hosts(app_folder: Path, database: str, vendor: Vendor, receiver: Receiver) -
 
 
 @pytest.mark.parametrize(
-    ("contacts", "turns", "kills"), [(500, 8, 1), pytest.param(2500, 40, 4, marks=pytest.mark.slow)]
+    ("contacts", "turns", "kills"), [(300, 6, 1), pytest.param(2500, 40, 4, marks=pytest.mark.slow)]
 )
 def test_nothing_is_lost_doubled_or_taken_by_the_wrong_release_while_releases_go_to_and_fro(
     hosts: list[Platform],
@@ -146,6 +146,7 @@ def test_the_gateway_offers_the_endpoints_of_what_is_live(app_folder: Path, data
         until(lambda: answers(port, "/api/word") == 404, "it is gone with its release")
 
 
+@pytest.mark.slow
 def test_serve_runs_what_was_deployed_until_somebody_asks_for_the_folder(
     app_folder: Path, database: str, vendor: Vendor
 ) -> None:

@@ -398,6 +398,7 @@ class Conformance:
         assert row is not None
         assert moment(row[name]) == moment(said)
 
+    @pytest.mark.slow
     async def test_many_records_take_no_more_requests_than_they_must(self, crm: Harness) -> None:
         name, many = need(crm, "text"), getattr(crm, "many", 10_000)
         before = crm.calls()

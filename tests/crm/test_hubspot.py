@@ -178,6 +178,7 @@ async def test_conditions_are_asked_where_nothing_is_lost(account: HubSpotAccoun
         assert [each["id"] for each in found] == [each["id"] for each in everything if matches(each, where)], where
 
 
+@pytest.mark.slow
 async def test_what_is_found_is_more_than_ten_thousand(account: HubSpotAccount, hubspot: HubSpot) -> None:
     keys = [account.put("contacts", {"score": "1"}) for _ in range(10_450)]
     query = Query("Contact", Condition("score", "gt", 0), limit=50_000, fields=("score",))
@@ -185,7 +186,7 @@ async def test_what_is_found_is_more_than_ten_thousand(account: HubSpotAccount, 
     assert len(searches(account)) == 53
 
 
-@pytest.mark.parametrize("size", [1, 30, 1000])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 30, 1000])
 @pytest.mark.parametrize(
     "where", [every(), Condition("score", "ge", 0), Condition("id", "in", tuple(map(str, range(400))))]
 )

@@ -133,7 +133,7 @@ def fits(vendor: GoHighLevelStandIn) -> None:
     assert vendor.violations == [], "what was asked and answered is as the vendor's contract says"
 
 
-@pytest.fixture(params=CRMS)
+@pytest.fixture(params=[CRMS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in CRMS[1:])])
 def app(request: pytest.FixtureRequest, started: Callable[[str], App]) -> App:
     return started(request.param)
 
@@ -329,6 +329,7 @@ def test_gohighlevel_has_choices_and_hostile_names(started: Callable[[str], App]
     assert [each is None for each in told] == [True, False, False, False, False, True, True, False]
 
 
+@pytest.mark.slow
 def test_what_a_person_wrote_is_left_alone(started: Callable[[str], App]) -> None:
     app = started("hubspot")
     app.file.write_text("MINE = 1\n")
@@ -362,6 +363,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(started: Callable[[str], 
     assert "Name another file" in error
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_with_what_to_do(started: Callable[[str], App]) -> None:
     app = started("hubspot")
     cases = [

@@ -77,6 +77,7 @@ async def crm() -> AsyncIterator[SalesforceHarness]:
 
 
 class TestSalesforce(Conformance):
+    @pytest.mark.slow
     async def test_many_records_take_no_more_requests_than_they_must(self, crm: Harness) -> None:
         """By 200 below two thousand; ten thousand are one job, which is made, filled, closed, looked at and read."""
         for many, most in ((1990, 10 + 1), (10_000, 7)):

@@ -83,6 +83,7 @@ def test_a_connection_too_many_is_told_to_come_later(module_database, tmp_path):
         servers.until(lambda: send(port, "GET", "/healthz").status == 200, "both connections are closed")
 
 
+@pytest.mark.slow
 def test_connections_too_many_take_no_place_of_the_others(module_database, tmp_path, monkeypatch):
     monkeypatch.setattr(protocol, "SURPLUS_SECONDS", 600.0)
     with running(module_database, tmp_path, max_connections=2) as port, ExitStack() as stack:

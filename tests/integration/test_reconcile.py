@@ -413,7 +413,14 @@ async def process(folder: Path, url: str, failpoints: str = "") -> AsyncIterator
             await asyncio.wait_for(worker.wait(), PATIENCE)
 
 
-@pytest.mark.parametrize("place", ["reconcile.before", "reconcile.fed", "reconcile.moved"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("reconcile.before", marks=pytest.mark.slow),
+        "reconcile.fed",
+        pytest.param("reconcile.moved", marks=pytest.mark.slow),
+    ],
+)
 async def test_a_worker_that_dies_in_a_poll_loses_nothing_and_repeats_nothing(
     vendor: StampedVendor, road: Road, app_folder: Path, place: str
 ) -> None:

@@ -219,6 +219,7 @@ async def test_those_who_ask_during_a_reload_share_the_next(author: Author) -> N
     await author.greeted(c1="third")
 
 
+@pytest.mark.slow
 async def test_a_release_whose_files_changed_and_whose_host_died_runs_again_after_a_reload(author: Author) -> None:
     author.say("second")
     psutil.Process(author.worker.live.children.zygote_pid).kill()
@@ -229,6 +230,7 @@ async def test_a_release_whose_files_changed_and_whose_host_died_runs_again_afte
 
 
 @pytest.mark.story
+@pytest.mark.slow
 async def test_fifty_reloads_leave_nothing_behind(author: Author) -> None:
     async def turn(number: int) -> None:
         author.say(f"word{number}")

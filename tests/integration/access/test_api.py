@@ -286,6 +286,7 @@ async def test_the_role_matrix_holds(database: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.story
+@pytest.mark.slow
 async def test_the_role_matrix_sees_a_role_that_may_too_much(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

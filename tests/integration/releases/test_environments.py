@@ -39,6 +39,7 @@ async def test_what_the_platform_brought_of_the_pinned_packages_is_installed_onc
         assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "1.0\n"
 
 
+@pytest.mark.slow
 async def test_an_environment_whose_maker_was_killed_is_finished_without_him(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

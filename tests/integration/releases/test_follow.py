@@ -398,6 +398,7 @@ async def test_a_release_runs_with_the_packages_that_it_pins(
     assert "greeting==3.0" in (await team.becomes(missing, "failed")).detail
 
 
+@pytest.mark.slow
 async def test_a_worker_removes_what_no_release_needs_and_keeps_that_of_the_one_it_has_ready(
     team: Team, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -425,6 +426,7 @@ async def test_a_worker_removes_what_no_release_needs_and_keeps_that_of_the_one_
         assert (used / "made").exists()
 
 
+@pytest.mark.slow
 async def test_an_environment_is_made_once_and_one_that_was_cut_short_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
