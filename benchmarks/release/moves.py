@@ -8,13 +8,11 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from benchmarks.release.ground import RATE, became, standing
-from tests.acceptance.team import handled, stale_of
+from tests.acceptance.team import stale_of
 from tests.acceptance.vendor import Load
-from tests.servers import until
 
 SECONDS, TURNS, KILLS = 180.0, 60, 6
 QUICK = 15.0, 6, 1
@@ -33,8 +31,7 @@ def measure(quick: bool) -> Mapping[str, Any]:
         streams, began = ground.streams(seconds), time.monotonic()
         with Load(door.port, streams, rate=RATE) as load:
             for turn in range(turns):
-                wanted = load.size * (turn + 1) // (turns + 2)
-                until(partial(handled, door, wanted), f"{wanted} events are handled", 300)
+                load.wait_for((turn + 1) / (turns + 2), 300)
                 victim = ground.kill_a_worker() if turn in killed else None
                 if turn % 2:
                     done.append(team.move(before, "rollback"))

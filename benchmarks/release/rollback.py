@@ -9,14 +9,11 @@ import statistics
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from benchmarks.release.ground import RATE, became, standing
 from tests.acceptance.command import run
-from tests.acceptance.team import handled
 from tests.acceptance.vendor import Load
-from tests.servers import until
 
 SECONDS, ROLLBACKS = 60.0, 12
 QUICK = 10.0, 2
@@ -37,8 +34,7 @@ def measure(quick: bool) -> Mapping[str, Any]:
         found, idle = [], [_rolled_back(ground.team.folder, door)[1] for _ in range(3)]
         with Load(door.port, ground.streams(seconds), rate=RATE) as load:
             for turn in range(rollbacks):
-                wanted = load.size * (turn + 1) // (rollbacks + 1)
-                until(partial(handled, door, wanted), f"{wanted} events are handled", 300)
+                load.wait_for((turn + 1) / (rollbacks + 1), 300)
                 old, asked, until_live = _timed(ground.team.folder, door)
                 found.append((old, asked, until_live))
             load.wait_for(1.0, 300)
