@@ -149,7 +149,9 @@ CASES = {
     "sleep": Ends("dead", "wall_time"),
     "block": Ends("dead", "wall_time"),
     "swallow": Ends("dead", "wall_time"),
-    "allocate": Ends("dead", "memory"),
+    "allocate": Ends(
+        "dead", "emory"
+    ),  # the breach that the worker sees, or MemoryError in the block: whichever is first
     "exit_at_once": Ends("dead", "3"),
     "system_exit": Ends("dead", "SystemExit: enough"),
     "fork": Ends("succeeded"),
