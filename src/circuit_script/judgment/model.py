@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from circuit_script.judgment import features
+from circuit_script.judgment.compiled import COMPILED
 from circuit_script.judgment.features import CALM, WINDOW, Places
 from circuit_script.judgment.words import Codes, classes
+
+if TYPE_CHECKING:
+    from circuit_script.judgment import loops
 
 WEIGHTS = Path(__file__).parent / "weights.npz"
 LEVELS = (
@@ -79,6 +83,18 @@ class Model:
     bend: float
     shift: float
     unsure: tuple[float, float]
+    loop: loops.Windows | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "loop", self._compiled())
+
+    def _compiled(self) -> loops.Windows | None:
+        """What reads a text in one compiled loop, where there is one."""
+        if not COMPILED:
+            return None
+        from circuit_script.judgment.loops import Windows
+
+        return Windows(self, features, STEP, TOKENS)
 
     def score(self, plain: str, levels: Mapping[str, float], codes: Codes | None = None) -> Scored:
         """Judge a canonical text; ``levels`` says for a level the highest score of what it found, and under "canon" how
@@ -101,7 +117,11 @@ class Model:
         return 1 / (1 + math.exp(-min(max(self.bend * logit + self.shift, -30.0), 30.0)))
 
     def logits(self, plains: Sequence[str], codes: Sequence[Codes]) -> list[float]:
-        """Of each of these texts its highest window, before levels and calibration; one costs little beside others."""
+        """Of each of these texts its highest window, before levels and calibration."""
+        return [*map(self.loop.highest, plains, codes)] if self.loop is not None else self._logits(plains, codes)
+
+    def _logits(self, plains: Sequence[str], codes: Sequence[Codes]) -> list[float]:
+        """At once, which costs numpy less than one after the other."""
         if len(plains) == 1 and len(plains[0]) <= WINDOW:
             return [self._of_window(plains[0], codes[0])]
         logits, windows = self._windows(plains, codes)

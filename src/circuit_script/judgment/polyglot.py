@@ -15,13 +15,18 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from itertools import accumulate, islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from circuit_script.judgment.compiled import COMPILED
 from circuit_script.judgment.page import Page, View, shown
 from circuit_script.judgment.verdict import Finding
 from circuit_script.judgment.words import Codes, Kind, classes, places_of
+
+if TYPE_CHECKING:
+    from circuit_script.judgment.loops import Sequences
 
 LEVEL = "polyglot"
 WINDOWS = (4, 8, 12, 16)
@@ -104,11 +109,19 @@ def in_view(view: View, codes: Codes) -> list[Finding]:
 
 
 def highest(rows: list[Codes]) -> list[float]:
-    """Of each of several rows of classes the highest weight of what is found in it; all are read at once."""
+    """Of each of several rows of classes the highest weight of what is found in it."""
+    if (loop := _loop()) is not None:
+        rules = sequences()
+        return [max((rules[rule].weight for rule, _, _ in loop.matches(row, sys.maxsize)), default=0.0) for row in rows]
+    return _highest(rows)
+
+
+def _highest(rows: list[Codes]) -> list[float]:
+    """All at once, which costs numpy less than one after the other."""
     found = [0.0] * len(rows)
     apart = np.zeros(max(WINDOWS) + 1, np.int16)
     begins = list(accumulate((len(each) + len(apart) for each in rows), initial=0))
-    for rule, first, _ in matches(np.concatenate([part for each in rows for part in (each, apart)]), most=sys.maxsize):
+    for rule, first, _ in _matches(np.concatenate([part for each in rows for part in (each, apart)]), sys.maxsize):
         place = bisect_right(begins, first) - 1
         found[place] = max(found[place], rule.weight)
     return found
@@ -116,6 +129,23 @@ def highest(rows: list[Codes]) -> list[float]:
 
 def matches(codes: Codes, most: int = MOST) -> Iterator[tuple[Sequence, int, int]]:
     """The sequences in a row of classes, each with its first and its last word."""
+    if (loop := _loop()) is not None:
+        rules = sequences()
+        return ((rules[rule], first, last) for rule, first, last in loop.matches(codes, most))
+    return _matches(codes, most)
+
+
+@cache
+def _loop() -> Sequences | None:
+    """The same in one compiled loop, where there is one."""
+    if not COMPILED:
+        return None
+    from circuit_script.judgment.loops import Sequences
+
+    return Sequences(_masks(), sequences())
+
+
+def _matches(codes: Codes, most: int) -> Iterator[tuple[Sequence, int, int]]:
     own = _masks().take(codes)
     there = int(np.bitwise_or.reduce(own)) if len(own) else 0
     ahead: dict[int, tuple[Masks, Masks]] = {}

@@ -18,10 +18,15 @@ from enum import IntEnum
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from circuit_script.judgment.compiled import COMPILED
+
+if TYPE_CHECKING:
+    from circuit_script.judgment.loops import Words
 
 
 class Kind(IntEnum):
@@ -111,6 +116,7 @@ _ACCENTED = ("LATIN", "GREEK", "CYRILLIC")
 _UNIT = 20  # how long a word is; a character of a script without spaces is a part of it
 _PRIME = np.uint64(1_000_003)
 _JOINED_LEADS = bytes(range(0xE3, 0xEE))  # of the kana, Han and Hangul, in UTF-8; Thai begins like Devanagari
+_RUNNING = (0x0E00, 0x0E80), (0x3000, 0xE000)  # the same characters
 
 
 def _spaces() -> NDArray[np.uint32]:
@@ -182,6 +188,12 @@ def lexicon() -> Lexicon:
 
 def classes(plain: str) -> Codes:
     """Of each word of a canonical text its code, in order; the end of a sentence counts as two words."""
+    loop = _loop()
+    codes = None if loop is None else loop.classes(plain)
+    return _classes(plain) if codes is None else codes
+
+
+def _classes(plain: str) -> Codes:
     text = _spaced(plain)
     if not text.isascii() and _has_joined(text):
         return _read_joined(text)[0]
@@ -189,7 +201,12 @@ def classes(plain: str) -> Codes:
 
 
 def classes_of(plains: Sequence[str]) -> list[Codes]:
-    """`classes` of several texts, which costs less than of one after the other."""
+    """`classes` of several texts."""
+    return [classes(plain) for plain in plains] if COMPILED else _classes_of(plains)
+
+
+def _classes_of(plains: Sequence[str]) -> list[Codes]:
+    """At once, which costs numpy less than one after the other."""
     found = [_NOTHING] * len(plains)
     alike = [place for place, plain in enumerate(plains) if plain.isascii() and _NEXT_TEXT not in plain]
     text = _NEXT_TEXT.join([plains[place] for place in alike]).encode().translate(_ASCII).decode()
@@ -198,7 +215,7 @@ def classes_of(plains: Sequence[str]) -> list[Codes]:
     for place, (first, end) in zip(alike, pairwise([-1, *ends, len(codes)]), strict=False):
         found[place] = codes[first + 1 : end]
     for place in set(range(len(plains))).difference(alike):
-        found[place] = classes(plains[place])
+        found[place] = _classes(plains[place])
     return found
 
 
@@ -255,6 +272,20 @@ def _spaced(plain: str) -> str:
 def _has_joined(text: str) -> bool:
     data = text.encode("utf-8", "surrogatepass")
     return len(data.translate(None, _JOINED_LEADS)) != len(data) or b"\xe0\xb8" in data or b"\xe0\xb9" in data
+
+
+@cache
+def _loop() -> Words | None:
+    """The same in one compiled loop, where there is one."""
+    if not COMPILED:
+        return None
+    from circuit_script.judgment.loops import Words
+
+    blanks, running = np.zeros((2, len(_SPACED)), np.bool_)
+    blanks[_SPACES] = True
+    for first, end in _RUNNING:
+        running[first:end] = True
+    return Words(lexicon(), _SPACED, blanks, running)
 
 
 class _Known(dict[str, int]):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 
+import structlog
+
 from circuit_script.config import Settings
 from circuit_script.events.screening import Screen
 from circuit_script.judgment import JudgmentProtocol, policy_of
+
+log = structlog.get_logger()
 
 
 def make_protocol(settings: Settings) -> JudgmentProtocol | None:
@@ -35,3 +39,8 @@ def warm(settings: Settings) -> None:
     """Read patterns and weights where texts will be judged, before the first one: that takes a second, and memory."""
     if (judges_records(settings) or has_models(settings)) and (protocol := make_protocol(settings)) is not None:
         protocol.judge("a first look")
+        from circuit_script.judgment.compiled import COMPILED
+
+        if not COMPILED:
+            remedy = "with a C compiler and Python's headers there, install circuit-script again"
+            log.warning("judgment.slow", why="its loops are not compiled", next=remedy)

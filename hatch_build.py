@@ -1,0 +1,61 @@
+"""Compiles the loops of the Judgment Protocol (`circuit_script/judgment/loops.pyx`) while the package is built.
+
+Where there is no C compiler the package is built without them: numpy does the same, to the last bit, and takes longer.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+PACKAGE = "circuit_script.judgment.loops"
+SOURCE = "src/circuit_script/judgment/loops.pyx"
+# A product and a sum are rounded apart on every processor, or another would judge by another last bit.
+FLAGS = [] if sys.platform == "win32" else ["-O3", "-g0", "-ffp-contract=off"]
+
+
+class Loops(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's own hooks say it like this
+    """An editable install gets the compiled module beside its source, a wheel gets it inside."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        self._made = Path(mkdtemp(prefix="circuit-script-"))
+        if self.target_name != "wheel":
+            return
+        try:
+            library = _compiled(Path(self.root), self._made)
+        except BaseException as error:  # setuptools leaves by SystemExit, compilers in many other ways
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            self.app.display_warning(f"{PACKAGE} is not compiled, judging will take longer: {error}")
+            return
+        if version == "editable":
+            shutil.copy2(library, Path(self.root, SOURCE).parent)
+            return
+        build_data["force_include"][str(library)] = str(Path("circuit_script", "judgment", library.name))
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        shutil.rmtree(self._made, ignore_errors=True)
+
+
+def _compiled(root: Path, folder: Path) -> Path:
+    from Cython.Build import cythonize
+    from setuptools import Distribution, Extension
+
+    source = folder / Path(SOURCE).name
+    shutil.copy2(root / SOURCE, source)
+    extension = Extension(PACKAGE, [str(source)], extra_compile_args=FLAGS)
+    modules = cythonize([extension], build_dir=str(folder), quiet=True, compiler_directives={"language_level": 3})
+    command = Distribution({"ext_modules": modules}).get_command_obj("build_ext")
+    command.build_lib, command.build_temp = str(folder / "lib"), str(folder / "temp")
+    command.ensure_finalized()
+    command.run()
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    return folder / "lib" / Path(*PACKAGE.split(".")).with_name(f"loops{suffix}")

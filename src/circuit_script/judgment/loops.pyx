@@ -1,0 +1,507 @@
+# cython: language_level=3, boundscheck=True, wraparound=False, initializedcheck=False, cdivision=True
+"""The three loops over every word and character of a text, compiled: classes of words, sequences of them, and the sums
+of the model's windows.
+
+Each says bit for bit what `words`, `polyglot` and `model` say with numpy, which is what this was written from and what
+is used where there is no compiler. Texts come from strangers, so every access to an array is checked. Whoever calls
+holds the interpreter's lock; buffers are kept from call to call.
+"""
+
+from libc.math cimport sqrt
+
+import numpy as np
+
+ctypedef unsigned int u32
+ctypedef unsigned long long u64
+
+cdef u32 GAP = 1  # as in `words`: the end of a sentence, two words
+cdef Py_ssize_t ANCHOR = 4
+cdef u64 START = 0xCBF29CE484222325ULL  # FNV-1a, on characters: http://www.isthe.com/chongo/tech/comp/fnv/
+cdef u64 STEP = 0x100000001B3ULL
+
+
+cdef class _Text:
+    """The characters of a text as numbers, in a buffer that grows."""
+
+    cdef u32[::1] chars
+
+    def __init__(self):
+        self.chars = np.zeros(4096, np.uint32)
+
+    cdef Py_ssize_t take(self, str text) except -1:
+        cdef Py_ssize_t size = len(text), at
+        cdef u32[::1] chars
+        if size > self.chars.shape[0]:
+            self.chars = np.zeros(2 * size, np.uint32)
+        chars = self.chars
+        for at in range(size):
+            chars[at] = <u32>text[at]
+        return size
+
+
+cdef class Words:
+    """`words.classes` of a text in which no script is written without spaces."""
+
+    cdef _Text text
+    cdef u32[::1] spaced  # of each character of the first plane what stands for it
+    cdef unsigned char[::1] blank, running
+    cdef u32[::1] letters  # of all words that are known, one behind the other
+    cdef u64 mask
+    cdef int[::1] slots, begins, sizes, codes  # a slot has the number of a word and one, or 0
+    cdef int count
+    cdef u64 head_mask
+    cdef int[::1] head_slots, head_first, head_last  # prefixes that begin with the same characters
+    cdef int heads
+    cdef int[::1] prefix_begins, prefix_sizes, prefix_codes
+    cdef int[::1] alone, phrase_first, phrase_last  # of each number of phrases
+    cdef int[::1] phrase_begins, phrase_sizes, phrase_codes, phrase_words
+    cdef int[::1] starts, lasts, found  # of a text: where its words are, and what they are
+
+    def __init__(self, book, spaced, blanks, running):
+        self.text = _Text()
+        self.spaced = np.ascontiguousarray(spaced, np.uint32)
+        self.blank = np.ascontiguousarray(blanks, np.uint8)
+        self.running = np.ascontiguousarray(running, np.uint8)
+        self.starts, self.lasts, self.found = (np.zeros(4096, np.int32) for _ in range(3))
+        in_phrases = {word for each in book.phrases for second, rest in each.by_second.items()
+                      for words, _ in rest for word in (second, *words)}
+        words = {**book.forms, **{word: book.forms.get(word, 0) for word in in_phrases}}
+        letters = []
+        numbers = {word: nth for nth, word in enumerate(words)}
+        begins, sizes = self._lettered(words, letters)
+        self.begins, self.sizes = begins, sizes
+        self.codes = np.fromiter(words.values(), np.int32, len(words))
+        heads = [(prefix, code) for each in book.prefixes.values() for prefix, code in each]
+        self.prefix_begins, self.prefix_sizes = self._lettered([prefix for prefix, _ in heads], letters)
+        self.prefix_codes = np.array([code for _, code in heads], np.int32)
+        lasts = np.cumsum([len(each) for each in book.prefixes.values()])
+        self.head_last = lasts.astype(np.int32)
+        self.head_first = (lasts - [len(each) for each in book.prefixes.values()]).astype(np.int32)
+        self.letters = np.array(letters, np.uint32)
+        self.slots, self.mask = self._slotted(begins, sizes)
+        self.head_slots, self.head_mask = self._slotted(
+            np.array([self.prefix_begins[first] for first in self.head_first], np.int32),
+            np.full(len(lasts), ANCHOR, np.int32))
+        flat = [[((second, *rest), code) for second, all_of in each.by_second.items() for rest, code in all_of]
+                for each in book.phrases]
+        phrases = [each for several in flat for each in several]
+        last = np.cumsum([len(each) for each in flat])
+        self.alone = np.array([each.alone for each in book.phrases], np.int32)
+        self.phrase_last = last.astype(np.int32)
+        self.phrase_first = (last - [len(each) for each in flat]).astype(np.int32)
+        self.phrase_sizes = np.array([len(rest) for rest, _ in phrases], np.int32)
+        self.phrase_begins = (np.cumsum(self.phrase_sizes) - self.phrase_sizes).astype(np.int32)
+        self.phrase_codes = np.array([code for _, code in phrases], np.int32)
+        self.phrase_words = np.array([numbers[word] for rest, _ in phrases for word in rest], np.int32)
+
+    def _lettered(self, words, letters):
+        """Where the characters of these words begin among all, and how many they are."""
+        begins = []
+        for each in words:
+            begins.append(len(letters))
+            letters.extend(map(ord, each))
+        return np.array(begins, np.int32), np.array([len(each) for each in words], np.int32)
+
+    def _slotted(self, int[::1] begins, int[::1] sizes):
+        """A table of these words by their hashes, half full at most."""
+        cdef Py_ssize_t nth
+        cdef u64 mask = 1
+        cdef u64 at
+        while mask < 2 * <u64>begins.shape[0] + 2:
+            mask *= 2
+        slots = np.zeros(mask, np.int32)
+        cdef int[::1] placed = slots
+        mask -= 1
+        for nth in range(begins.shape[0]):
+            at = _hash(self.letters, begins[nth], begins[nth] + sizes[nth]) & mask
+            while placed[at]:
+                at = (at + 1) & mask
+            placed[at] = <int>nth + 1
+        return slots, mask
+
+    def classes(self, str plain):
+        """The codes of the words of a text; nothing where a script has no spaces."""
+        cdef Py_ssize_t size = self.text.take(plain), at, first
+        cdef int count = 0, nth
+        cdef u32 char
+        cdef u32[::1] chars = self.text.chars
+        cdef bint inside = False
+        if 2 * size + 2 > self.starts.shape[0]:
+            self.starts, self.lasts, self.found = (np.zeros(4 * size + 4, np.int32) for _ in range(3))
+        cdef int[::1] starts = self.starts, lasts = self.lasts, found = self.found
+        cdef u32[::1] spaced = self.spaced
+        cdef unsigned char[::1] blank = self.blank, running = self.running
+        for at in range(size):
+            char = chars[at]
+            if char < 0x10000:
+                char = spaced[char]
+                if running[char]:
+                    return None
+                chars[at] = char
+                if char == GAP or blank[char]:
+                    if inside:
+                        lasts[count] = <int>at
+                        count += 1
+                        inside = False
+                    if char == GAP:
+                        starts[count] = lasts[count] = starts[count + 1] = lasts[count + 1] = 0
+                        count += 2
+                    continue
+            if not inside:
+                starts[count] = <int>at
+                inside = True
+        if inside:
+            lasts[count] = <int>size
+            count += 1
+        codes = np.empty(count, np.int16)
+        cdef short[::1] told = codes
+        for nth in range(count):
+            found[nth] = self._number(chars, starts[nth], lasts[nth])
+        for nth in range(count):
+            told[nth] = <short>self._code(chars, nth, count)
+        return codes
+
+    cdef int _number(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except -2:
+        """The number of a word, or -1."""
+        cdef u64 at
+        cdef int nth
+        if first == last:
+            return -1
+        at = _hash(chars, first, last) & self.mask
+        while self.slots[at]:
+            nth = self.slots[at] - 1
+            if self.sizes[nth] == last - first and self._same(chars, first, self.begins[nth], self.sizes[nth]):
+                return nth
+            at = (at + 1) & self.mask
+        return -1
+
+    cdef bint _same(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t size) except -1:
+        cdef Py_ssize_t at
+        for at in range(size):
+            if chars[first + at] != self.letters[begin + at]:
+                return False
+        return True
+
+    cdef int _code(self, u32[::1] chars, int nth, int count) except? -32768:
+        """The code of a word, in the light of those behind it."""
+        cdef int code = self.codes[self.found[nth]] if self.found[nth] >= 0 else 0
+        cdef int phrase, at, size, begin
+        if code == 0:
+            return self._prefix(chars, self.starts[nth], self.lasts[nth])
+        if code > 0:
+            return code
+        code = -1 - code
+        for phrase in range(self.phrase_first[code], self.phrase_last[code]):
+            size, begin = self.phrase_sizes[phrase], self.phrase_begins[phrase]
+            if nth + size < count:
+                for at in range(size):
+                    if self.found[nth + 1 + at] != self.phrase_words[begin + at]:
+                        break
+                else:
+                    return self.phrase_codes[phrase]
+        return self.alone[code]
+
+    cdef int _prefix(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except -1:
+        """The code of the longest prefix that a word has."""
+        cdef u64 at
+        cdef int head, nth
+        if last - first < ANCHOR:
+            return 0
+        at = _hash(chars, first, first + ANCHOR) & self.head_mask
+        while self.head_slots[at]:
+            head = self.head_slots[at] - 1
+            if self._same(chars, first, self.prefix_begins[self.head_first[head]], ANCHOR):
+                for nth in range(self.head_first[head], self.head_last[head]):
+                    if self.prefix_sizes[nth] <= last - first and self._same(
+                        chars, first, self.prefix_begins[nth], self.prefix_sizes[nth]
+                    ):
+                        return self.prefix_codes[nth]
+                return 0
+            at = (at + 1) & self.head_mask
+        return 0
+
+
+cdef u64 _hash(u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except? 0:
+    cdef u64 value = START
+    cdef Py_ssize_t at
+    for at in range(first, last):
+        value = (value ^ chars[at]) * STEP
+    return value ^ (value >> 32)
+
+
+cdef class Sequences:
+    """`polyglot.matches`: where kinds of words stand together as a rule says."""
+
+    cdef u64[::1] masks  # of each code its kinds
+    cdef u64[:, ::1] items
+    cdef int[::1] counts, windows
+    cdef u64[::1] firsts, unless
+    cdef unsigned char[::1] ordered
+    cdef u64[::1] own, four
+    cdef u64[:, ::1] after  # of each word the kinds of those behind it: as many as four times the row's number
+    cdef int[::1] marked
+
+    def __init__(self, masks, rules):
+        self.masks = np.ascontiguousarray(masks, np.uint64)
+        items = np.zeros((len(rules), 4), np.uint64)
+        for nth, each in enumerate(rules):
+            items[nth, : len(each.items)] = each.items
+        self.items = items
+        self.counts = np.array([len(each.items) for each in rules], np.int32)
+        self.windows = np.array([each.window for each in rules], np.int32)
+        self.firsts = np.array([each.first for each in rules], np.uint64)
+        self.unless = np.array([each.unless for each in rules], np.uint64)
+        self.ordered = np.array([each.ordered for each in rules], np.uint8)
+        self._grow(2048)
+
+    def _grow(self, Py_ssize_t size):
+        self.own, self.four = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
+        self.after = np.zeros((5, size), np.uint64)
+        self.marked = np.zeros(size, np.int32)
+
+    def matches(self, const short[:] codes, Py_ssize_t most):
+        """Of each place the number of its rule, the first and the last word; of each rule so many at most."""
+        cdef Py_ssize_t size = codes.shape[0], at, last, done, told, rule, marks = 0, mark, row
+        cdef u64 there = 0, kinds
+        cdef int count, each
+        if size > self.own.shape[0]:
+            self._grow(2 * size)
+        cdef u64[::1] own = self.own
+        cdef u64[:, ::1] after = self.after
+        cdef int[::1] marked = self.marked
+        for at in range(size):
+            own[at] = kinds = self.masks[codes[at]]
+            if kinds:
+                there |= kinds
+                marked[marks] = <int>at
+                marks += 1
+        found = []
+        if not there:
+            return found
+        self._look_ahead(size)
+        for rule in range(self.counts.shape[0]):
+            count = self.counts[rule]
+            for each in range(count):
+                if not there & self.items[rule, each]:
+                    break
+            else:
+                row = self.windows[rule] // 4
+                done, told = -1, 0
+                for mark in range(marks):
+                    at = marked[mark]
+                    if at <= done or not own[at] & self.firsts[rule] or not self._begins(rule, count, own[at], after[row, at]):
+                        continue
+                    kinds = 0
+                    for last in range(at, min(at + self.windows[rule] + 1, size)):
+                        kinds |= own[last]
+                        if self._all(rule, count, kinds):
+                            break
+                    done = last
+                    if self.unless[rule] and self._any(own, max(at - 2, 0), min(last + 4, size), self.unless[rule]):
+                        continue
+                    found.append((rule, at, last))
+                    told += 1
+                    if told == most:
+                        break
+        return found
+
+    cdef int _look_ahead(self, Py_ssize_t size) except -1:
+        cdef u64[::1] own = self.own, four = self.four
+        cdef u64[:, ::1] after = self.after
+        cdef Py_ssize_t at, row
+        cdef u64 second = 0, third = 0, fourth = 0
+        for at in range(size - 1, -1, -1):
+            four[at] = own[at] | second | third | fourth
+            second, third, fourth = own[at], second, third
+        for at in range(size):
+            after[1, at] = four[at + 1] if at + 1 < size else 0
+        for row in range(2, 5):
+            for at in range(size):
+                after[row, at] = after[row - 1, at] | (four[at + 4 * row - 3] if at + 4 * row - 3 < size else 0)
+        return 0
+
+    cdef bint _begins(self, Py_ssize_t rule, int count, u64 own, u64 after) except -1:
+        """Whether a word has one of the kinds, the first if they are ordered, and is followed by the others."""
+        cdef int number, other
+        for number in range(1 if self.ordered[rule] else count):
+            if own & self.items[rule, number]:
+                for other in range(count):
+                    if other != number and not after & self.items[rule, other]:
+                        break
+                else:
+                    return True
+        return False
+
+    cdef bint _all(self, Py_ssize_t rule, int count, u64 kinds) except -1:
+        cdef int each
+        for each in range(count):
+            if not kinds & self.items[rule, each]:
+                return False
+        return True
+
+    cdef bint _any(self, u64[::1] own, Py_ssize_t first, Py_ssize_t last, u64 kinds) except -1:
+        cdef Py_ssize_t at
+        for at in range(first, last):
+            if own[at] & kinds:
+                return True
+        return False
+
+
+cdef class Windows:
+    """`model.Model.logits` of one text: the highest of its windows."""
+
+    cdef _Text text
+    cdef unsigned char[::1] table
+    cdef signed char[::1] worth
+    cdef int[::1] kind
+    cdef double text_unit, kind_unit, bias, calm
+    cdef u32[::1] powers
+    cdef u32 prime, mix, step, of_word, of_pair, of_skip, of_five
+    cdef int shift, window, stride, tokens, near, close
+    cdef u32[::1] words, scaled
+    cdef int[::1] starts, sums, before, change, at, kinds, seen
+
+    def __init__(self, model, features, stride, tokens):
+        self.text = _Text()
+        self.table = np.array(model.table, np.uint8)
+        self.worth = np.array(model.text, np.int8)
+        self.kind = np.array(model.kind, np.int32)
+        self.text_unit, self.kind_unit = model.units
+        self.bias, self.calm = model.bias, features.CALM
+        self.powers = np.array(features._POWERS, np.uint32)
+        self.prime, self.mix, self.step = int(features._PRIME), int(features._MIX), int(features._STEP)
+        self.of_word, self.of_pair, self.of_skip, self.of_five = (
+            int(features._FAMILIES[each]) for each in ("word", "pair", "skip", "five"))
+        self.shift, self.window = int(features._SHIFT), features.WINDOW
+        self.near, self.close = features.NEAR, features.CLOSE
+        self.stride, self.tokens = stride, tokens
+        self.seen = np.full(len(model.kind), -1, np.int32)
+        self._grow(4096)
+        self._grow_kinds(1024)
+
+    def _grow(self, Py_ssize_t size):
+        self.words, self.scaled = np.zeros(size, np.uint32), np.zeros(size, np.uint32)
+        self.starts, self.sums, self.before = (np.zeros(size + 1, np.int32) for _ in range(3))
+
+    def _grow_kinds(self, Py_ssize_t size):
+        self.change = np.zeros(size + 2, np.int32)
+        self.at, self.kinds = np.zeros(2 * size, np.int32), np.zeros(2 * size, np.int32)
+
+    def highest(self, str plain, const short[:] codes):
+        """What the highest window of a text sums up to, where ``codes`` are the classes of its words."""
+        cdef Py_ssize_t size = self.text.take(plain), numbers = codes.shape[0], nth, first, last, behind, rooms, whole
+        cdef double unit, logit, best = 0
+        if size > self.words.shape[0]:
+            self._grow(2 * size)
+        if numbers > self.change.shape[0] - 2:
+            self._grow_kinds(2 * numbers)
+        self._weigh(size)
+        rooms = 1 if size <= self.window else max(numbers - self.tokens + 1, 1)
+        self._weigh_kinds(codes, rooms)
+        unit = self.text_unit / sqrt(min(size, self.window) + self.calm)
+        whole = max(self.before[size], 1)
+        for nth in range(max((size - self.window + 2 * self.stride - 1) // self.stride, 1)):
+            first = nth * self.stride
+            last = min(first + self.window, size)
+            behind = min(self.before[first] * (rooms + self.tokens - 1) // whole, rooms - 1)
+            logit = (self.sums[last] - self.sums[first]) * unit + self.change[behind] * self.kind_unit + self.bias
+            if nth == 0 or logit > best:
+                best = logit
+        return best
+
+    cdef int _weigh(self, Py_ssize_t size) except -1:
+        """Of each character the sum of what begins before it, and how many words do."""
+        cdef u32[::1] chars = self.text.chars, words = self.words, scaled = self.scaled
+        cdef int[::1] starts = self.starts, sums = self.sums, before = self.before
+        cdef unsigned char[::1] table = self.table
+        cdef signed char[::1] worth = self.worth
+        cdef u32[::1] powers = self.powers
+        cdef u32 char, word = 0, three, mix = self.mix, prime = self.prime, step = self.step
+        cdef u32 of_word = self.of_word, of_pair = self.of_pair, of_skip = self.of_skip, of_five = self.of_five
+        cdef unsigned char kind, previous = 0
+        cdef Py_ssize_t at, count = 0, start = 0, limit = powers.shape[0] - 1
+        cdef int stops = 0, shift = self.shift
+        sums[0] = before[0] = 0
+        for at in range(size):
+            char = chars[at]
+            if 0x30 <= char <= 0x39:
+                char = 0x30
+            scaled[at] = char * mix
+            kind = table[char if char < 0xFFFF else 0xFFFF]
+            sums[at + 1] = 0
+            if kind and (previous == 0 or kind == 2 or previous == 2):
+                if count:
+                    words[count - 1] = (word ^ (word >> 15)) * mix
+                starts[count] = <int>at
+                count += 1
+                word, start = 0, at
+            if kind and at - start < limit:
+                word += powers[at - start] * (char + prime)
+            if char == 0x2E or char == 0x21 or char == 0x3F:
+                stops += 2
+            before[at + 1] = stops + <int>count
+            previous = kind
+        if count:
+            words[count - 1] = (word ^ (word >> 15)) * mix
+        for at in range(count):
+            word = words[at]
+            sums[starts[at] + 1] += worth[word * of_word >> shift]
+            if at + 1 < count:
+                sums[starts[at] + 1] += worth[(word * step + words[at + 1]) * of_pair >> shift]
+            if at + 2 < count:
+                sums[starts[at] + 1] += worth[(word * step + words[at + 2]) * of_skip >> shift]
+        for at in range(size - 4):
+            three = (scaled[at] * prime + scaled[at + 1]) * prime + scaled[at + 2]
+            word = (three * prime + scaled[at + 3]) * prime + scaled[at + 4]
+            sums[at + 1] += worth[word * of_five >> shift]
+        for at in range(size):
+            sums[at + 1] += sums[at]
+        return 0
+
+    cdef int _weigh_kinds(self, const short[:] codes, Py_ssize_t rooms) except -1:
+        """Of each word where a window can begin the weights of the classes from there on, each counted once."""
+        cdef int[::1] change = self.change, at = self.at, kinds = self.kinds, seen = self.seen
+        cdef Py_ssize_t nth, count = 0, numbers = codes.shape[0], step
+        cdef int code, kind, second, away, row
+        for nth in range(rooms + 1):
+            change[nth] = 0
+        for nth in range(numbers):
+            code = codes[nth]
+            if code:
+                at[count], kinds[count] = <int>nth, code & 63
+                count += 1
+                if code >> 6:
+                    at[count], kinds[count] = <int>nth, code >> 6
+                    count += 1
+        for nth in range(count):
+            kind = kinds[nth]
+            self._count(kind, at[nth], rooms)
+            for step in range(1, min(7, count - nth)):
+                second, away = kinds[nth + step], at[nth + step] - at[nth]
+                if away > self.near:
+                    break
+                if step < 6 and away <= self.close:
+                    self._count((kind << 6) + second + (64 if step == 1 else 64 + 4096), at[nth], rooms)
+                row = (min(kind, second) << 6) + max(kind, second) + 64 + 2 * 4096
+                self._count(row, at[nth], rooms)
+        for nth in range(count):  # so that nothing is remembered of this text
+            kind = kinds[nth]
+            seen[kind] = -1
+            for step in range(1, min(7, count - nth)):
+                second = kinds[nth + step]
+                seen[(kind << 6) + second + 64] = seen[(kind << 6) + second + 64 + 4096] = -1
+                seen[(min(kind, second) << 6) + max(kind, second) + 64 + 2 * 4096] = -1
+        for nth in range(1, rooms):
+            change[nth] += change[nth - 1]
+        return 0
+
+    cdef int _count(self, int row, int place, Py_ssize_t rooms) except -1:
+        cdef Py_ssize_t since = 0, until = min(place + 1, rooms)
+        if rooms > 1:
+            since = max(place - self.tokens + 1, 0)
+        since = max(since, self.seen[row] + 1)
+        self.seen[row] = place
+        if since < until:
+            self.change[since] += self.kind[row]
+            self.change[until] -= self.kind[row]
+        return 0
