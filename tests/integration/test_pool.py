@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import psycopg
 import pytest
@@ -39,6 +41,29 @@ async def test_a_pool_replaces_connections_that_the_server_ended(database: str, 
             async with pool.connection() as connection:
                 row = await (await connection.execute("SELECT 1")).fetchone()
                 assert row == (1,)
+
+
+async def test_a_pool_keeps_nothing_of_who_is_cut_while_he_waits_for_a_connection(database: str) -> None:
+    class Kept:
+        """What he has in his hands."""
+
+    async def ask(kept: Kept) -> None:
+        async with pool.connection():
+            raise AssertionError(f"there is none, even for {kept}")
+
+    pool = await open_pool(database, min_size=1, max_size=1, name="cut")
+    gc.disable()  # at once, not when it looks at last
+    try:
+        async with pool, pool.connection():
+            kept = Kept()
+            seen = weakref.ref(kept)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await ask(kept)
+            del kept
+            assert seen() is None
+    finally:
+        gc.enable()
 
 
 async def test_connections_carry_the_name_of_their_user(database: str) -> None:

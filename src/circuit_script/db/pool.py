@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -21,7 +22,22 @@ from psycopg_pool import AsyncConnectionPool
 from circuit_script.errors import ConfigError, DatabaseUnavailable
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
-Pool = AsyncConnectionPool[Connection]
+
+
+class Pool(AsyncConnectionPool[Connection]):
+    """A pool that keeps nothing of who was cut while he waited for a connection.
+
+    The library keeps his exception where a frame of its traceback leads to it: all his frames would wait for the
+    garbage collector.
+    """
+
+    async def getconn(self, timeout: float | None = None) -> Connection:
+        try:
+            return await super().getconn(timeout)
+        except asyncio.CancelledError as cancelled:
+            cancelled.__traceback__ = None
+            raise asyncio.CancelledError(*cancelled.args) from None
+
 
 set_json_loads(msgspec.json.decode)
 
@@ -82,7 +98,7 @@ async def open_pool(
     its statements are planned by ``prefer_indexes`` (needless with a pooler, where nothing is prepared).
     """
     await (await open_connection(url, name=name)).close()  # says why, where the pool would only say "timeout"
-    pool: Pool = AsyncConnectionPool(
+    pool = Pool(
         url,
         kwargs=_options(url, pooler, name),
         min_size=min_size,

@@ -279,6 +279,10 @@ class Execution:
             _logger.exception("request %s of execution %s failed", request.verb, self._work.execution)
             why = f"the platform could not answer: {type(error).__name__}."
             reply = Reply(request.id, refused=why, run=self.number)
+        except asyncio.CancelledError as cancelled:  # the execution has ended: nobody waits for the reply
+            # psycopg_pool keeps the cancellation of who waits for a connection, and by its traceback all that is here.
+            cancelled.__traceback__ = None
+            return
         self._reply(reply)
 
     def _reply(self, reply: Reply) -> None:
