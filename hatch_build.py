@@ -35,7 +35,9 @@ class Loops(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's own ho
             self.app.display_warning(f"{PACKAGE} is not compiled, judging will take longer: {error}")
             return
         if version == "editable":
-            shutil.copy2(library, Path(self.root, SOURCE).parent)
+            beside = Path(self.root, SOURCE).with_name(library.name)
+            shutil.copy2(library, beside.with_suffix(".new"))
+            beside.with_suffix(".new").replace(beside)  # processes that run keep theirs
             return
         build_data["force_include"][str(library)] = str(Path("circuit_script", "judgment", library.name))
         build_data["pure_python"] = False

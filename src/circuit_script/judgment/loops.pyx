@@ -40,7 +40,7 @@ cdef class _Text:
 
 
 cdef class Words:
-    """`words.classes` of a text in which no script is written without spaces."""
+    """`words.classes` and `words.places_of`."""
 
     cdef _Text text
     cdef u32[::1] spaced  # of each character of the first plane what stands for it
@@ -56,18 +56,27 @@ cdef class Words:
     cdef int[::1] alone, phrase_first, phrase_last  # of each number of phrases
     cdef int[::1] phrase_begins, phrase_sizes, phrase_codes, phrase_words
     cdef int[::1] starts, lasts, found  # of a text: where its words are, and what they are
+    cdef u64 branch_mask
+    cdef u64[::1] branches  # from a number of characters read and the next one to the number of all of them
+    cdef int[::1] grown, grown_codes
+    cdef int unit, chatbot
+    cdef int[::1] weights, run_starts, run_lasts, run_codes  # of a text in which words are not parted
 
-    def __init__(self, book, spaced, blanks, running):
+    def __init__(self, book, spaced, blanks, running, unit):
         self.text = _Text()
         self.spaced = np.ascontiguousarray(spaced, np.uint32)
         self.blank = np.ascontiguousarray(blanks, np.uint8)
         self.running = np.ascontiguousarray(running, np.uint8)
         self.starts, self.lasts, self.found = (np.zeros(4096, np.int32) for _ in range(3))
+        self.weights, self.run_starts, self.run_lasts, self.run_codes = (np.zeros(2048, np.int32) for _ in range(4))
+        self.unit = unit
         in_phrases = {word for each in book.phrases for second, rest in each.by_second.items()
                       for words, _ in rest for word in (second, *words)}
         words = {**book.forms, **{word: book.forms.get(word, 0) for word in in_phrases}}
         letters = []
         numbers = {word: nth for nth, word in enumerate(words)}
+        self.chatbot = numbers["chatbot"]
+        self._branched(book.running)
         begins, sizes = self._lettered(words, letters)
         self.begins, self.sizes = begins, sizes
         self.codes = np.fromiter(words.values(), np.int32, len(words))
@@ -119,8 +128,39 @@ cdef class Words:
             placed[at] = <int>nth + 1
         return slots, mask
 
+    def _branched(self, words):
+        """What may follow what in words of scripts without spaces: a table of steps, from the first character on."""
+        steps, codes = {}, [0]
+        for word, code in words.items():
+            node = 0
+            for each in word:
+                step = node << 21 | ord(each)
+                if step not in steps:
+                    steps[step] = len(codes)
+                    codes.append(0)
+                node = steps[step]
+            codes[node] = code
+        cdef u64 mask = 1, at
+        while mask < 2 * <u64>len(steps) + 2:
+            mask *= 2
+        branches, grown = np.zeros(mask, np.uint64), np.zeros(mask, np.int32)
+        for step, node in steps.items():
+            at = _mixed(step) & (mask - 1)
+            while grown[at]:
+                at = (at + 1) & (mask - 1)
+            branches[at], grown[at] = step, node
+        self.branches, self.grown, self.branch_mask = branches, grown, mask - 1
+        self.grown_codes = np.array(codes, np.int32)
+
     def classes(self, str plain):
-        """The codes of the words of a text; nothing where a script has no spaces."""
+        """The codes of the words of a text."""
+        return self._read(plain, None)
+
+    def places(self, str plain, wanted):
+        """Where words stand that have these numbers in the row of codes."""
+        return self._read(plain, wanted)
+
+    cdef object _read(self, str plain, wanted):
         cdef Py_ssize_t size = self.text.take(plain), at, first
         cdef int count = 0, nth
         cdef u32 char
@@ -135,9 +175,12 @@ cdef class Words:
             char = chars[at]
             if char < 0x10000:
                 char = spaced[char]
-                if running[char]:
-                    return None
                 chars[at] = char
+                if running[char]:
+                    for first in range(at + 1, size):
+                        if chars[first] < 0x10000:
+                            chars[first] = spaced[chars[first]]
+                    return self._read_running(chars, size, wanted)
                 if char == GAP or blank[char]:
                     if inside:
                         lasts[count] = <int>at
@@ -153,6 +196,8 @@ cdef class Words:
         if inside:
             lasts[count] = <int>size
             count += 1
+        if wanted is not None:
+            return {each: (starts[each], lasts[each]) for each in wanted}
         codes = np.empty(count, np.int16)
         cdef short[::1] told = codes
         for nth in range(count):
@@ -160,6 +205,84 @@ cdef class Words:
         for nth in range(count):
             told[nth] = <short>self._code(chars, nth, count)
         return codes
+
+    cdef object _read_running(self, u32[::1] chars, Py_ssize_t size, wanted):
+        """Where scripts have no spaces, their words are found from each place, the longest first; what stands between
+        them counts by its length."""
+        cdef Py_ssize_t at, step, done = 0, end
+        cdef int count = 0, runs = 0, code, nth
+        cdef long long total = 0
+        cdef u32 char
+        cdef bint inside = False, letter
+        if size > self.weights.shape[0]:
+            self.weights, self.run_starts, self.run_lasts, self.run_codes = (
+                np.zeros(2 * size, np.int32) for _ in range(4))
+        cdef int[::1] weights = self.weights, run_starts = self.run_starts, run_codes = self.run_codes
+        cdef int[::1] run_lasts = self.run_lasts
+        cdef int[::1] starts = self.starts, lasts = self.lasts, found = self.found
+        for at in range(size):
+            char = chars[at]
+            weights[at] = (4 if 0x0E00 <= char <= 0x0E7F else 7 if 0xAC00 <= char <= 0xD7AF
+                           else 8 if 0x3040 <= char <= 0x9FFF else 2 * self.unit if char == GAP else 0)
+            letter = weights[at] == 0 and char != 0x20
+            if letter and not inside:
+                starts[count] = <int>at
+            elif inside and not letter:
+                lasts[count] = <int>at
+                count += 1
+            inside = letter
+        if inside:
+            lasts[count] = <int>size
+            count += 1
+        for at in range(size):
+            if at < done:
+                continue
+            code = self._longest(chars, at, size, &end)
+            if code:
+                run_starts[runs], run_lasts[runs], run_codes[runs] = <int>at, <int>end, code
+                runs += 1
+                for step in range(at, end):
+                    weights[step] = 0
+                weights[at] = self.unit
+                done = end
+        for nth in range(count):
+            weights[starts[nth]] = self.unit
+            if lasts[nth] - starts[nth] == 2 and chars[starts[nth]] == 0x61 and chars[starts[nth] + 1] == 0x69:
+                found[nth] = self.chatbot  # alone, "ai" is a word of French and Italian, and no model
+            else:
+                found[nth] = self._number(chars, starts[nth], lasts[nth])
+        for at in range(size):
+            total += weights[at]
+            weights[at] = <int>(total // self.unit)
+        if wanted is not None:
+            placed = {weights[starts[nth]]: (starts[nth], lasts[nth]) for nth in range(count)}
+            placed.update({weights[run_starts[nth]]: (run_starts[nth], run_lasts[nth]) for nth in range(runs)})
+            return {each: placed[each] for each in wanted}
+        codes = np.zeros(total // self.unit + 1 if size else 0, np.int16)
+        cdef short[::1] told = codes
+        for nth in range(count):
+            told[weights[starts[nth]]] = <short>self._code(chars, nth, count)
+        for nth in range(runs):
+            told[weights[run_starts[nth]]] = <short>run_codes[nth]
+        return codes
+
+    cdef int _longest(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t size, Py_ssize_t* end) except -1:
+        """The code of the longest word that begins at a place, and where it ends; 0 for none."""
+        cdef Py_ssize_t at
+        cdef int node = 0, code = 0
+        cdef u64 slot, step
+        for at in range(first, size):
+            step = <u64>node << 21 | chars[at]
+            slot = _mixed(step) & self.branch_mask
+            while self.grown[slot] and self.branches[slot] != step:
+                slot = (slot + 1) & self.branch_mask
+            node = self.grown[slot]
+            if not node:
+                break
+            if self.grown_codes[node]:
+                code = self.grown_codes[node]
+                end[0] = at + 1
+        return code
 
     cdef int _number(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except -2:
         """The number of a word, or -1."""
@@ -219,6 +342,11 @@ cdef class Words:
                 return 0
             at = (at + 1) & self.head_mask
         return 0
+
+
+cdef inline u64 _mixed(u64 value) noexcept:
+    """Neighbours far apart, by the multiplicative hashing of Knuth's third volume."""
+    return value * 0x9E3779B97F4A7C15ULL >> 40
 
 
 cdef u64 _hash(u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except? 0:

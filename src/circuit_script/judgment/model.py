@@ -12,18 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from circuit_script.judgment import features
-from circuit_script.judgment.compiled import COMPILED
+from circuit_script.judgment.compiled import LOOPS, Windows
 from circuit_script.judgment.features import CALM, WINDOW, Places
 from circuit_script.judgment.words import Codes, classes
-
-if TYPE_CHECKING:
-    from circuit_script.judgment import loops
 
 WEIGHTS = Path(__file__).parent / "weights.npz"
 LEVELS = (
@@ -83,18 +80,17 @@ class Model:
     bend: float
     shift: float
     unsure: tuple[float, float]
-    loop: loops.Windows | None = field(init=False, repr=False, compare=False)
+    loop: Windows | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loop", self._compiled())
 
-    def _compiled(self) -> loops.Windows | None:
+    def _compiled(self) -> Windows | None:
         """What reads a text in one compiled loop, where there is one."""
-        if not COMPILED:
+        if LOOPS is None:
             return None
-        from circuit_script.judgment.loops import Windows
-
-        return Windows(self, features, STEP, TOKENS)
+        loop: Windows = LOOPS.Windows(self, features, STEP, TOKENS)
+        return loop
 
     def score(self, plain: str, levels: Mapping[str, float], codes: Codes | None = None) -> Scored:
         """Judge a canonical text; ``levels`` says for a level the highest score of what it found, and under "canon" how

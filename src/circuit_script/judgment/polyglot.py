@@ -15,18 +15,14 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_script.judgment.compiled import COMPILED
+from circuit_script.judgment.compiled import LOOPS, Sequences
 from circuit_script.judgment.page import Page, View, shown
 from circuit_script.judgment.verdict import Finding
 from circuit_script.judgment.words import Codes, Kind, classes, places_of
-
-if TYPE_CHECKING:
-    from circuit_script.judgment.loops import Sequences
 
 LEVEL = "polyglot"
 WINDOWS = (4, 8, 12, 16)
@@ -138,11 +134,10 @@ def matches(codes: Codes, most: int = MOST) -> Iterator[tuple[Sequence, int, int
 @cache
 def _loop() -> Sequences | None:
     """The same in one compiled loop, where there is one."""
-    if not COMPILED:
+    if LOOPS is None:
         return None
-    from circuit_script.judgment.loops import Sequences
-
-    return Sequences(_masks(), sequences())
+    loop: Sequences = LOOPS.Sequences(_masks(), sequences())
+    return loop
 
 
 def _matches(codes: Codes, most: int) -> Iterator[tuple[Sequence, int, int]]:
@@ -243,6 +238,8 @@ _SCRIPTS = (
 
 def _switches(plain: str, start: int, end: int) -> bool:
     """Whether what was found has another script than most of what stands before it, or behind it."""
+    if plain.isascii():
+        return False
     chars = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), np.uint32)
     counts = [
         ((chars >= ord(low)) & (chars <= ord(high))) for _, low, high in _SCRIPTS

@@ -18,15 +18,12 @@ from enum import IntEnum
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_script.judgment.compiled import COMPILED
-
-if TYPE_CHECKING:
-    from circuit_script.judgment.loops import Words
+from circuit_script.judgment.compiled import LOOPS, Words
 
 
 class Kind(IntEnum):
@@ -148,11 +145,12 @@ class Phrases:
 @dataclass(frozen=True, slots=True)
 class Lexicon:
     """All words: of a form its code, or ``-1 - n`` where the phrases n begin with it; of the first characters the
-    prefixes; the phrases; and the words of scripts without spaces."""
+    prefixes; the phrases; and the words of scripts without spaces, as they are and by their hashes."""
 
     forms: dict[str, int]
     prefixes: dict[str, list[tuple[str, int]]]
     phrases: list[Phrases]
+    running: dict[str, int]
     joined: list[Joined]
     languages: list[str]
 
@@ -183,14 +181,12 @@ def lexicon() -> Lexicon:
     for form, code in forms.items():  # a form that is listed may have a prefix's kind besides
         kinds = [each for prefix, each in heads.get(form[:ANCHOR], ()) if form.startswith(prefix)]
         forms[form] = _with(code, Kind(kinds[0] & 63)) if kinds else code
-    return Lexicon(forms, heads, _phrases(forms, phrases), _hashed(joined), languages)
+    return Lexicon(forms, heads, _phrases(forms, phrases), joined, _hashed(joined), languages)
 
 
 def classes(plain: str) -> Codes:
     """Of each word of a canonical text its code, in order; the end of a sentence counts as two words."""
-    loop = _loop()
-    codes = None if loop is None else loop.classes(plain)
-    return _classes(plain) if codes is None else codes
+    return _classes(plain) if (loop := _loop()) is None else loop.classes(plain)
 
 
 def _classes(plain: str) -> Codes:
@@ -202,7 +198,7 @@ def _classes(plain: str) -> Codes:
 
 def classes_of(plains: Sequence[str]) -> list[Codes]:
     """`classes` of several texts."""
-    return [classes(plain) for plain in plains] if COMPILED else _classes_of(plains)
+    return [classes(plain) for plain in plains] if LOOPS is not None else _classes_of(plains)
 
 
 def _classes_of(plains: Sequence[str]) -> list[Codes]:
@@ -231,6 +227,10 @@ def places(plain: str) -> dict[int, tuple[int, int]]:
 
 def places_of(plain: str, wanted: Iterable[int]) -> dict[int, tuple[int, int]]:
     """`places` of these words only."""
+    return _places_of(plain, wanted) if (loop := _loop()) is None else loop.places(plain, wanted)
+
+
+def _places_of(plain: str, wanted: Iterable[int]) -> dict[int, tuple[int, int]]:
     text = _spaced(plain)
     if not text.isascii() and _has_joined(text):
         return _read_joined(text)[1]()
@@ -277,15 +277,14 @@ def _has_joined(text: str) -> bool:
 @cache
 def _loop() -> Words | None:
     """The same in one compiled loop, where there is one."""
-    if not COMPILED:
+    if LOOPS is None:
         return None
-    from circuit_script.judgment.loops import Words
-
     blanks, running = np.zeros((2, len(_SPACED)), np.bool_)
     blanks[_SPACES] = True
     for first, end in _RUNNING:
         running[first:end] = True
-    return Words(lexicon(), _SPACED, blanks, running)
+    loop: Words = LOOPS.Words(lexicon(), _SPACED, blanks, running, _UNIT)
+    return loop
 
 
 class _Known(dict[str, int]):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from circuit_script.judgment import polyglot, words
 from circuit_script.judgment.canon import canonical
-from circuit_script.judgment.compiled import COMPILED
+from circuit_script.judgment.compiled import LOOPS
 from circuit_script.judgment.model import model
 from circuit_script.judgment.reading import read
 from tests.unit.judgment.hostile import DECOYS, hostile
@@ -41,10 +42,12 @@ SAID = st.one_of(
 )
 TEXTS = st.lists(SAID, max_size=80).map(" ".join)
 
+RUNNING = st.lists(st.one_of(st.sampled_from(sorted(BOOK.running)), SAID, st.just("ai"))).map("".join)
+
 
 def test_where_there_is_a_compiler_loops_are_compiled() -> None:
     compiler = shutil.which(shlex.split(str(sysconfig.get_config_var("CC")))[0])
-    assert COMPILED or compiler is None
+    assert LOOPS is not None or compiler is None
 
 
 @given(TEXTS)
@@ -52,6 +55,20 @@ def test_where_there_is_a_compiler_loops_are_compiled() -> None:
 @example(" ")
 @example("pay no")
 def test_words_have_the_same_classes(text: str) -> None:
+    plain = canonical(text).plain
+    assert words.classes(plain).tolist() == words._classes(plain).tolist()
+
+
+@given(st.one_of(TEXTS, RUNNING))
+def test_words_are_at_the_same_places(text: str) -> None:
+    plain = canonical(text).plain
+    wanted = np.flatnonzero(words.classes(plain)).tolist()
+    known = words._places_of(plain, wanted)
+    assert words.places_of(plain, wanted) == {each: known[each] for each in wanted}
+
+
+@given(RUNNING)
+def test_words_that_are_not_parted_have_the_same_classes(text: str) -> None:
     plain = canonical(text).plain
     assert words.classes(plain).tolist() == words._classes(plain).tolist()
 
@@ -96,11 +113,11 @@ def test_what_a_text_left_behind_changes_no_other() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, b"bytes", 7])
-def test_what_is_no_text_is_refused(wrong: object) -> None:
+def test_what_is_no_text_is_refused(wrong: Any) -> None:
     loop = model().loop
     assert loop is not None
     with pytest.raises(TypeError):
-        loop.highest(wrong, np.zeros(1, np.int16))  # type: ignore[arg-type]
+        loop.highest(wrong, np.zeros(1, np.int16))
     with pytest.raises(IndexError):
         loop.highest("a b", np.array([0x7FFF], np.int16))  # a kind that is none
 
@@ -110,7 +127,7 @@ def test_a_package_without_them_judges_alike() -> None:
     script = (
         "import sys, json; sys.modules['circuit_script.judgment.loops'] = None\n"
         "from circuit_script.judgment import compiled, reading\n"
-        "assert not compiled.COMPILED\n"
+        "assert compiled.LOOPS is None\n"
         "texts = json.load(sys.stdin)\n"
         "print(json.dumps([[reading.read(text)[0] for text in texts], reading.scores(texts)]))"
     )
