@@ -67,18 +67,30 @@ class Office:
         await self.road.run("UPDATE circuit.lanes SET owner = %s, epoch = 1", self.worker)
 
     async def effect(
-        self, n: Any, *, key: int | None = None, tenant: str = "acme", target: str = "alerts", **payload: Any
+        self,
+        n: Any,
+        *,
+        key: int | None = None,
+        tenant: str = "acme",
+        target: str = "alerts",
+        needs: Sequence[UUID] = (),
+        **payload: Any,
     ) -> UUID:
-        """A pending effect; those of one ``key`` keep their order."""
+        """A pending effect; those of one ``key`` keep their order. One that ``needs`` the ids of others is there with
+        its references or not at all, as an outcome makes it: a courier that runs meanwhile never sees it without."""
         order = (n if isinstance(n, int) else 0) if key is None else key
         id_ = uuid7()
         connector, operation = payload.pop("connector", "vendor"), payload.pop("operation", "post")
-        await self.road.run(
-            "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, "
-            "target, record, payload) VALUES (%s, %s, %s, 1, %s, %s, %s, %s, %s, %s, %s)",
-            id_, tenant, uuid7(), order % 64, order, connector, operation, target, f"c{order}",
-            Jsonb({"n": n, **payload}),
-        )  # fmt: skip
+        async with self.road.pool.connection() as connection, connection.transaction():
+            await connection.execute(
+                "INSERT INTO circuit.effects (id, tenant, execution, release, lane, order_hash, connector, operation, "
+                "target, record, payload) VALUES (%s, %s, %s, 1, %s, %s, %s, %s, %s, %s, %s)",
+                [id_, tenant, uuid7(), order % 64, order, connector, operation, target, f"c{order}",
+                 Jsonb({"n": n, **payload})],
+            )  # fmt: skip
+            await connection.execute(
+                "SELECT circuit.refer(%s::uuid[], %s::uuid[], '{}', '{}')", [[id_] * len(needs), list(needs)]
+            )
         return id_
 
     @asynccontextmanager

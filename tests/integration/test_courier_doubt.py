@@ -14,7 +14,6 @@ from circuit_script.effects.carry import UNHEARD
 from circuit_script.effects.doubt import send_again, settle_delivered, settle_discarded
 from circuit_script.effects.waits import effects_waiting
 from tests.integration.courier_vendor import Looking, Office, Vendor
-from tests.road import happens
 
 CUT = Unknown("cut")
 
@@ -120,19 +119,9 @@ class CRM(Vendor):
         return [each for each in self.effects if each.operation == operation]
 
 
-async def refer(office: Office, effect: UUID, *needs: UUID) -> None:
-    """As the outcome's transaction says it."""
-    await office.road.run(
-        "SELECT circuit.refer(%s::uuid[], %s::uuid[], '{}', '{}')", [effect] * len(needs), list(needs)
-    )
-
-
 async def using(office: Office, made: UUID, n: str = "b", key: int = 2) -> UUID:
-    effect = await office.effect(
-        n, key=key, connector="crm", operation="update", target=str(made), id=str(made), url=f"https://crm/{made}/x"
-    )
-    await refer(office, effect, made)
-    return effect
+    said = {"id": str(made), "url": f"https://crm/{made}/x"}
+    return await office.effect(n, key=key, connector="crm", operation="update", target=str(made), needs=[made], **said)
 
 
 async def test_a_reference_becomes_the_real_id_when_the_record_is_made(office: Office) -> None:
@@ -167,8 +156,9 @@ async def test_what_uses_an_id_waits_for_it_and_says_so(office: Office) -> None:
 
 async def test_effects_whose_reference_failed_are_dead_with_that_reason_and_so_on(office: Office) -> None:
     made = await office.effect("a", key=1, connector="crm", operation="insert", target="contacts")
-    second = await office.effect("b", key=2, connector="crm", operation="insert", target="notes", of=str(made))
-    await refer(office, second, made)
+    second = await office.effect(
+        "b", key=2, connector="crm", operation="insert", target="notes", needs=[made], of=str(made)
+    )
     await using(office, second, "c", key=3)
     crm = CRM()
     crm.said["a"] = Refused("no such field")
@@ -204,7 +194,7 @@ async def test_a_reference_to_what_was_never_sent_or_is_long_done_is_settled_at_
         await using(office, made)
         await office.until("dead", "delivered", "delivered")
 
-    await happens(lambda: crm.sent("update")[0].payload["id"] == 'v-"a"', "the id is not the real one")
+    assert [each.payload["id"] for each in crm.sent("update")] == ['v-"a"']
 
 
 async def test_effects_whose_reference_has_no_connector_any_more_do_not_wait_for_ever(office: Office) -> None:
