@@ -6,23 +6,20 @@ the old service was given before, by more than a tenth of a percentage point and
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import psycopg
 import structlog
-from psycopg_pool import PoolTimeout
 
 from circuit_script.db.pool import Connection, Pool
-from circuit_script.errors import CircuitError, MirrorRefused
+from circuit_script.errors import MirrorRefused
 from circuit_script.events import mirror_moves
 from circuit_script.events.chores import GUARDIAN, succeeded
 from circuit_script.events.mirror_moves import OLD, MirrorState
 from circuit_script.releases.figures import Counts
 from circuit_script.releases.watch import is_worse
 from circuit_script.telemetry.guardian import Finding
+from circuit_script.wiring.looking import keep_looking
 
 log = structlog.get_logger()
 
@@ -30,7 +27,6 @@ BY = "the watch"
 PASSED = "passed"
 EVERY = 5.0  # seconds between two looks of all workers together
 LATE = timedelta(hours=1)
-LONGEST = 20.0  # seconds that one may take
 
 
 class MirrorWatch:
@@ -42,13 +38,7 @@ class MirrorWatch:
 
     async def run(self) -> None:
         """Until it is cancelled. A look that fails is tried again."""
-        while True:
-            await asyncio.sleep(random.uniform(0.9, 1.1) * self._every)
-            try:
-                async with asyncio.timeout(LONGEST):
-                    await self.tick()
-            except (psycopg.Error, PoolTimeout, OSError, TimeoutError, CircuitError) as error:
-                log.warning("mirror.watch", error=" ".join(str(error).split()) or "no answer", next="looking again")
+        await keep_looking("mirror.watch", self.tick, self._every)
 
     async def tick(self) -> None:
         """One look, where it is due."""

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-
-import psycopg
 import structlog
-from psycopg_pool import PoolTimeout
 
 from circuit_script.db.pool import Pool
-from circuit_script.errors import CircuitError
 from circuit_script.releases import watch
+from circuit_script.wiring.looking import keep_looking
 
 log = structlog.get_logger()
 
 EVERY = 2.0  # seconds between two looks of all workers together
-LONGEST = 20.0  # seconds that one may take
 
 
 class ReleaseWatch:
@@ -28,13 +22,7 @@ class ReleaseWatch:
 
     async def run(self) -> None:
         """Until it is cancelled. A look that fails is tried again."""
-        while True:
-            await asyncio.sleep(random.uniform(0.9, 1.1) * self._every)
-            try:
-                async with asyncio.timeout(LONGEST):
-                    await self.tick()
-            except (psycopg.Error, PoolTimeout, OSError, TimeoutError, CircuitError) as error:
-                log.warning("release.watch", error=" ".join(str(error).split()) or "no answer", next="looking again")
+        await keep_looking("release.watch", self.tick, self._every)
 
     async def tick(self) -> None:
         """One look, where it is due."""
