@@ -16,9 +16,10 @@ from circuit_script.db.pool import Pool
 from circuit_script.events.recordings import DENSEST, Ended, Recording, packed, size_of, store
 from circuit_script.events.taping import Tape
 from circuit_script.settings_shadow import ShadowSettings
+from circuit_script.telemetry.at_most import AtMost
+from circuit_script.telemetry.flushing import Flushing
 
 PATIENCE = "SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '4s', true)"
-FLUSH = 0.2
 STALL = 5.0  # seconds that one write may take before its recordings are given up
 GROUP, GROUP_BYTES = 50, 4_000_000  # recordings and their bytes in one statement, at about that
 BOUND = 500  # recordings that wait
@@ -49,12 +50,11 @@ class Recorder:
         self.written = 0
         self._pool = pool
         self._settings = settings or ShadowSettings()
-        self._clock = clock
-        self._tokens, self._filled = float(self._settings.most_per_second), clock()
+        most = float(self._settings.most_per_second)
+        self._room = AtMost(most, most, clock)
         self._waiting: deque[tuple[Recording, int]] = deque()
         self._held = 0  # bytes of those that wait, or are being written
-        self._some = asyncio.Event()
-        self._stopping = False
+        self._flushing = Flushing(self._waiting, self._flush)
         self._sample = self._rate = self._size = 0
 
     def follow(self, sample: float) -> None:
@@ -74,7 +74,7 @@ class Recorder:
         if self.sampling < 1.0 and random.random() >= self.sampling:  # chooses what is compared, guards nothing
             self._sample += 1
             return None
-        if not self._has_room():
+        if not self._room.may():
             self._rate += 1
             return None
         return Tape(release, LOOSE * self._settings.largest)
@@ -96,30 +96,14 @@ class Recorder:
         else:
             self._held += size
             self._waiting.append((recording, size))
-            self._some.set()
+            self._flushing.wake()
 
     def stop(self) -> None:
-        self._stopping = True
-        self._some.set()
+        self._flushing.stop()
 
     async def run(self) -> None:
         """Write until stopped, and then what is left."""
-        while not self._stopping or self._waiting:
-            await self._some.wait()
-            self._some.clear()
-            if not self._stopping:
-                await asyncio.sleep(FLUSH)
-            while self._waiting:
-                await self._flush()
-
-    def _has_room(self) -> bool:
-        moment, most = self._clock(), float(self._settings.most_per_second)
-        self._tokens = min(most, self._tokens + (moment - self._filled) * most)
-        self._filled = moment
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
+        await self._flushing.run()
 
     async def _flush(self) -> None:
         rows: list[tuple[Recording, bytes]] = []

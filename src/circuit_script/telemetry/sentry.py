@@ -13,7 +13,6 @@ import logging
 import re
 import sys
 import threading
-import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import structlog
 
 from circuit_script.config import Settings
 from circuit_script.errors import StartError
+from circuit_script.telemetry.at_most import AtMost
 from circuit_script.telemetry.redact import Redactor
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Sentry:
         self._client = client
         self._redactor = redactor
         self._role = role
-        self._tokens, self._at = float(AT_ONCE), time.monotonic()
+        self._most = AtMost(PER_SECOND, AT_ONCE)
         self._untold = 0
         self._own = threading.local()  # what the SDK logs while a thread tells is no error of ours
         self._handler = _Handler(self)
@@ -168,14 +168,10 @@ class Sentry:
             self._own.busy = False
 
     def _may(self) -> bool:
-        now = time.monotonic()
-        self._tokens = min(AT_ONCE, self._tokens + (now - self._at) * PER_SECOND)
-        self._at = now
-        if self._tokens < 1:
-            self._untold += 1
-            return False
-        self._tokens -= 1
-        return True
+        if self._most.may():
+            return True
+        self._untold += 1
+        return False
 
 
 class _Handler(logging.Handler):

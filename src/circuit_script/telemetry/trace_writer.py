@@ -15,6 +15,8 @@ import psycopg
 import structlog
 
 from circuit_script.db.pool import Pool
+from circuit_script.telemetry.at_most import AtMost
+from circuit_script.telemetry.flushing import Flushing
 from circuit_script.telemetry.otlp import Made, Step, effect_step
 from circuit_script.telemetry.spans import OK, Ended, Recorder
 from circuit_script.telemetry.w3c import TraceContext
@@ -28,7 +30,6 @@ FROM unnest(%s::uuid[], %s::text[], %s::uuid[], %s::text[], %s::text[], %s::text
 ON CONFLICT (execution) DO NOTHING
 """
 PATIENCE = "SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '4s', true)"
-FLUSH = 0.2
 STALL = 5.0  # seconds that one write may take before its traces are given up
 GROUP, GROUP_SPANS = 200, 5_000  # traces and their spans in one statement, at about that
 TRIES = 2
@@ -67,19 +68,15 @@ class TraceWriter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
-        self._per_second = per_second
         self._propagates = propagates
         self._redact = redact
         self._export = export
         self._bound = bound
-        self._clock = clock
-        self._tokens = max(1.0, per_second) if per_second else 0.0
-        self._filled = clock()
+        self._chosen = AtMost(per_second, max(1.0, per_second) if per_second else 0.0, clock)
         self._waiting: deque[Ended] = deque()
         self._spans = 0  # of those that wait
         self._kept: OrderedDict[UUID, None] = OrderedDict()
-        self._some = asyncio.Event()
-        self._stopping = False
+        self._flushing = Flushing(self._waiting, self._flush)
         self.dropped = 0
         self.written = 0
         self.sampled_out = 0
@@ -90,7 +87,7 @@ class TraceWriter:
 
     def wants(self, status: str) -> bool:
         """Whether the trace of an execution that ended so is to be kept."""
-        if status != OK or self._is_chosen():
+        if status != OK or self._chosen.may():
             return True
         self.sampled_out += 1
         return False
@@ -105,7 +102,7 @@ class TraceWriter:
         if len(self._kept) > REMEMBERED:
             self._kept.popitem(last=False)
         self._waiting.append(ended)
-        self._some.set()
+        self._flushing.wake()
 
     def keeps(self, execution: UUID) -> bool:
         """Whether this execution's trace was kept, as far as this worker remembers."""
@@ -118,30 +115,13 @@ class TraceWriter:
             self._export.delivered(effect_step(made, name, began_ns, status, **clean))
 
     def stop(self) -> None:
-        self._stopping = True
-        self._some.set()
+        self._flushing.stop()
 
     async def run(self) -> None:
         """Write until stopped, and then what is left."""
-        while not self._stopping or self._waiting:
-            await self._some.wait()
-            self._some.clear()
-            if not self._stopping:
-                await asyncio.sleep(FLUSH)
-            while self._waiting:
-                await self._flush()
+        await self._flushing.run()
         if self._export is not None:
             await asyncio.to_thread(self._export.stop)
-
-    def _is_chosen(self) -> bool:
-        moment = self._clock()
-        most = max(1.0, self._per_second) if self._per_second else 0.0
-        self._tokens = min(most, self._tokens + (moment - self._filled) * self._per_second)
-        self._filled = moment
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
     async def _flush(self) -> None:
         rows = await self._take()
