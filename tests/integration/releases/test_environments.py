@@ -16,23 +16,18 @@ import pytest
 from circuit_script.errors import AppError
 from circuit_script.wiring import environments
 from circuit_script.wiring.environments import interpreter_in_use, interpreter_of, remove_unused
-from tests.integration.releases.test_follow import wheel
 from tests.road import eventually
 
 
 async def test_what_the_platform_brought_of_the_pinned_packages_is_installed_once_it_brings_another_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     platform = tmp_path / "platform"
-    wheel(tmp_path, "greeting", "1.0")
-    wheel(tmp_path, "greeting", "2.0")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     paths = {"purelib": str(platform), "platlib": str(platform)}
     monkeypatch.setattr(environments, "sysconfig", SimpleNamespace(get_paths=lambda: paths))
     for version in ("1.0", "2.0"):
         shutil.rmtree(platform, ignore_errors=True)
-        with zipfile.ZipFile(tmp_path / f"greeting-{version}-py3-none-any.whl") as archive:
+        with zipfile.ZipFile(packages / f"greeting-{version}-py3-none-any.whl") as archive:
             archive.extractall(platform)
         python = await interpreter_of("greeting==1.0", tmp_path / "cache")
         asked = [python, "-c", "import greeting; print(greeting.VERSION)"]
@@ -40,12 +35,8 @@ async def test_what_the_platform_brought_of_the_pinned_packages_is_installed_onc
 
 
 @pytest.mark.slow
-async def test_an_environment_whose_maker_was_killed_is_finished_without_him(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wheel(tmp_path, "greeting", "1.0")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+@pytest.mark.usefixtures("packages")
+async def test_an_environment_whose_maker_was_killed_is_finished_without_him(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     make = f"""
 import asyncio, pathlib
@@ -66,12 +57,8 @@ asyncio.run(interpreter_of("greeting==1.0", pathlib.Path({str(cache)!r})))
     assert (made.stat().st_ino, made.stat().st_mtime_ns) == before
 
 
-async def test_an_environment_goes_a_week_after_the_last_release_that_used_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wheel(tmp_path, "greeting", "1.0")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+@pytest.mark.usefixtures("packages")
+async def test_an_environment_goes_a_week_after_the_last_release_that_used_it(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     others = cache / "somebody-elses"
     others.mkdir(parents=True)
@@ -103,12 +90,10 @@ async def test_environments_are_not_taken_from_a_folder_that_another_user_may_wr
         await interpreter_of("greeting==1.0", cache)
 
 
+@pytest.mark.usefixtures("packages")
 async def test_files_where_the_worker_stands_are_not_taken_for_modules(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wheel(tmp_path, "greeting", "1.0")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     here = tmp_path / "here"
     here.mkdir()
     for name in ("subprocess", "venv", "pip", "shutil"):

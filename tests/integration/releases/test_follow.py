@@ -7,7 +7,6 @@ import contextlib
 import os
 import tempfile
 import textwrap
-import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -365,26 +364,10 @@ async def test_a_move_while_the_database_was_away_is_followed_when_it_is_back(
     await team.greeted(c1="second")
 
 
-def wheel(place: Path, name: str, version: str) -> None:
-    info = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(place / f"{name}-{version}-py3-none-any.whl", "w") as archive:
-        archive.writestr(f"{name}.py", f"VERSION = {version!r}\n")
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", "")
-
-
+@pytest.mark.usefixtures("packages")
 async def test_a_release_runs_with_the_packages_that_it_pins(
     team: Team, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packages = team.place / "packages"
-    packages.mkdir()
-    for version in ("1.0", "2.0"):
-        wheel(packages, "greeting", version)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(packages))
     monkeypatch.setenv("XDG_CACHE_HOME", str(team.place / "cache"))
     source = APP.replace("    import later\n", "    global WORD\n    import greeting\n    WORD = greeting.VERSION\n")
     for number, version in enumerate(("1.0", "2.0")):
@@ -399,15 +382,10 @@ async def test_a_release_runs_with_the_packages_that_it_pins(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("packages")
 async def test_a_worker_removes_what_no_release_needs_and_keeps_that_of_the_one_it_has_ready(
     team: Team, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packages = team.place / "packages"
-    packages.mkdir()
-    for version in ("1.0", "2.0"):
-        wheel(packages, "greeting", version)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(packages))
     monkeypatch.setenv("XDG_CACHE_HOME", str(team.place / "cache"))
     monkeypatch.setattr(follow, "SWEEP", 0.2)
     unused = Path(await interpreter_of("greeting==2.0\n")).parents[1]
@@ -427,12 +405,8 @@ async def test_a_worker_removes_what_no_release_needs_and_keeps_that_of_the_one_
 
 
 @pytest.mark.slow
-async def test_an_environment_is_made_once_and_one_that_was_cut_short_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wheel(tmp_path, "greeting", "1.0")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+@pytest.mark.usefixtures("packages")
+async def test_an_environment_is_made_once_and_one_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
     assert await interpreter_of("  \n") == ""
     with pytest.raises(AppError, match=r"within 0\.01 s"):
         await interpreter_of("greeting==1.0", tmp_path / "cache", 0.01)
