@@ -16,7 +16,8 @@ NAVIGATION = re.compile(r"(?<=      - All pages:\n)(?: {10}- .*\n)*")
 
 
 def main() -> None:
-    names = sorted(page.name for page in SHIPPED.glob("*.md"))
+    pages = sorted(path.stem for path in SHIPPED.glob("*.md") if path != INDEX)
+    names = [INDEX.name, *(f"{page}.md" for page in pages)]
     LINKED.mkdir(exist_ok=True)
     for link in LINKED.iterdir():
         if link.name not in names:
@@ -24,12 +25,10 @@ def main() -> None:
     for name in names:
         if not (LINKED / name).is_symlink():
             (LINKED / name).symlink_to(Path("../..") / SHIPPED / name)
-    lines = "".join(f"          - {name[:-3]}: troubleshooting/{name}\n" for name in names if name != "index.md")
+    lines = "".join(f"          - {page}: troubleshooting/{page}.md\n" for page in pages)
     SETTINGS.write_text(NAVIGATION.sub(lambda _: lines, SETTINGS.read_text("utf-8"), count=1), "utf-8")
-    pages = [
-        (name[:-3], (SHIPPED / name).read_text("utf-8").partition("\n")[0]) for name in names if name != "index.md"
-    ]
-    rows = "".join(f"| [{page}]({page}.md) | {title.removeprefix('# ')} |\n" for page, title in pages)
+    titles = [(SHIPPED / f"{page}.md").read_text("utf-8").partition("\n")[0].removeprefix("# ") for page in pages]
+    rows = "".join(f"| [{page}]({page}.md) | {title} |\n" for page, title in zip(pages, titles, strict=True))
     INDEX.write_text(ROWS.sub(lambda _: rows, INDEX.read_text("utf-8"), count=1), "utf-8")
 
 
