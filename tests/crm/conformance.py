@@ -22,8 +22,9 @@ from circuit_script.connectors.connector import (
     Unknown,
 )
 from circuit_script.connectors.homes import Vendor
-from circuit_script.connectors.query import Condition, Order, Query, Where, every, in_order, matches, moment
+from circuit_script.connectors.query import Condition, Order, Query, Where, every, in_order, matches
 from circuit_script.connectors.reading import rows_of
+from circuit_script.connectors.values import moment
 
 Kind = Literal["text", "number", "moment", "flag"]
 How = Literal["429", "500", "drop_before", "drop_after", "401"]

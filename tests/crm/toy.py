@@ -19,7 +19,8 @@ from circuit_script.connectors.connector import (
     Refused,
 )
 from circuit_script.connectors.parts import Parts
-from circuit_script.connectors.query import All, Condition, Page, Plan, Query, moment, split, words
+from circuit_script.connectors.query import All, Condition, Page, Plan, Query, split, words
+from circuit_script.connectors.values import moment
 from circuit_script.errors import NotConnected
 
 URL = "https://api.toy.example"

@@ -25,9 +25,9 @@ from circuit_script.connectors.query import (
     Where,
     in_order,
     matches,
-    moment,
 )
 from circuit_script.connectors.reading import rows_of
+from circuit_script.connectors.values import moment
 from circuit_script.db.pool import open_pool
 
 OF_TEXT = ["", "a", "A", "ab", "aB", "Waco", "WACO", "San Jose", "é", "É", "ß", "ẞ", "Straße",

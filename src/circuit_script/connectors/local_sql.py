@@ -14,20 +14,8 @@ from typing import Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from circuit_script.connectors.query import (
-    IDENTITIES,
-    MOMENT,
-    All,
-    AnyOf,
-    Condition,
-    Not,
-    Order,
-    Query,
-    Where,
-    capitals,
-    folded,
-    moment,
-)
+from circuit_script.connectors.query import IDENTITIES, All, AnyOf, Condition, Not, Order, Query, Where
+from circuit_script.connectors.values import MOMENT, capitals, folded, moment
 from circuit_script.errors import QueryRefused
 
 MAX_INDEXED = 255  # bytes of a contactId in its index

@@ -3,30 +3,31 @@
 `matches` is the one truth of comparison: whatever a vendor answers, every row is held against it again, and the
 built-in CRM's SQL gives exactly what it gives. Its rules (``docs/how-to/querying.md`` says them for authors):
 
+- Values compare as `values` says.
 - A field that a row does not have is null. Null equals null alone and is neither greater nor less than anything;
   ``ne``, ``not_in`` and `Not` are plain complements, so they are true of null.
-- Numbers compare with numbers, as decimals; booleans equal booleans only; text compares by code point, with case.
-  A number and the text of it ("91") are never equal. Lists and mappings are equal part by part.
-- Text that reads as a moment (`moment`) compares with such text as an instant, without an offset in UTC. Where the
-  wanted value is a moment, no other text is equal to it, greater or less.
-- ``contains``, ``starts_with`` and ``ends_with`` look at text without case (`folded`); ``contains`` of a list asks for
-  a member. ``id`` and ``contactId`` are text, and wanted numbers count as theirs.
-- An order puts moments, other text, numbers, booleans, lists and mappings one after the other, nulls last in both
-  directions; rows that it does not tell apart stand by their ids.
+- ``id`` and ``contactId`` are text, and wanted numbers count as theirs.
+- An order puts nulls last in both directions; rows that it does not tell apart stand by their ids.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as member
-from datetime import date
-from decimal import Decimal
-from functools import cache, lru_cache
 from typing import Any, Literal, get_args
 
+from circuit_script.connectors.values import (
+    Known,
+    compared,
+    has,
+    identity,
+    is_equal,
+    is_text,
+    sort_key,
+    stands,
+    storable,
+)
 from circuit_script.errors import QueryRefused
 
 Fields = dict[str, Any]
@@ -41,40 +42,8 @@ IDENTITIES = frozenset({"id", "contactId"})  # always text
 MOST_ROWS = 50_000  # of one query
 MOST_VALUES = 10_000  # of one `in`
 MOST_CONDITIONS = 500  # of one query
-DEEPEST = 20  # levels of a where, and of one value
+DEEPEST = 20  # levels of a where
 LONGEST_NAME = 1_000  # characters
-LONGEST_TEXT = 100_000  # characters of one value
-EXACT = 2**53  # up to here every whole number is a float
-LONGEST_MOMENT = 40  # characters
-
-MOMENT = (
-    "(?!0000)([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-    "([T ]([01][0-9]|2[0-3]):([0-5][0-9])(:([0-5][0-9])([.][0-9]{1,9})?)?(Z|[+-](0[0-9]|1[0-4]):?([0-5][0-9]))?)?"
-)
-_MOMENT = re.compile(MOMENT)
-_DAY = 86_400 * 1_000_000  # microseconds
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """The values of a list: by their keys those that have one (`_key_of`), and the others."""
-
-    keys: frozenset[tuple[str, Any]] = frozenset()
-    others: tuple[Any, ...] = ()
-
-    @classmethod
-    def of(cls, values: Sequence[Any], *, is_identity: bool) -> _Known:
-        keyed = [(each, ("identity", each) if is_identity else _key_of(each)) for each in values]
-        return cls(
-            frozenset(key for _, key in keyed if key is not None), tuple(each for each, key in keyed if key is None)
-        )
-
-    def has(self, value: Any) -> bool:
-        key = _key_of(value)
-        return key in self.keys if key is not None else any(_same(value, each) for each in self.others)
-
-    def has_identity(self, text: str | None) -> bool:
-        return ("identity", text) in self.keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +54,7 @@ class Condition:
     field: str
     op: Op
     value: Any
-    known: _Known = member(init=False, repr=False, compare=False)  # of a list, what each row is looked up in
+    known: Known = member(init=False, repr=False, compare=False)  # of a list, what each row is looked up in
 
     def __post_init__(self) -> None:
         if self.op not in OPS:
@@ -93,7 +62,7 @@ class Condition:
         _must_be_name(self.field)
         object.__setattr__(self, "value", self._checked())
         several = self.value if self.op in SEVERAL else ()
-        object.__setattr__(self, "known", _Known.of(several, is_identity=self.field in IDENTITIES))
+        object.__setattr__(self, "known", Known.of(several, is_identity=self.field in IDENTITIES))
 
     def _checked(self) -> Any:
         name, op, value = self.field[:80], self.op, self.value
@@ -119,7 +88,7 @@ class Condition:
         return self._storable(value)
 
     def _storable(self, value: Any) -> Any:
-        value = _storable(value)
+        value = storable(value)
         if self.field not in IDENTITIES or value is None:
             return value
         if isinstance(value, (list, dict)):
@@ -280,9 +249,9 @@ def _holds(value: Any, condition: Condition) -> bool:
         return _holds_identity(value, condition)
     match condition.op:
         case "eq":
-            return _equal(value, wanted)
+            return is_equal(value, wanted)
         case "ne":
-            return not _equal(value, wanted)
+            return not is_equal(value, wanted)
         case "in":
             return condition.known.has(value)
         case "not_in":
@@ -290,9 +259,9 @@ def _holds(value: Any, condition: Condition) -> bool:
         case "is_null":
             return (value is None) is wanted
         case "contains" | "starts_with" | "ends_with":
-            return _has(value, condition.op, wanted)
+            return has(value, condition.op, wanted)
         case _:
-            return _stands(value, condition.op, wanted)
+            return stands(value, condition.op, wanted)
 
 
 def _holds_identity(value: Any, condition: Condition) -> bool:
@@ -308,152 +277,9 @@ def _holds_identity(value: Any, condition: Condition) -> bool:
         case "is_null":
             return (value is None) is wanted
         case "contains" | "starts_with" | "ends_with":
-            return _has(text, condition.op, wanted)
+            return has(text, condition.op, wanted)
         case _:
-            return text is not None and _compared(text, condition.op, wanted)
-
-
-def identity(value: Any) -> str | None:
-    """An id as text: text is, and whole numbers have one; nothing else does."""
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _key_of(value: Any) -> tuple[str, Any] | None:
-    """Two values are equal if their keys are; lists and mappings have none."""
-    match value:
-        case None:
-            return "null", None
-        case bool():
-            return "truth", value
-        case int() | float():
-            return "number", _exact(value)
-        case str():
-            instant = moment(value)
-            return ("text", value) if instant is None else ("moment", instant)
-        case _:
-            return None
-
-
-def _equal(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, str):
-        if not isinstance(value, str):
-            return False
-        instant = moment(wanted)
-        return value == wanted if instant is None else moment(value) == instant
-    return _same(value, wanted)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equal as values of JSON: True is not 1, and 1 is 1.0."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return bool(_exact(one) == _exact(other))
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
-    return type(one) is type(other) and bool(one == other)
-
-
-def _stands(value: Any, op: str, wanted: Any) -> bool:
-    if isinstance(wanted, str):
-        if not isinstance(value, str):
-            return False
-        if (instant := moment(wanted)) is None:
-            return _compared(value, op, wanted)
-        found = moment(value)
-        return found is not None and _compared(found, op, instant)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return _compared(_exact(value), op, _exact(wanted))
-
-
-def _compared(value: Any, op: str, wanted: Any) -> bool:
-    match op:
-        case "gt":
-            return bool(value > wanted)
-        case "ge":
-            return bool(value >= wanted)
-        case "lt":
-            return bool(value < wanted)
-        case _:
-            return bool(value <= wanted)
-
-
-def _has(value: Any, op: str, wanted: str) -> bool:
-    wanted = folded(wanted)
-    if isinstance(value, str):
-        text = folded(value)
-        match op:
-            case "contains":
-                return wanted in text
-            case "starts_with":
-                return text.startswith(wanted)
-            case _:
-                return text.endswith(wanted)
-    if op == "contains" and isinstance(value, (list, tuple)):
-        return any(isinstance(each, str) and folded(each) == wanted for each in value)
-    return False
-
-
-def _exact(number: Any) -> Any:
-    """A number as the decimal that it is written as: 1e23 is ten to the 23rd, as the database reads it."""
-    return Decimal(repr(number)) if isinstance(number, float) and abs(number) >= EXACT else number
-
-
-def moment(text: Any) -> int | None:
-    """The microseconds from the year 1 on, in UTC, of ``2026-11-22``, ``2026-11-22T10:00:00.5+01:00`` and what lies
-    between; None for anything else. Without an offset it is UTC; a date is its midnight."""
-    return _moment(text) if isinstance(text, str) and 10 <= len(text) <= LONGEST_MOMENT else None
-
-
-@lru_cache(maxsize=10_000)
-def _moment(text: str) -> int | None:
-    found = _MOMENT.fullmatch(text)
-    if found is None:
-        return None
-    try:
-        day = date(int(found[1]), int(found[2]), int(found[3])).toordinal()
-    except ValueError:
-        return None
-    seconds = int(found[5] or 0) * 3600 + int(found[6] or 0) * 60 + int(found[8] or 0)
-    if (offset := found[10]) and offset != "Z":
-        away = int(found[11]) * 3600 + int(found[12]) * 60
-        seconds += away if offset[0] == "-" else -away
-    return day * _DAY + seconds * 1_000_000 + int((found[9] or ".")[1:7].ljust(6, "0"))
-
-
-def folded(text: str) -> str:
-    """Text without case: each letter as its own small one, where that is one letter."""
-    return text.lower() if text.isascii() else text.translate(_small())
-
-
-def capitals(text: str) -> tuple[str, str]:
-    """The letters that `folded` changes into one of ``text``'s, and into which: nothing else matters to who looks for
-    it."""
-    found = [(capital, small) for small in sorted(set(text)) for capital in _capitals().get(small, ())]
-    return "".join(capital for capital, _ in found), "".join(small for _, small in found)
-
-
-@cache
-def _small() -> dict[int, str]:
-    table = {}
-    for point in range(0x20000):  # no letter beyond has two cases
-        small = chr(point).lower()
-        if len(small) == 1 and ord(small) != point:
-            table[point] = small
-    return table
-
-
-@cache
-def _capitals() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for point, small in _small().items():
-        found.setdefault(small, []).append(chr(point))
-    return found
+            return text is not None and compared(text, condition.op, wanted)
 
 
 # Order -----------------------------------------------------------------------------------------
@@ -481,18 +307,6 @@ def _key(order: Order) -> Callable[[Fields], tuple[int, Any]]:
         return sort_key(value)
 
     return key
-
-
-def sort_key(value: Any) -> tuple[int, Any]:
-    """Where a value stands among others."""
-    if isinstance(value, str):
-        instant = moment(value)
-        return (1, value) if instant is None else (0, instant)
-    if isinstance(value, bool):
-        return 3, value
-    if isinstance(value, (int, float)):
-        return 2, _exact(value)
-    return 4, 0
 
 
 # What a vendor may be asked --------------------------------------------------------------------
@@ -586,32 +400,5 @@ def _said(value: Any) -> str:
 
 
 def _must_be_name(field: str) -> None:
-    if len(field) > LONGEST_NAME or "\0" in field or not _is_text(field):
+    if len(field) > LONGEST_NAME or "\0" in field or not is_text(field):
         raise QueryRefused(f"{field[:80]!a} is no name of a field.")
-
-
-def _storable(value: Any, depth: int = DEEPEST) -> Any:
-    """A value that JSON has and the database can hold. Raises QueryRefused: nothing stored is equal to any other."""
-    match value:
-        case None | bool() | int():
-            return value
-        case float():
-            if not math.isfinite(value):
-                raise QueryRefused(f"a value cannot be looked for: {value} is no number.")
-            return value
-        case str():
-            if len(value) > LONGEST_TEXT:
-                raise QueryRefused(f"a value cannot be looked for: it has more than {LONGEST_TEXT:,} characters.")
-            if "\0" in value or not _is_text(value):
-                raise QueryRefused("a value cannot be looked for: it is no text that is ever stored.")
-            return value
-        case list() | tuple() if depth:
-            return [_storable(each, depth - 1) for each in value]
-        case dict() if depth:
-            return {_storable(str(name)): _storable(each, depth - 1) for name, each in value.items()}
-        case _:
-            raise QueryRefused(f"a value cannot be looked for: {type(value).__name__} is no value of a field.")
-
-
-def _is_text(value: str) -> bool:
-    return value.isascii() or not any(0xD800 <= ord(each) <= 0xDFFF for each in value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from circuit_script.connectors.query import moment
+from circuit_script.connectors.values import moment
 
 
 def stands(row: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:

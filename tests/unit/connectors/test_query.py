@@ -25,11 +25,11 @@ from circuit_script.connectors.query import (
     every,
     in_order,
     matches,
-    moment,
     orders,
     split,
     words,
 )
+from circuit_script.connectors.values import moment
 from circuit_script.errors import QueryRefused, RequestRefused
 
 

@@ -21,7 +21,7 @@ from circuit_script.connectors.gohighlevel.objects import APRIL, JULY, KINDS, em
 from circuit_script.connectors.gohighlevel.reading import Reading
 from circuit_script.connectors.gohighlevel.writing import MARKER, Wrong, is_reference, parts_of
 from circuit_script.connectors.messengers import Claims
-from circuit_script.connectors.query import moment
+from circuit_script.connectors.values import moment
 
 APART = 300.0  # seconds by which the vendor's clock may be behind ours
 INDEXED = 3.0  # seconds that its searches may be behind its records

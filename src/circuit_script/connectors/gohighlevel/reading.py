@@ -21,17 +21,8 @@ from circuit_script.connectors.gohighlevel.objects import (
     row_of,
 )
 from circuit_script.connectors.gohighlevel.searching import _YEAR_1970, PAGE, done_here, search_of
-from circuit_script.connectors.query import (
-    All,
-    Condition,
-    Page,
-    Plan,
-    Query,
-    Where,
-    moment,
-    positive,
-    words,
-)
+from circuit_script.connectors.query import All, Condition, Page, Plan, Query, Where, positive, words
+from circuit_script.connectors.values import moment
 from circuit_script.errors import QueryRefused, RequestRefused
 
 NAME = "gohighlevel"

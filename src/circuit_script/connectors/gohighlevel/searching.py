@@ -13,7 +13,8 @@ from typing import Any
 
 from circuit_script.connectors.gohighlevel.fields import NUMBERS, TEXTS, Customs
 from circuit_script.connectors.gohighlevel.objects import CONTACT, text_of
-from circuit_script.connectors.query import EVERYTHING, All, AnyOf, Condition, Not, Query, Where, moment, split, words
+from circuit_script.connectors.query import EVERYTHING, All, AnyOf, Condition, Not, Query, Where, split, words
+from circuit_script.connectors.values import moment
 
 PAGE = 500  # contacts
 LONGEST = 75  # characters of a value

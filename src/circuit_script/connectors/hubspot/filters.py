@@ -13,7 +13,8 @@ from typing import Any
 
 from circuit_script.connectors.hubspot.names import IDENTITY, is_id
 from circuit_script.connectors.hubspot.settings import CONTACT
-from circuit_script.connectors.query import All, AnyOf, Condition, Where, moment
+from circuit_script.connectors.query import All, AnyOf, Condition, Where
+from circuit_script.connectors.values import moment
 
 GROUPS, FILTERS, TOGETHER = 5, 6, 18
 LONGEST = 3000  # characters of a body

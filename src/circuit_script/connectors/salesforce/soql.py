@@ -23,12 +23,12 @@ from circuit_script.connectors.query import (
     Query,
     Where,
     conditions,
-    moment,
     split,
     words,
 )
 from circuit_script.connectors.salesforce.described import FieldType
 from circuit_script.connectors.salesforce.names import is_id
+from circuit_script.connectors.values import moment
 from circuit_script.errors import RequestRefused
 
 LONGEST = 100_000  # characters of a statement

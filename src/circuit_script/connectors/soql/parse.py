@@ -26,10 +26,10 @@ from circuit_script.connectors.query import (
     Query,
     Where,
     every,
-    moment,
 )
 from circuit_script.connectors.soql.faults import at, unexpected
 from circuit_script.connectors.soql.names import field_of
+from circuit_script.connectors.values import moment
 from circuit_script.errors import QueryRefused
 
 if TYPE_CHECKING:

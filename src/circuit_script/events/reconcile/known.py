@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from circuit_script.connectors.connector import Fields
-from circuit_script.connectors.query import moment
+from circuit_script.connectors.values import moment
 from circuit_script.db.pool import Connection
 from circuit_script.effects.echoes import CUSTOM_FIELDS, same
 from circuit_script.effects.order import order_hash
