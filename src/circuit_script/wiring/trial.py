@@ -389,9 +389,7 @@ class Trial(Opened):
         )
         try:
             await self._settler.settle(settlement)
-        except (psycopg.Error, OSError, VersionConflict) as error:
-            if isinstance(error, OSError):
-                raise
+        except (psycopg.Error, VersionConflict) as error:
             if isinstance(error, VersionConflict):
                 reason = error.reason
             elif is_transient(error):

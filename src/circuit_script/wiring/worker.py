@@ -72,7 +72,7 @@ POLL_THROUGH_POOLER = 0.1
 SETTLING = 5.0  # seconds that a worker that stops has to settle what its model calls cost
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Means:
     """What a worker's parts are made of. ``names`` are its handlers', also of releases that still run something."""
 
@@ -133,57 +133,65 @@ async def run_worker(
         governor = CircuitGovernor.of_settings(settings)
         callouts = await stack.enter_async_context(open_client(rules.guard))
         deliveries = await stack.enter_async_context(open_deliveries_client())
-        tenants = TenantsThere(settings)
-        releases = Releases(
-            folder=settings.folder,
-            make_children=partial(make_children, settings),
-            database=database,
-            drain=settings.worker.drain,
-            tenants=tenants,
-            by="dev" if dev else "",
-        )
-        stack.push_async_callback(releases.stop)
-        follower = Follower(
-            worker=uuid7(),
-            database=database,
-            releases=releases,
-            make_children=lambda folder, python: make_children(settings, folder, python=python),
-            tenants=tenants,
-            pooler=settings.pooler,
-            follow=not dev,
-        )
-        await follower.start(by=folder_by)
-        recorded = RecordedReleases(
-            database=database,
-            make_children=lambda folder, python: make_recorded_children(settings, folder, python),
-        )
-        stack.push_async_callback(recorded.stop)
-        await recorded.start()
+        releases, follower, recorded = await _open_releases(stack, settings, database, dev=dev, folder_by=folder_by)
         means = _Means(
-            settings,
-            url,
-            database,
-            callouts,
-            rules,
-            models,
-            deliveries,
-            governor,
-            quotas,
-            releases,
-            follower,
-            recorded,
-            tap,
-            writers,
-            Redactor.of_settings(settings.log),
-            printed,
-            secrets,
-            VerdictCounts(),
+            settings=settings,
+            url=url,
+            database=database,
+            callouts=callouts,
+            rules=rules,
+            models=models,
+            deliveries=deliveries,
+            governor=governor,
+            quotas=quotas,
+            releases=releases,
+            follower=follower,
+            recorded=recorded,
+            tap=tap,
+            writers=writers,
+            redactor=Redactor.of_settings(settings.log),
+            printed=printed,
+            secrets=secrets,
+            verdicts=VerdictCounts(),
         )
         await stack.enter_async_context(means.verdicts.told(writers))
         worker, logs = _assemble(means)
         warming = asyncio.create_task(asyncio.to_thread(warm, settings))
         stack.callback(warming.cancel)
         await run(worker, logs, settings, url, database, ready)
+
+
+async def _open_releases(
+    stack: contextlib.AsyncExitStack, settings: Settings, database: Pool, *, dev: bool, folder_by: str
+) -> tuple[Releases, Follower, RecordedReleases]:
+    """What runs, who follows what is live, and earlier releases that still run something."""
+    tenants = TenantsThere(settings)
+    releases = Releases(
+        folder=settings.folder,
+        make_children=partial(make_children, settings),
+        database=database,
+        drain=settings.worker.drain,
+        tenants=tenants,
+        by="dev" if dev else "",
+    )
+    stack.push_async_callback(releases.stop)
+    follower = Follower(
+        worker=uuid7(),
+        database=database,
+        releases=releases,
+        make_children=lambda folder, python: make_children(settings, folder, python=python),
+        tenants=tenants,
+        pooler=settings.pooler,
+        follow=not dev,
+    )
+    await follower.start(by=folder_by)
+    recorded = RecordedReleases(
+        database=database,
+        make_children=lambda folder, python: make_recorded_children(settings, folder, python),
+    )
+    stack.push_async_callback(recorded.stop)
+    await recorded.start()
+    return releases, follower, recorded
 
 
 def _assemble(means: _Means) -> tuple[Worker, LogWriter]:
