@@ -239,6 +239,11 @@ class Matcher:
                 found[place] = max([found[place], *weights])
         return found
 
+    def any_found(self, texts: Sequence[str], plains: Sequence[str]) -> bool:
+        """Whether any pattern matches any of several texts, which have these plain forms and no other view."""
+        read = (("plain", "\n".join(plains)), ("raw", "\n".join(texts)))
+        return any(True for view, text in read for _ in self._matched(view, text))
+
     def _heaviest(self, indexes: list[int]) -> list[int]:
         return sorted(indexes, key=lambda each: -self.patterns[each].weight)[:PLACED]
 
@@ -271,3 +276,7 @@ def findings(page: Page, level: str | None = None) -> list[Finding]:
 
 def highest(texts: Sequence[str], plains: Sequence[str], levels: Container[str]) -> list[float]:
     return matcher().highest(texts, plains, levels)
+
+
+def any_found(texts: Sequence[str], plains: Sequence[str]) -> bool:
+    return matcher().any_found(texts, plains)

@@ -266,7 +266,8 @@ def _of_pieces(pieces: Iterable[tuple[str, tuple[int, int]]], most: int) -> Read
         return 0.0, ()
     spans = dict(reversed(known.items()))
     texts = list(spans)
-    read = [(_of_text(text, inner=True), [0], [text]) for text in texts[:WITHIN]]
+    some = texts[:WITHIN]
+    read = [(each, [0], [text]) for text, each in zip(some, _of_each(some), strict=True)]
     rest: list[str] = []
     for text in texts[WITHIN:]:
         most -= len(text) + 2
@@ -282,6 +283,39 @@ def _of_pieces(pieces: Iterable[tuple[str, tuple[int, int]]], most: int) -> Read
         for each in said
     ]
     return max(score for (score, _), _, _ in read), tuple(findings)
+
+
+def _of_each(texts: Sequence[str]) -> Iterable[Read]:
+    """Pieces as texts of their own. In most nothing is found, and that is seen of all at once."""
+    for text, score in zip(texts, _of_silent(texts), strict=True):
+        yield _of_text(text, inner=True) if score is None else (score, ())
+
+
+def _of_silent(texts: Sequence[str]) -> Sequence[float | None]:
+    """Of each of these texts in which no level finds anything the score; None of one that takes a closer look."""
+    forms = plain_forms(texts)
+    closer = those([form or "" for form in forms], coded)
+    found: list[float | None] = [None] * len(texts)
+    places = [
+        place
+        for place, (text, form) in enumerate(zip(texts, forms, strict=True))
+        if len(text) <= LONG
+        and text.isascii()
+        and form is not None
+        and place not in closer
+        and not _may_hold_more(text)
+        and not pieced(text)
+    ]
+    plains = [forms[place] or "" for place in places]
+    if not places or matching.any_found([texts[place] for place in places], plains):
+        return found
+    codes = classes_of(plains)
+    leaving = those(plains, may_leave)
+    logits = model.model().logits(plains, codes)
+    for nth, (place, sure) in enumerate(zip(places, polyglot.highest(codes), strict=True)):
+        if not sure and nth not in leaving:
+            found[place] = model.model().fused(logits[nth], 0.0)
+    return found
 
 
 def _surest(findings: Iterable[Finding]) -> float:
