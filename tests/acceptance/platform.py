@@ -313,6 +313,17 @@ def running(platform: Platform) -> Iterator[Platform]:
 
 
 @contextlib.contextmanager
+def three_hosts(place: Path, database: str, triggers: str, **settings: str) -> Iterator[list[Platform]]:
+    """Two workers, and a gateway in front of them, as three hosts would have them, in folders of ``place``."""
+    with contextlib.ExitStack() as stack:
+        started = []
+        for name, role in (("one", "worker"), ("two", "worker"), ("door", "gateway")):
+            port = write_app(place / name, triggers, **settings)
+            started.append(stack.enter_context(running(Platform(place / name, port, database, ["--role", role]))))
+        yield started
+
+
+@contextlib.contextmanager
 def served(server: Server | None, triggers: str, *, measured: bool = False, **settings: str) -> Iterator[Platform]:
     """A platform for the tests of a module: on a fresh database of ``server``, or on a PostgreSQL of its own."""
     database = None if server is None else server.create_database(TEMPLATE)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.acceptance.test_author_tests import app, circuit_script, write_tests  # noqa: F401 - a fixture
+from tests.acceptance.author import circuit_script, write_tests
 
 pytestmark = pytest.mark.story
 
@@ -131,7 +131,8 @@ def test_a_block_in_which_nothing_fails_proves_nothing(circuit):
 """
 
 
-def test_retries_are_proved_by_what_fails(app):  # noqa: F811 - the fixture
+def test_retries_are_proved_by_what_fails(app, embedded_server, monkeypatch):
+    monkeypatch.setenv("CIRCUIT_TEST_DATABASE_URL", embedded_server.superuser)
     (app / "app.py").write_text(APP)
     (app / "circuit.toml").write_text(SETTINGS)
     write_tests(app, TESTS)

@@ -1,11 +1,8 @@
 """Jobs, the clock and what is marked by @test, as an app's tests use them: by pytest itself, on a real app."""
 
-import asyncio
-
 import pytest
 
-from tests import servers
-from tests.acceptance.test_author_tests import circuit_script
+from tests.acceptance.author import circuit_script, write_tests
 
 pytestmark = pytest.mark.story
 
@@ -107,21 +104,11 @@ def test_a_usual_one_is_collected_too():
 """
 
 
-@pytest.fixture
-def app(app_folder, monkeypatch):
-    folder = app_folder / "app"
-    (folder / "tests").mkdir(parents=True)
-    (folder / "app.py").write_text(APP)
-    (folder / "circuit.toml").write_text("[tenants]\nacme = {}\nglobex = {}\n")
-    (folder / "tests" / "test_jobs.py").write_text(TESTS)
-    monkeypatch.delenv("CIRCUIT_TEST_DATABASE_URL", raising=False)
-    yield folder
-    if (folder / ".circuit" / "test" / ".circuit").exists():
-        asyncio.run(servers.remove(folder / ".circuit" / "test"))
-
-
 @pytest.mark.slow
 def test_jobs_run_by_hand_by_the_clock_and_at_stop_test_and_count_as_covered(app):
+    (app / "app.py").write_text(APP)
+    (app / "circuit.toml").write_text("[tenants]\nacme = {}\nglobex = {}\n")
+    write_tests(app, TESTS)
     code, printed, said = circuit_script(app, "test")
     assert "6 passed" in printed, printed + said
     assert code == 0, printed

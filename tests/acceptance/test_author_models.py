@@ -1,11 +1,8 @@
 """Models in an app's tests answer what was said beforehand, whole and streamed."""
 
-import asyncio
-
 import pytest
 
-from tests import servers
-from tests.acceptance.test_author_tests import circuit_script
+from tests.acceptance.author import circuit_script, write_tests
 
 pytestmark = pytest.mark.story
 
@@ -69,20 +66,10 @@ def test_a_tool_is_called_and_the_answer_is_streamed(circuit):
 """
 
 
-@pytest.fixture
-def app(app_folder, monkeypatch):
-    folder = app_folder / "app"
-    (folder / "tests").mkdir(parents=True)
-    (folder / "app.py").write_text(APP)
-    (folder / "circuit.toml").write_text("")
-    (folder / "tests" / "test_models.py").write_text(TESTS)
-    monkeypatch.delenv("CIRCUIT_TEST_DATABASE_URL", raising=False)
-    yield folder
-    if (folder / ".circuit" / "test" / ".circuit").exists():
-        asyncio.run(servers.remove(folder / ".circuit" / "test"))
-
-
-def test_models_answer_what_was_said_beforehand(app):
+def test_models_answer_what_was_said_beforehand(app, embedded_server, monkeypatch):
+    monkeypatch.setenv("CIRCUIT_TEST_DATABASE_URL", embedded_server.superuser)
+    (app / "app.py").write_text(APP)
+    write_tests(app, TESTS)
     code, printed, said = circuit_script(app, "test")
     assert "3 passed" in printed, printed + said
     assert code == 0, printed

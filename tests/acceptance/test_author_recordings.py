@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from tests.acceptance.test_author_tests import app, circuit_script, write_tests  # noqa: F401 - a fixture
+from tests.acceptance.author import circuit_script, write_tests
 
 pytestmark = pytest.mark.story
 
@@ -73,7 +73,7 @@ def provider():
 
 
 @pytest.mark.slow
-def test_what_is_recorded_once_is_answered_without_a_provider_or_a_key(app, provider, monkeypatch):  # noqa: F811
+def test_what_is_recorded_once_is_answered_without_a_provider_or_a_key(app, provider, monkeypatch):
     (app / "app.py").write_text(APP)
     (app / "circuit.toml").write_text(
         f'[llm]\nmodel = "m1"\n[llm.providers.ours]\nurl = "{provider}"\nkey_env = "OURS_KEY"\nmodels = ["m1"]\n'

@@ -11,7 +11,7 @@ import pytest
 
 from circuit_script.config import load_settings
 from circuit_script.db.embedded import EmbeddedPostgres
-from tests import servers
+from tests.acceptance.author import circuit_script, write_tests
 from tests.acceptance.command import Terminal
 from tests.acceptance.platform import environment, left_behind
 from tests.servers import until
@@ -88,34 +88,9 @@ def test_of_a_bad_record(circuit):
 
 
 @pytest.fixture
-def app(app_folder, monkeypatch):
-    """An app with tests; its servers end with it. DATABASE_URL points nowhere: tests must not look at it."""
-    folder = app_folder / "app"
-    (folder / "tests").mkdir(parents=True)
-    (folder / "app.py").write_text(TRIGGERS)
-    (folder / "circuit.toml").write_text("")
-    (folder / "pytest.ini").write_text(
-        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
-    )
-    monkeypatch.delenv("CIRCUIT_TEST_DATABASE_URL", raising=False)
-    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
-    yield folder
-
-    for each in (folder / ".circuit" / "test", folder):
-        if (each / ".circuit").exists():
-            asyncio.run(servers.remove(each))
-
-
-def circuit_script(folder, *arguments, stdin=""):
-    """Run the command in the app's folder; its code, what it printed, what it said."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    command = [sys.executable, "-m", "circuit_script.cli", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
-
-
-def write_tests(folder, text):
-    (folder / "tests" / "test_app.py").write_text(text)
+def app(app):
+    (app / "app.py").write_text(TRIGGERS)
+    return app
 
 
 def test_passing_tests_pass_and_their_handlers_are_listed(app):

@@ -55,6 +55,7 @@ class Shop:
     folder: Path
     staging: str
     production: str
+    tests: str  # the server of the app's tests
     port: int
 
     def write(self, number: int) -> None:
@@ -73,6 +74,7 @@ class Shop:
     def environment(self) -> dict[str, str]:
         who = {f"GIT_{role}_{what}": "ada" for role in ("COMMITTER", "AUTHOR") for what in ("NAME", "EMAIL")}
         there = {"STAGING_DATABASE_URL": self.staging, "PRODUCTION_DATABASE_URL": self.production}
+        there |= {"CIRCUIT_TEST_DATABASE_URL": self.tests}
         return {**who, **there, "STAGING_URL": f"http://127.0.0.1:{self.port}"}
 
     def checklist(self, *arguments: str, **more: str) -> Ran:
@@ -116,7 +118,7 @@ def shop(embedded_server: Server) -> Iterator[Shop]:
         (folder / "app" / "endpoints.py").unlink()
         (folder / "tests" / "test_triggers.py").write_text(TESTS)
         (folder / "circuit.toml").write_text(f"[gateway]\nport = {port}\n{ENVIRONMENTS}")
-        made = Shop(folder, staging, production, port)
+        made = Shop(folder, staging, production, embedded_server.superuser, port)
         made.write(1)
         made.git("init", "--quiet")
         made.commit()

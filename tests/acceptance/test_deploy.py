@@ -23,7 +23,8 @@ pytestmark = pytest.mark.story
 
 @pytest.fixture(scope="module")
 def platform(embedded_server: Server) -> Iterator[Platform]:
-    """A platform to which one good release was deployed."""
+    """A platform to which one good release was deployed. The tests of that have a server of their own, those of what
+    is deployed later one that runs already."""
     more = f"[deploy]\nimport_seconds = {PATIENT}\n"  # however busy this host is
     with served(embedded_server, TRIGGERS, public_key=make_vendor().public_key, more=more) as started:
         (started.folder / "tests").mkdir(exist_ok=True)
@@ -34,6 +35,7 @@ def platform(embedded_server: Server) -> Iterator[Platform]:
         ran = deploy(started, "--yes", "--detach", "--message", "the good one")
         assert ran.code == 0, ran.err
         assert told(ran)["release"] == "v1.0.0"
+        started.more["CIRCUIT_TEST_DATABASE_URL"] = embedded_server.superuser
         yield started
 
 
@@ -53,7 +55,8 @@ def vendor(chance: random.Random) -> Vendor:
 
 
 def deploy(platform: Platform, *arguments: str, folder: Path | None = None) -> Ran:
-    return run("deploy", "--folder", str(folder or platform.folder), "--json", *arguments, database=platform.url)
+    at = str(folder or platform.folder)
+    return run("deploy", "--folder", at, "--json", *arguments, database=platform.url, **platform.more)
 
 
 def told(ran: Ran) -> dict[str, object]:

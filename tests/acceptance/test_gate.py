@@ -1,13 +1,11 @@
 """What `circuit-script test` refuses, on apps that `circuit-script init` has made, as real processes."""
 
-import asyncio
 import json
 
 import pytest
 
-from tests import servers
+from tests.acceptance.author import circuit_script
 from tests.acceptance.command import Terminal
-from tests.acceptance.test_author_tests import circuit_script
 
 pytestmark = pytest.mark.story
 
@@ -69,16 +67,14 @@ def test_one_is_asked_for(circuit):
 
 
 @pytest.fixture
-def app(app_folder, monkeypatch):
-    """An app that `init` made. Its server ends with the test."""
-    monkeypatch.delenv("CIRCUIT_TEST_DATABASE_URL", raising=False)
+def app(app_folder, embedded_server, monkeypatch):
+    """An app that `init` made. Its tests have a server that runs already."""
+    monkeypatch.setenv("CIRCUIT_TEST_DATABASE_URL", embedded_server.superuser)
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
     folder = app_folder / "app"
     code, printed, said = circuit_script(app_folder, "init", "app")
     assert code == 0, printed + said
-    yield folder
-    if (folder / ".circuit" / "test" / ".circuit").exists():
-        asyncio.run(servers.remove(folder / ".circuit" / "test"))
+    return folder
 
 
 def add(folder, code, tests):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import pytest
 
 from circuit_script.cli.demo.vendor import Vendor
 from circuit_script.releases.moving import go_live
-from tests.acceptance.platform import Platform, answers, running, write_app
+from tests.acceptance.platform import Platform, answers, running, three_hosts, write_app
 from tests.acceptance.promises import hooks, kept
 from tests.acceptance.team import MARKED, WRONG, Team, handled, stale_of
 from tests.acceptance.vendor import Load, Receiver, contact_stream, send_all
@@ -45,13 +44,7 @@ SENDERS = 8
 
 @pytest.fixture
 def hosts(app_folder: Path, database: str, vendor: Vendor, receiver: Receiver) -> Iterator[list[Platform]]:
-    """Two workers, and a gateway in front of them, as three hosts would have them."""
-    with contextlib.ExitStack() as stack:
-        started = []
-        for name, role in (("one", "worker"), ("two", "worker"), ("door", "gateway")):
-            folder = app_folder / name
-            port = write_app(folder, MARKED, public_key=vendor.public_key, more=hooks(receiver))
-            started.append(stack.enter_context(running(Platform(folder, port, database, ["--role", role]))))
+    with three_hosts(app_folder, database, MARKED, public_key=vendor.public_key, more=hooks(receiver)) as started:
         yield started
 
 

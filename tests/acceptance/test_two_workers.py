@@ -14,7 +14,7 @@ import pytest
 
 from circuit_script.cli.demo.vendor import Vendor
 from circuit_script.events.lanes import LANES
-from tests.acceptance.platform import Platform, running, write_app
+from tests.acceptance.platform import Platform, three_hosts
 from tests.acceptance.promises import TALLY, hooks, kept
 from tests.acceptance.vendor import Load, Receiver, contact_stream
 from tests.servers import until
@@ -22,13 +22,7 @@ from tests.servers import until
 
 @pytest.fixture
 def hosts(app_folder: Path, database: str, vendor: Vendor, receiver: Receiver) -> Iterator[list[Platform]]:
-    """Two workers, and a gateway in front of them, as three hosts would have them."""
-    with contextlib.ExitStack() as stack:
-        started = []
-        for name, role in (("one", "worker"), ("two", "worker"), ("door", "gateway")):
-            folder = app_folder / name
-            port = write_app(folder, TALLY, public_key=vendor.public_key, more=hooks(receiver))
-            started.append(stack.enter_context(running(Platform(folder, port, database, ["--role", role]))))
+    with three_hosts(app_folder, database, TALLY, public_key=vendor.public_key, more=hooks(receiver)) as started:
         until(lambda: owners(started[2]) == 2, "both workers own lanes")
         yield started
 
