@@ -42,7 +42,7 @@ test-evasion: .venv/ready ## hostile handlers, and a hundred tricks to get aroun
 	@$(STAGE) "evasion (tricks in standard and strict isolation)" $(BIN)/python -m pytest -n 3 -m evasion $(PYTEST_ARGS)
 
 test-stories: .venv/ready ## what a person does: the command line, dev, Flask, every command and snippet of the documentation
-	@$(STAGE) "stories (command line, dev, Flask, documentation)" $(BIN)/python -m pytest -n 4 --dist worksteal -m "story and not slow" $(PYTEST_ARGS)
+	@$(STAGE) "stories (command line, dev, Flask, documentation)" $(BIN)/python -m pytest -n 4 --dist loadscope -m "story and not slow" $(PYTEST_ARGS)
 
 test-slow: .venv/ready ## the tests that take minutes, and each property with ten times as many examples
 	@$(STAGE) "slow tests" $(BIN)/python -m pytest --hypothesis-profile thorough -m "slow or hypothesis" $(PYTEST_ARGS)

@@ -18,12 +18,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 import circuit_script
-from tests import servers
+from tests import servers, stories
 from tests.servers import Server
 
 # Tests are compiled once, not by each worker of each run; but what a test writes twice within a second must never be
@@ -49,6 +50,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked `every_server` once on each; the rest on the embedded one."""
     if "server" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_server"):
         metafunc.parametrize("server", EVERY_SERVER, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: stories.rank(item.nodeid) if item.get_closest_marker("story") else len(stories.LONG))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return stories.Stories(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
