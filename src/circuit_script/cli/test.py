@@ -17,7 +17,6 @@ import typer
 from circuit_script.cli.folder import Folder, app_folder
 from circuit_script.cli.output import print_json
 from circuit_script.cli.test_shown import show
-from circuit_script.cli.test_watch import watch_tests
 from circuit_script.config import Settings, load_settings
 from circuit_script.errors import TestsRefused
 from circuit_script.testing.databases import stop_left_behind
@@ -54,6 +53,8 @@ def run(
     settings = load_settings(app_folder(folder))
     wanted = Wanted(keyword, tuple(arguments or ()), bulk, record)
     if watch:
+        from circuit_script.cli.test_watch import watch_tests  # the watcher of files is nobody else's
+
         raise typer.Exit(watch_tests(settings.folder, lambda: told(load_settings(settings.folder), wanted)))
     raise typer.Exit(told(settings, wanted, as_json=as_json))
 

@@ -1,16 +1,34 @@
-"""What handlers log: on its way into the database, and out of it."""
+"""What handlers log: on its way into the database, and out of it.
+
+Each name is imported when it is first asked for: who needs an identifier of a trace needs no database.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from circuit_script.telemetry.alerts import Alert, acknowledge, alerts_of, silence
-from circuit_script.telemetry.lines import LEVELS, Cursor, LogLine, LogPage, LogQuery
-from circuit_script.telemetry.reader import LogReader
-from circuit_script.telemetry.writer import LogWriter, configure_logging
-
 if TYPE_CHECKING:
+    from circuit_script.telemetry.alerts import Alert, acknowledge, alerts_of, silence
     from circuit_script.telemetry.alerts.monitor import CircuitMonitor
+    from circuit_script.telemetry.lines import LEVELS, Cursor, LogLine, LogPage, LogQuery
+    from circuit_script.telemetry.reader import LogReader
+    from circuit_script.telemetry.writer import LogWriter, configure_logging
+
+_HOMES = {
+    "LEVELS": "lines",
+    "Alert": "alerts",
+    "CircuitMonitor": "alerts.monitor",
+    "Cursor": "lines",
+    "LogLine": "lines",
+    "LogPage": "lines",
+    "LogQuery": "lines",
+    "LogReader": "reader",
+    "LogWriter": "writer",
+    "acknowledge": "alerts",
+    "alerts_of": "alerts",
+    "configure_logging": "writer",
+    "silence": "alerts",
+}
 
 __all__ = [
     "LEVELS",
@@ -29,10 +47,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """The monitor is a worker's alone: nobody else pays for its import."""
-    if name == "CircuitMonitor":
-        from circuit_script.telemetry.alerts.monitor import CircuitMonitor
+if not TYPE_CHECKING:  # who checks types, and saw this, would take any misspelt name
 
-        return CircuitMonitor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """Import what is first named now, and keep it."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return found

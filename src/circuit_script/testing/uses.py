@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from circuit_script.wiring.trial_result import TrialResult
+if TYPE_CHECKING:
+    from circuit_script.wiring.trial_result import TrialResult  # with it comes every part of a worker
 
 NEAR = 0.8  # of a limit: more of it refuses a deploy
 

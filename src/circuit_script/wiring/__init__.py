@@ -1,12 +1,33 @@
-"""Settings → running parts: the only place that builds things, one file per thing that is built."""
+"""Settings → running parts: the only place that builds things, one file per thing that is built.
 
-from circuit_script.wiring.bench import Bench, open_bench
-from circuit_script.wiring.live import Live, Refused, Reloaded, Switched, Unchanged
-from circuit_script.wiring.running import Worker
-from circuit_script.wiring.tap import Tap
-from circuit_script.wiring.trial import Trial
-from circuit_script.wiring.trial_result import TrialResult
-from circuit_script.wiring.worker import run_worker
+Each name is imported when it is first asked for: who tries an app, or imports it, needs no worker.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from circuit_script.wiring.bench import Bench, open_bench
+    from circuit_script.wiring.live import Live, Refused, Reloaded, Switched, Unchanged
+    from circuit_script.wiring.running import Worker
+    from circuit_script.wiring.tap import Tap
+    from circuit_script.wiring.trial import Trial
+    from circuit_script.wiring.trial_result import TrialResult
+    from circuit_script.wiring.worker import run_worker
+
+_HOMES = {
+    "Bench": "bench",
+    "Live": "live",
+    "Refused": "live",
+    "Reloaded": "live",
+    "Switched": "live",
+    "Tap": "tap",
+    "Trial": "trial",
+    "TrialResult": "trial_result",
+    "Unchanged": "live",
+    "Worker": "running",
+    "open_bench": "bench",
+    "run_worker": "worker",
+}
 
 __all__ = [
     "Bench",
@@ -22,3 +43,15 @@ __all__ = [
     "open_bench",
     "run_worker",
 ]
+
+
+if not TYPE_CHECKING:  # who checks types, and saw this, would take any misspelt name
+
+    def __getattr__(name: str) -> Any:
+        """Import what is first named now, and keep it."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return found
