@@ -3,8 +3,10 @@
 of the model's windows.
 
 Each says bit for bit what `words`, `polyglot` and `model` say with numpy, which is what this was written from and what
-is used where there is no compiler. Texts come from strangers, so every access to an array is checked. Whoever calls
-holds the interpreter's lock; buffers are kept from call to call.
+is used where there is no compiler. Texts come from strangers, so every access to an array is checked.
+
+Arrays are kept from text to text. Who reads takes them and gives them back when he is done, so that they are nobody
+else's meanwhile; after an error they are not given back, and others are made.
 """
 
 from libc.math cimport sqrt
@@ -20,29 +22,68 @@ cdef u64 START = 0xCBF29CE484222325ULL  # FNV-1a, on characters: http://www.isth
 cdef u64 STEP = 0x100000001B3ULL
 
 
-cdef class _Text:
-    """The characters of a text as numbers, in a buffer that grows."""
+cdef class _Letters:
+    """What a text of so many characters takes to be read as words."""
 
+    cdef Py_ssize_t size
     cdef u32[::1] chars
+    cdef int[::1] starts, lasts, found  # where words are, and what they are
+    cdef int[::1] weights, run_starts, run_lasts, run_codes  # those that are not parted
 
-    def __init__(self):
-        self.chars = np.zeros(4096, np.uint32)
+    def __init__(self, Py_ssize_t size):
+        self.size = size
+        self.chars = np.zeros(size, np.uint32)
+        self.starts, self.lasts, self.found = (np.zeros(2 * size + 2, np.int32) for _ in range(3))
+        self.weights, self.run_starts, self.run_lasts, self.run_codes = (np.zeros(size, np.int32) for _ in range(4))
 
-    cdef Py_ssize_t take(self, str text) except -1:
-        cdef Py_ssize_t size = len(text), at
-        cdef u32[::1] chars
-        if size > self.chars.shape[0]:
-            self.chars = np.zeros(2 * size, np.uint32)
-        chars = self.chars
-        for at in range(size):
-            chars[at] = <u32>text[at]
-        return size
+
+cdef class _Kinds:
+    """What a row of so many codes takes."""
+
+    cdef Py_ssize_t size
+    cdef u64[::1] own, four
+    cdef u64[:, ::1] after  # of each word the kinds of those behind it: as many as four times the row's number
+    cdef int[::1] marked
+
+    def __init__(self, Py_ssize_t size):
+        self.size = size
+        self.own, self.four = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
+        self.after = np.zeros((5, size), np.uint64)
+        self.marked = np.zeros(size, np.int32)
+
+
+cdef class _Sums:
+    """What a text of so many characters takes, with at least as many as words, to be summed up."""
+
+    cdef Py_ssize_t size
+    cdef u32[::1] chars, words, scaled
+    cdef int[::1] starts, sums, before, change, at, kinds
+    cdef int[::1] seen  # of each row of kinds where it was met last; -1 between two texts
+
+    def __init__(self, Py_ssize_t size, Py_ssize_t rows):
+        self.size = size
+        self.chars, self.words, self.scaled = (np.zeros(size, np.uint32) for _ in range(3))
+        self.starts, self.sums, self.before = (np.zeros(size + 1, np.int32) for _ in range(3))
+        self.change = np.zeros(size + 2, np.int32)
+        self.at, self.kinds = np.zeros(2 * size, np.int32), np.zeros(2 * size, np.int32)
+        self.seen = np.full(rows, -1, np.int32)
+
+
+cdef Py_ssize_t LEAST = 4096  # characters that there is room for
+
+
+cdef int _take(u32[::1] chars, str text) except -1:
+    """The characters of a text as numbers."""
+    cdef Py_ssize_t at
+    for at in range(len(text)):
+        chars[at] = <u32>text[at]
+    return 0
 
 
 cdef class Words:
     """`words.classes` and `words.places_of`."""
 
-    cdef _Text text
+    cdef _Letters spare
     cdef u32[::1] spaced  # of each character of the first plane what stands for it
     cdef unsigned char[::1] blank, running
     cdef u32[::1] letters  # of all words that are known, one behind the other
@@ -55,20 +96,15 @@ cdef class Words:
     cdef int[::1] prefix_begins, prefix_sizes, prefix_codes
     cdef int[::1] alone, phrase_first, phrase_last  # of each number of phrases
     cdef int[::1] phrase_begins, phrase_sizes, phrase_codes, phrase_words
-    cdef int[::1] starts, lasts, found  # of a text: where its words are, and what they are
     cdef u64 branch_mask
     cdef u64[::1] branches  # from a number of characters read and the next one to the number of all of them
     cdef int[::1] grown, grown_codes
     cdef int unit, chatbot
-    cdef int[::1] weights, run_starts, run_lasts, run_codes  # of a text in which words are not parted
 
     def __init__(self, book, spaced, blanks, running, unit):
-        self.text = _Text()
         self.spaced = np.ascontiguousarray(spaced, np.uint32)
         self.blank = np.ascontiguousarray(blanks, np.uint8)
         self.running = np.ascontiguousarray(running, np.uint8)
-        self.starts, self.lasts, self.found = (np.zeros(4096, np.int32) for _ in range(3))
-        self.weights, self.run_starts, self.run_lasts, self.run_codes = (np.zeros(2048, np.int32) for _ in range(4))
         self.unit = unit
         in_phrases = {word for each in book.phrases for second, rest in each.by_second.items()
                       for words, _ in rest for word in (second, *words)}
@@ -161,16 +197,25 @@ cdef class Words:
         return self._read(plain, wanted)
 
     cdef object _read(self, str plain, wanted):
-        cdef Py_ssize_t size = self.text.take(plain), at, first
+        cdef Py_ssize_t size = len(plain)
+        cdef _Letters room = self.spare
+        self.spare = None
+        if room is None or room.size < size:
+            room = _Letters(max(2 * size, LEAST))
+        _take(room.chars, plain)
+        read = self._parted(room, size, wanted)
+        self.spare = room
+        return read
+
+    cdef object _parted(self, _Letters room, Py_ssize_t size, wanted):
+        """Of a text in which spaces part words."""
+        cdef Py_ssize_t at, first
         cdef int count = 0, nth
         cdef u32 char
-        cdef u32[::1] chars = self.text.chars
-        cdef bint inside = False
-        if 2 * size + 2 > self.starts.shape[0]:
-            self.starts, self.lasts, self.found = (np.zeros(4 * size + 4, np.int32) for _ in range(3))
-        cdef int[::1] starts = self.starts, lasts = self.lasts, found = self.found
-        cdef u32[::1] spaced = self.spaced
+        cdef u32[::1] chars = room.chars, spaced = self.spaced
+        cdef int[::1] starts = room.starts, lasts = room.lasts, found = room.found
         cdef unsigned char[::1] blank = self.blank, running = self.running
+        cdef bint inside = False
         for at in range(size):
             char = chars[at]
             if char < 0x10000:
@@ -180,7 +225,7 @@ cdef class Words:
                     for first in range(at + 1, size):
                         if chars[first] < 0x10000:
                             chars[first] = spaced[chars[first]]
-                    return self._read_running(chars, size, wanted)
+                    return self._running(room, size, wanted)
                 if char == GAP or blank[char]:
                     if inside:
                         lasts[count] = <int>at
@@ -197,29 +242,26 @@ cdef class Words:
             lasts[count] = <int>size
             count += 1
         if wanted is not None:
-            return {each: (starts[each], lasts[each]) for each in wanted}
+            return {each: (starts[<Py_ssize_t>each], lasts[<Py_ssize_t>each]) for each in wanted}
         codes = np.empty(count, np.int16)
         cdef short[::1] told = codes
         for nth in range(count):
             found[nth] = self._number(chars, starts[nth], lasts[nth])
         for nth in range(count):
-            told[nth] = <short>self._code(chars, nth, count)
+            told[nth] = <short>self._code(room, nth, count)
         return codes
 
-    cdef object _read_running(self, u32[::1] chars, Py_ssize_t size, wanted):
+    cdef object _running(self, _Letters room, Py_ssize_t size, wanted):
         """Where scripts have no spaces, their words are found from each place, the longest first; what stands between
         them counts by its length."""
-        cdef Py_ssize_t at, step, done = 0, end
+        cdef Py_ssize_t at, step, done = 0, end = 0
         cdef int count = 0, runs = 0, code, nth
         cdef long long total = 0
         cdef u32 char
+        cdef u32[::1] chars = room.chars
+        cdef int[::1] weights = room.weights, starts = room.starts, lasts = room.lasts, found = room.found
+        cdef int[::1] run_starts = room.run_starts, run_lasts = room.run_lasts, run_codes = room.run_codes
         cdef bint inside = False, letter
-        if size > self.weights.shape[0]:
-            self.weights, self.run_starts, self.run_lasts, self.run_codes = (
-                np.zeros(2 * size, np.int32) for _ in range(4))
-        cdef int[::1] weights = self.weights, run_starts = self.run_starts, run_codes = self.run_codes
-        cdef int[::1] run_lasts = self.run_lasts
-        cdef int[::1] starts = self.starts, lasts = self.lasts, found = self.found
         for at in range(size):
             char = chars[at]
             weights[at] = (4 if 0x0E00 <= char <= 0x0E7F else 7 if 0xAC00 <= char <= 0xD7AF
@@ -261,7 +303,7 @@ cdef class Words:
         codes = np.zeros(total // self.unit + 1 if size else 0, np.int16)
         cdef short[::1] told = codes
         for nth in range(count):
-            told[weights[starts[nth]]] = <short>self._code(chars, nth, count)
+            told[weights[starts[nth]]] = <short>self._code(room, nth, count)
         for nth in range(runs):
             told[weights[run_starts[nth]]] = <short>run_codes[nth]
         return codes
@@ -305,12 +347,13 @@ cdef class Words:
                 return False
         return True
 
-    cdef int _code(self, u32[::1] chars, int nth, int count) except? -32768:
+    cdef int _code(self, _Letters room, int nth, int count) except? -32768:
         """The code of a word, in the light of those behind it."""
-        cdef int code = self.codes[self.found[nth]] if self.found[nth] >= 0 else 0
+        cdef int[::1] found = room.found
+        cdef int code = self.codes[found[nth]] if found[nth] >= 0 else 0
         cdef int phrase, at, size, begin
         if code == 0:
-            return self._prefix(chars, self.starts[nth], self.lasts[nth])
+            return self._prefix(room.chars, room.starts[nth], room.lasts[nth])
         if code > 0:
             return code
         code = -1 - code
@@ -318,7 +361,7 @@ cdef class Words:
             size, begin = self.phrase_sizes[phrase], self.phrase_begins[phrase]
             if nth + size < count:
                 for at in range(size):
-                    if self.found[nth + 1 + at] != self.phrase_words[begin + at]:
+                    if found[nth + 1 + at] != self.phrase_words[begin + at]:
                         break
                 else:
                     return self.phrase_codes[phrase]
@@ -365,9 +408,7 @@ cdef class Sequences:
     cdef int[::1] counts, windows
     cdef u64[::1] firsts, unless
     cdef unsigned char[::1] ordered
-    cdef u64[::1] own, four
-    cdef u64[:, ::1] after  # of each word the kinds of those behind it: as many as four times the row's number
-    cdef int[::1] marked
+    cdef _Kinds spare
 
     def __init__(self, masks, rules):
         self.masks = np.ascontiguousarray(masks, np.uint64)
@@ -380,23 +421,26 @@ cdef class Sequences:
         self.firsts = np.array([each.first for each in rules], np.uint64)
         self.unless = np.array([each.unless for each in rules], np.uint64)
         self.ordered = np.array([each.ordered for each in rules], np.uint8)
-        self._grow(2048)
-
-    def _grow(self, Py_ssize_t size):
-        self.own, self.four = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
-        self.after = np.zeros((5, size), np.uint64)
-        self.marked = np.zeros(size, np.int32)
+        if any(each.window not in (4, 8, 12, 16) for each in rules):
+            raise ValueError("a window has 4, 8, 12 or 16 words")
 
     def matches(self, const short[:] codes, Py_ssize_t most):
         """Of each place the number of its rule, the first and the last word; of each rule so many at most."""
+        cdef _Kinds room = self.spare
+        self.spare = None
+        if room is None or room.size < codes.shape[0]:
+            room = _Kinds(max(2 * codes.shape[0], LEAST))
+        found = self._matches(room, codes, most)
+        self.spare = room
+        return found
+
+    cdef list _matches(self, _Kinds room, const short[:] codes, Py_ssize_t most):
         cdef Py_ssize_t size = codes.shape[0], at, last, done, told, rule, marks = 0, mark, row
         cdef u64 there = 0, kinds
         cdef int count, each
-        if size > self.own.shape[0]:
-            self._grow(2 * size)
-        cdef u64[::1] own = self.own
-        cdef u64[:, ::1] after = self.after
-        cdef int[::1] marked = self.marked
+        cdef u64[::1] own = room.own
+        cdef u64[:, ::1] after = room.after
+        cdef int[::1] marked = room.marked
         for at in range(size):
             own[at] = kinds = self.masks[codes[at]]
             if kinds:
@@ -406,7 +450,7 @@ cdef class Sequences:
         found = []
         if not there:
             return found
-        self._look_ahead(size)
+        self._look_ahead(room, size)
         for rule in range(self.counts.shape[0]):
             count = self.counts[rule]
             for each in range(count):
@@ -433,9 +477,9 @@ cdef class Sequences:
                         break
         return found
 
-    cdef int _look_ahead(self, Py_ssize_t size) except -1:
-        cdef u64[::1] own = self.own, four = self.four
-        cdef u64[:, ::1] after = self.after
+    cdef int _look_ahead(self, _Kinds room, Py_ssize_t size) except -1:
+        cdef u64[::1] own = room.own, four = room.four
+        cdef u64[:, ::1] after = room.after
         cdef Py_ssize_t at, row
         cdef u64 second = 0, third = 0, fourth = 0
         for at in range(size - 1, -1, -1):
@@ -478,7 +522,7 @@ cdef class Sequences:
 cdef class Windows:
     """`model.Model.logits` of one text: the highest of its windows."""
 
-    cdef _Text text
+    cdef _Sums spare
     cdef unsigned char[::1] table
     cdef signed char[::1] worth
     cdef int[::1] kind
@@ -486,11 +530,8 @@ cdef class Windows:
     cdef u32[::1] powers
     cdef u32 prime, mix, step, of_word, of_pair, of_skip, of_five
     cdef int shift, window, stride, tokens, near, close
-    cdef u32[::1] words, scaled
-    cdef int[::1] starts, sums, before, change, at, kinds, seen
 
     def __init__(self, model, features, stride, tokens):
-        self.text = _Text()
         self.table = np.array(model.table, np.uint8)
         self.worth = np.array(model.text, np.int8)
         self.kind = np.array(model.kind, np.int32)
@@ -503,44 +544,42 @@ cdef class Windows:
         self.shift, self.window = int(features._SHIFT), features.WINDOW
         self.near, self.close = features.NEAR, features.CLOSE
         self.stride, self.tokens = stride, tokens
-        self.seen = np.full(len(model.kind), -1, np.int32)
-        self._grow(4096)
-        self._grow_kinds(1024)
-
-    def _grow(self, Py_ssize_t size):
-        self.words, self.scaled = np.zeros(size, np.uint32), np.zeros(size, np.uint32)
-        self.starts, self.sums, self.before = (np.zeros(size + 1, np.int32) for _ in range(3))
-
-    def _grow_kinds(self, Py_ssize_t size):
-        self.change = np.zeros(size + 2, np.int32)
-        self.at, self.kinds = np.zeros(2 * size, np.int32), np.zeros(2 * size, np.int32)
 
     def highest(self, str plain, const short[:] codes):
         """What the highest window of a text sums up to, where ``codes`` are the classes of its words."""
-        cdef Py_ssize_t size = self.text.take(plain), numbers = codes.shape[0], nth, first, last, behind, rooms, whole
+        cdef Py_ssize_t size = len(plain), most = max(size, codes.shape[0])
+        cdef _Sums room = self.spare
+        cdef double best
+        self.spare = None
+        if room is None or room.size < most:
+            room = _Sums(max(2 * most, LEAST), self.kind.shape[0])
+        _take(room.chars, plain)
+        best = self._highest(room, size, codes)
+        self.spare = room
+        return best
+
+    cdef double _highest(self, _Sums room, Py_ssize_t size, const short[:] codes) except? -1:
+        cdef Py_ssize_t numbers = codes.shape[0], nth, first, last, behind, rooms, whole
+        cdef int[::1] sums = room.sums, before = room.before, change = room.change
         cdef double unit, logit, best = 0
-        if size > self.words.shape[0]:
-            self._grow(2 * size)
-        if numbers > self.change.shape[0] - 2:
-            self._grow_kinds(2 * numbers)
-        self._weigh(size)
+        self._weigh(room, size)
         rooms = 1 if size <= self.window else max(numbers - self.tokens + 1, 1)
-        self._weigh_kinds(codes, rooms)
+        self._weigh_kinds(room, codes, rooms)
         unit = self.text_unit / sqrt(min(size, self.window) + self.calm)
-        whole = max(self.before[size], 1)
+        whole = max(before[size], 1)
         for nth in range(max((size - self.window + 2 * self.stride - 1) // self.stride, 1)):
             first = nth * self.stride
             last = min(first + self.window, size)
-            behind = min(self.before[first] * (rooms + self.tokens - 1) // whole, rooms - 1)
-            logit = (self.sums[last] - self.sums[first]) * unit + self.change[behind] * self.kind_unit + self.bias
+            behind = min(before[first] * (rooms + self.tokens - 1) // whole, rooms - 1)
+            logit = (sums[last] - sums[first]) * unit + change[behind] * self.kind_unit + self.bias
             if nth == 0 or logit > best:
                 best = logit
         return best
 
-    cdef int _weigh(self, Py_ssize_t size) except -1:
+    cdef int _weigh(self, _Sums room, Py_ssize_t size) except -1:
         """Of each character the sum of what begins before it, and how many words do."""
-        cdef u32[::1] chars = self.text.chars, words = self.words, scaled = self.scaled
-        cdef int[::1] starts = self.starts, sums = self.sums, before = self.before
+        cdef u32[::1] chars = room.chars, words = room.words, scaled = room.scaled
+        cdef int[::1] starts = room.starts, sums = room.sums, before = room.before
         cdef unsigned char[::1] table = self.table
         cdef signed char[::1] worth = self.worth
         cdef u32[::1] powers = self.powers
@@ -586,9 +625,9 @@ cdef class Windows:
             sums[at + 1] += sums[at]
         return 0
 
-    cdef int _weigh_kinds(self, const short[:] codes, Py_ssize_t rooms) except -1:
+    cdef int _weigh_kinds(self, _Sums room, const short[:] codes, Py_ssize_t rooms) except -1:
         """Of each word where a window can begin the weights of the classes from there on, each counted once."""
-        cdef int[::1] change = self.change, at = self.at, kinds = self.kinds, seen = self.seen
+        cdef int[::1] change = room.change, at = room.at, kinds = room.kinds, seen = room.seen
         cdef Py_ssize_t nth, count = 0, numbers = codes.shape[0], step
         cdef int code, kind, second, away, row
         for nth in range(rooms + 1):
@@ -603,15 +642,15 @@ cdef class Windows:
                     count += 1
         for nth in range(count):
             kind = kinds[nth]
-            self._count(kind, at[nth], rooms)
+            self._count(room, kind, at[nth], rooms)
             for step in range(1, min(7, count - nth)):
                 second, away = kinds[nth + step], at[nth + step] - at[nth]
                 if away > self.near:
                     break
                 if step < 6 and away <= self.close:
-                    self._count((kind << 6) + second + (64 if step == 1 else 64 + 4096), at[nth], rooms)
+                    self._count(room, (kind << 6) + second + (64 if step == 1 else 64 + 4096), at[nth], rooms)
                 row = (min(kind, second) << 6) + max(kind, second) + 64 + 2 * 4096
-                self._count(row, at[nth], rooms)
+                self._count(room, row, at[nth], rooms)
         for nth in range(count):  # so that nothing is remembered of this text
             kind = kinds[nth]
             seen[kind] = -1
@@ -623,13 +662,13 @@ cdef class Windows:
             change[nth] += change[nth - 1]
         return 0
 
-    cdef int _count(self, int row, int place, Py_ssize_t rooms) except -1:
+    cdef int _count(self, _Sums room, int row, int place, Py_ssize_t rooms) except -1:
         cdef Py_ssize_t since = 0, until = min(place + 1, rooms)
         if rooms > 1:
             since = max(place - self.tokens + 1, 0)
-        since = max(since, self.seen[row] + 1)
-        self.seen[row] = place
+        since = max(since, room.seen[row] + 1)
+        room.seen[row] = place
         if since < until:
-            self.change[since] += self.kind[row]
-            self.change[until] -= self.kind[row]
+            room.change[since] += self.kind[row]
+            room.change[until] -= self.kind[row]
         return 0
