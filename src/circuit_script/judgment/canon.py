@@ -7,6 +7,7 @@ reading of its own. Real Russian, Greek or Vietnamese stays what it is.
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -300,9 +301,11 @@ class _Folding:
         gone = (kinds != 0) & (kinds != MARK) & (kinds != FLAG)
         if not gone.any():
             return
-        usual = self._usual(kinds)
+        places = np.flatnonzero(gone)
+        unusual = places[~self._usual(places)]
+        of_unusual = kinds[unusual]
         for kind, name in _NAMES.items():
-            self._note(name, np.flatnonzero((kinds == kind) & ~usual))
+            self._note(name, unusual[of_unusual == kind])
         if (kinds == RUBOUT).any():
             self._rub_out(gone)
         self._keep(~gone)
@@ -311,6 +314,7 @@ class _Folding:
         """A backspace takes the character before it with it."""
         kept = np.flatnonzero(~gone)
         runs: list[tuple[int, int]] = []  # of what is kept, before the backspace
+        taken: list[int] = []
         done = 0
         for end in np.searchsorted(kept, np.flatnonzero(self.kinds == RUBOUT)).tolist():
             if end > done:
@@ -318,27 +322,28 @@ class _Folding:
                 done = end
             if runs:
                 start, last = runs.pop()
-                gone[kept[last - 1]] = True
+                taken.append(last - 1)
                 if last - 1 > start:
                     runs.append((start, last - 1))
+        gone[kept[taken]] = True
 
-    def _usual(self, kinds: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Invisible characters where writing needs them: within emoji, and between letters of Persian or Hindi."""
-        codes = self.codes
-        before = np.concatenate(([0], codes[:-1]))
-        after = np.concatenate((codes[1:], [0]))
+    def _usual(self, places: Places) -> NDArray[np.bool_]:
+        """Which of these invisible characters writing needs: within emoji, and between letters of Persian or Hindi."""
+        codes = self.codes[places]
+        around = np.concatenate(([0], self.codes, [0]))
+        before, after = around[places], around[places + 2]
         joins = (codes == 0x200C) | (codes == 0x200D)
         usual = joins & (before >= 0x590) & (before != codes) & (after >= 0x590)
         keycap = (before == 0x23) | (before == 0x2A) | ((before >= 0x30) & (before < 0x3A))
         emoji = (before >= 0x203C) | (before == 0xA9) | (before == 0xAE)
         hidden = (before >= 0xFE00) & (before < 0xFE10) | (before >= 0xE0000)
         usual |= ((codes == 0xFE0E) | (codes == 0xFE0F)) & (keycap | emoji) & ~hidden
-        usual[:1] |= codes[:1] == 0xFEFF
-        if (kinds == TAG).any() and "\U000e007f" in self.text:  # the flags of England, Scotland and Wales
-            for place in np.flatnonzero(codes == 0x1F3F4).tolist():
+        usual |= (places == 0) & (codes == 0xFEFF)
+        if "\U000e007f" in self.text:  # the flags of England, Scotland and Wales
+            for place in np.flatnonzero(self.codes == 0x1F3F4).tolist():
                 end = self.text.find("\U000e007f", place + 1, place + 8)
                 if end > 0:
-                    usual[place + 1 : end + 1] = True
+                    usual |= (places > place) & (places <= end)
         result: NDArray[np.bool_] = usual
         return result
 
@@ -525,8 +530,13 @@ def _bare(plain: str, folding: _Folding) -> str:
 
 def _is_said(text: str) -> bool:
     """Whether most of it is letters and their marks, and next to nothing does not print."""
-    letters = sum(each.isalnum() or each == " " or unicodedata.category(each)[0] == "M" for each in text)
-    printed = sum((each.isprintable() or each.isspace()) and each != "\ufffd" for each in text)
+    counts = Counter(text)
+    letters = sum(
+        count for each, count in counts.items() if each.isalnum() or each == " " or unicodedata.category(each)[0] == "M"
+    )
+    printed = sum(
+        count for each, count in counts.items() if (each.isprintable() or each.isspace()) and each != "\ufffd"
+    )
     return bool(text) and letters >= 0.6 * len(text) and printed >= 0.95 * len(text)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import groupby
+from typing import cast
 
 import numpy as np
 import re2
@@ -16,7 +17,7 @@ from circuit_script.judgment.english import COMMON, TELLING, words_in
 from circuit_script.judgment.page import token_places
 
 _LEET = str.maketrans("013457@$!|+€8962", "oieastasiitebggz")
-_EYES = str.maketrans("1!|", "lll")
+_ELLS = _LEET | str.maketrans("1!|", "lll")
 _DRAWN = (
     ("|\\|", "n"), ("|\\/|", "m"), ("/\\/", "n"), ("|_|", "u"), ("|-|", "h"), ("\\/\\/", "w"), ("\\/", "v"),
     ("/\\", "a"), ("|3", "b"), ("|<", "k"), ("|)", "d"), ("|=", "f"), ("()", "o"), ("[]", "o"), ("|2", "r"),
@@ -54,10 +55,10 @@ class Spelling:
     words: Sequence[str]
     spans: Callable[[], tuple[Places, Places]]
     size: int
+    text: str = field(init=False)
 
-    @property
-    def text(self) -> str:
-        return " ".join(self.words)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", " ".join(self.words))
 
     def places(self) -> NDArray[np.int64]:
         """Of each character its place in the wide text, told by share within a word, and one more for the end."""
@@ -131,6 +132,12 @@ class _Put(str):
     __slots__ = ()
 
 
+class _Single(str):
+    """A token of one character, which may be a letter of a word that was taken apart."""
+
+    __slots__ = ()
+
+
 class _Usual(dict[str, str | None]):
     """Of each token that was met the words that it says, "" for none; None where it may go on in the next."""
 
@@ -146,7 +153,7 @@ class _Usual(dict[str, str | None]):
     def _word(token: str) -> str | None:
         small = token.casefold()
         if len(token) == 1:
-            return small if token.isalnum() else ""
+            return _Single(small if token.isalnum() else "")
         if small.isalpha():
             return None if small in _BEGINS else small
         right, new = _right(small)
@@ -170,29 +177,39 @@ class _Tokens:
         self._wide, self._parts = wide, parts
         self._spans: tuple[Places, Places] | None = None
         self._tokens = [each for start, end in parts for each in wide[start:end].split()]
-        self._said = [_usual[each] for each in self._tokens]
+        self._said: list[str | None] = [*map(_usual.__getitem__, self._tokens)]
         self._put: dict[int, Words] = {}  # what several tokens say, by the first
         self.changed = done = 0
-        for nth in self._odd():
-            if nth >= done:
-                done = self._looked_at(nth)
-        self.changed += sum([each.__class__ is _Put for each in self._said])
+        kinds = {*map(type, self._said)}
+        for first, last in self._odd() if type(None) in kinds or _Single in kinds else ():
+            if last > done:
+                first = max(first, done)
+                done = self._looked_at(first) if self._said[first] is None else self._apart(first, last)
+        if _Put in kinds:
+            self.changed += sum([each.__class__ is _Put for each in self._said])
 
     def words(self) -> list[str]:
         return " ".join([each for each in self._said if each]).split()
 
     def word_spans(self) -> tuple[Places, Places]:
-        numbers = np.array([each.count(" ") + 1 if each else 0 for each in self._said])
-        before = np.cumsum(numbers) - numbers
-        all_starts, all_ends = self.spans()
-        starts, ends = all_starts.repeat(numbers), all_ends.repeat(numbers)
-        for nth in {*self._put, *np.flatnonzero(numbers > 1).tolist()}:
-            if nth in self._put:
-                spans = [(start, end) for _, start, end in self._put[nth]]
-            else:
-                spans = [*_shares(self._said[nth] or "", int(all_starts[nth]), int(all_ends[nth]))]
-            part = slice(before[nth], before[nth] + len(spans))
-            starts[part], ends[part] = zip(*spans, strict=True)
+        """Of all words the first places and the last, exclusive, told by share of the token that says them."""
+        words = self.words()
+        sizes: Places = np.fromiter(map(len, words), np.int64, len(words)) + 1  # with the space behind it
+        said = cast("list[str]", self._said)  # all are known by now
+        of_tokens = np.fromiter(map(len, said), np.int64, len(said))
+        of_tokens += of_tokens > 0
+        upto, upto_tokens = np.cumsum(sizes), np.cumsum(of_tokens)
+        token = np.searchsorted(upto_tokens, upto)  # of each word
+        whole: Places = of_tokens[token]
+        done: Places = upto - (upto_tokens - of_tokens)[token]  # of its token with this word, and before it
+        before: Places = done - sizes
+        firsts, lasts = self.spans()
+        begins: Places = firsts[token]
+        widths: Places = (lasts - firsts)[token]
+        starts, ends = begins + widths * before // whole, begins + widths * done // whole
+        for nth, put in self._put.items():
+            at = np.searchsorted(token, nth)
+            _, starts[at : at + len(put)], ends[at : at + len(put)] = zip(*put, strict=True)
         return starts, ends
 
     def spans(self) -> tuple[Places, Places]:
@@ -202,31 +219,29 @@ class _Tokens:
             self._spans = np.concatenate([each for each, _ in spans]), np.concatenate([each for _, each in spans])
         return self._spans
 
-    def _odd(self) -> Sequence[int]:
-        """The tokens that take a closer look: also four and more of one character each."""
-        odd = [nth for nth, each in enumerate(self._said) if each is None] if None in self._said else []
-        sizes = list(map(len, self._tokens))
-        if sizes.count(1) < APART:
-            return odd
-        edges = np.zeros(len(sizes) + 2, np.int8)
-        edges[1:-1] = np.array(sizes) == 1
-        turns = np.diff(edges)
-        runs = zip(np.flatnonzero(turns == 1).tolist(), np.flatnonzero(turns == -1).tolist(), strict=True)
-        apart = [each for first, end in runs if end - first >= APART for each in range(first, end)]
-        return sorted([*odd, *apart]) if apart else odd
+    def _odd(self) -> list[tuple[int, int]]:
+        """The tokens that take a closer look, and where four and more follow each other of one character each."""
+        odd = [(nth, nth + 1) for nth, each in enumerate(self._said) if each is None]
+        first = last = 0
+        for nth in [*(nth for nth, each in enumerate(self._tokens) if len(each) == 1), -1]:
+            if nth != last:
+                if last - first >= APART:
+                    odd.append((first, last))
+                first = nth
+            last = nth + 1
+        return sorted(odd)
+
+    def _apart(self, first: int, last: int) -> int:
+        """Find what tokens of one character say; the token that comes behind them."""
+        starts, ends = self.spans()
+        if spelled := _spelled(self._tokens[first:last], starts[first:last], ends[first:last]):
+            self._says(first, last, spelled)
+        return last
 
     def _looked_at(self, nth: int) -> int:
         """Find what a token and those that belong to it say; the token that comes behind them."""
         tokens = self._tokens
         token = tokens[nth]
-        if len(token) == 1:
-            last = nth
-            while last < len(tokens) and len(tokens[last]) == 1:
-                last += 1
-            starts, ends = self.spans()
-            if spelled := _spelled(tokens[nth:last], starts[nth:last], ends[nth:last]):
-                self._says(nth, last, spelled)
-            return last
         small = token.casefold()
         if small.isalpha():
             said, used = _joined(tokens, nth, small)
@@ -246,14 +261,6 @@ class _Tokens:
         self._said[first:last] = [" ".join([word for word, _, _ in words]), *[""] * (last - first - 1)]
         self._put[first] = words
         self.changed += 1
-
-
-def _shares(said: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Where each word stands of those that one token says, by its share of it."""
-    done, span, size = 0, end - start, len(said) + 1
-    for word in said.split():
-        yield start + span * done // size, start + span * (done + len(word) + 1) // size
-        done += len(word) + 1
 
 
 def _dense(word: str) -> str:
@@ -330,7 +337,7 @@ def _joined(tokens: list[str], nth: int, first: str) -> tuple[str, int]:
     """Pieces of one telling word, and how many follow the first, with which one begins."""
     joined = first
     for step in range(1, 5):
-        if nth + step >= len(tokens) or len(joined) > 14:
+        if nth + step >= len(tokens) or joined not in _CUT:
             break
         piece = tokens[nth + step].casefold().rstrip(_END)
         joined += piece
@@ -354,7 +361,7 @@ def _righted(token: str) -> tuple[str, bool]:
     if len(parts) == len(joined) > 3 and 5 * sum(map(str.isalpha, joined)) > 4 * len(joined):
         runs = ("".join(run) for _, run in groupby(joined, str.isalpha))
         return " ".join([_segmented(run) if run.isalpha() else run for run in runs]), True
-    if any(each.isalpha() for each in core):
+    if any(map(str.isalpha, core)):
         for each in dict.fromkeys((core, token)) if len(core) <= DRAWN else ():
             folded = _folded(each)
             if folded != each and folded in COMMON:
@@ -380,7 +387,7 @@ def _righted(token: str) -> tuple[str, bool]:
         if part.isalpha() or part.isdigit():
             out.append(part)
             continue
-        if len(part) > DRAWN:
+        if len(part) > (DRAWN if "|" in part else LONG):
             out.extend(_parts(part))
             continue
         folded = _folded(part)
@@ -431,8 +438,8 @@ def _folded(word: str) -> str:
     if "|" in word or "\\" in word or "(" in word or "[" in word or "/" in word or ">" in word:
         for drawn, letter in _DRAWN:
             word = word.replace(drawn, letter)
-    ells = word.translate(_EYES).translate(_LEET)
     folded = word.translate(_LEET)
-    if folded not in COMMON and ells in COMMON:
-        return ells
-    return folded
+    if folded in COMMON:
+        return folded
+    ells = word.translate(_ELLS)
+    return ells if ells in COMMON else folded

@@ -1,0 +1,111 @@
+"""Codes of single characters, undone where they stand: "%41", "&amp;", "\\u0041"."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from circuit_script.judgment.parts import Part
+
+ESCAPES = 4000
+
+_PERCENT = re.compile("(?:%[0-9a-fA-F]{2})+|%")  # takes linear time: nothing comes again
+_DIGITS = "0123456789abcdefABCDEF"
+_PAIRS = {high + low: bytes.fromhex(high + low) for high in _DIGITS for low in _DIGITS}
+
+
+class Escapes:
+    """What stands for other characters from a sign on. ``behind`` is an expression whose last group has what a sign
+    takes behind it, and ``read`` says what that is, or None. Bytes that follow each other are one text."""
+
+    def __init__(self, sign: str, behind: str, read: Callable[[re.Match[str]], bytes | str | None]) -> None:
+        self._sign, self._read = sign, read
+        self._found = re.compile(re.escape(sign) + behind)
+        self._counted = re.compile(f"{re.escape(sign)}(?:{behind})?")
+
+    def __call__(self, text: str) -> list[Part]:
+        parts: list[Part] = []
+        data, begin, end = b"", 0, -1
+        left = ESCAPES
+        for mark in (self._found if text.count(self._sign) <= ESCAPES else self._counted).finditer(text):
+            place = mark.start()
+            if place < end:
+                continue
+            if not left:
+                break
+            left -= 1
+            if mark.lastindex is None or (what := self._read(mark)) is None:
+                continue
+            if data and (place != end or isinstance(what, str)):
+                parts.append((data.decode("utf-8", "replace"), begin, end))
+                data = b""
+            end = mark.end(mark.lastindex)
+            if isinstance(what, str):
+                parts.append((what, place, end))
+            else:
+                begin = begin if data else place
+                data += what
+        if data:
+            parts.append((data.decode("utf-8", "replace"), begin, end))
+        return parts
+
+
+def _equals(mark: re.Match[str]) -> bytes:
+    return _PAIRS.get(mark[1], b"")  # a line that goes on
+
+
+_unescape = lru_cache(4096)(html.unescape)
+
+
+def _entity(mark: re.Match[str]) -> str | None:
+    if mark[1]:
+        said = _unescape("&" + mark[1].rstrip(";"))
+        return said if len(said) == 1 else None
+    said = _unescape("&" + mark[2])
+    return said if said[0] != "&" or said == "&" else None
+
+
+def _backslash(mark: re.Match[str]) -> bytes | str | None:
+    if mark.lastindex == 1:
+        return "\n"
+    if mark.lastindex == 2:
+        return _PAIRS[mark[2]]
+    if mark.lastindex == 3:
+        return bytes([int(mark[3], 8)])
+    if mark.lastindex == 4:
+        return chr(int(mark[4], 16))
+    digits = mark[5][1:].strip("{}")
+    try:
+        code = int(digits, 16) if digits.isalnum() else -1
+    except ValueError:
+        code = -1
+    return chr(code) if 0 <= code < 0x110000 else None
+
+
+def percent(text: str) -> list[Part]:
+    """The same as `Escapes` do, many at once."""
+    parts: list[Part] = []
+    left = ESCAPES
+    for match in _PERCENT.finditer(text):
+        start, end = match.span()
+        if (number := min((end - start) // 3, left)) > 0:
+            data = bytes.fromhex(text[start : start + 3 * number].replace("%", ""))
+            parts.append((data.decode("utf-8", "replace"), start, start + 3 * number))
+        left -= number or 1
+        if left <= 0:
+            break
+    return parts
+
+
+DECODERS: dict[str, Callable[[str], list[Part]]] = {
+    "percent": percent,
+    "entities": Escapes("&", r"(?:(#[A-Za-z0-9]{34}|#[A-Za-z0-9]{0,33};?)|(?=([^;\t\n\f <&#][^;]{0,33};)))", _entity),
+    "backslash": Escapes(
+        "\\",
+        r"(?:([nrt])|x([0-9a-fA-F]{2})|([0-3][0-7]{2})|u([0-9a-fA-F]{4})|([uU]\{\w{1,7}\}|u\w{4}|U\w{8}))",
+        _backslash,
+    ),
+    "quoted printable": Escapes("=", "(\n|[0-9a-fA-F]{2})", _equals),
+}

@@ -1,0 +1,81 @@
+"""Parts of a text: what was decoded, and where it stood."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_script.judgment.page import Offsets
+
+AROUND = 400  # characters on both sides of what was found, in long texts
+Part = tuple[str, int, int]
+"""A text, and from where to where it stands for characters of the wide form."""
+
+
+def fitting(parts: list[Part], left: int) -> list[Part]:
+    """As many of these parts as there is room for, each in a line of its own."""
+    fitting: list[Part] = []
+    for text, start, end in parts:
+        left -= len(text) + 1
+        if left < 0:
+            break
+        fitting.append((f"{text}\n", start, end))
+    return fitting
+
+
+def apart(parts: list[Part]) -> list[Part]:
+    """Parts that do not overlap, by their place."""
+    kept: list[Part] = []
+    for each in sorted(parts, key=lambda part: (part[1], -part[2])):
+        if not kept or each[1] >= kept[-1][2]:
+            kept.append(each)
+    return kept
+
+
+def around(spans: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """What is around these spans, in one where they meet."""
+    starts, ends = np.array(spans, np.int64).reshape(-1, 2).T
+    starts = np.maximum(starts - AROUND, 0)
+    ends = np.maximum.accumulate(np.minimum(ends + AROUND, size))
+    apart = np.flatnonzero(starts[1:] > ends[:-1])
+    return [*zip(starts[[0, *(apart + 1)]].tolist(), ends[[*apart, -1]].tolist(), strict=True)] if spans else []
+
+
+def in_place(text: str, parts: list[Part]) -> list[Part]:
+    """The text with these parts instead of what they were decoded from, as far as it is near them."""
+    placed: list[Part] = []
+    queue = iter([*parts, ("", len(text) + 1, len(text) + 1)])
+    part = next(queue)
+    for start, end in around([(first, last) for _, first, last in parts], len(text)):
+        at = start
+        while part[1] < end:
+            if at < part[1]:
+                placed.append((text[at : part[1]], at, part[1]))
+            if part[0]:
+                placed.append(part)
+            at = part[2]
+            part = next(queue)
+        if at < end:
+            placed.append((text[at:end], at, end))
+        placed.append(("\n", end - 1, end))
+    return placed
+
+
+def places_of(parts: list[Part], wide: Offsets, *, backwards: bool) -> Offsets:
+    """Of each character of these parts its place in the text, told by share within a part."""
+
+    def at_all() -> NDArray[np.int64]:
+        texts, firsts, lasts = zip(*parts, strict=True)
+        sizes, starts, ends = np.array([*map(len, texts)]), np.array(firsts), np.array(lasts)
+        begins = np.cumsum(sizes) - sizes
+        nth = np.arange(int(sizes.sum())) - np.repeat(begins, sizes)
+        at = np.repeat(starts, sizes) + np.repeat(ends - starts, sizes) * nth // np.repeat(sizes, sizes)
+        final = begins + sizes - 1
+        at[final] = np.maximum(ends - 1, at[final])
+        if backwards:
+            at = at[np.repeat(2 * begins + sizes - 1, sizes) - np.arange(len(at))]
+        at = np.append(at, ends.max())
+        places = wide()
+        return at if isinstance(places, range) else np.asarray(places, np.int64).take(at)
+
+    return at_all
