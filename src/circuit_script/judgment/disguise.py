@@ -12,6 +12,7 @@ from circuit_script.judgment.page import Page, View
 ALIKE, WIDE, SPELLED = 0.02, 0.1, 0.2
 WIDELY = 0.5  # of what the others say: there are keyboards that write so
 _WORD = re.compile(r"\w+")
+_APART = bytes(each if _WORD.match(chr(each)) else 32 for each in range(256))  # the same, for ASCII
 
 
 def disguise(page: Page) -> float:
@@ -29,7 +30,14 @@ def _spelled(view: View) -> float:
     if not view.loose:
         return 0.0
     words = view.loose.split()
-    tokens = set(view.plain.split())
-    known = tokens.union(_WORD.findall(" ".join(tokens.difference(words))))
-    other = sum(each not in known for each in words)
-    return min(other / max(len(words), 1) / SPELLED, 1.0)
+    said, tokens = set(words), set(view.plain.split())
+    other = said - tokens
+    if not other:
+        return 0.0
+    other.difference_update(_runs(" ".join(tokens - said)))
+    return min(sum(map(other.__contains__, words)) / len(words) / SPELLED, 1.0)
+
+
+def _runs(text: str) -> list[str]:
+    """The letters and digits between others."""
+    return text.encode().translate(_APART).decode().split() if text.isascii() else _WORD.findall(text)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 
 from circuit_script.judgment.page import Page, View
-from circuit_script.judgment.rules import compiled, data, readable, rules
+from circuit_script.judgment.rules import Together, compiled, data, readable, rules
 from circuit_script.judgment.verdict import Finding
 
 LEVEL = "exfil"
@@ -49,8 +50,9 @@ _SCHEME = compiled(
     r"|text/javascript|application/(?:javascript|x-javascript|xhtml)|image/svg)[;,]"
     r"|file:///?[\w.~%/]|(?:gopher|dict|ldap|jar|php|smb)://)"
 )
+_RARE_SCHEMES = ("gopher://", "dict://", "ldap://", "jar://", "php://", "smb://")
 _LABEL = compiled(r"[a-z0-9+/=_-]{40,63}")
-_SINK = compiled(
+_SINK = (
     r"://|script:|data:|file:|mailto:|www\.|webhook|@[\w-]{1,60}\.|\burls?\b|\blinks?\b|\bquery|\bimage\b|\bimg\b"
     r"|\bsubdomain|\bhostname|\bdns\b|\bparameter"
     r"|\brequest to\b|(?:get|post|http) request|(?:external|remote|attacker|my|following|this) (?:server|endpoint"
@@ -59,7 +61,7 @@ _SINK = compiled(
     r"|invoke-web|\bfetch\b|sendbeacon|urlopen|xmlhttp|requests\.|new image|\|\s?base64|\$\("
 )  # fmt: skip
 # Orders are looked for where a word of theirs stands: expressions with gaps take their time on texts that all differ.
-_SECRETS = compiled(
+_SECRETS = (
     r"conversation|\bchat|histor|secret|passw|credential|system prompt|instructions|prompt|memory|context"
     r"|api[ _-]?key|token|cookie|\benv\b"
     r"|private|\bssh|environment|\.env|\b(?:all|every|each|entire|whole|full|complete|last|previous|user|customer"
@@ -68,36 +70,50 @@ _SECRETS = compiled(
     r"|health|account|address ?book"
     r"|contacts|location|\bkeys?\b|financial|transaction|record|payment|profile|files? content"
 )
-_HINTS = (
-    (_SECRETS, ("append", "send", "fetch")),
-    (
-        compiled(
-            r"(?:send|forward|e-?mail|transmit|upload|post|bcc|relay)\w{0,3} (?:it|them|this|that|these|those"
-            r"|everything|the|an?|cop)"
-        ),
-        ("relay",),
-    ),
-    (compiled(r"markdown|\bimage|\bimg|pixel"), ("render",)),
-    (
-        compiled(
-            r"document\.cookie|localstorage|process\.env|os\.environ|\$\(|`(?:cat|env|who|print)|/etc/|\.ssh"
-            r"|id_rsa|\.aws|\.env\b|printenv|\$(?:aws|openai|secret|api|github)"
-        ),
-        ("command", "dns"),
-    ),
-    (compiled(r"\b(?:dns|nslookup|dig|ping|resolve|look ?up)\b"), ("dns",)),
-)
-_GOAL = compiled(
+_HINTS = {
+    "secrets": ("append", "send", "fetch"),
+    "passing-on": ("relay",),
+    "picture": ("render",),
+    "machine": ("command", "dns"),
+    "name": ("dns",),
+}
+_GOAL = (
     r"://|@[\w-]{1,60}\.|webhook|(?:\d{1,3}\.){3}\d|(?:external|remote|attacker|my|following|this) (?:server"
     r"|endpoint|url|host|site"
     r"|e-?mail|address|number)"
 )
-_ANY_HINT = compiled(
+_ANY_HINT = (
     r"(?:send|forward|e-?mail|transmit|upload|post|bcc|relay)\w{0,3} (?:it|them|this|that|these|those|everything"
     r"|the|an?|cop)|markdown|\bimage|\bimg"
     r"|pixel|\bdns|nslookup|\bdig\b|\bping\b|resolve|look ?up|\$|`|/etc/|\.ssh|id_rsa|\.aws|\.env|printenv|cookie"
     r"|localstorage|environ"
 )
+# What two of the orders have between their gaps, as far as it is rare.
+_GAP = re.compile(r"(?:\.|\[\^\(\)\])\{0,\d+\}\??")
+_SENT, _FETCHED, _AND_SENT = _GAP.split(_RULES["send"].re)[1], *_GAP.split(_RULES["fetch"].re)[1:3]
+_NEEDS = {"send": {"goal", "sent"}, "fetch": {"goal", "fetched", "and-sent"}, "relay": {"goal"}}
+_SIGNS = Together(
+    {
+        "sink": _SINK,
+        "hint": _ANY_HINT,
+        "goal": _GOAL,
+        "secrets": _SECRETS,
+        "passing-on": (
+            r"(?:send|forward|e-?mail|transmit|upload|post|bcc|relay)\w{0,3} (?:it|them|this|that|these|those"
+            r"|everything|the|an?|cop)"
+        ),
+        "picture": r"markdown|\bimage|\bimg|pixel",
+        "machine": (
+            r"document\.cookie|localstorage|process\.env|os\.environ|\$\(|`(?:cat|env|who|print)|/etc/|\.ssh"
+            r"|id_rsa|\.aws|\.env\b|printenv|\$(?:aws|openai|secret|api|github)"
+        ),
+        "name": r"\b(?:dns|nslookup|dig|ping|resolve|look ?up)\b",
+        "sent": _SENT,
+        "fetched": _FETCHED,
+        "and-sent": _AND_SENT,
+    }
+)
+_MAY_LEAVE = compiled(_SINK)
 _PHRASES = {
     name: compiled(_RULES[name].re) for name in ("append", "send", "fetch", "relay", "render", "command", "dns")
 }
@@ -108,7 +124,7 @@ _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
 
 def may_leave(plain: str) -> bool:
     """Whether a text in ASCII has any sign of a way out; without one, there is none."""
-    return _SINK.search(plain) is not None
+    return _MAY_LEAVE.search(plain) is not None
 
 
 def exfil(page: Page) -> list[Finding]:
@@ -123,14 +139,15 @@ def exfil(page: Page) -> list[Finding]:
 
 def _of_view(view: View, findings: list[Finding]) -> None:
     said = readable(view.plain)
-    if _SINK.search(said) is None:
+    signs = _SIGNS.of(said)
+    if "sink" not in signs:
         return
-    _phrases(view, said, findings)
+    _phrases(view, said, signs, findings)
     if "://" in said:
         for start, end in _odd_links(said):
             for name, score in _of_link(said, start, end):
                 findings.append(_RULES[name].found(LEVEL, view.span(start, end), said[start:end], score))
-    if "script:" in said or "data:" in said or "file:" in said or "://" in said:
+    if "script:" in said or "data:" in said or "file:" in said or any(each in said for each in _RARE_SCHEMES):
         for count, match in enumerate(_SCHEME.finditer(said)):
             if count >= MOST:
                 break
@@ -167,11 +184,9 @@ def _odd_links(said: str) -> Iterator[tuple[int, int]]:
             yield start + link.start(), end
 
 
-def _phrases(view: View, said: str, findings: list[Finding]) -> None:
-    few = _ANY_HINT.search(said) is None
-    names = [name for hint, names in _HINTS[: 1 if few else None] if hint.search(said) is not None for name in names]
-    if names and _GOAL.search(said) is None:
-        names = [name for name in names if name not in ("send", "fetch", "relay")]
+def _phrases(view: View, said: str, signs: set[str], findings: list[Finding]) -> None:
+    hints = [*_HINTS] if "hint" in signs else ["secrets"]
+    names = [name for hint in hints if hint in signs for name in _HINTS[hint] if signs.issuperset(_NEEDS.get(name, ()))]
     for name in dict.fromkeys(names):
         for count, match in enumerate(_PHRASES[name].finditer(said)):
             if count >= MOST_SAID:
@@ -305,8 +320,9 @@ def _other_hosts(view: View, said: str, findings: list[Finding]) -> None:
         if start < 0 or (start > 0 and said[start - 1] == "!"):
             continue
         words = said[start + 1 : place].strip()
-        shown, goes = _host(words, bare=True), _host(said[place + 2 : place + 300].lstrip("< "), bare=False)
-        if shown and goes and _owner(shown) != _owner(goes):
+        shown = _host(words, bare=True)
+        goes = _host(said[place + 2 : place + 300].lstrip("< "), bare=False) if shown else ""
+        if goes and _owner(shown) != _owner(goes):
             end = said.find(")", place, place + 300)
             end = place + 2 if end < 0 else end + 1
             findings.append(_RULES["other-host"].found(LEVEL, view.span(start, end), said[start:end]))

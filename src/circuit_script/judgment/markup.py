@@ -7,11 +7,12 @@ much where the hidden text gives orders or speaks to a machine.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 
 from circuit_script.judgment.page import Page
-from circuit_script.judgment.rules import compiled, data, readable, rules
+from circuit_script.judgment.rules import Together, compiled, data, readable, rules
 from circuit_script.judgment.verdict import Finding
 
 LEVEL = "markup"
@@ -26,10 +27,9 @@ HARMLESS = 0.1  # is what a hidden text scores by itself
 SMALL_TALK = 0.1  # up to this, a text gives no orders to a model
 
 _RULES = rules(LEVEL)
-_WORDS = data(LEVEL)["words"]
-_DROP, _ADDRESS, _COMMAND, _SECRETIVE = (
-    compiled("|".join(f"(?:{each})" for each in _WORDS[name])) for name in ("drop", "address", "command", "secretive")
-)
+_WORDS = {name: "|".join(f"(?:{each})" for each in some) for name, some in data(LEVEL)["words"].items()}
+_DROP, _SECRETIVE = compiled(_WORDS["drop"]), compiled(_WORDS["secretive"])
+_TOLD = Together({name: _WORDS[name] for name in ("address", "command")})
 
 _STYLE = compiled(
     r"display\s{0,3}:\s{0,3}none|visibility\s{0,3}:\s{0,3}(?:hidden|collapse)|opacity\s{0,3}:\s{0,3}(?:0?\.0\d?"
@@ -50,7 +50,10 @@ _ATTRIBUTE = compiled(
     r"|description|label"
     r"|longdesc|value|data-[a-z0-9_-]{1,40})\s{0,3}=\s{0,3}[\"']"
 )
-_ELEMENT = compiled(r"<(noscript|template|title|desc|metadata|details|noframes|datalist)\b[^<>]{0,200}>")
+_ELEMENTS = "noscript|template|title|desc|metadata|details|noframes|datalist"
+_ELEMENT = compiled(rf"<({_ELEMENTS})\b[^<>]{{0,200}}>")
+# What the two have; most texts have it not, and it is looked for from one character.
+_GIVEN, _OPENED = re.compile(r"=\s{0,3}[\"']"), re.compile(f"<(?:{_ELEMENTS})", re.IGNORECASE)
 # Notes and comments are fields that people read; those of machines have a mark before them, or another name.
 _KEY = compiled(
     r"[\"'](?:[_$@#/]{1,3}[a-z][\w-]{0,30}|(?:internal|hidden|ai|llm|system|debug|meta)[_-][a-z_-]{1,30}"
@@ -72,12 +75,12 @@ def speaks(text: str) -> float:
     text = readable(text)
     if _DROP.search(text) is not None:
         return 1.0
-    address, command = _ADDRESS.search(text) is not None, _COMMAND.search(text) is not None
+    told = _TOLD.of(text)
     if _SECRETIVE.search(text) is not None:
-        return 1.0 if address or command else 0.8
-    if address and command:
+        return 1.0 if told else 0.8
+    if len(told) == 2:
         return 0.85
-    return 0.25 if address else 0.1 if command else 0.0
+    return 0.25 if "address" in told else 0.1 if told else 0.0
 
 
 def markup(page: Page) -> list[Finding]:
@@ -90,7 +93,7 @@ def markup(page: Page) -> list[Finding]:
         read = 0
         for first in range(0, len(pieces), TOGETHER):
             some = pieces[first : first + TOGETHER]
-            if speaks("\n".join([piece[0] for piece in some])) > SMALL_TALK:
+            if len(some) == len(pieces) or speaks("\n".join([piece[0] for piece in some])) > SMALL_TALK:
                 for text, start, end, name in some:
                     said = speaks(text)
                     if said > SMALL_TALK:
@@ -226,7 +229,7 @@ def _inside(text: str, tag: int, close: int) -> Iterator[Hidden]:
 
 
 def _attributes(text: str, at: int = 0) -> Iterator[Hidden]:
-    if "=" not in text:
+    if _GIVEN.search(text) is None:
         return
     for count, match in enumerate(_ATTRIBUTE.finditer(text)):
         if count >= MOST:
@@ -239,6 +242,8 @@ def _attributes(text: str, at: int = 0) -> Iterator[Hidden]:
 
 
 def _elements(text: str) -> Iterator[Hidden]:
+    if _OPENED.search(text) is None:
+        return
     covered = 0
     for count, match in enumerate(_ELEMENT.finditer(text)):
         if count >= MOST:

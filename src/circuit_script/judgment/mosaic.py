@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -20,16 +21,22 @@ PIECE = 10  # characters that must come again,
 FAR = 200  # within so many
 FLOOD = 240  # characters of a repetition
 MANY_SHOTS = 5  # questions with their answers
+TURNS = 300  # labels that are looked at
 SPACES, LINES = 200, 30  # characters, lines: what is emptier moves the rest off a screen
 WINDOW = 100  # characters of a suffix
 NEIGHBOURS = 300  # characters of each of two fields that are read together
 MOST = 500  # pieces
 EMPTY = 60  # empty places
+SIGNS = 14  # signs of code in a suffix
+SHORT = 1000  # characters
 READ_TWICE = 4  # texts whose pieces are remembered: who reads one asks twice
 
 _RULES = rules(LEVEL)
 _TURN = compiled(r"(?:^|[\s\"'>])(\pL{1,10}) ?\d{0,3} ?[:：]")
+# The same backwards and not as strict: what is looked for from one character is found quickly.
+_NRUT = re.compile(r": ?[0-9]{0,3} ?([^\s0-9:\"'>]{1,10})(?=[ \t\n\f\r\"'>]|\Z)")
 _LABEL = compiled(r"(?:^|[^\pL\pN])(?:([a-h])|[\pL\pM]{3,10} ?([1-8]))(?:\s|[=:,])[^\"“'`\n]{0,12}$")
+_NEXT = [re.compile(rf"[{each}{each.upper()}{nth}][\s=:,]") for nth, each in enumerate("abcdefgh", 1)]  # what it has
 _NAMED = compiled(
     r"\b([a-z_$][a-z_$0-9]{0,15}(?: ?\d{1,2}| (?:one|two|three|four|five|[a-f]))?)"
     r"(?:\s{0,3}(?::?=|:|->)\s{0,3}|\s(?:is|be|are|equals|contains|says|means|as)\s{1,3}|(?: ?\d| (?:one|two"
@@ -63,13 +70,13 @@ _CODE = (
 )
 _ORDER = compiled(r"\b([a-z_$]\w{0,15}(?:\s?\+\s?[a-z_$]\w{0,15}){1,12})\b")
 
-_SIGNS = np.zeros(
-    256, np.uint8
-)  # what each character is: 0 other, 1 letter or digit, 2 a sign of code, 3 of prose, 4 space
-_SIGNS[list(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")] = 1
-_SIGNS[list(b'[]{}()\\*+=<>|~^`#$%&@!?_/;:"')] = 2
-_SIGNS[list(b".,'-")] = 3
-_SIGNS[list(b" \n\t\r")] = 4
+_SORTS = (  # of characters: letters and digits, signs of code, those of prose, and spaces; 0 is any other
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
+    b'[]{}()\\*+=<>|~^`#$%&@!?_/;:"',
+    b".,'-",
+    b" \n\t\r",
+)
+_KINDS = bytes(next((kind for kind, some in enumerate(_SORTS, 1) if each in some), 0) for each in range(256))
 
 
 def mosaic(page: Page) -> list[Finding]:
@@ -84,11 +91,12 @@ def pieced(text: str) -> list[Finding]:
         _flood(text, findings)
     if "\n" in text or "    " in text:
         _off_screen(text, findings)
-    if text.count(":") + text.count("：") >= 2 * MANY_SHOTS - 1:
+    colons = text.count(":") + text.count("：")
+    if colons >= 2 * MANY_SHOTS - 1 and (colons > TURNS or _has_labels(text)):
         _many_shot(readable(text), findings)
     if _has_quotes(text):
         _split(readable(text), findings)
-    if len(text) >= WINDOW and sum(map(text.__contains__, _RARE)) >= 7:
+    if len(text) >= WINDOW and not _has_few_signs(text):
         _suffix(text, findings)
     return findings
 
@@ -122,34 +130,53 @@ def assemble(pages: Sequence[Page], judge: Callable[[str], float] = speaks) -> l
 def _flood(text: str, findings: list[Finding]) -> None:
     """A few places are looked at first: in most texts nothing comes again at once."""
     step = max(APART, len(text) // SAMPLES)
-    hits = [
-        (place, again)
-        for place in range(0, len(text) - PIECE, step)
-        if (again := text.find(text[place : place + PIECE], place + 1, place + FAR + PIECE)) > 0
-    ]
-    covered = -1
-    codes: np.ndarray[tuple[int], np.dtype[np.uint32]] | None = None
-    for place, again in hits:
-        if place < covered:
+    known: tuple[int, int] | None = None
+    codes: np.ndarray[tuple[int], np.dtype[np.uint8 | np.uint32]] | None = None
+    for place in range(0, len(text) - PIECE, step):
+        if known is not None and _goes_on(text, *known, place):
+            continue
+        again = text.find(text[place : place + PIECE], place + 1, place + FAR + PIECE)
+        if again < 0:
+            continue
+        known = place, again
+        least = max(FLOOD, 6 * (again - place))
+        unit = text[place:again]
+        letters = sum(map(str.isalnum, unit)) if len(text) >= least else 0
+        if letters == 0 or letters * 3 < len("".join(unit.split())):
             continue
         if codes is None:
-            codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        period = again - place
-        same = codes[:-period] == codes[period:]
-        after = np.flatnonzero(~same[place:])
-        before = np.flatnonzero(~same[:place])
-        start = int(before[-1]) + 1 if len(before) else 0
-        end = (place + int(after[0]) if len(after) else len(same)) + period
-        covered = end
-        unit = text[place:again]
-        letters = sum(map(str.isalnum, unit))
-        if end - start < max(FLOOD, 6 * period) or letters == 0 or letters * 3 < len("".join(unit.split())):
+            codes = _codes(text)
+        start, end = _repeated(codes, place, again - place)
+        if end - start < least:
             continue
         if not any(each.isspace() for each in text[start : start + 200]) and end - start < 2000:
             continue  # one long word: an encoding, or a line drawn with letters
         rest = len(text) - (end - start)
         score = _RULES["flood"].weight * (0.6 if rest < 15 else 1.2 if end - start > 1000 else 1.0)
         findings.append(_RULES["flood"].found(LEVEL, (start, end), text[start:end], score))
+
+
+def _goes_on(text: str, place: int, again: int, to: int) -> bool:
+    """Whether what stands at two places is the same up to there."""
+    return text[place : max(place, to - (again - place) + 1)] == text[again : to + 1]
+
+
+def _codes(text: str) -> np.ndarray[tuple[int], np.dtype[np.uint8 | np.uint32]]:
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8)
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def _repeated(
+    codes: np.ndarray[tuple[int], np.dtype[np.uint8 | np.uint32]], place: int, period: int
+) -> tuple[int, int]:
+    """From where to where around this place each character is the one that stands so far before it."""
+    same = codes[:-period] == codes[period:]
+    before, after = same[:place][::-1], same[place:]
+    back, on = int(before.argmin()) if place else 0, int(after.argmin())
+    start = place - back if place and not before[back] else 0
+    end = place + on if not after[on] else len(same)
+    return start, end + period
 
 
 def _off_screen(text: str, findings: list[Finding]) -> None:
@@ -183,7 +210,7 @@ def _many_shot(text: str, findings: list[Finding]) -> None:
     turns: list[tuple[str, int, int]] = []
     for match in _TURN.finditer(text):
         turns.append((match[1].lower(), match.start(1), match.end()))
-        if len(turns) >= 300:
+        if len(turns) >= TURNS:
             break
     pairs = Counter((first[0], second[0]) for first, second in pairwise(turns) if first[0] != second[0])
     if not pairs:
@@ -196,6 +223,12 @@ def _many_shot(text: str, findings: list[Finding]) -> None:
     said = speaks(text[turns[-2 if open_end else -1][1] :][:1000])
     score = 0.2 + (0.15 if open_end else 0.0) + (0.1 if count >= 4 * MANY_SHOTS else 0.0) + 0.3 * said
     findings.append(_RULES["many-shot"].found(LEVEL, (turns[0][1], turns[-1][2]), text[turns[0][1] :], score))
+
+
+def _has_labels(text: str) -> bool:
+    """Whether a text may have two labels that stand there so often."""
+    labels = Counter([each[::-1].lower() for each in _NRUT.findall(text.replace("：", ":")[::-1])])
+    return sum(count >= MANY_SHOTS for count in labels.values()) >= 2
 
 
 def _has_quotes(text: str) -> bool:
@@ -260,13 +293,21 @@ def _torn(text: str) -> tuple[str, tuple[int, int], bool] | None:
     """Pieces A, B or 1, 2 of one sentence that was cut within, in whatever language."""
     pieces: list[str] = []
     last = first = end = closed = 0
+    curly = text.find("“")
     for _ in range(MOST):
-        start = _first(text.find('"', end), text.find("“", end))
+        if 0 <= curly < end:
+            curly = text.find("“", end)
+        start = text.find('"', end)
+        if start < 0 or 0 <= curly < start:
+            start = curly
         close = text.find("”" if text[start] == "“" else '"', start + 1, start + 250) if start >= 0 else -1
         if close < 0:
             break
-        label = _LABEL.search(text[max(0, start - 30, end) : start]) if close - start > 1 else None
+        before = text[max(0, start - 30, end) : start]
         end = close + 1
+        if close - start == 1 or last == len(_NEXT) or _NEXT[last].search(before) is None:
+            continue
+        label = _LABEL.search(before)
         if label is None:
             continue
         place = ord(label[1].lower()) - 96 if label[1] else int(label[2])
@@ -284,35 +325,43 @@ def _torn(text: str) -> tuple[str, tuple[int, int], bool] | None:
     return "".join(pieces), (first, closed), not any(each in text for each in _CODE)
 
 
+def _has_few_signs(text: str) -> bool:
+    """Whether a text has too few signs of code, or too few kinds of them. In a short one they are quickly counted."""
+    if len(text) <= SHORT and text.isascii() and len(text) - len(text.encode().translate(None, _SORTS[1])) < SIGNS:
+        return True
+    return sum(map(text.__contains__, _RARE)) < 7
+
+
 def _suffix(text: str, findings: list[Finding]) -> None:
     """Signs of code in a text that is none: torn words, many kinds of signs, brackets that close nothing."""
-    codes = np.frombuffer(text.encode("latin-1", "replace"), np.uint8)
-    kinds = _SIGNS[codes]
-    signs = kinds == 2
-    if int(signs.sum()) < 14:
-        return
-    sums = np.concatenate(([0], np.cumsum(signs, dtype=np.int32)))
+    read = text.encode("latin-1", "replace").translate(_KINDS)
+    kinds = np.frombuffer(read, np.uint8)
+    sums = np.zeros(len(kinds) + 1, np.uint8)  # a byte is enough for the differences
+    np.cumsum((kinds == 2).view(np.uint8), dtype=np.uint8, out=sums[1:])
     counts = sums[WINDOW:] - sums[:-WINDOW]
     best = int(counts.argmax())
+    if int(counts[best]) < SIGNS:
+        return
     for start in {best, len(text) - WINDOW}:
         end = start + WINDOW
-        if int(counts[start]) >= 14 and _is_soup(text[start:end], kinds[start:end]):
+        if int(counts[start]) >= SIGNS and _is_soup(text[start:end], read[start:end]):
             findings.append(_RULES["suffix"].found(LEVEL, (start, end), text[start:end]))
             return
 
 
-def _is_soup(piece: str, kinds: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> bool:
-    signs = {each for each, kind in zip(piece, kinds.tolist(), strict=True) if kind == 2}
-    if len(signs) < 9 or "://" in piece or piece.count("\n") > 1 or piece.count('"') + piece.count("'") > 4:
-        return False
-    letters = sum(map(str.isalpha, piece))
-    digits = sum(map(str.isdigit, piece))
-    if letters < 40 or digits > 8:
+def _is_soup(piece: str, kinds: bytes) -> bool:
+    if "://" in piece or piece.count("\n") > 1 or piece.count('"') + piece.count("'") > 4:
         return False
     unbalanced = sum(abs(piece.count(first) - piece.count(second)) for first, second in ("()", "[]", "{}"))
-    torn = int(((kinds[:-2] == 1) & (kinds[1:-1] == 2) & (kinds[2:] != 4)).sum())
+    if unbalanced < 2 or any(each in piece for each in _CODE):
+        return False
+    if sum(map(str.isalpha, piece)) < 40 or sum(map(str.isdigit, piece)) > 8:
+        return False
+    if len({each for each, kind in zip(piece, kinds, strict=True) if kind == 2}) < 9:
+        return False
+    torn = sum(kinds[at - 1] == 1 and kinds[at] == 2 and kinds[at + 1] != 4 for at in range(1, len(kinds) - 1))
     wild = sum(1 for first, second in pairwise(piece) if first in _WILD and second in _WILD and first != second)
-    return unbalanced >= 2 and torn >= 3 and wild >= 4 and not any(each in piece for each in _CODE)
+    return torn >= 3 and wild >= 4
 
 
 _RARE = "[]{}\\*+=<>|~^`#$%&@!;"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -122,13 +122,33 @@ class _Quick:
         return None if found is None else _Place(text, found)
 
 
-def compiled(expression: str) -> Regex:
-    """An expression that takes letters of both cases for the same."""
+class Together:
+    """Expressions with names, of which a text is asked at once which it has: it is read once, however many they are."""
+
+    __slots__ = ("_names", "_set")
+
+    def __init__(self, expressions: Mapping[str, str]) -> None:
+        self._names = tuple(expressions)
+        self._set: Any = re2.Set.SearchSet(_options())
+        for each in expressions.values():
+            self._set.Add(each)
+        self._set.Compile()
+
+    def of(self, text: str) -> set[str]:
+        return {self._names[each] for each in self._set.Match(text.encode()) or ()}
+
+
+def _options() -> re2.Options:
     options = re2.Options()
     options.case_sensitive = False
     options.log_errors = False
     options.max_mem = MEMORY
-    return _Quick(re2.compile(expression, options))
+    return options
+
+
+def compiled(expression: str) -> Regex:
+    """An expression that takes letters of both cases for the same."""
+    return _Quick(re2.compile(expression, _options()))
 
 
 def readable(text: str) -> str:

@@ -1,0 +1,168 @@
+"""What is looked for from a sign that must be there, or for many expressions at once, is found as without."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circuit_script.judgment import disguise, exfil, markup, mosaic
+from circuit_script.judgment.page import View
+from circuit_script.judgment.rules import Together, compiled, rules
+from circuit_script.judgment.verdict import Finding
+
+
+def said(*pieces: str, least: int = 0, most: int = 40, between: str = "") -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from(pieces), min_size=least, max_size=most).map(between.join)
+
+
+EXPRESSIONS = {
+    "digits": r"\d{2,3}",
+    "word": r"\bignore\w{0,3}\b",
+    "gap": r"send.{0,4}to",
+    "wide": r"忽略|\pL\pL\d",
+    "end": r"[a-k]$",
+}
+
+
+@settings(deadline=None)
+@given(said("ignore", "IGNORED", "ſend", "send", " ", "to", "1", "23", "忽略", "é", "a", "K", "."))
+def test_expressions_that_are_asked_at_once_say_what_each_says(text: str) -> None:
+    each = {name for name, one in EXPRESSIONS.items() if compiled(one).search(text) is not None}
+    assert Together(EXPRESSIONS).of(text) == each
+
+
+@settings(deadline=None)
+@given(said("ab", "a", "b ", " ", "é", "日", "-", "abcabc", "xyz", least=2), st.data())
+def test_a_repetition_ends_where_two_characters_differ(text: str, data: st.DataObject) -> None:
+    period = data.draw(st.integers(1, len(text) - 1))
+    place = data.draw(st.integers(0, len(text) - period - 1))
+    same = [text[at] == text[at + period] for at in range(len(text) - period)]
+    start, end = place, place
+    while start > 0 and same[start - 1]:
+        start -= 1
+    while end < len(same) and same[end]:
+        end += 1
+    assert mosaic._repeated(mosaic._codes(text), place, period) == (start, end + period)
+    for to in range(place + 1, len(text)):
+        assert mosaic._goes_on(text, place, place + period, to) == (to < end + period)
+
+
+@pytest.mark.parametrize("text", ["abc", "é日😀", "\ud800x"])
+def test_each_character_is_one_code(text: str) -> None:
+    assert mosaic._codes(text).tolist() == [*map(ord, text)]
+
+
+TURNS = said("Q: x ", "A: y\n", "q 12:", "user : ", "Bot:", "'Bot:", "ΑΣ： ", "ας: ", "\u0345x: ", "İ: ", "://", "Q:A:")
+
+
+@settings(deadline=None)
+@given(TURNS, TURNS, st.integers(1, 8))
+def test_a_text_that_takes_turns_has_the_labels_for_it(first: str, second: str, times: int) -> None:
+    text = (first[:20] + " " + second[:20] + " ") * times
+    found: list[Finding] = []
+    mosaic._many_shot(text, found)
+    assert mosaic._has_labels(text) or not found
+
+
+@settings(deadline=None)
+@given(said("part", "A", "b", "H", "é", "teil ", " ", "1", "8", ":", "=", ",", "-", "\n", "x", most=12))
+def test_a_label_has_its_letter_or_digit_and_a_sign_behind_it(text: str) -> None:
+    label = mosaic._LABEL.search(text)
+    if label is not None:
+        nth = ord(label[1].lower()) - 96 if label[1] else int(label[2])
+        assert mosaic._NEXT[nth - 1].search(text) is not None
+
+
+SOUP = ("tok", "en ", "describing", " similarly", "Now", "two", ".", "é", *mosaic._RARE, "!-", "--", "(*", ")", "/")
+
+
+@settings(deadline=None)
+@given(said(*SOUP, least=60, most=200).filter(lambda text: len(text) >= mosaic.WINDOW))
+def test_a_suffix_found_by_trial_has_many_signs(text: str) -> None:
+    found: list[Finding] = []
+    mosaic._suffix(text, found)
+    signs = sum(each in _signs() for each in text)
+    assert mosaic._has_few_signs(text) == (
+        sum(each in text for each in mosaic._RARE) < 7 or (text.isascii() and signs < mosaic.SIGNS)
+    )
+    assert not (found and mosaic._has_few_signs(text))
+
+
+def _signs() -> str:
+    return mosaic._SORTS[1].decode()
+
+
+def test_windows_of_signs_are_counted_in_bytes_however_long_a_text_is() -> None:
+    found: list[Finding] = []
+    attack = rules("mosaic")["suffix"].attacks[0]
+    mosaic._suffix(attack[-mosaic.WINDOW :], found)
+    prose = "{[(x;y)]} = <a|b>; see the manual of it, if there is one. " * 100
+    assert sum(each in _signs() for each in prose) > 256
+    mosaic._suffix(prose + attack[-mosaic.WINDOW :], found)
+    assert len(found) == 2
+    assert found[0].evidence == found[1].evidence
+    assert found[1].span == (len(prose), len(prose) + mosaic.WINDOW)
+
+
+ORDERS = sorted({word for name in ("send", "fetch") for each in rules("exfil")[name].attacks for word in each.split()})
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(
+        said(*map(str.lower, ORDERS), between=" "),
+        st.sampled_from([each.lower() for name in ("send", "fetch") for each in rules("exfil")[name].attacks]),
+    )
+)
+def test_an_order_has_what_stands_between_its_gaps(text: str) -> None:
+    signs = exfil._SIGNS.of(text)
+    for name in ("send", "fetch"):
+        if exfil._PHRASES[name].search(text) is not None:
+            assert exfil._NEEDS[name] - {"goal"} <= signs
+
+
+@pytest.mark.parametrize("name", ["append", "send", "fetch", "relay", "render", "command", "dns"])
+def test_each_order_is_looked_for_in_its_examples(name: str) -> None:
+    for text in rules("exfil")[name].attacks:
+        signs = exfil._SIGNS.of(text.lower())
+        hinted = {each for hint, names in exfil._HINTS.items() if hint in signs for each in names}
+        if exfil._PHRASES[name].search(text) is not None:
+            assert name in hinted
+            assert exfil._NEEDS.get(name, set()) <= signs
+
+
+@settings(deadline=None)
+@given(
+    said("gopher", "dict", "ldap", "jar", "php", "smb", "http", "data", "file", "javascript", "://", ":", "/", " ", "x")
+)
+def test_a_scheme_that_does_harm_has_a_name(text: str) -> None:
+    if exfil._SCHEME.search(text) is not None:
+        assert any(each in text for each in ("script:", "data:", "file:", *exfil._RARE_SCHEMES))
+
+
+MARKS = ("<", ">", "noscript", "NOſCRIPT", "Title", "details", "/", " ", "\n", "=", '"', "'", "alt", "data-x", "title")
+
+
+@settings(deadline=None)
+@given(said(*MARKS))
+def test_an_element_and_an_attribute_have_their_signs(text: str) -> None:
+    assert markup._OPENED.search(text) is not None or markup._ELEMENT.search(text) is None
+    assert markup._GIVEN.search(text) is not None or markup._ATTRIBUTE.search(text) is None
+
+
+@settings(deadline=None)
+@given(said("ignore", "it's", "'", "a_b", "é", "x.y", ",", " ", "\t", "\x1c", "7", "-"))
+def test_words_within_tokens_are_told_alike_in_ascii(text: str) -> None:
+    assert disguise._runs(text) == disguise._WORD.findall(text)
+
+
+WORDS = said("ignore", "1gnore", "it's", "it", "s", "all,", "all", "é1", "no-one", "one", between=" ")
+
+
+@given(WORDS, WORDS)
+def test_words_that_had_to_be_put_right_are_those_that_the_text_has_not(plain: str, loose: str) -> None:
+    tokens, words = plain.split(), loose.split()
+    known = {*tokens, *disguise._WORD.findall(" ".join(each for each in tokens if each not in words))}
+    share = sum(each not in known for each in words) / max(len(words), 1) / disguise.SPELLED
+    assert disguise._spelled(View("plain", plain, tuple, loose)) == min(share, 1.0)
