@@ -20,7 +20,9 @@ from circuit_script.judgment.parts import Part
 
 PIECES = 500  # of one code in one text
 INFLATED = 16 * 1024
+LONG_PRINTED = 12  # characters that all print, and so are a text though few of them are letters
 
+_WORD = re.compile("[a-z]{2,}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-]{8,}={0,2}")
 _SIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _CODES = """
@@ -42,7 +44,7 @@ _MORSE = dict(
 )
 ALPHABET = _SPOKEN.split()
 _GAPS = {code: "\n" for code in range(128) if not chr(code).isalnum() and chr(code) not in "- "}
-_PRINTED = " \n\r\t.,;:!?'\"-_/()<>{}[]=@#&*%+\\$|"
+_PRINTED = " \n\r\t.,;:!?'\"-_/()<>{}[]=@#&*%+\\$|`~^"
 _ALNUM = (_LETTERS + _LETTERS.upper() + "0123456789").encode()
 _PRINTS = _ALNUM + _PRINTED.encode()
 
@@ -63,7 +65,8 @@ def _finder(name: str) -> re2._Regexp:
 
 
 def _readable(text: str) -> bool:
-    """Whether most of it is letters and digits, and next to nothing does not print."""
+    """Whether most of it is letters and digits, and next to nothing does not print. Where all of it prints, fewer
+    letters will do, as in code: of twelve bytes, chance makes no text."""
     size = len(text)
     if size < 4:
         return False
@@ -76,6 +79,8 @@ def _readable(text: str) -> bool:
         counts = Counter(some)
         good = sum(count for each, count in counts.items() if each.isprintable() or each in _PRINTED)
         solid = sum(count for each, count in counts.items() if each.isalnum() or unicodedata.category(each)[0] == "M")
+    if good == len(some) >= LONG_PRINTED:
+        return solid >= 0.3 * len(some)
     return good >= 0.93 * len(some) and solid >= 0.55 * len(some)
 
 
@@ -238,15 +243,22 @@ def _numbers(text: str) -> list[Part]:
     found: list[Part] = []
     for piece, start, end in _matches("numbers", text):
         codes = [int(each) for each in piece.replace(",", " ").replace(";", " ").replace("-", " ").split()]
-        if all(9 <= each < 256 for each in codes) and max(codes) > 90:
+        if all(9 <= each < 256 for each in codes) and max(codes) > 26:
             said = _said(bytes(codes))
-            if said and sum(each.isalpha() or each == " " for each in said) > 0.8 * len(said):
+            if said and _is_worded(said):
                 found.append((said, start, end))
         elif all(0 < each < 27 for each in codes):
             said = _worded("".join(_LETTERS[each - 1] for each in codes))
             if said:
                 found.append((said, start, end))
     return found
+
+
+def _is_worded(said: str) -> bool:
+    """Whether numbers have become letters and words of English: those of a table say others."""
+    if said.isupper() or sum(each.isalpha() or each == " " for each in said) <= 0.8 * len(said):
+        return sum(each in COMMON for each in _WORD.findall(said.lower())) > 2
+    return True
 
 
 def _worded(letters: str) -> str:
