@@ -122,7 +122,7 @@ def _logits(plains: Sequence[str], codes: Sequence[Codes]) -> list[float]:
 def _of_page(page: Page, *, inner: bool = False) -> Read:
     """All readings of a text, each in the light of what was found in any: what one hides, another shows."""
     codes = [classes(view.plain) for view in page.views]
-    told = [*matching.findings(page), *markup(page), *mosaic(page), *exfil(page)]
+    told = [*matching.findings(page), *markup(page), *mosaic(page), *exfil(page), *_pieced(page.views[1:])]
     told += [each for view, read in zip(page.views, codes, strict=True) for each in polyglot.in_view(view, read)]
     logits = model.model().logits([view.plain for view in page.views], codes)
     score = model.model().fused(max(logits), _surest(told), disguise(page))
@@ -199,6 +199,13 @@ def _within(views: Iterable[View]) -> Iterator[tuple[str, tuple[int, int]]]:
         page = Page(view.plain, ())
         for text, (start, end) in (*hidden_texts(page), *joined_texts(page)):
             yield text, view.span(start, end)
+
+
+def _pieced(views: Iterable[View]) -> Iterator[Finding]:
+    """What pieces of what was decoded do together."""
+    for view in views:
+        for each in pieced(view.plain) if view.depth else ():
+            yield replace(each, span=view.span(*each.span))
 
 
 def _later(offsets: Offsets, by: int) -> Offsets:
