@@ -6,7 +6,7 @@ Each says bit for bit what `words`, `polyglot` and `model` say with numpy, which
 is used where there is no compiler. Texts come from strangers, so every access to an array is checked.
 
 Arrays are kept from text to text. Who reads takes them and gives them back when he is done, so that they are nobody
-else's meanwhile; after an error they are not given back, and others are made.
+else's meanwhile; after an error they are not given back, and others are made. Those of a long text are not kept.
 """
 
 from libc.math cimport sqrt
@@ -70,6 +70,7 @@ cdef class _Sums:
 
 
 cdef Py_ssize_t LEAST = 4096  # characters that there is room for
+cdef Py_ssize_t KEPT = 1 << 17  # characters or words, more than which no room is kept for
 
 
 cdef int _take(u32[::1] chars, str text) except -1:
@@ -204,7 +205,8 @@ cdef class Words:
             room = _Letters(max(2 * size, LEAST))
         _take(room.chars, plain)
         read = self._parted(room, size, wanted)
-        self.spare = room
+        if room.size <= KEPT:
+            self.spare = room
         return read
 
     cdef object _parted(self, _Letters room, Py_ssize_t size, wanted):
@@ -431,7 +433,8 @@ cdef class Sequences:
         if room is None or room.size < codes.shape[0]:
             room = _Kinds(max(2 * codes.shape[0], LEAST))
         found = self._matches(room, codes, most)
-        self.spare = room
+        if room.size <= KEPT:
+            self.spare = room
         return found
 
     cdef list _matches(self, _Kinds room, const short[:] codes, Py_ssize_t most):
@@ -555,7 +558,8 @@ cdef class Windows:
             room = _Sums(max(2 * most, LEAST), self.kind.shape[0])
         _take(room.chars, plain)
         best = self._highest(room, size, codes)
-        self.spare = room
+        if room.size <= KEPT:
+            self.spare = room
         return best
 
     cdef double _highest(self, _Sums room, Py_ssize_t size, const short[:] codes) except? -1:

@@ -43,4 +43,4 @@ def warm(settings: Settings) -> None:
 
         if LOOPS is None:
             remedy = "with a C compiler and Python's headers there, install circuit-script again"
-            log.warning("judgment.slow", why="its loops are not compiled", next=remedy)
+            log.warning("judgment.slow", why="its loops are not compiled from this source", next=remedy)
