@@ -186,7 +186,8 @@ def test_a_handler_that_fails_is_shown_with_what_it_says(developer: Developer, v
     assert "ValueError" in shown
     assert "1 failed and tried again later of 1 record" in shown
     assert "\x1b[2J" not in developer.raw(), "a terminal must not obey what a stranger wrote"
-    save(developer, TRIGGERS)
+    mark = save(developer, TRIGGERS)
+    developer.wait_for("reloaded in", since=mark)  # or the next test would take it for its own
     developer.wait_settled()
 
 
