@@ -42,9 +42,9 @@ async def of_evasion(quick: bool) -> list[Figure]:
 
 
 GROUPS: dict[str, Apart] = {
+    "speed": of_speed,  # before the others fill memory and caches
     "quality": of_quality,
     "peers": of_peers,
-    "speed": of_speed,
     "evasion": of_evasion,
     "road": road.figures,
 }

@@ -240,13 +240,24 @@ def _switches(plain: str, start: int, end: int) -> bool:
     """Whether what was found has another script than most of what stands before it, or behind it."""
     if plain.isascii():
         return False
-    chars = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), np.uint32)
-    counts = [
-        ((chars >= ord(low)) & (chars <= ord(high))) for _, low, high in _SCRIPTS
-    ]  # each once, and then by slices
-    inside = max(range(len(counts)), key=lambda each: int(counts[each][start:end].sum()))
-    for part in (slice(0, start), slice(end, None)):
-        letters = [int(each[part].sum()) for each in counts]
-        if max(letters) >= 40 and max(letters) > 4 * letters[inside]:
+    scripts = _script_of().take(np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), np.uint32), mode="clip")
+    inside = int(_letters(scripts[start:end]).argmax())
+    for part in (scripts[:start], scripts[end:]):
+        letters = _letters(part)
+        if letters.max() >= 40 and letters.max() > 4 * letters[inside]:
             return True
     return False
+
+
+@cache
+def _script_of() -> NDArray[np.uint8]:
+    """Of each character of the first plane the number of its script; 0, as the last has, for none."""
+    table = np.zeros(0x10000, np.uint8)
+    for number, (_, low, high) in enumerate(_SCRIPTS, 1):
+        table[ord(low) : ord(high) + 1] = number
+    return table
+
+
+def _letters(scripts: NDArray[np.uint8]) -> Places:
+    """How many letters each script has here."""
+    return np.bincount(scripts, minlength=len(_SCRIPTS) + 1)[1:]

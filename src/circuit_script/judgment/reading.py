@@ -28,6 +28,7 @@ from circuit_script.judgment.words import Codes, classes, classes_of
 WITHIN = 4  # hidden and joined pieces of a text that are judged as texts of their own; the others are one
 ALIKE = 12  # findings of one pattern in a long text
 SHOWN = 3  # places of one code in it
+PLACED = 4  # of what was decoded in it, the surest, in which sequences of words get their places
 # How much a disguise says: much of it, and a little.
 DISGUISES: Mapping[str, tuple[float, float]] = {
     "tag": (0.6, 0.4),
@@ -173,7 +174,7 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
         codes = classes_of([view.plain for view in others])
         logit = max(logit, *model.model().logits([view.plain for view in others], codes))
         sure = polyglot.highest(codes)
-        for nth in sorted(range(len(others)), key=lambda each: -sure[each])[:ALIKE]:
+        for nth in sorted(range(len(others)), key=lambda each: -sure[each])[:PLACED]:
             if sure[nth]:
                 found += polyglot.in_view(others[nth], codes[nth])
         disguises += _disguises(Page("", (others[0], *_few_of_each(others))))
