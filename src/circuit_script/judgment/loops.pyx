@@ -90,10 +90,8 @@ cdef class Words:
     cdef u32[::1] letters  # of all words that are known, one behind the other
     cdef u64 mask
     cdef int[::1] slots, begins, sizes, codes  # a slot has the number of a word and one, or 0
-    cdef int count
     cdef u64 head_mask
     cdef int[::1] head_slots, head_first, head_last  # prefixes that begin with the same characters
-    cdef int heads
     cdef int[::1] prefix_begins, prefix_sizes, prefix_codes
     cdef int[::1] alone, phrase_first, phrase_last  # of each number of phrases
     cdef int[::1] phrase_begins, phrase_sizes, phrase_codes, phrase_words

@@ -5,7 +5,9 @@ Each name is imported when it is first asked for: who needs an identifier of a t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from circuit_script.lazy import names_of
 
 if TYPE_CHECKING:
     from circuit_script.telemetry.alerts import Alert, acknowledge, alerts_of, silence
@@ -46,14 +48,5 @@ __all__ = [
     "silence",
 ]
 
-
-if not TYPE_CHECKING:  # who checks types, and saw this, would take any misspelt name
-
-    def __getattr__(name: str) -> Any:
-        """Import what is first named now, and keep it."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        return found
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__, _HOMES)

@@ -3,7 +3,9 @@
 Each name is imported when it is first asked for: every pytest run of whoever has installed this loads the plugin.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from circuit_script.lazy import names_of
 
 if TYPE_CHECKING:
     from circuit_script.testing.circuit_test import CircuitTest
@@ -15,25 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["CircuitTest", "Clock", "EndpointRun", "Factory", "Run", "test"]
 
 _HOMES = {
-    "CircuitTest": "circuit_script.testing.circuit_test",
-    "Clock": "circuit_script.testing.clock",
-    "EndpointRun": "circuit_script.testing.runs",
-    "Factory": "circuit_script.testing.factories",
-    "Run": "circuit_script.testing.runs",
-    "test": "circuit_script.testing.marks",
+    "CircuitTest": "circuit_test",
+    "Clock": "clock",
+    "EndpointRun": "runs",
+    "Factory": "factories",
+    "Run": "runs",
+    "test": "marks",
 }
 
-
-if not TYPE_CHECKING:  # who checks types, and saw this, would take any misspelt name
-
-    def __getattr__(name: str) -> Any:
-        """Import what is first named now, and keep it."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        found = globals()[name] = getattr(import_module(_HOMES[name]), name)
-        return found
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,9 @@
 Each name is imported when it is first asked for: who tries an app, or imports it, needs no worker.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from circuit_script.lazy import names_of
 
 if TYPE_CHECKING:
     from circuit_script.wiring.bench import Bench, open_bench
@@ -44,14 +46,5 @@ __all__ = [
     "run_worker",
 ]
 
-
-if not TYPE_CHECKING:  # who checks types, and saw this, would take any misspelt name
-
-    def __getattr__(name: str) -> Any:
-        """Import what is first named now, and keep it."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        return found
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__, _HOMES)
