@@ -14,7 +14,7 @@ help: ## what there is to do
 	@$(PYTHON) scripts/python_floor.py
 	@$(STAGE) --quiet "make the virtual environment .venv" $(PYTHON) -m venv .venv
 
-.venv/ready: .venv/pyvenv.cfg pyproject.toml constraints.txt hatch_build.py src/circuit_script/judgment/loops.pyx
+.venv/ready: .venv/pyvenv.cfg pyproject.toml constraints.txt hatch_build.py $(wildcard src/circuit_script/judgment/*.pyx)
 	@$(STAGE) --quiet "install Circuit Script and what it is built with into .venv (about 40 s)" \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@

@@ -17,24 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def _loaded() -> ModuleType | None:
+def _loaded(name: str) -> ModuleType | None:
     try:
-        loops = import_module("circuit_script.judgment.loops")
+        loops = import_module(f"circuit_script.judgment.{name}")
     except ImportError:
         return None
-    return loops if _is_of_this_source(loops) else None
+    return loops if _is_of_this_source(name, loops) else None
 
 
-def _is_of_this_source(loops: ModuleType) -> bool:
+def _is_of_this_source(name: str, loops: ModuleType) -> bool:
     """Whoever moves his checkout on, and builds nothing, has old loops beside new words."""
     try:
-        source = Path(__file__).with_name("loops.pyx").read_bytes()
+        source = Path(__file__).with_name(f"{name}.pyx").read_bytes()
     except OSError:
         return True
     return getattr(loops, "MADE_OF", None) == sha256(source).hexdigest()
 
 
-LOOPS = _loaded()
+LOOPS = _loaded("loops")
 
 
 class Words(Protocol):

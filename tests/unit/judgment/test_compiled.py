@@ -142,9 +142,9 @@ def test_a_text_that_remembers_where_it_came_from_is_judged_alike() -> None:
 def test_loops_of_another_source_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     old = ModuleType("loops")
     monkeypatch.setattr(compiled, "import_module", lambda name: old)
-    assert compiled._loaded() is None
+    assert compiled._loaded("loops") is None
     old.MADE_OF = LOOPS.MADE_OF if LOOPS is not None else ""  # type: ignore[attr-defined]  # a module like any
-    assert compiled._loaded() is (old if LOOPS is not None else None)
+    assert compiled._loaded("loops") is (old if LOOPS is not None else None)
 
 
 @pytest.mark.parametrize("wrong", [None, b"bytes", 7])
