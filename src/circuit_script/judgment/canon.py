@@ -7,16 +7,17 @@ reading of its own. Real Russian, Greek or Vietnamese stays what it is.
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
 import re2
 from numpy.typing import NDArray
 
+from circuit_script.judgment.compiled import FOLDS, Folded, Folds
 from circuit_script.judgment.english import COMMON, TELLING
 from circuit_script.judgment.glyphs import (
     ACCENT,
@@ -73,7 +74,26 @@ _IN_BACK[list(_BACK)] = True
 _TURN = {ord(a): ord(b) for a, b in zip("bdpqnumw6925()[]{}.,'<>", "qpdbunwm9652)(][}{',.><", strict=True)}
 _TURN |= {ord(a): ord(b) for a, b in zip(TURNED + "ן", "acefghijkmrtvwyl", strict=True)}
 _TURN |= {ord(a): ord(b) for a, b in zip("∀ᗺƆᗡƎℲ⅁ʞ˥ԀΌᴚ⊥∩Λ⅄¿¡‾ɓǃı‘ՈŀƖ", "abcdefgklpqrtuvy?!_g!i,hlI", strict=True)}
-_ZERO = frozenset("\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad\u180e")
+_ZERO = sorted(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad\u180e"))
+_TURNS_ROUND, _BEGINS, _ENDS = 1, 2, 4  # what marks of direction do, and the end of a line
+
+
+def _table(numbers: Mapping[int, int]) -> NDArray[np.uint8]:
+    """The numbers of these characters; the last one, to which what is beyond is clipped, is 0."""
+    found = np.zeros(max(numbers) + 2, np.uint8)
+    found[list(numbers)] = list(numbers.values())
+    return found
+
+
+_NTH_ZERO = _table({code: nth for nth, code in enumerate(_ZERO, 1)})
+_IS_TURNED = _table(dict.fromkeys(map(ord, TURNED), 1))
+_DIRECTS = _table(
+    dict.fromkeys((0x202E, 0x2067, 0x202B), _TURNS_ROUND | _BEGINS | _ENDS)
+    | dict.fromkeys((0x202C, 0x2069, 10), _ENDS)
+    | {0x202D: _BEGINS}
+)
+_TURNS = np.arange(max(_TURN) + 1, dtype=np.uint32)
+_TURNS[list(_TURN)] = list(_TURN.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +118,7 @@ class Canon:
     hidden: dict[str, int] = field(default_factory=dict)
     hidden_span: tuple[int, int] = (0, 0)
     readings: tuple[Reading, ...] = ()
-    folding: _Folding | None = field(default=None, repr=False, compare=False)  # where it took one
+    folding: Folded | None = field(default=None, repr=False, compare=False)  # where it took one
 
     @property
     def loose(self) -> str:
@@ -107,13 +127,15 @@ class Canon:
     def offsets(self) -> Sequence[int] | Places:
         """Of each character of ``plain`` its place in the text, and one more for the end."""
         if not self.hidden and self.text.isascii():
-            return np.append(_squeezed(_codes(self.text))[1], len(self.text))
-        return (self.folding or _Folding(self.text)).plain()[1]
+            if len(self.plain) == len(self.text):
+                return np.arange(len(self.text) + 1)
+            return np.append(_unspaced(_spaces(np.frombuffer(self.text.encode(), np.uint8))), len(self.text))
+        return (self.folding or _folded(self.text)).plain_places()
 
     def wide_offsets(self) -> Sequence[int] | Places:
         if self.wide is self.text:
             return range(len(self.text) + 1)
-        return (self.folding or _Folding(self.text)).wide_places()
+        return (self.folding or _folded(self.text)).wide_places()
 
     def loose_offsets(self) -> Sequence[int] | Places:
         if not self.spelling:
@@ -136,19 +158,10 @@ def canonical(text: str, *, far: bool = False) -> Canon:
                 small = codes[kept].tobytes()
             plain = small.strip(b" ").decode()
             return Canon(text, plain, text, respelled(plain, text))
-    folding = _Folding(text)
-    plain, _ = folding.plain(tracked=False)
-    wide = folding.wide()
-    return Canon(
-        text,
-        plain,
-        wide,
-        respelled(plain, wide),
-        {name: count for name, count in folding.hidden.items() if count},
-        folding.hidden_span,
-        tuple(_readings(text, plain, folding, far)),
-        folding,
-    )
+    folded = _folded(text)
+    plain, wide = folded.plain, folded.wide
+    readings = tuple(_readings(text, folded, far))
+    return Canon(text, plain, wide, respelled(plain, wide), folded.hidden, folded.hidden_span, readings, folded)
 
 
 def plain_forms(texts: Sequence[str]) -> list[str | None]:
@@ -189,16 +202,27 @@ def _text(codes: Codes) -> str:
     return codes.astype("<u4").tobytes().decode("utf-32-le", "replace")
 
 
-def _squeezed(codes: Codes) -> tuple[Codes, Places]:
-    """Runs of spaces as one, none at the ends; and the place of each character that is left."""
-    space = (codes == 32) | ((codes >= 9) & (codes <= 13))
-    kept = np.ones(len(codes), np.bool_)
+def _spaces(codes: Codes | NDArray[np.uint8]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (codes == 32) | ((codes >= 9) & (codes <= 13))
+    return found
+
+
+def _unspaced(space: NDArray[np.bool_]) -> Places:
+    """The place of each character that is left where runs of spaces are one, and none is at the ends."""
+    kept = np.ones(len(space), np.bool_)
     kept[1:] = ~(space[1:] & space[:-1])
     at = np.flatnonzero(kept)
     if len(at) and space[at[0]]:
         at = at[1:]
     if len(at) and space[at[-1]]:
         at = at[:-1]
+    return at
+
+
+def _squeezed(codes: Codes) -> tuple[Codes, Places]:
+    """Runs of spaces as one, none at the ends; and the place of each character that is left."""
+    space = _spaces(codes)
+    at = _unspaced(space)
     out = codes.take(at)
     out[space.take(at)] = 32
     return out, at
@@ -228,6 +252,42 @@ def _expanded(table: Tables, codes: Codes, at: Places) -> tuple[Codes, Places]:
     return out.astype(np.uint32), np.repeat(at, lengths)
 
 
+def _look(table: NDArray[_Any], codes: Codes, high: bool) -> NDArray[_Any]:
+    """What a table says of each character; of one beyond it (``high``: there may be such), the character itself (or
+    nothing)."""
+    if not high:
+        return table.take(codes.astype(np.int64))
+    low = codes < SIZE
+    found = table.take(np.where(low, codes, 0xFFFF).astype(np.int64))
+    return np.where(low, found, codes) if table.dtype == np.uint32 else found
+
+
+def _kinds(table: Tables, codes: Codes, high: bool) -> NDArray[np.uint8]:
+    kinds = _look(table.kind, codes, high)
+    if high:
+        kinds[(codes >= 0xE0000) & (codes < 0xE0080)] = TAG
+        kinds[(codes >= 0xE0100) & (codes < 0xE01F0)] = VARIATION
+    return kinds
+
+
+@cache
+def _folds() -> Folds | None:
+    return FOLDS.Folds(tables(), _BACK) if FOLDS is not None else None
+
+
+def _folded(text: str) -> Folded:
+    folds = _folds()
+    return _Folding(text) if folds is None else folds.fold(text)
+
+
+def _in_order(text: str) -> str:
+    """The same with its marks in the order of their classes, in which it is sooner composed."""
+    if len(text) <= FEW:
+        return text
+    runs = groupby(text, lambda each: unicodedata.combining(each) > 0)
+    return "".join("".join(sorted(run, key=unicodedata.combining) if marks else run) for marks, run in runs)
+
+
 class _Folding:
     """The steps from a text to its canonical form; each keeps the place of every character in the text."""
 
@@ -235,11 +295,9 @@ class _Folding:
         self.text = text
         self.table: Tables = tables()
         self.codes: Codes = _codes(text)
-        self.original = self.codes
         self.at: Places = np.arange(len(self.codes))
         self.hidden: dict[str, int] = {}
         self.first, self.last = len(text), 0
-        self.kinds: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self.high = bool(len(self.codes)) and int(self.codes.max()) >= SIZE
         self.needs = int(np.bitwise_or.reduce(self._look(self.table.needs, self.codes))) if len(self.codes) else 0
         if self.high or self.needs & HIDDEN:
@@ -252,40 +310,28 @@ class _Folding:
             self._flags()
         if self.needs & FOREIGN and self.needs & LETTER:
             self._twins()
+        self.wide = _text(self.codes)
+        self.plain = _text(self._lowered()[0])
 
     @property
     def hidden_span(self) -> tuple[int, int]:
         return (self.first, self.last) if self.last else (0, 0)
 
-    def plain(self, *, tracked: bool = True) -> tuple[str, Sequence[int] | Places]:
-        lower = self._look(self.table.lower, self.codes)
-        at = self.at
-        if len(lower) and int(lower.max()) >= LIMIT:
-            lower, at = _expanded(self.table, lower, at)
-        codes, kept = _squeezed(lower)
-        return _text(codes), np.append(at[kept], len(self.text)) if tracked else ()
-
-    def wide(self) -> str:
-        return _text(self.codes)
+    def plain_places(self) -> Places:
+        return np.append(self._lowered()[1], len(self.text))
 
     def wide_places(self) -> Places:
         return np.append(self.at, len(self.text))
 
-    def _look(self, table: NDArray[_Any], codes: Codes) -> NDArray[_Any]:
-        """What a table says of each character; of one beyond it, the character itself (or nothing)."""
-        if not self.high:
-            return table.take(codes.astype(np.int64))
-        low = codes < SIZE
-        found = table.take(np.where(low, codes, 0xFFFF).astype(np.int64))
-        return np.where(low, found, codes) if table.dtype == np.uint32 else found
+    def _lowered(self) -> tuple[Codes, Places]:
+        lower, at = self._look(self.table.lower, self.codes), self.at
+        if len(lower) and int(lower.max()) >= LIMIT:
+            lower, at = _expanded(self.table, lower, at)
+        codes, kept = _squeezed(lower)
+        return codes, at[kept]
 
-    def _kinds(self) -> NDArray[np.uint8]:
-        codes = self.codes
-        kinds = self._look(self.table.kind, codes)
-        if self.high:
-            kinds[(codes >= 0xE0000) & (codes < 0xE0080)] = TAG
-            kinds[(codes >= 0xE0100) & (codes < 0xE01F0)] = VARIATION
-        return kinds
+    def _look(self, table: NDArray[_Any], codes: Codes) -> NDArray[_Any]:
+        return _look(table, codes, self.high)
 
     def _keep(self, kept: NDArray[np.bool_]) -> None:
         self.codes, self.at = self.codes[kept], self.at[kept]
@@ -297,7 +343,7 @@ class _Folding:
             self.last = max(self.last, int(at[-1]) + 1)
 
     def _remove_hidden(self) -> None:
-        kinds = self.kinds = self._kinds()
+        kinds = _kinds(self.table, self.codes, self.high)
         gone = (kinds != 0) & (kinds != MARK) & (kinds != FLAG)
         if not gone.any():
             return
@@ -306,17 +352,19 @@ class _Folding:
         of_unusual = kinds[unusual]
         for kind, name in _NAMES.items():
             self._note(name, unusual[of_unusual == kind])
-        if (kinds == RUBOUT).any():
-            self._rub_out(gone)
+        rubouts = np.flatnonzero(kinds == RUBOUT)
+        if len(rubouts):
+            self._rub_out(gone, rubouts)
         self._keep(~gone)
 
-    def _rub_out(self, gone: NDArray[np.bool_]) -> None:
+    @staticmethod
+    def _rub_out(gone: NDArray[np.bool_], rubouts: Places) -> None:
         """A backspace takes the character before it with it."""
         kept = np.flatnonzero(~gone)
         runs: list[tuple[int, int]] = []  # of what is kept, before the backspace
         taken: list[int] = []
         done = 0
-        for end in np.searchsorted(kept, np.flatnonzero(self.kinds == RUBOUT)).tolist():
+        for end in np.searchsorted(kept, rubouts).tolist():
             if end > done:
                 runs.append((done, end))
                 done = end
@@ -355,8 +403,7 @@ class _Folding:
 
     def _marks(self) -> None:
         """A letter and its marks are one character where there is such; other marks go."""
-        kinds = self._kinds()
-        mark = kinds == MARK
+        mark = _kinds(self.table, self.codes, self.high) == MARK
         if mark.any():
             codes = self.codes.copy()
             follows = np.zeros(len(codes) + 3, np.bool_)
@@ -401,12 +448,13 @@ class _Folding:
         kept = np.ones(len(codes), np.bool_)
         for start, end in zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True):
             start = max(start - 1, 0)
-            form = unicodedata.normalize("NFC", text[start:end])
+            form = unicodedata.normalize("NFC", _in_order(text[start:end]))
             if len(form) <= end - start and form != text[start:end]:
                 codes[start : start + len(form)] = _codes(form)
                 kept[start + len(form) : end] = False
         self.codes = codes
         self._keep(kept)
+        self.high = self.high or int(self.codes.max(initial=0)) >= SIZE  # of rare ideographs there are compatible forms
 
     def _flags(self) -> None:
         """Letters of flags, where they are no flag."""
@@ -460,43 +508,62 @@ class _Folding:
         self._note("homoglyph", self.at[fold & word])
 
 
-def _readings(text: str, plain: str, folding: _Folding, far: bool) -> list[Reading]:
+def _readings(text: str, folded: Folded, far: bool) -> list[Reading]:
     """What else a text with unusual characters can say."""
     found: list[Reading] = []
-    hidden = folding.hidden
-    kinds, codes = folding.kinds, folding.original
-
-    def at(places: Places) -> Offsets:
-        return lambda: [*places.tolist(), int(places[-1]) + 1 if len(places) else 0]
-
-    if hidden.get("tag", 0) > 1:
-        places = np.flatnonzero((kinds == TAG) & (codes >= 0xE0020) & (codes < 0xE007F))
-        found.append(Reading("tags", _text(codes[places] - np.uint32(0xE0000)), at(places)))
-    if hidden.get("variation", 0) > 3:
-        places = np.flatnonzero(kinds == VARIATION)
-        found.extend(_of_bytes(codes[places], places))
-    if hidden.get("invisible", 0) + hidden.get("bidi", 0) > 15:
-        found.extend(_of_bits(text, codes))
-    if far:
-        return [each for each in found if each.text.strip()]
-    if hidden.get("bidi"):
-        found.extend(_of_direction(text))
-    if kinds.size and (kinds == RUBOUT).any():
-        start, end = _near(np.flatnonzero(kinds == RUBOUT), len(text))
-        places = start + np.flatnonzero((kinds[start:end] == 0) | (kinds[start:end] == MARK))
-        found.append(Reading("kept", _text(codes[places]), at(places)))
-    if folding.needs & UPSIDE:
-        places = np.flatnonzero(np.isin(codes, [ord(each) for each in TURNED]))
-        if len(places) > 2:
-            start, end = _near(places, len(text))
-            swapped = text[start:end].translate(_TURN)
-            found.append(Reading("turned", swapped[::-1], lambda: [*range(end - 1, start - 1, -1), start]))
-            found.append(Reading("turned", swapped, lambda: range(start, end + 1)))
-    bare = _bare(plain, folding) if folding.needs & ACCENT else ""
+    hidden = folded.hidden
+    if hidden or folded.needs & (HIDDEN | UPSIDE):
+        codes = _codes(text)
+        found.extend(_of_unseen(codes, hidden))
+        if not far:
+            found.extend(_of_direction(codes) if hidden.get("bidi") else ())
+            found.extend([_kept(codes)] if "\b" in text or "\x7f" in text else ())
+            found.extend(_turned(codes) if folded.needs & UPSIDE else ())
+    bare = _bare(folded.plain) if folded.needs & ACCENT and not far else ""
     if bare:
         size = len(bare)
-        found.append(Reading("unaccented", bare, lambda: [each * len(text) // size for each in range(size + 1)]))
+        found.append(Reading("unaccented", bare, lambda: np.arange(size + 1) * len(text) // size))
     return [each for each in found if each.text.strip()]
+
+
+def _of_unseen(codes: Codes, hidden: dict[str, int]) -> Iterator[Reading]:
+    """What is written in characters that nobody sees."""
+    if hidden.get("tag", 0) > 1:
+        places = np.flatnonzero((codes >= 0xE0020) & (codes < 0xE007F))
+        yield Reading("tags", _text(codes[places] - np.uint32(0xE0000)), _ended(places))
+    if hidden.get("variation", 0) > 3:
+        selects = ((codes >= 0xFE00) & (codes < 0xFE10)) | ((codes >= 0xE0100) & (codes < 0xE01F0))
+        places = np.flatnonzero(selects)
+        yield from _of_bytes(codes[places], places)
+    if hidden.get("invisible", 0) + hidden.get("bidi", 0) > 15:
+        yield from _of_bits(codes)
+
+
+def _kept(codes: Codes) -> Reading:
+    """A text with what was rubbed out."""
+    start, end = _near(np.flatnonzero((codes == 0x08) | (codes == 0x7F)), len(codes))
+    near = codes[start:end]
+    kinds = _kinds(tables(), near, bool((near >= SIZE).any()))
+    places = start + np.flatnonzero((kinds == 0) | (kinds == MARK))
+    return Reading("kept", _text(codes[places]), _ended(places))
+
+
+def _turned(codes: Codes) -> Iterator[Reading]:
+    """What stands upside down, from both ends."""
+    places = np.flatnonzero(_IS_TURNED.take(codes, mode="clip"))
+    if len(places) <= 2:
+        return
+    start, end = _near(places, len(codes))
+    near = codes[start:end]
+    turned = np.where(near < len(_TURNS), _TURNS.take(near, mode="clip"), near)
+    swapped = turned.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    yield Reading("turned", swapped[::-1], lambda: np.append(np.arange(end - 1, start - 1, -1), start))
+    yield Reading("turned", swapped, lambda: range(start, end + 1))
+
+
+def _ended(places: Places) -> Offsets:
+    """These places, and that behind the last one."""
+    return lambda: np.append(places, int(places[-1]) + 1 if len(places) else 0)
 
 
 @cache
@@ -507,14 +574,13 @@ def _telling() -> re2.Set:
     return found
 
 
-def _bare(plain: str, folding: _Folding) -> str:
+def _bare(plain: str) -> str:
     """The text without accents, if they only dress it up; else nothing."""
-    table, codes = folding.table, _codes(plain)
-    count = int(np.count_nonzero(folding._look(table.needs, codes) & ACCENT))
-    if not count:
+    folds = _folds()
+    bare, accents, latin = _unaccented(plain) if folds is None else folds.unaccented(plain)
+    if not accents:
         return ""
-    bare = _text(_expanded(table, folding._look(table.bare, codes), codes.astype(np.int64))[0])
-    if count > 0.4 * np.count_nonzero(folding._look(table.script, codes) == LATIN):
+    if accents > 0.4 * latin:
         return bare
     if not _telling().Match(bare):
         return ""
@@ -528,15 +594,25 @@ def _bare(plain: str, folding: _Folding) -> str:
     return ""
 
 
+def _unaccented(plain: str) -> tuple[str, int, int]:
+    """The text without accents, how many characters had one, and how many are Latin letters."""
+    table, codes = tables(), _codes(plain)
+    high = bool((codes >= SIZE).any())
+    accents = int(np.count_nonzero(_look(table.needs, codes, high) & ACCENT))
+    latin = int(np.count_nonzero(_look(table.script, codes, high) == LATIN))
+    bare = _expanded(table, _look(table.bare, codes, high), codes.astype(np.int64))[0]
+    return _text(bare), accents, latin
+
+
 def _is_said(text: str) -> bool:
     """Whether most of it is letters and their marks, and next to nothing does not print."""
-    counts = Counter(text)
-    letters = sum(
-        count for each, count in counts.items() if each.isalnum() or each == " " or unicodedata.category(each)[0] == "M"
-    )
-    printed = sum(
-        count for each, count in counts.items() if (each.isprintable() or each.isspace()) and each != "\ufffd"
-    )
+    letters = printed = 0
+    for code, count in zip(*(each.tolist() for each in np.unique(_codes(text), return_counts=True)), strict=True):
+        each = chr(code)
+        if each.isalnum() or each == " " or unicodedata.category(each)[0] == "M":
+            letters += count
+        if (each.isprintable() or each.isspace()) and each != "\ufffd":
+            printed += count
     return bool(text) and letters >= 0.6 * len(text) and printed >= 0.95 * len(text)
 
 
@@ -549,14 +625,19 @@ def _of_bytes(codes: Codes, places: Places) -> list[Reading]:
     return [Reading("variation", text, _steps(places, len(text), 1))]
 
 
-def _of_bits(text: str, codes: Codes) -> list[Reading]:
+def _of_bits(codes: Codes) -> list[Reading]:
     """Bits written with two characters that nobody sees."""
-    counts = {each: text.count(each) for each in _ZERO}
-    zero, one = sorted(counts, key=lambda each: (-counts[each], each))[:2]
+    nth = _NTH_ZERO.take(codes, mode="clip")
+    places = np.flatnonzero(nth)
+    if len(places) < 32:
+        return []
+    nth = nth[places]
+    counts = np.bincount(nth, minlength=len(_ZERO) + 1)
+    zero, one = np.argsort(-counts, kind="stable")[:2].tolist()
     if not counts[one] or counts[zero] + counts[one] < 32:
         return []
-    places = np.flatnonzero((codes == ord(zero)) | (codes == ord(one)))
-    bits = (codes[places] == ord(one)).astype(np.uint8)
+    either = (nth == zero) | (nth == one)
+    places, bits = places[either], (nth[either] == one).astype(np.uint8)
     for data in (np.packbits(bits).tobytes(), np.packbits(1 - bits).tobytes()):
         said = data.decode("utf-8", "replace")
         if _is_said(said):
@@ -574,17 +655,18 @@ def _near(places: Places, size: int) -> tuple[int, int]:
     return start, min(size, int(places[-1]) + AROUND, start + READ)
 
 
-def _of_direction(text: str) -> list[Reading]:
+def _of_direction(codes: Codes) -> list[Reading]:
     """What is shown from right to left, as it is seen."""
-    if not any(each in text for each in "\u202e\u202d\u2067\u202b"):
+    directs = _DIRECTS.take(codes, mode="clip")
+    opening = np.flatnonzero(directs & _BEGINS)
+    if not len(opening):
         return []
-    codes = _codes(text)
-    marks = np.flatnonzero(np.isin(codes, [0x202E, 0x2067, 0x202B, 0x202C, 0x2069, 10]))
-    place, last = _near(np.flatnonzero(np.isin(codes, [0x202E, 0x202D, 0x2067, 0x202B])), len(text))
-    marks = marks[(marks >= place) & (marks < last)][:MARKS]
-    turned = np.concatenate(([False], np.isin(codes[marks], [0x202E, 0x2067, 0x202B])))
+    place, last = _near(opening, len(codes))
+    marks = place + np.flatnonzero(directs[place:last] & _ENDS)[:MARKS]
+    turned = np.concatenate(([False], (directs[marks] & _TURNS_ROUND) != 0))
     starts = np.concatenate(([place], marks + (codes[marks] != 10)))
     sizes = np.concatenate((marks, [last])) - starts
-    within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    at = np.repeat(starts, sizes) + np.where(np.repeat(turned, sizes), np.repeat(sizes - 1, sizes) - within, within)
-    return [Reading("direction", _text(codes[at]), lambda: [*at.tolist(), last])]
+    begins = np.cumsum(sizes) - sizes
+    first = np.where(turned, starts + sizes - 1 + begins, starts - begins)
+    at = np.repeat(first, sizes) + np.repeat(np.where(turned, -1, 1), sizes) * np.arange(int(sizes.sum()))
+    return [Reading("direction", _text(codes[at]), lambda: np.append(at, last))]

@@ -1,12 +1,13 @@
-"""The loops over words and characters that are compiled (`loops.pyx`) where the package was built with a compiler.
+"""The loops over words and characters that are compiled (the ``.pyx`` files of this folder) where the package was built
+with a compiler.
 
-Where it was not, or from another source than the one beside it, ``LOOPS`` is None, and numpy does the same, to the last
-bit, in more time.
+Where it was not, or from another source than the one beside it, ``LOOPS`` and the like are None, and Python and numpy
+do the same, to the last bit, in more time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -34,7 +35,11 @@ def _is_of_this_source(name: str, loops: ModuleType) -> bool:
     return getattr(loops, "MADE_OF", None) == sha256(source).hexdigest()
 
 
-LOOPS = _loaded("loops")
+LOOPS = _loaded("loops")  # classes of words, sequences of them, the model's windows
+FOLDS = _loaded("folds")  # canonical form
+TOKENS = _loaded("tokens")  # words that are put right
+CODES = _loaded("codes")  # what stands for other characters
+COMPLETE = None not in (LOOPS, FOLDS, TOKENS, CODES)
 
 
 class Words(Protocol):
@@ -54,3 +59,54 @@ class Windows(Protocol):
     """Windows of the model: the highest of a text, as `model.Model.logits` says."""
 
     def highest(self, plain: str, codes: NDArray[np.int16]) -> float: ...
+
+
+class Splitter(Protocol):
+    """Letters without spaces: `english.words_in` and `english.bare`."""
+
+    def words_in(self, letters: str) -> str: ...
+    def bare(self, letters: str) -> str: ...
+
+
+class Speller(Protocol):
+    """Tokens that are put right: `spelling.righted`, `dense`, `look` and `spelled`."""
+
+    def righted(self, token: str) -> tuple[str, bool]: ...
+    def dense(self, words: list[str]) -> list[str]: ...
+    def look(
+        self, tokens: list[str], said: list[str | None], put: dict[int, int], spell: Callable[[int, int], str]
+    ) -> int: ...
+    def spelled(
+        self, letters: str, starts: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> tuple[list[str], list[int], list[int]]: ...
+
+
+class Folded(Protocol):
+    """A text in canonical form: `canon._Folding`."""
+
+    @property
+    def plain(self) -> str: ...
+    @property
+    def wide(self) -> str: ...
+    @property
+    def needs(self) -> int: ...
+    @property
+    def hidden(self) -> dict[str, int]: ...
+    @property
+    def hidden_span(self) -> tuple[int, int]: ...
+    def plain_places(self) -> NDArray[np.int64]: ...
+    def wide_places(self) -> NDArray[np.int64]: ...
+
+
+class Folds(Protocol):
+    """The steps to it."""
+
+    def fold(self, text: str) -> Folded: ...
+    def unaccented(self, plain: str) -> tuple[str, int, int]: ...
+    def composition(self, text: str) -> str: ...
+
+
+class Images(Protocol):
+    """Words as other alphabets write them: `wholes.Hits`, each as its number, and from where to where it stands."""
+
+    def hits(self, text: str) -> NDArray[np.int32]: ...

@@ -12,7 +12,8 @@ from circuit_script.judgment.page import Page, View
 ALIKE, WIDE, SPELLED = 0.02, 0.1, 0.2
 WIDELY = 0.5  # of what the others say: there are keyboards that write so
 _WORD = re.compile(r"\w+")
-_APART = bytes(each if _WORD.match(chr(each)) else 32 for each in range(256))  # the same, for ASCII
+_ASCII = bytes(range(128))
+_APART = bytes(each if each >= 128 or _WORD.match(chr(each)) else 32 for each in range(256))  # the same, for ASCII
 
 
 def disguise(page: Page) -> float:
@@ -40,4 +41,7 @@ def _spelled(view: View) -> float:
 
 def _runs(text: str) -> list[str]:
     """The letters and digits between others."""
-    return text.encode().translate(_APART).decode().split() if text.isascii() else _WORD.findall(text)
+    raw = text.encode("utf-8", "surrogatepass")
+    if text.isascii() or raw.translate(None, _ASCII).decode("utf-8", "surrogatepass").isalnum():
+        return raw.translate(_APART).decode().split()
+    return _WORD.findall(text)

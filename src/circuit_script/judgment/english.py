@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from functools import cache
+
+from circuit_script.judgment.compiled import TOKENS, Splitter
 
 _TELLING = """
     ignore ignoring disregard forget override bypass previous prior above earlier preceding instruction instructions
@@ -64,6 +67,31 @@ def _by_start() -> dict[str, tuple[int, ...]]:
 def words_in(letters: str) -> str:
     """Letters without spaces as words, as far as frequent words go: "ignoreallprevious" is "ignore all previous". The
     fewest letters are left over, then the fewest words are taken; what is no word stays together."""
+    return _words_in(letters) if (loop := _loop()) is None else loop.words_in(letters)
+
+
+def bare(letters: str) -> str:
+    """Letters without what is put on them, if these are ASCII."""
+    return _bare(letters) if (loop := _loop()) is None else loop.bare(letters)
+
+
+@cache
+def _loop() -> Splitter | None:
+    """The same in compiled loops, where there are some."""
+    if TOKENS is None:
+        return None
+    loop: Splitter = TOKENS.Splitter(COMMON, _bare)
+    return loop
+
+
+def _bare(letters: str) -> str:
+    parts = unicodedata.normalize("NFD", letters)
+    if all(map(unicodedata.combining, [each for each in {*parts} if not each.isascii()])):
+        return parts.encode("ascii", "ignore").decode()
+    return letters
+
+
+def _words_in(letters: str) -> str:
     size = len(letters)
     sizes, single = _by_start(), _short()
     stray = size + 1  # a letter left over costs more than all words together

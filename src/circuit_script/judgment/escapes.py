@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
+from circuit_script.judgment.compiled import CODES
 from circuit_script.judgment.parts import Part
 
 ESCAPES = 4000
@@ -24,6 +25,13 @@ class Escapes:
         self._sign, self._read = sign, read
         self._found = re.compile(re.escape(sign) + behind)
         self._counted = re.compile(f"{re.escape(sign)}(?:{behind})?")
+
+    def at(self, text: str, place: int) -> tuple[bytes | str, int] | None:
+        """What stands at a place, and to where."""
+        mark = self._found.match(text, place)
+        if mark is None or mark.lastindex is None or (what := self._read(mark)) is None:
+            return None
+        return what, mark.end(mark.lastindex)
 
     def __call__(self, text: str) -> list[Part]:
         parts: list[Part] = []
@@ -56,14 +64,15 @@ def _equals(mark: re.Match[str]) -> bytes:
     return _PAIRS.get(mark[1], b"")  # a line that goes on
 
 
-_unescape = lru_cache(4096)(html.unescape)
-
-
 def _entity(mark: re.Match[str]) -> str | None:
-    if mark[1]:
-        said = _unescape("&" + mark[1].rstrip(";"))
+    return _read_entity("&" + (mark[1].rstrip(";") if mark[1] else mark[2]))
+
+
+@lru_cache(4096)
+def _read_entity(entity: str) -> str | None:
+    said = html.unescape(entity)
+    if entity[1] == "#":
         return said if len(said) == 1 else None
-    said = _unescape("&" + mark[2])
     return said if said[0] != "&" or said == "&" else None
 
 
@@ -84,7 +93,7 @@ def _backslash(mark: re.Match[str]) -> bytes | str | None:
     return chr(code) if 0 <= code < 0x110000 else None
 
 
-def percent(text: str) -> list[Part]:
+def _percent(text: str) -> list[Part]:
     """The same as `Escapes` do, many at once."""
     parts: list[Part] = []
     left = ESCAPES
@@ -99,13 +108,35 @@ def percent(text: str) -> list[Part]:
     return parts
 
 
+_entities = Escapes("&", r"(?:(#[A-Za-z0-9]{34}|#[A-Za-z0-9]{0,33};?)|(?=([^;\t\n\f <&#][^;]{0,33};)))", _entity)
+_backslashes = Escapes(
+    "\\",
+    r"(?:([nrt])|x([0-9a-fA-F]{2})|([0-3][0-7]{2})|u([0-9a-fA-F]{4})|([uU]\{\w{1,7}\}|u\w{4}|U\w{8}))",
+    _backslash,
+)
+_printable = Escapes("=", "(\n|[0-9a-fA-F]{2})", _equals)
+
+
+def percent(text: str) -> list[Part]:
+    """Two digits behind a sign."""
+    return _percent(text) if CODES is None else CODES.percents(text, "%", ESCAPES)
+
+
+def entities(text: str) -> list[Part]:
+    """What stands in HTML for a character."""
+    return _entities(text) if CODES is None else CODES.entities(text, ESCAPES, _read_entity)
+
+
+def backslashes(text: str) -> list[Part]:
+    """What stands in a program for a character."""
+    return _backslashes(text) if CODES is None else CODES.backslashes(text, ESCAPES, _backslashes.at)
+
+
+def printable(text: str) -> list[Part]:
+    """What stands in a mail for a byte."""
+    return _printable(text) if CODES is None else CODES.percents(text, "=", ESCAPES)
+
+
 DECODERS: dict[str, Callable[[str], list[Part]]] = {
-    "percent": percent,
-    "entities": Escapes("&", r"(?:(#[A-Za-z0-9]{34}|#[A-Za-z0-9]{0,33};?)|(?=([^;\t\n\f <&#][^;]{0,33};)))", _entity),
-    "backslash": Escapes(
-        "\\",
-        r"(?:([nrt])|x([0-9a-fA-F]{2})|([0-3][0-7]{2})|u([0-9a-fA-F]{4})|([uU]\{\w{1,7}\}|u\w{4}|U\w{8}))",
-        _backslash,
-    ),
-    "quoted printable": Escapes("=", "(\n|[0-9a-fA-F]{2})", _equals),
-}
+    "percent": percent, "entities": entities, "backslash": backslashes, "quoted printable": printable,
+}  # fmt: skip

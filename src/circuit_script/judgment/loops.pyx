@@ -56,13 +56,14 @@ cdef class _Sums:
     """What a text of so many characters takes, with at least as many as words, to be summed up."""
 
     cdef Py_ssize_t size
-    cdef u32[::1] chars, words, scaled
+    cdef u32[::1] chars, words
     cdef int[::1] starts, sums, before, change, at, kinds
-    cdef int[::1] seen  # of each row of kinds where it was met last; -1 between two texts
+    cdef int[::1] seen  # of each row of kinds where it was met last, counted on from text to text
+    cdef int begun  # where the text begins, as they are counted
 
     def __init__(self, Py_ssize_t size, Py_ssize_t rows):
         self.size = size
-        self.chars, self.words, self.scaled = (np.zeros(size, np.uint32) for _ in range(3))
+        self.chars, self.words = (np.zeros(size, np.uint32) for _ in range(2))
         self.starts, self.sums, self.before = (np.zeros(size + 1, np.int32) for _ in range(3))
         self.change = np.zeros(size + 2, np.int32)
         self.at, self.kinds = np.zeros(2 * size, np.int32), np.zeros(2 * size, np.int32)
@@ -580,32 +581,40 @@ cdef class Windows:
 
     cdef int _weigh(self, _Sums room, Py_ssize_t size) except -1:
         """Of each character the sum of what begins before it, and how many words do."""
-        cdef u32[::1] chars = room.chars, words = room.words, scaled = room.scaled
+        cdef u32[::1] chars = room.chars, words = room.words
         cdef int[::1] starts = room.starts, sums = room.sums, before = room.before
         cdef unsigned char[::1] table = self.table
         cdef signed char[::1] worth = self.worth
         cdef u32[::1] powers = self.powers
-        cdef u32 char, word = 0, three, mix = self.mix, prime = self.prime, step = self.step
+        cdef u32 char, word = 0, mix = self.mix, prime = self.prime, step = self.step
         cdef u32 of_word = self.of_word, of_pair = self.of_pair, of_skip = self.of_skip, of_five = self.of_five
+        cdef u32 five = 0, first = 0, second = 0, third = 0, fourth = 0, fifth = 0  # the last five characters
+        cdef u32 leaves = prime * prime * prime * prime
         cdef unsigned char kind, previous = 0
         cdef Py_ssize_t at, count = 0, start = 0, limit = powers.shape[0] - 1
-        cdef int stops = 0, shift = self.shift
+        cdef int stops = 0, shift = self.shift, total = 0
         sums[0] = before[0] = 0
+        for at in range(max(size - 4, 0), size):
+            sums[at + 1] = 0
         for at in range(size):
             char = chars[at]
             if 0x30 <= char <= 0x39:
                 char = 0x30
-            scaled[at] = char * mix
+            five -= first * leaves
+            first, second, third, fourth, fifth = second, third, fourth, fifth, char * mix
+            five = five * prime + fifth
+            if at >= 4:
+                sums[at - 3] = worth[five * of_five >> shift]
             kind = table[char if char < 0xFFFF else 0xFFFF]
-            sums[at + 1] = 0
-            if kind and (previous == 0 or kind == 2 or previous == 2):
-                if count:
-                    words[count - 1] = (word ^ (word >> 15)) * mix
-                starts[count] = <int>at
-                count += 1
-                word, start = 0, at
-            if kind and at - start < limit:
-                word += powers[at - start] * (char + prime)
+            if kind:
+                if previous == 0 or kind == 2 or previous == 2:
+                    if count:
+                        words[count - 1] = (word ^ (word >> 15)) * mix
+                    starts[count] = <int>at
+                    count += 1
+                    word, start = 0, at
+                if at - start < limit:
+                    word += powers[at - start] * (char + prime)
             if char == 0x2E or char == 0x21 or char == 0x3F:
                 stops += 2
             before[at + 1] = stops + <int>count
@@ -614,22 +623,21 @@ cdef class Windows:
             words[count - 1] = (word ^ (word >> 15)) * mix
         for at in range(count):
             word = words[at]
-            sums[starts[at] + 1] += worth[word * of_word >> shift]
+            total = worth[word * of_word >> shift]
             if at + 1 < count:
-                sums[starts[at] + 1] += worth[(word * step + words[at + 1]) * of_pair >> shift]
+                total += worth[(word * step + words[at + 1]) * of_pair >> shift]
             if at + 2 < count:
-                sums[starts[at] + 1] += worth[(word * step + words[at + 2]) * of_skip >> shift]
-        for at in range(size - 4):
-            three = (scaled[at] * prime + scaled[at + 1]) * prime + scaled[at + 2]
-            word = (three * prime + scaled[at + 3]) * prime + scaled[at + 4]
-            sums[at + 1] += worth[word * of_five >> shift]
-        for at in range(size):
-            sums[at + 1] += sums[at]
+                total += worth[(word * step + words[at + 2]) * of_skip >> shift]
+            sums[starts[at] + 1] += total
+        total = 0
+        for at in range(1, size + 1):
+            total += sums[at]
+            sums[at] = total
         return 0
 
     cdef int _weigh_kinds(self, _Sums room, const short[:] codes, Py_ssize_t rooms) except -1:
         """Of each word where a window can begin the weights of the classes from there on, each counted once."""
-        cdef int[::1] change = room.change, at = room.at, kinds = room.kinds, seen = room.seen
+        cdef int[::1] change = room.change, at = room.at, kinds = room.kinds
         cdef Py_ssize_t nth, count = 0, numbers = codes.shape[0], step
         cdef int code, kind, second, away, row
         for nth in range(rooms + 1):
@@ -653,23 +661,19 @@ cdef class Windows:
                     self._count(room, (kind << 6) + second + (64 if step == 1 else 64 + 4096), at[nth], rooms)
                 row = (min(kind, second) << 6) + max(kind, second) + 64 + 2 * 4096
                 self._count(room, row, at[nth], rooms)
-        for nth in range(count):  # so that nothing is remembered of this text
-            kind = kinds[nth]
-            seen[kind] = -1
-            for step in range(1, min(7, count - nth)):
-                second = kinds[nth + step]
-                seen[(kind << 6) + second + 64] = seen[(kind << 6) + second + 64 + 4096] = -1
-                seen[(min(kind, second) << 6) + max(kind, second) + 64 + 2 * 4096] = -1
+        room.begun += <int>numbers  # so that nothing counts as seen in the next text
+        if room.begun > 1 << 30:
+            room.begun, room.seen[:] = 0, -1
         for nth in range(1, rooms):
             change[nth] += change[nth - 1]
         return 0
 
-    cdef int _count(self, _Sums room, int row, int place, Py_ssize_t rooms) except -1:
+    cdef inline int _count(self, _Sums room, int row, int place, Py_ssize_t rooms) except -1:
         cdef Py_ssize_t since = 0, until = min(place + 1, rooms)
         if rooms > 1:
             since = max(place - self.tokens + 1, 0)
-        since = max(since, room.seen[row] + 1)
-        room.seen[row] = place
+        since = max(since, room.seen[row] - room.begun + 1)
+        room.seen[row] = room.begun + place
         if since < until:
             room.change[since] += self.kind[row]
             room.change[until] -= self.kind[row]

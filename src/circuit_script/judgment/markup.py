@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from heapq import heappush, heappushpop
+from itertools import islice
 
 from circuit_script.judgment.page import Page
 from circuit_script.judgment.rules import Together, compiled, data, readable, rules
@@ -45,21 +47,26 @@ _STYLE = compiled(
     r"|\shidden(?:[\s>=/]|$)|aria-hidden\s{0,3}=\s{0,3}[\"']?true|type\s{0,3}=\s{0,3}[\"']?hidden"
 )  # fmt: skip
 _SELECTOR = compiled(r"[.#]([a-z_][\w-]{1,40})[^.#{}]{0,80}$")
-_ATTRIBUTE = compiled(
-    r"[\s\"'](?:alt|title|aria-label|aria-description|aria-roledescription|summary|placeholder|content"
-    r"|description|label"
-    r"|longdesc|value|data-[a-z0-9_-]{1,40})\s{0,3}=\s{0,3}[\"']"
+# These are Python's own: each begins at a rare character, and what comes again in them is bounded and ends before the
+# next of its kind. They read a text in small letters.
+_SPACE = r"[ \t\n\f\r]"
+_ATTRIBUTE = re.compile(
+    r"[ \t\n\f\r\"'](?:alt|title|aria-(?:label|description|roledescription)|summary|placeholder|content"
+    rf"|description|label|longdesc|value|data-[a-z0-9_-]{{1,40}}){_SPACE}{{0,3}}={_SPACE}{{0,3}}[\"']"
 )
 _ELEMENTS = "noscript|template|title|desc|metadata|details|noframes|datalist"
-_ELEMENT = compiled(rf"<({_ELEMENTS})\b[^<>]{{0,200}}>")
+_ELEMENT = re.compile(rf"<({_ELEMENTS})[^<>]{{0,200}}>")
 # What the two have; most texts have it not, and it is looked for from one character.
-_GIVEN, _OPENED = re.compile(r"=\s{0,3}[\"']"), re.compile(f"<(?:{_ELEMENTS})", re.IGNORECASE)
+_GIVEN, _OPENED = re.compile(r"=\s{0,3}[\"']"), re.compile(f"<(?:{_ELEMENTS})")
 # Notes and comments are fields that people read; those of machines have a mark before them, or another name.
-_KEY = compiled(
-    r"[\"'](?:[_$@#/]{1,3}[a-z][\w-]{0,30}|(?:internal|hidden|ai|llm|system|debug|meta)[_-][a-z_-]{1,30}"
+_KEY = re.compile(
+    rf"[\"'](?=[\w$@#/-]{{1,40}}+[\"']{_SPACE}{{0,4}}:{_SPACE}{{0,4}}[\"'])"
+    r"(?:[_$@#/]{1,3}[a-z][\w-]{0,30}|(?:internal|hidden|ai|llm|system|debug|meta)[_-][a-z_-]{1,30}"
     r"|[a-z_]{0,20}(?:meta(?:data)?|instructions?|hints?|prompt|system|hidden|internal|debug|directive|annotations?"
-    r"|alt_?text|tooltip))[\"']\s{0,4}:\s{0,4}([\"'])"
+    rf"|alt_?text|tooltip))[\"']{_SPACE}{{0,4}}:{_SPACE}{{0,4}}([\"'])"
 )
+_CLOSED = {quote: re.compile(rf"(?<!\\){quote}") for quote in "\"'"}
+_NAME = re.compile(r"[ />]")
 _VOID = frozenset(
     {"img", "input", "br", "hr", "meta", "link", "area", "base", "col", "embed", "source", "track", "wbr"}
 )
@@ -88,24 +95,55 @@ def markup(page: Page) -> list[Finding]:
     pieces = _hidden(page.text)
     if not pieces:
         return []
-    findings: list[Finding] = []
-    if speaks("\n".join(piece[0] for piece in pieces)) > SMALL_TALK:
-        read = 0
-        for first in range(0, len(pieces), TOGETHER):
-            some = pieces[first : first + TOGETHER]
-            if len(some) == len(pieces) or speaks("\n".join([piece[0] for piece in some])) > SMALL_TALK:
-                for text, start, end, name in some:
-                    said = speaks(text)
-                    if said > SMALL_TALK:
-                        findings.append(_RULES[name].found(LEVEL, (start, end), text, _RULES[name].weight * said))
-            read += sum(len(piece[0]) for piece in some)
-            if read > MOST_READ:
-                break
-        findings = sorted(findings, key=lambda each: -each.score)[:MOST_FINDINGS]
+    findings = [
+        _RULES[name].found(LEVEL, (start, end), text, score) for score, (text, start, end, name) in _speaking(pieces)
+    ]
     if not findings:
         text, start, end, name = pieces[0]
         findings.append(_RULES[name].found(LEVEL, (start, end), text, HARMLESS))
     return findings
+
+
+def _speaking(pieces: Sequence[Hidden]) -> list[tuple[float, Hidden]]:
+    """The surest of the pieces that speak to a model, with their scores. Pieces that are read at once say at least what
+    each of them says: where that is too little for a place among the surest, they are not read one by one."""
+    found: list[tuple[float, Hidden]] = []
+    surest: list[float] = []
+    left = [(pieces[: _read(pieces)], 1.0)]
+    while left:
+        some, most = left.pop()
+        full = len(surest) == MOST_FINDINGS
+        if full and _rounded(max(map(_weight, some)) * most) <= surest[0]:
+            continue
+        said = speaks("\n".join([piece[0] for piece in some]))
+        if said <= SMALL_TALK:
+            continue
+        if len(some) == 1:
+            score = _rounded(_weight(some[0]) * said)
+            found.append((score, some[0]))
+            (heappushpop if full else heappush)(surest, score)
+            continue
+        size = TOGETHER if len(some) > TOGETHER else len(some) // 4 if full and len(some) > 4 else 1
+        left += [(some[first : first + size], said) for first in range(0, len(some), size)][::-1]
+    return sorted(found, key=lambda each: -each[0])[:MOST_FINDINGS]
+
+
+def _read(pieces: Sequence[Hidden]) -> int:
+    """How many pieces are read: as many at once as there are of them, until these are enough characters."""
+    read = 0
+    for first in range(0, len(pieces), TOGETHER):
+        read += sum([len(piece[0]) for piece in pieces[first : first + TOGETHER]])
+        if read > MOST_READ:
+            return first + TOGETHER
+    return len(pieces)
+
+
+def _weight(piece: Hidden) -> float:
+    return _RULES[piece[3]].weight
+
+
+def _rounded(score: float) -> float:
+    return round(min(score, 1.0), 3)
 
 
 def hidden_texts(page: Page) -> list[tuple[str, tuple[int, int]]]:
@@ -119,27 +157,42 @@ def _hidden(text: str) -> tuple[Hidden, ...]:
     if not (tags or brackets or braces):
         return ()
     text = readable(text)
+    small = _small(text) if braces or ">" in text else ""
     found: list[Hidden] = []
     if tags:
         found += _comments(text)
         if ">" in text:
-            found += _styled(text)
-            found += _attributes(text)
-            found += _elements(text)
+            found += _styled(text, small)
+            found += _attributes(text, small)
+            found += _elements(text, small)
     if brackets:
         found += _markdown(text)
     if braces:
-        found += _metadata(text)
-    return tuple([each for each in found if len(each[0]) > 3 and any(map(str.isalpha, each[0][:200]))])
+        found += _metadata(text, small)
+    return tuple([each for each in found if len(each[0]) > 3 and _has_letter(each[0])])
+
+
+def _has_letter(text: str) -> bool:
+    return text[0].isalpha() or any(map(str.isalpha, text[:200]))
+
+
+def _small(text: str) -> str:
+    """A text of the same length in small letters of ASCII; all else is a question mark, which no expression here knows.
+    Two letters beyond ASCII are those of it in another case."""
+    if text.isascii():
+        return text.lower()
+    same = text.replace("\u0130", "?").replace("\u017f", "s").lower()
+    return same.encode("ascii", "replace").decode()
 
 
 def _piece(text: str, start: int, end: int, rule: str) -> Hidden:
     """What stands there, without the tags in it and with its entities decoded."""
-    said = text[start : min(end, start + LONGEST)]
+    end = min(end, start + LONGEST)
+    said = text[start:end]
     if "<" in said and rule != "comment":
         parts = said.split("<")
-        said = " ".join([parts[0], *(part.partition(">")[2] for part in parts[1:])])
-    return html.unescape(said).strip() if "&" in said else said.strip(), start, min(end, start + LONGEST), rule
+        said = " ".join([parts[0], *[part.partition(">")[2] for part in parts[1:]]])
+    return html.unescape(said).strip() if "&" in said else said.strip(), start, end, rule
 
 
 def _comments(text: str) -> Iterator[Hidden]:
@@ -154,40 +207,38 @@ def _comments(text: str) -> Iterator[Hidden]:
             return
 
 
-def _styled(text: str) -> Iterator[Hidden]:
+def _styled(text: str, small: str) -> Iterator[Hidden]:
+    # Where a letter in small has another length, or depends on those beside it, each piece is taken for itself.
+    low = "" if "\u0130" in text or "\u03a3" in text else small if text.isascii() else text.lower()
     names: list[str] = []
     seen = covered = -1
-    for count, match in enumerate(_STYLE.finditer(text)):
-        if count >= MOST:
-            break
-        start, end = match.start() + 1, match.end() - 1
+    ends_alike = text.isascii() or not ("\u017f" in text or "\u212a" in text)  # a word ends before these two
+    for first, last in islice(_STYLE.spans(small if ends_alike else text), MOST):
+        start, end = first + 1, last - 1
         tag = text.rfind("<", max(0, start - 1000), start)
         if tag < 0 or text.find(">", tag, start) >= 0:  # not in a tag: a sheet of styles, or a text about them
-            brace = text.rfind("{", max(0, start - 200), start)
-            if brace >= 0 and len(names) < NAMED:
-                selector = _SELECTOR.search(text[max(0, brace - 120) : brace].rstrip())
-                if selector is not None:
-                    names.append(selector[1])
+            if len(names) < NAMED:
+                names += _selected(text, start)
             continue
         if tag == seen or tag < covered:
             continue
         seen = tag
         close = text.find(">", max(end, tag), end + 1000)
         if close >= 0 and not _other_ground(text[tag:close]):
-            for piece in _inside(text, tag, close):
+            for piece in _inside(text, small, low, tag, close):
                 covered = piece[2]
                 yield piece
     for name in names:
-        end = 0
-        for _ in range(MOST // NAMED):
-            place = text.find(name, end)
-            if place < 0:
-                break
-            end = place + len(name)
-            tag = text.rfind("<", max(0, place - 500), place)
-            close = text.find(">", end, end + 500)
-            if tag >= 0 and close >= 0 and text.find(">", tag, place) < 0:
-                yield from _inside(text, tag, close)
+        yield from _of_class(text, small, low, name)
+
+
+def _selected(text: str, start: int) -> Iterator[str]:
+    """The name that a style has in a sheet."""
+    brace = text.rfind("{", max(0, start - 200), start)
+    if brace >= 0:
+        selector = _SELECTOR.search(text[max(0, brace - 120) : brace].rstrip())
+        if selector is not None:
+            yield selector[1]
 
 
 def _other_ground(tag: str) -> bool:
@@ -202,56 +253,82 @@ def _other_ground(tag: str) -> bool:
     return not value.startswith(("#fff", "white", "transp"))
 
 
-def _inside(text: str, tag: int, close: int) -> Iterator[Hidden]:
-    """The text of the element whose tag stands from ``tag`` to ``close``."""
-    name = text[tag + 1 : tag + 30].replace("/", " ").replace(">", " ").split(" ", 1)[0].lower()
+def _of_class(text: str, small: str, low: str, name: str) -> Iterator[Hidden]:
+    """What stands in the elements that have this name in their tag."""
+    end = 0
+    for _ in range(MOST // NAMED):
+        place = text.find(name, end)
+        if place < 0:
+            return
+        end = place + len(name)
+        tag = text.rfind("<", max(0, place - 500), place)
+        close = text.find(">", end, end + 500)
+        if tag >= 0 and close >= 0 and text.find(">", tag, place) < 0:
+            yield from _inside(text, small, low, tag, close)
+
+
+def _inside(text: str, small: str, low: str, tag: int, close: int) -> Iterator[Hidden]:
+    """The text of the element whose tag stands from ``tag`` to ``close``; ``low`` is all of it in small letters."""
+    name = _NAME.split(text[tag + 1 : tag + 30], 1)[0].lower()
     if not name.isalnum() or name in _VOID:
         if name == "input":
-            yield from _attributes(text[tag : close + 1], tag)
+            yield from _attributes(text, small, tag, close + 1)
         return
     if text[close - 1] == "/":
         return
-    window = text[close + 1 : close + 1 + LONGEST].lower()
-    depth, place = 1, 0
+    first, last = close + 1, min(close + 1 + LONGEST, len(text))
+    if not low:
+        low = text[first:last].lower()
+        end = first + _end_of(name, low, 0, len(low))
+    else:
+        end = _end_of(name, low, first, last)
+    yield _piece(text, first, min(end, len(text)), "hidden-style")
+
+
+def _end_of(name: str, low: str, place: int, last: int) -> int:
+    """Where an element of this name ends whose text begins at ``place``."""
+    depth, ends = 1, -1
     for _ in range(20):
-        ends, opens = window.find(f"</{name}", place), window.find(f"<{name}", place)
+        if ends < place:
+            ends = low.find(f"</{name}", place, last)
         if ends < 0:
-            place = len(window)
-            break
-        if 0 <= opens < ends:
+            return last
+        opens = low.find(f"<{name}", place, ends)
+        if opens >= 0:
             depth, place = depth + 1, opens + 1
             continue
         depth, place = depth - 1, ends
         if depth == 0:
             break
         place += 2
-    yield _piece(text, close + 1, min(close + 1 + place, len(text)), "hidden-style")
+    return place
 
 
-def _attributes(text: str, at: int = 0) -> Iterator[Hidden]:
-    if _GIVEN.search(text) is None:
+def _attributes(text: str, small: str, first: int = 0, last: int | None = None) -> Iterator[Hidden]:
+    last = len(text) if last is None else last
+    if _GIVEN.search(small, first, last) is None:
         return
-    for count, match in enumerate(_ATTRIBUTE.finditer(text)):
-        if count >= MOST:
-            return
+    for match in islice(_ATTRIBUTE.finditer(small, first, last), MOST):
         start = match.end()
-        end = text.find(text[start - 1], start, start + LONGEST)
+        end = text.find(text[start - 1], start, min(start + LONGEST, last))
         if end - start > 8:
-            said, first, last, rule = _piece(text, start, end, "attribute")
-            yield said, first + at, last + at, rule
+            yield _piece(text, start, end, "attribute")
 
 
-def _elements(text: str) -> Iterator[Hidden]:
-    if _OPENED.search(text) is None:
+def _goes_on(letter: str) -> bool:
+    return letter.isascii() and (letter.isalnum() or letter == "_")
+
+
+def _elements(text: str, small: str) -> Iterator[Hidden]:
+    if _OPENED.search(small) is None:
         return
     covered = 0
-    for count, match in enumerate(_ELEMENT.finditer(text)):
-        if count >= MOST:
-            return
+    for match in islice((each for each in _ELEMENT.finditer(small) if not _goes_on(text[each.end(1)])), MOST):
         start = match.end()
         if start < covered:
             continue
-        end = text.find(f"</{match[1]}", start, start + LONGEST)
+        name = text[match.start(1) : match.end(1)]
+        end = text.find(f"</{name}", start, start + LONGEST)
         covered = end if end >= 0 else start + LONGEST
         yield _piece(text, start, min(covered, len(text)), "element")
 
@@ -295,7 +372,7 @@ def _definitions(text: str) -> Iterator[Hidden]:
         place = end - 1
 
 
-def _metadata(text: str) -> Iterator[Hidden]:
+def _metadata(text: str, small: str) -> Iterator[Hidden]:
     if text.startswith(("---\n", "---\r\n")):
         end = text.find("\n---", 4, 4 + LONGEST)
         if end >= 0:
@@ -306,13 +383,11 @@ def _metadata(text: str) -> Iterator[Hidden]:
                 place += len(line) + 1
     if "{" not in text:
         return
-    for count, match in enumerate(_KEY.finditer(text)):
-        if count >= MOST:
-            return
-        start = match.end()
-        quote = match[1]
+    for match in islice(_KEY.finditer(small), MOST):
+        start, quote = match.end(), match[1]
         end = text.find(quote, start, start + LONGEST)
-        while end > 0 and text[end - 1] == "\\":
-            end = text.find(quote, end + 1, start + LONGEST)
+        if end > start and text[end - 1] == "\\":
+            closed = _CLOSED[quote].search(text, end, start + LONGEST)
+            end = -1 if closed is None else closed.start()
         if end - start > 8:
             yield _piece(text, start, end, "metadata")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache
 from itertools import pairwise
 
 import numpy as np
 
 from circuit_script.judgment.markup import speaks
-from circuit_script.judgment.page import Page
+from circuit_script.judgment.page import EVIDENCE, Page
 from circuit_script.judgment.rules import compiled, readable, rules
 from circuit_script.judgment.verdict import Finding
 
@@ -30,28 +30,47 @@ EMPTY = 60  # empty places
 SIGNS = 14  # signs of code in a suffix
 SHORT = 1000  # characters
 READ_TWICE = 4  # texts whose pieces are remembered: who reads one asks twice
+AT_ONCE = 2048  # characters in which labels and names are looked for at once: seldom all are needed
 
 _RULES = rules(LEVEL)
-_TURN = compiled(r"(?:^|[\s\"'>])(\pL{1,10}) ?\d{0,3} ?[:：]")
-# The same backwards and not as strict: what is looked for from one character is found quickly.
-_NRUT = re.compile(r": ?[0-9]{0,3} ?([^\s0-9:\"'>]{1,10})(?=[ \t\n\f\r\"'>]|\Z)")
+_SPACE = r"[ \t\n\f\r]"  # as google-re2 has it
+# Written backwards: what stands before a character that is rare is found quickly from there.
+_NRUT = re.compile(rf": ?[0-9]{{0,3}} ?([^\x00-@\[-`{{-\x7f]{{1,10}})(?={_SPACE[:-1]}\"'>]|\Z)")
+_LETTERS = compiled(r"\pL+")
 _LABEL = compiled(r"(?:^|[^\pL\pN])(?:([a-h])|[\pL\pM]{3,10} ?([1-8]))(?:\s|[=:,])[^\"“'`\n]{0,12}$")
 _NEXT = [re.compile(rf"[{each}{each.upper()}{nth}][\s=:,]") for nth, each in enumerate("abcdefgh", 1)]  # what it has
-_NAMED = compiled(
-    r"\b([a-z_$][a-z_$0-9]{0,15}(?: ?\d{1,2}| (?:one|two|three|four|five|[a-f]))?)"
-    r"(?:\s{0,3}(?::?=|:|->)\s{0,3}|\s(?:is|be|are|equals|contains|says|means|as)\s{1,3}|(?: ?\d| (?:one|two"
-    r"|three|four|five|[a-f]))\s{1,3})"
-    r"(?:\"([^\"\n]{1,250})\"|'([^'\n]{1,250})'|“([^”\n]{1,250})”|`([^`\n]{1,250})`)"
+# A second piece has this before it, whatever else it has.
+_SECOND = re.compile(r"[bB2][\s=:,][^\"“'`\n]{0,12}[\"“]")
+
+
+def _any_case(expression: str) -> str:
+    """The same for letters of both cases, and for the two others that google-re2 takes for an s and a k."""
+    others = {"s": "ſ", "k": "\u212a"}
+    return re.sub("[a-z]", lambda each: f"[{each[0]}{each[0].upper()}{others.get(each[0], '')}]", expression)
+
+
+_NTH = _any_case("eno|owt|eerht|ruof|evif") + "|[a-fA-F]"
+_LETTER = "a-zA-Z_$ſ\u212a"
+_DEMAN = re.compile(  # a name, what says that it is one, and a quote: `x = "`, `part one: '`, `piece 2 is “`
+    rf"[\"'“`](?<!\n.|\"\"|''|``|”“)(?:{_SPACE}{{0,3}}(?:=:?|:|>-){_SPACE}{{0,3}}"
+    rf"|{_SPACE}{{1,3}}(?:(?:{_any_case('si|eb|era|slauqe|sniatnoc|syas|snaem|sa')}){_SPACE}|[0-9] ?|(?:{_NTH}) ))"
+    rf"(?:([0-9]{{1,2}}|{_NTH}) [{_LETTER}0-9]{{0,15}}[{_LETTER}]\b"
+    rf"|([0-9]{{0,2}}[{_LETTER}0-9]{{0,15}}[{_LETTER}])\b)",
+    re.ASCII,
 )
+_QUOTE = re.compile("[\"'“`]")
+_CLOSING = {'"': '"', "'": "'", "“": "”", "`": "`"}
+_LONGEST = 250  # characters between two quotes
 _JOIN = compiled(
     r"\b(?:combin|concat|join|merg|assembl|append|stitch|glue|interlac|interleav|put together|putting together"
     r"|string together|add(?:ing)? together|piece together|unite)\w{0,7}\b"
     r"|\s\+\s|\bin (?:that |this |the right )?order\b|\bfollowing parts\b"
 )
-_DO = compiled(
-    r"\b(?:answer|follow|execut|obey|respond|reply|do what|do as|carry out|perform|run|act on|comply|complete"
-    r"|tell me|print the result and|treat (?:it|the result)|interpret|give an example)\w{0,4}\b"
+_DOING = (
+    "answer|follow|execut|obey|respond|reply|do what|do as|carry out|perform|run|act on|comply|complete"
+    "|tell me|print the result and|treat (?:it|the result)|interpret|give an example"
 )
+_DO, _MAY_DO = compiled(rf"\b(?:{_DOING})\w{{0,4}}\b"), compiled(_DOING)
 _CODE = (
     "return ",
     "print(",
@@ -68,7 +87,11 @@ _CODE = (
     "/>",
     "href=",
 )
+_ANY_CODE = compiled("|".join(map(re.escape, _CODE)))
 _ORDER = compiled(r"\b([a-z_$]\w{0,15}(?:\s?\+\s?[a-z_$]\w{0,15}){1,12})\b")
+_ADDED = re.compile(r"\+\s?([a-z_$]\w{0,15})", re.ASCII)
+_EMPTY = (" " * 64, "\n\n\n\n", "\n \n \n")
+_WORD = re.compile(r"\S")
 
 _SORTS = (  # of characters: letters and digits, signs of code, those of prose, and spaces; 0 is any other
     b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
@@ -91,9 +114,8 @@ def pieced(text: str) -> list[Finding]:
         _flood(text, findings)
     if "\n" in text or "    " in text:
         _off_screen(text, findings)
-    colons = text.count(":") + text.count("：")
-    if colons >= 2 * MANY_SHOTS - 1 and (colons > TURNS or _has_labels(text)):
-        _many_shot(readable(text), findings)
+    if text.count(":") + text.count("：") >= 2 * MANY_SHOTS - 1:
+        _many_shot(text, findings)
     if _has_quotes(text):
         _split(readable(text), findings)
     if len(text) >= WINDOW and not _has_few_signs(text):
@@ -182,42 +204,51 @@ def _repeated(
 def _off_screen(text: str, findings: list[Finding]) -> None:
     if " " * 64 not in text and ("\n" not in text or text.count("\n") < LINES or not _many_empty(text)):
         return
-    place = 0
-    for _ in range(EMPTY):
-        start = _first(text.find(" " * 64, place), text.find("\n\n\n\n", place), text.find("\n \n \n", place))
-        if start < 0:
-            return
-        rest = text[start:].lstrip() if start == 0 else text[start : start + 20_000].lstrip()
-        end = start + (len(text) - start if start == 0 else min(20_000, len(text) - start)) - len(rest)
-        place = max(end, start + 1)
+    word = _WORD.search(text)
+    begin = word.start() if word else len(text)
+    for start, end, last in _empty_places(text):
         wide = end - start >= SPACES or text.count("\n", start, end) >= LINES
-        if wide and rest and text[:start].strip():
-            said = speaks(rest[:1000])
+        if wide and end < last and begin < start:
+            rest = text[end : min(end + 1000, last)]
             rule = _RULES["off-screen"]
-            findings.append(rule.found(LEVEL, (start, min(len(text), end + 200)), rest, max(0.15, rule.weight * said)))
+            score = max(0.15, rule.weight * speaks(rest))
+            said = " ".join(rest[: 4 * EVIDENCE].split())
+            findings.append(rule.found(LEVEL, (start, min(len(text), end + 200)), said, score))
+
+
+def _empty_places(text: str) -> Iterator[tuple[int, int, int]]:
+    """Where a text is empty: from where, to where, and how far that was looked for."""
+    signs = {sign: place for sign in _EMPTY if (place := text.find(sign)) >= 0}
+    for _ in range(EMPTY):
+        if not signs:
+            return
+        start = min(signs.values())
+        last = min(start + 20_000, len(text)) if start else len(text)
+        word = _WORD.search(text, start, last)
+        end = word.start() if word else last
+        yield start, end, last
+        place = max(end, start + 1)
+        signs = {
+            sign: at
+            for sign, known in signs.items()
+            if (at := known if known >= place else text.find(sign, place)) >= 0
+        }
 
 
 def _many_empty(text: str) -> bool:
     return "\n\n\n\n" in text or "\n \n \n" in text
 
 
-def _first(*places: int) -> int:
-    return min((each for each in places if each >= 0), default=-1)
-
-
 def _many_shot(text: str, findings: list[Finding]) -> None:
     """Two labels that take turns, in whatever language."""
-    turns: list[tuple[str, int, int]] = []
-    for match in _TURN.finditer(text):
-        turns.append((match[1].lower(), match.start(1), match.end()))
-        if len(turns) >= TURNS:
-            break
+    turns = _turns(text)
     pairs = Counter((first[0], second[0]) for first, second in pairwise(turns) if first[0] != second[0])
     if not pairs:
         return
     (asks, answers), count = pairs.most_common(1)[0]
     if count < MANY_SHOTS or pairs[answers, asks] < count - 1:
         return
+    text = readable(text)
     turns = [each for each in turns if each[0] in (asks, answers)]
     open_end = turns[-1][0] == answers and len(text) - turns[-1][2] < 4
     said = speaks(text[turns[-2 if open_end else -1][1] :][:1000])
@@ -225,10 +256,34 @@ def _many_shot(text: str, findings: list[Finding]) -> None:
     findings.append(_RULES["many-shot"].found(LEVEL, (turns[0][1], turns[-1][2]), text[turns[0][1] :], score))
 
 
-def _has_labels(text: str) -> bool:
-    """Whether a text may have two labels that stand there so often."""
-    labels = Counter([each[::-1].lower() for each in _NRUT.findall(text.replace("：", ":")[::-1])])
-    return sum(count >= MANY_SHOTS for count in labels.values()) >= 2
+def _turns(text: str) -> list[tuple[str, int, int]]:
+    """The first labels with a colon, each with its first character and the one behind the colon."""
+    text = text.replace("：", ":")
+    turns: list[tuple[str, int, int]] = []
+    begin, last = 0, text.rfind(":") + 1
+    while begin < last and len(turns) < TURNS:
+        end = text.find(":", min(begin + AT_ONCE, last - 1)) + 1
+        part = text[max(begin - 1, 0) : end][::-1]  # from the colon before, behind which no label begins
+        for match in reversed([*_NRUT.finditer(part)]):
+            label = match[1][::-1]
+            if _is_word(label):
+                turns.append((label.lower(), end - match.end(), end - match.start()))
+        begin = end
+    return turns[:TURNS]
+
+
+def _is_word(label: str) -> bool:
+    """Whether these are letters; to google-re2 some are that are none to Python, or that it does not know yet."""
+    return label.isalpha() or (
+        not label.isascii() and all(each.isalpha() or each in _more_letters(ord(each) >> 8) for each in label)
+    )
+
+
+@cache
+def _more_letters(block: int) -> frozenset[str]:
+    """What google-re2 takes for letters among 256 characters."""
+    some = readable("".join(map(chr, range(block << 8, (block + 1) << 8))))
+    return frozenset(letter for each in _LETTERS.finditer(some) for letter in each[0] if not letter.isalpha())
 
 
 def _has_quotes(text: str) -> bool:
@@ -245,12 +300,20 @@ def _split(text: str, findings: list[Finding]) -> None:
         return
     said, span, told = joined
     orders = speaks(said)
-    low = text.lower()
-    code = any(each in low for each in _CODE)
+    if orders <= 0.25 and not told:
+        return
+    code = _is_code(text)
     if orders > 0.25 and (told or not code):
         findings.append(_RULES["split"].found(LEVEL, span, said, _RULES["split"].weight * orders))
     elif told:
         findings.append(_RULES["pieces"].found(LEVEL, span, said, _RULES["pieces"].weight * (0.3 if code else 1.0)))
+
+
+def _is_code(text: str) -> bool:
+    if len(text) > SHORT and text.isascii():
+        return _ANY_CODE.search(text) is not None
+    low = text.lower()
+    return any(each in low for each in _CODE)
 
 
 @lru_cache(READ_TWICE)
@@ -258,39 +321,89 @@ def _joined(text: str) -> tuple[str, tuple[int, int], bool] | None:
     """The quoted pieces in the order that the text asks for, and whether it also asks to do what comes out."""
     if _JOIN.search(text) is None:
         return None
-    pieces: dict[str, str] = {}
-    first, last = len(text), 0
-    for match in _NAMED.finditer(text):
-        said = match[2] or match[3] or match[4] or match[5]
-        name = match[1].lower().split()[-1]
-        pieces.setdefault(name if name not in pieces else f"{name}#{len(pieces)}", said)
-        first, last = min(first, match.start()), max(last, match.end())
-        if len(pieces) >= MOST:
-            break
+    pieces, span = _named(text)
     if len(pieces) < 2:
         return None
-    names = list(pieces)
+    said = "".join([pieces[each] for each in _asked(text, pieces)])
+    return said, span, _is_told(text)
+
+
+def _named(text: str) -> tuple[dict[str, str], tuple[int, int]]:
+    """The first quoted pieces that have a name, and from where to where they stand."""
+    pieces: dict[str, str] = {}
+    first, end = -1, 0
+    after = dict.fromkeys("\"'“`\n", -1)  # of each quote where it closes next, and the next line
+    for part, match in _names(text):
+        start = part - match.start() - 1
+        if start < end:
+            continue
+        quote = text[start]
+        if (close := after[quote]) <= start:
+            close = after[quote] = _next(text, _CLOSING[quote], start + 1)
+        if not 1 < close - start <= _LONGEST + 1:
+            continue
+        if (line := after["\n"]) <= start:
+            line = after["\n"] = _next(text, "\n", start)
+        if line < close:
+            continue
+        name = (match[1] or match[2])[::-1].lower()
+        pieces.setdefault(name if name not in pieces else f"{name}#{len(pieces)}", text[start + 1 : close])
+        first, end = part - match.end() if first < 0 else first, close + 1
+        if len(pieces) >= MOST:
+            break
+    return pieces, (first, end)
+
+
+def _next(text: str, sign: str, start: int) -> int:
+    """Where a sign stands next, or a place far behind the text."""
+    place = text.find(sign, start)
+    return place if place >= 0 else len(text) + 2 * _LONGEST
+
+
+def _names(text: str) -> Iterator[tuple[int, re.Match[str]]]:
+    """The names before quotes, each with the place from where on it was read backwards."""
+    begin = 0
+    while begin < len(text):
+        quote = _QUOTE.search(text, begin + AT_ONCE)
+        end = quote.end() if quote else len(text)
+        for match in reversed([*_DEMAN.finditer(text[begin:end][::-1])]):
+            yield end, match
+        begin = end
+
+
+def _asked(text: str, pieces: dict[str, str]) -> list[str]:
+    """The names of the pieces in their order, or as they are added up."""
+    if text.isascii() and pieces.keys().isdisjoint(_ADDED.findall(text.lower())):
+        return list(pieces)
     for count, match in enumerate(_ORDER.finditer(text)):
         if count >= MOST:
             break
         asked = [each.strip().lower() for each in match[1].split("+")]
         if all(each in pieces for each in asked):
-            names = asked
-            break
-    told = False
+            return asked
+    return list(pieces)
+
+
+def _is_told(text: str) -> bool:
+    """Whether a text asks to do something near where it asks to put pieces together."""
+    if _MAY_DO.search(text) is None:
+        return False
+    around: list[str] = []
     for count, match in enumerate(_JOIN.finditer(text)):
         if count >= MOST:
             break
-        around = text[max(0, match.start() - 120) : match.end() + 160]
-        if _DO.search(around) is not None:
-            told = True
-            break
-    said = "".join(pieces[each] for each in names)
-    return said, (first, last), told
+        around.append(text[max(0, match.start() - 120) : match.end() + 160])
+        if len(around) >= 16 or count < 4:  # the others at once: nothing goes from one line to the next
+            if _DO.search("\n".join(around)) is not None:
+                return True
+            around.clear()
+    return bool(around) and _DO.search("\n".join(around)) is not None
 
 
 def _torn(text: str) -> tuple[str, tuple[int, int], bool] | None:
     """Pieces A, B or 1, 2 of one sentence that was cut within, in whatever language."""
+    if _SECOND.search(text) is None:
+        return None
     pieces: list[str] = []
     last = first = end = closed = 0
     curly = text.find("“")

@@ -81,8 +81,7 @@ class Page:
 
 def shown(text: str) -> str:
     """A piece of an untrusted text for a person: one line, cut, without what would not print."""
-    line = text[: 4 * EVIDENCE]
+    line = " ".join(text[: 4 * EVIDENCE].split())
     if not line.isprintable():
-        line = "".join([each if each.isprintable() else " " for each in line])
-    line = " ".join(line.split())
+        line = " ".join("".join([each if each.isprintable() else " " for each in line]).split())
     return line if len(line) <= EVIDENCE else line[: EVIDENCE - 1] + "…"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from circuit_script.judgment.compiled import CODES
 from circuit_script.judgment.page import Offsets
 
 AROUND = 400  # characters on both sides of what was found, in long texts
@@ -32,17 +35,27 @@ def apart(parts: list[Part]) -> list[Part]:
     return kept
 
 
-def around(spans: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+def around(spans: Sequence[tuple[int, int]] | NDArray[np.int32], size: int) -> list[tuple[int, int]]:
     """What is around these spans, in one where they meet."""
-    starts, ends = np.array(spans, np.int64).reshape(-1, 2).T
+    if not len(spans):
+        return []
+    starts, ends = np.asarray(spans, np.int64).T
     starts = np.maximum(starts - AROUND, 0)
     ends = np.maximum.accumulate(np.minimum(ends + AROUND, size))
     apart = np.flatnonzero(starts[1:] > ends[:-1])
-    return [*zip(starts[[0, *(apart + 1)]].tolist(), ends[[*apart, -1]].tolist(), strict=True)] if spans else []
+    firsts, lasts = starts.take([0, *(apart + 1).tolist()]), ends.take([*apart.tolist(), -1])
+    return [*zip(firsts.tolist(), lasts.tolist(), strict=True)]
 
 
 def in_place(text: str, parts: list[Part]) -> list[Part]:
     """The text with these parts instead of what they were decoded from, as far as it is near them."""
+    if CODES is not None:
+        placed: list[Part] = CODES.in_place(text, parts, AROUND)
+        return placed
+    return _in_place(text, parts)
+
+
+def _in_place(text: str, parts: list[Part]) -> list[Part]:
     placed: list[Part] = []
     queue = iter([*parts, ("", len(text) + 1, len(text) + 1)])
     part = next(queue)
@@ -61,11 +74,11 @@ def in_place(text: str, parts: list[Part]) -> list[Part]:
     return placed
 
 
-def places_of(parts: list[Part], wide: Offsets, *, backwards: bool) -> Offsets:
+def places_of(parts: Callable[[], list[Part]], wide: Offsets, *, backwards: bool) -> Offsets:
     """Of each character of these parts its place in the text, told by share within a part."""
 
     def at_all() -> NDArray[np.int64]:
-        texts, firsts, lasts = zip(*parts, strict=True)
+        texts, firsts, lasts = zip(*parts(), strict=True)
         sizes, starts, ends = np.array([*map(len, texts)]), np.array(firsts), np.array(lasts)
         begins = np.cumsum(sizes) - sizes
         nth = np.arange(int(sizes.sum())) - np.repeat(begins, sizes)

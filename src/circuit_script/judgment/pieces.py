@@ -15,6 +15,7 @@ from itertools import islice, product
 import re2
 
 from circuit_script.judgment.canon import canonical
+from circuit_script.judgment.compiled import CODES
 from circuit_script.judgment.english import COMMON, words_in
 from circuit_script.judgment.parts import Part
 
@@ -23,7 +24,8 @@ INFLATED = 16 * 1024
 LONG_PRINTED = 12  # characters that all print, and so are a text though few of them are letters
 
 _WORD = re.compile("[a-z]{2,}")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-]{8,}={0,2}")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{8,}={0,2}")
+_USUAL = bytes.maketrans(b"-_", b"+/")
 _SIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _CODES = """
     .- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --..
@@ -33,7 +35,11 @@ _SPOKEN = """
     alpha alfa bravo charlie delta echo foxtrot golf hotel india juliet juliett kilo lima mike november oscar papa
     quebec romeo sierra tango uniform victor whiskey whisky xray x-ray yankee zulu
 """
+_NOT_HEX = b"%\t\n\f\r ,:;-"
 _HIGH = bytes(range(128, 256))
+_APART = bytes.maketrans(b",;-", b"   ")
+_NTH = bytes(each + 96 if 0 < each < 27 else 0 for each in range(256))
+_PACKED = frozenset((b"\x1f\x8b", b"x\x01", b"x\x9c", b"x\xda", b"x^"))
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MORSE = dict(
     zip(
@@ -42,9 +48,22 @@ _MORSE = dict(
         strict=True,
     )
 )
+_DRAWN = str.maketrans({"_": "-", "*": ".", "|": "/", "\n": " / "})
+
+
+class _Morse(dict[str, str]):
+    """What signs say; others than those are not kept."""
+
+    def __missing__(self, signs: str) -> str:
+        return "?"
+
+
+_read = _Morse(_MORSE, **{"/": " "})
+_read.update({"".join(each): _read["".join(each)] for size in range(1, 7) for each in product(".-", repeat=size)})
 ALPHABET = _SPOKEN.split()
 _GAPS = {code: "\n" for code in range(128) if not chr(code).isalnum() and chr(code) not in "- "}
 _PRINTED = " \n\r\t.,;:!?'\"-_/()<>{}[]=@#&*%+\\$|`~^"
+_FIVE = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghijklmnopqrstuv")
 _ALNUM = (_LETTERS + _LETTERS.upper() + "0123456789").encode()
 _PRINTS = _ALNUM + _PRINTED.encode()
 
@@ -65,32 +84,44 @@ def _finder(name: str) -> re2._Regexp:
 
 
 def _readable(text: str) -> bool:
-    """Whether most of it is letters and digits, and next to nothing does not print. Where all of it prints, fewer
-    letters will do, as in code: of twelve bytes, chance makes no text."""
+    """Whether most of it is letters and digits, and next to nothing does not print."""
     size = len(text)
     if size < 4:
         return False
     some = text if size < 4000 else text[:2000] + text[-2000:]
     if some.isascii():
-        bare = some.encode()
-        solid = len(bare) - len(bare.translate(None, _ALNUM))
-        good = len(bare) - len(bare.translate(None, _PRINTS))
-    else:
-        counts = Counter(some)
-        good = sum(count for each, count in counts.items() if each.isprintable() or each in _PRINTED)
-        solid = sum(count for each, count in counts.items() if each.isalnum() or unicodedata.category(each)[0] == "M")
-    if good == len(some) >= LONG_PRINTED:
-        return solid >= 0.3 * len(some)
-    return good >= 0.93 * len(some) and solid >= 0.55 * len(some)
+        return _prints(some.encode())
+    counts = Counter(some)
+    good = sum(count for each, count in counts.items() if each.isprintable() or each in _PRINTED)
+    solid = sum(count for each, count in counts.items() if each.isalnum() or unicodedata.category(each)[0] == "M")
+    return _is_enough(len(some), good, solid)
+
+
+def _prints(some: bytes) -> bool:
+    """The same of a text in ASCII."""
+    solid = len(some) - len(some.translate(None, _ALNUM))
+    good = len(some) - len(some.translate(None, _PRINTS))
+    return _is_enough(len(some), good, solid)
+
+
+def _is_enough(size: int, good: int, solid: int) -> bool:
+    """Where all of it prints, fewer letters will do, as in code: of twelve bytes, chance makes no text."""
+    if good == size >= LONG_PRINTED:
+        return solid >= 0.3 * size
+    return good >= 0.93 * size and solid >= 0.55 * size
 
 
 def _said(data: bytes) -> str | None:
     """Bytes as text, if they are."""
-    if data[:2] == b"\x1f\x8b" or data[:2] in (b"x\x01", b"x\x9c", b"x\xda", b"x^"):
+    if data[:2] in _PACKED:
         try:
             data = zlib.decompressobj(wbits=47).decompress(data, INFLATED)
         except zlib.error:
             return None
+    if data.isascii() and 0 not in data:
+        size = len(data)
+        some = data if size < 4000 else data[:2000] + data[-2000:]
+        return data.decode() if size > 3 and _prints(some) else None
     try:
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             text = data.decode("utf-16")
@@ -110,9 +141,11 @@ def _ascii(text: str) -> bytes:
     return text.encode("ascii", "replace")
 
 
-def _matches(name: str, text: str) -> Iterator[tuple[str, int, int]]:
-    for each in islice(_finder(name).finditer(_ascii(text)), PIECES):
-        yield each.group().decode(), each.start(), each.end()
+def _matches(name: str, text: str) -> Iterator[tuple[bytes, int, int]]:
+    bare = _ascii(text)
+    for each in islice(_finder(name).finditer(bare), PIECES):
+        start, end = each.span()
+        yield bare[start:end], start, end
 
 
 def _six(chosen: Iterable[int]) -> str:
@@ -163,41 +196,49 @@ def _base64(text: str) -> list[Part]:
 def _of_runs(text: str) -> list[Part]:
     """Pieces of base64, those that follow each other as one if they say something as one."""
     found: list[Part] = []
-    runs: list[list[tuple[str, int, int]]] = []
-    for each in _BASE64.finditer(text):
-        piece = (each.group(), each.start(), each.end())
-        last = runs[-1][-1] if runs else ("", 0, 0)
-        follows = len(last[0]) > 15 and 0 < piece[1] - last[2] < 3 and text[last[2] : piece[1]].isspace()
-        if follows and len(last[0]) % 4 == 0 and last[0][-1] != "=":
-            runs[-1].append(piece)
+    raw = _ascii(text).translate(_USUAL)
+    runs: list[list[tuple[int, int]]] = []
+    first, last = 0, -3
+    for each in _BASE64.finditer(raw):
+        span = start, _ = each.span()
+        if start - last < 3 and _goes_on(raw, first, last) and text[last:start].isspace():
+            runs[-1].append(span)
         else:
-            runs.append([piece])
+            runs.append([span])
+        first, last = span
     if len(runs) > PIECES:
-        runs = sorted(runs, key=lambda run: run[0][1] - run[-1][2])[:PIECES]
+        runs = sorted(runs, key=lambda run: run[0][0] - run[-1][1])[:PIECES]
     for run in runs:
-        whole = _of_base64("".join(piece for piece, _, _ in run))
+        pieces = [raw[start:end] for start, end in run]
+        whole = _of_base64(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if whole:
-            found.append((whole, run[0][1], run[-1][2]))
+            found.append((whole, run[0][0], run[-1][1]))
         elif len(run) > 1:
-            found.extend((said, start, end) for piece, start, end in run if (said := _of_base64(piece)))
+            found += [(said, *span) for piece, span in zip(pieces, run, strict=True) if (said := _of_base64(piece))]
     return found
+
+
+def _goes_on(raw: bytes, first: int, last: int) -> bool:
+    """Whether a piece can be the first part of what stands in two."""
+    return last - first > 15 and (last - first) % 4 == 0 and raw[last - 1] != ord("=")
 
 
 def _base32(text: str) -> list[Part]:
     found: list[Part] = []
     for code, start, end in _matches("base32", text):
-        bare = code.rstrip("=")
-        try:
-            said = _said(base64.b32decode(bare + "=" * (-len(bare) % 8)))
-        except binascii.Error:
+        bare = code.rstrip(b"=")
+        left = -len(bare) % 8
+        if left in (2, 5, 7):  # no number of bytes has so many characters
             continue
-        if said:
+        size = (len(bare) + left) // 8 * 5
+        data = (int(bare.translate(_FIVE), 32) << 5 * left).to_bytes(size, "big")
+        if said := _said(data[: size - (5 * left + 7) // 8]):
             found.append((said, start, end))
     return found
 
 
-def _of_base64(piece: str) -> str | None:
-    bare = piece.rstrip("=")
+def _of_base64(piece: bytes) -> str | None:
+    bare = piece.rstrip(b"=")
     if len(bare) % 4 == 1:
         bare = bare[:-1]
     if len(bare) < 16:
@@ -206,7 +247,7 @@ def _of_base64(piece: str) -> str | None:
     elif bare.islower() or bare.isdigit():
         return None
     try:
-        data = binascii.a2b_base64(bare.replace("-", "+").replace("_", "/") + "=" * (-len(bare) % 4))
+        data = binascii.a2b_base64(bare + b"=" * (-len(bare) % 4))
     except binascii.Error:
         return None
     said = _said(data)
@@ -218,10 +259,10 @@ def _of_base64(piece: str) -> str | None:
 def _hex(text: str) -> list[Part]:
     found: list[Part] = []
     for piece, start, end in _matches("hex", text):
-        digits = piece.replace("0x", "").replace("\\x", "").replace("%", "")
-        data = bytes.fromhex("".join([each for each in digits if each.isalnum()]))
-        said = _said(data) or _said(data.strip(_HIGH))  # what stood beside it can look like a part of it
-        if said:
+        digits = piece.replace(b"0x", b"").replace(b"\\x", b"").translate(None, _NOT_HEX)
+        data = binascii.a2b_hex(digits)
+        bare = data.strip(_HIGH)  # what stood beside it can look like a part of it
+        if said := _said(data) or (_said(bare) if len(bare) < len(data) else None):
             found.append((said, start, end))
     return found
 
@@ -229,12 +270,12 @@ def _hex(text: str) -> list[Part]:
 def _binary(text: str) -> list[Part]:
     found: list[Part] = []
     for piece, start, end in _matches("binary", text):
-        groups = piece.replace(",", " ").split()
-        bits = "".join(groups)
-        if not all(len(each) in (7, 8) for each in groups):
-            groups = [bits[at : at + 8] for at in range(0, len(bits) - 7, 8)]
-        said = _said(bytes(int(each, 2) for each in groups))
-        if said:
+        groups = piece.replace(b",", b" ").split()
+        if {*map(len, groups)} <= {7, 8}:
+            bits = b"".join([each if len(each) == 8 else b"0" + each for each in groups])
+        else:
+            bits = b"".join(groups)
+        if said := _said((int(bits, 2) >> len(bits) % 8).to_bytes(len(bits) // 8, "big")):
             found.append((said, start, end))
     return found
 
@@ -242,13 +283,14 @@ def _binary(text: str) -> list[Part]:
 def _numbers(text: str) -> list[Part]:
     found: list[Part] = []
     for piece, start, end in _matches("numbers", text):
-        codes = [int(each) for each in piece.replace(",", " ").replace(";", " ").replace("-", " ").split()]
-        if all(9 <= each < 256 for each in codes) and max(codes) > 26:
+        codes = [*map(int, piece.translate(_APART).split())]
+        least, most = min(codes), max(codes)
+        if least >= 9 and 26 < most < 256:
             said = _said(bytes(codes))
             if said and _is_worded(said):
                 found.append((said, start, end))
-        elif all(0 < each < 27 for each in codes):
-            said = _worded("".join(_LETTERS[each - 1] for each in codes))
+        elif least > 0 and most < 27:
+            said = _worded((bytes(codes).translate(_NTH)).decode())
             if said:
                 found.append((said, start, end))
     return found
@@ -271,9 +313,8 @@ def _worded(letters: str) -> str:
 def _morse(text: str) -> list[Part]:
     found: list[Part] = []
     for piece, start, end in _matches("morse", text):
-        gaps = piece.replace("_", "-").replace("*", ".").replace("|", "/").replace("\n", " / ").replace("   ", " / ")
-        words = ["".join([_MORSE.get(each, "?") for each in word.split()]) for word in gaps.split("/")]
-        said = " ".join(each for each in words if each)
+        gaps = piece.decode().translate(_DRAWN).replace("   ", " / ")
+        said = " ".join("".join([*map(_read.__getitem__, gaps.replace("/", " / ").split())]).split())
         if " " not in said:
             said = words_in(said[:4000]) + said[4000:]
         if any(len(each) > 2 and each in COMMON for each in said.split()):
@@ -285,11 +326,11 @@ def _alphabet(text: str) -> list[Part]:
     found: list[Part] = []
     for piece, start, end in _matches("spelling alphabet", text):
         words: list[str] = []
-        for group in piece.translate(_GAPS).split("\n"):
-            letters = "".join(each[0] for each in group.casefold().split() if each[0].isalpha())
+        for group in piece.decode().translate(_GAPS).split("\n"):
+            letters = "".join([word[0] for word in group.casefold().split() if word[0].isalpha()])
             if letters:
                 words.append(letters if letters in COMMON else words_in(letters[:4000]))
-        if words and all(len(each) == 1 for each in words):
+        if words and all(len(word) == 1 for word in words):
             words = words_in("".join(words)[:4000]).split()
         found.append((" ".join(words), start, end))
     return found
@@ -298,13 +339,17 @@ def _alphabet(text: str) -> list[Part]:
 def _ascii85(text: str) -> list[Part]:
     found: list[Part] = []
     for piece, start, end in _matches("ascii85", text):
-        try:
-            said = _said(base64.a85decode(piece, adobe=True))
-        except ValueError:
-            continue
-        if said:
+        data = _of_ascii85(piece) if CODES is None else CODES.ascii85(piece)
+        if data is not None and (said := _said(data)):
             found.append((said, start, end))
     return found
+
+
+def _of_ascii85(piece: bytes) -> bytes | None:
+    try:
+        return base64.a85decode(piece, adobe=True)
+    except ValueError:
+        return None
 
 
 DECODERS: dict[str, Callable[[str], list[Part]]] = {

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import cast
 
 import numpy as np
 import re2
 from numpy.typing import NDArray
 
-from circuit_script.judgment.english import COMMON, TELLING, words_in
+from circuit_script.judgment.compiled import TOKENS, Speller
+from circuit_script.judgment.english import COMMON, TELLING, bare, words_in
 from circuit_script.judgment.page import token_places
 
 _LEET = str.maketrans("013457@$!|+€8962", "oieastasiitebggz")
@@ -23,6 +23,7 @@ _DRAWN = (
     ("/\\", "a"), ("|3", "b"), ("|<", "k"), ("|)", "d"), ("|=", "f"), ("()", "o"), ("[]", "o"), ("|2", "r"),
     ("|*", "p"), ("|>", "p"), ("><", "x"),
 )  # fmt: skip
+_DRAWS = frozenset("|\\([/>")  # without one of these none is drawn
 MOST = 8 * 1024  # characters that are put right, of a longer text
 CHUNK = 512
 STRUNG = 4  # words that signs hold together
@@ -32,6 +33,7 @@ LONG = 20  # characters of a word; what is longer is a code
 KEPT_CODES, LONG_CODE = 1024, 128  # codes that are remembered, too, and the characters of one
 DRAWN = 60  # characters of which no frequent word comes, each drawn with four signs
 APART = 4  # characters with spaces between them that may be a word
+PIECES = 5  # tokens that may be one telling word
 MANY = 2  # words put right; where there are more, the rest of the digits in words are letters, too
 _DRESSES = "@$€|+!"
 _BARE = {code: " " for code in range(128) if not chr(code).isalnum()}
@@ -43,8 +45,8 @@ _FRONT = "(\"'"
 
 
 Places = NDArray[np.int64]
-Words = list[tuple[str, int, int]]
-"""Words, each with its first and its last place, exclusive, in the wide text."""
+Rows = tuple[list[str], list[int], list[int]]
+"""Letters, each with its first place and its last, exclusive, in the wide text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +113,17 @@ def respelled(plain: str, wide: str) -> Spelling | None:
     """The words of a text put right; None if they are."""
     if not misspelled(plain):
         return None
-    chunks = _chunks(wide)
+    parts = _surest(wide) if len(wide) > MOST else [(0, len(wide))]
     if len(wide) > CHUNK:
-        if not any(_Tokens(wide, [each]).changed for each in chunks):
+        odd = parts if len(wide) > MOST else (each for each in _cuts(wide) if _signs_of(wide, each))
+        if not any(_Tokens(wide, [each]).changed for each in odd):
             return None
-        if len(wide) <= MOST:
-            chunks = [(0, len(wide))]
-    read = _Tokens(wide, chunks)
+    read = _Tokens(wide, parts)
     words = read.words() if read.changed else []
     if not words:
         return None
     if read.changed > MANY:
-        words = [each if each.isalpha() else _dense(each) for each in words]
+        words = dense(words)
     return Spelling(words, read.word_spans, len(wide))
 
 
@@ -156,7 +157,7 @@ class _Usual(dict[str, str | None]):
             return _Single(small if token.isalnum() else "")
         if small.isalpha():
             return None if small in _BEGINS else small
-        right, new = _right(small)
+        right, new = righted(small)
         if new:
             return _Put(right)
         return None if small[-1] in "-_." and small[:-1] in _CUT else right
@@ -176,20 +177,15 @@ class _Tokens:
     def __init__(self, wide: str, parts: list[tuple[int, int]]) -> None:
         self._wide, self._parts = wide, parts
         self._spans: tuple[Places, Places] | None = None
-        self._tokens = [each for start, end in parts for each in wide[start:end].split()]
+        self._tokens: list[str] = []
+        for start, end in parts:
+            self._tokens += wide[start:end].split()
         self._said: list[str | None] = [*map(_usual.__getitem__, self._tokens)]
-        self._put: dict[int, Words] = {}  # what several tokens say, by the first
-        self.changed = done = 0
-        kinds = {*map(type, self._said)}
-        for first, last in self._odd() if type(None) in kinds or _Single in kinds else ():
-            if last > done:
-                first = max(first, done)
-                done = self._looked_at(first) if self._said[first] is None else self._apart(first, last)
-        if _Put in kinds:
-            self.changed += sum([each.__class__ is _Put for each in self._said])
+        self._put: dict[int, int] = {}  # of several tokens that say something together the first, and what follows
+        self.changed = look(self._tokens, self._said, self._put, self._letters)
 
     def words(self) -> list[str]:
-        return " ".join([each for each in self._said if each]).split()
+        return " ".join(filter(None, self._said)).split()
 
     def word_spans(self) -> tuple[Places, Places]:
         """Of all words the first places and the last, exclusive, told by share of the token that says them."""
@@ -207,10 +203,17 @@ class _Tokens:
         begins: Places = firsts[token]
         widths: Places = (lasts - firsts)[token]
         starts, ends = begins + widths * before // whole, begins + widths * done // whole
-        for nth, put in self._put.items():
-            at = np.searchsorted(token, nth)
-            _, starts[at : at + len(put)], ends[at : at + len(put)] = zip(*put, strict=True)
+        for at, put in zip(np.searchsorted(token, [*self._put]).tolist(), self._put.items(), strict=True):
+            places = self._places(*put)
+            starts[at : at + len(places)], ends[at : at + len(places)] = zip(*places, strict=True)
         return starts, ends
+
+    def _places(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Of the words that these tokens say together the first places and the last, exclusive."""
+        if len(self._tokens[first]) == 1:
+            return _shared(*self._rows(first, last))
+        starts, ends = self.spans()
+        return [(int(starts[first]), int(ends[last - 1]))]
 
     def spans(self) -> tuple[Places, Places]:
         """Of all tokens the first places and the last, exclusive."""
@@ -219,52 +222,91 @@ class _Tokens:
             self._spans = np.concatenate([each for each, _ in spans]), np.concatenate([each for _, each in spans])
         return self._spans
 
-    def _odd(self) -> list[tuple[int, int]]:
-        """The tokens that take a closer look, and where four and more follow each other of one character each."""
-        odd = [(nth, nth + 1) for nth, each in enumerate(self._said) if each is None]
-        first = last = 0
-        for nth in [*(nth for nth, each in enumerate(self._tokens) if len(each) == 1), -1]:
-            if nth != last:
-                if last - first >= APART:
-                    odd.append((first, last))
-                first = nth
-            last = nth + 1
-        return sorted(odd)
+    def _letters(self, first: int, last: int) -> str:
+        """What these tokens of one character say, "" for nothing."""
+        rows, _, _ = self._rows(first, last)
+        said = {each: _segmented(each) for each in {*rows}}
+        words = " ".join([said[each] for each in rows])
+        return words if "" not in said.values() else " ".join(words.split())
 
-    def _apart(self, first: int, last: int) -> int:
-        """Find what tokens of one character say; the token that comes behind them."""
+    def _rows(self, first: int, last: int) -> Rows:
         starts, ends = self.spans()
-        if spelled := _spelled(self._tokens[first:last], starts[first:last], ends[first:last]):
-            self._says(first, last, spelled)
-        return last
+        return spelled("".join(self._tokens[first:last]), starts[first:last], ends[first:last])
 
-    def _looked_at(self, nth: int) -> int:
-        """Find what a token and those that belong to it say; the token that comes behind them."""
-        tokens = self._tokens
-        token = tokens[nth]
-        small = token.casefold()
-        if small.isalpha():
-            said, used = _joined(tokens, nth, small)
-        else:
-            said, used = _right(small)[0], 0
-            follower = tokens[nth + 1].casefold().rstrip(_END) if nth + 1 < len(tokens) else small
-            if small[:-1] + follower in TELLING and not {small[:-1], follower} <= COMMON:
-                said, used = small[:-1] + follower, 1  # a word that goes on in the next line
-        if used:
-            all_starts, all_ends = self.spans()
-            self._says(nth, nth + used + 1, [(said, int(all_starts[nth]), int(all_ends[nth + used]))])
-        else:
-            self._said[nth] = said or small
-        return nth + used + 1
 
-    def _says(self, first: int, last: int, words: Words) -> None:
-        self._said[first:last] = [" ".join([word for word, _, _ in words]), *[""] * (last - first - 1)]
-        self._put[first] = words
-        self.changed += 1
+@cache
+def _loop() -> Speller | None:
+    """What is said of tokens, compiled, where there is a compiler."""
+    if TOKENS is None:
+        return None
+    loop: Speller = TOKENS.Speller(
+        common=COMMON, telling=TELLING, leet=_LEET, ells=_ELLS, drawn=_DRAWN, draws=_DRAWS, dresses=_DRESSES,
+        ends=_END, fronts=_FRONT, long_word=LONG, most_drawn=DRAWN, strung=STRUNG, apart=APART,
+        pieces=PIECES, cut=_CUT, segmented=_segmented, words_in=words_in, put=_Put, single=_Single,
+    )  # fmt: skip
+    return loop
+
+
+def look(tokens: list[str], said: list[str | None], put: dict[int, int], spell: Callable[[int, int], str]) -> int:
+    """Look at the tokens that take it, and how many had to be put right: what they say is in ``said`` then, and of
+    several that say it together the first in ``put``, with what follows. ``spell`` says what single letters do."""
+    return (_look if (loop := _loop()) is None else loop.look)(tokens, said, put, spell)
+
+
+def _look(tokens: list[str], said: list[str | None], put: dict[int, int], spell: Callable[[int, int], str]) -> int:
+    changed = done = 0
+    for first, last in _odd(said):
+        if last <= done:
+            continue
+        first = max(first, done)
+        if said[first] is None:
+            words, last = _looked_at(tokens, first)
+            if last == first + 1:
+                said[first], words = words, ""
+        else:
+            words = spell(first, last)
+        if words:
+            said[first:last] = [words, *[""] * (last - first - 1)]
+            put[first] = last
+            changed += 1
+        done = last
+    return changed + sum([each.__class__ is _Put for each in said])
+
+
+def _odd(said: list[str | None]) -> list[tuple[int, int]]:
+    """The tokens that take a closer look, and where four and more follow each other of one character each."""
+    if not {_Single, type(None)} & {*map(type, said)}:
+        return []
+    odd = [(nth, nth + 1) for nth, each in enumerate(said) if each is None]
+    first = last = 0
+    for nth in [*(nth for nth, each in enumerate(said) if each.__class__ is _Single), -1]:
+        if nth != last:
+            if last - first >= APART:
+                odd.append((first, last))
+            first = nth
+        last = nth + 1
+    return sorted(odd)
+
+
+def _looked_at(tokens: list[str], nth: int) -> tuple[str, int]:
+    """What a token says with those that belong to it, and what follows."""
+    small = tokens[nth].casefold()
+    if small.isalpha():
+        said, used = _joined(tokens, nth, small)
+        return said or small, nth + used + 1
+    follower = tokens[nth + 1].casefold().rstrip(_END) if nth + 1 < len(tokens) else small
+    if small[:-1] + follower in TELLING and not {small[:-1], follower} <= COMMON:
+        return small[:-1] + follower, nth + 2  # a word that goes on in the next line
+    return righted(small)[0] or small, nth + 1
+
+
+def dense(words: list[str]) -> list[str]:
+    """The words of a text that is full of digits for letters."""
+    return [*map(_dense, words)] if (loop := _loop()) is None else loop.dense(words)
 
 
 def _dense(word: str) -> str:
-    """A word of a text that is full of digits for letters: short numbers are words, and no digit in a word is one."""
+    """Short numbers are words, and no digit in a word is one."""
     if word.isalpha():
         return word
     folded = _folded(word) if len(word) < 4 or not word.isdigit() else word
@@ -273,48 +315,59 @@ def _dense(word: str) -> str:
     return folded if len(word) < LONG and 2 * sum(each.isalpha() for each in word) >= len(word) else word
 
 
-def _chunks(wide: str) -> list[tuple[int, int]]:
-    """The parts of a text that have signs, the surest first if there are many; by their place."""
-    if len(wide) <= CHUNK:
-        return [(0, len(wide))]
-    found: list[tuple[int, int, int]] = []
+def _cuts(wide: str) -> Iterator[tuple[int, int]]:
+    """The parts of a text, cut at a space where there is one."""
     start = 0
     while start < len(wide):
         end = wide.find(" ", start + CHUNK, start + CHUNK + 64)
         end = end if end > 0 else start + CHUNK
-        signs = _signs().Match(wide[start:end].casefold().encode("utf-8", "replace").decode()) or ()
-        if signs:
-            found.append((-sum(each in _SURE for each in signs), start, min(end, len(wide))))
+        yield start, min(end, len(wide))
         start = end
+
+
+def _surest(wide: str) -> list[tuple[int, int]]:
+    """As many parts of a text that have signs as are read, the surest if there are many; by their place."""
+    found: list[tuple[int, int, int]] = []
+    for part in _cuts(wide):
+        if signs := _signs_of(wide, part):
+            found.append((-sum(each in _SURE for each in signs), *part))
     return sorted((start, end) for _, start, end in sorted(found)[: MOST // CHUNK])
 
 
-def _spelled(tokens: list[str], starts: Places, ends: Places) -> Words:
-    """Single letters as words; a gap that is wider than most ends one."""
-    letters = [each for each in tokens if each.isalnum()]
+def _signs_of(wide: str, part: tuple[int, int]) -> Sequence[int]:
+    start, end = part
+    return _signs().Match(wide[start:end].casefold().encode("utf-8", "replace")) or ()
+
+
+def spelled(letters: str, starts: Places, ends: Places) -> Rows:
+    """Single letters in rows; a gap that is wider than most ends one."""
+    return (_spelled if (loop := _loop()) is None else loop.spelled)(letters, starts, ends)
+
+
+def _spelled(letters: str, starts: Places, ends: Places) -> Rows:
+    if not letters.isalnum():
+        kept = [nth for nth, each in enumerate(letters) if each.isalnum()]
+        letters, starts, ends = "".join([letters[nth] for nth in kept]), starts[kept], ends[kept]
     if len(letters) < APART or sum(map(str.isalpha, letters)) < len(letters) // 2:
-        return []
-    if len(letters) < len(tokens):
-        kept = [nth for nth, each in enumerate(tokens) if each.isalnum()]
-        starts, ends = starts[kept], ends[kept]
+        return [], [], []
     gaps = starts[1:] - ends[:-1]
     wider = np.flatnonzero(gaps > gaps.min()) + 1
-    firsts, lasts = [0, *wider.tolist()], [*wider.tolist(), len(letters)]
-    words: Words = []
-    for first, last, start, end in zip(
-        firsts, lasts, starts[firsts].tolist(), ends[[*(wider - 1), -1]].tolist(), strict=True
-    ):
-        _cut("".join(letters[first:last]).casefold(), start, end, words)
-    return words
+    edges = [0, *wider.tolist(), len(letters)]
+    rows = [letters[first:last].casefold() for first, last in pairwise(edges)]
+    rows = [each if each.isalpha() else _folded(each) for each in rows]
+    return rows, starts[edges[:-1]].tolist(), ends[[*(wider - 1), -1]].tolist()
 
 
-def _cut(letters: str, start: int, end: int, words: list[tuple[str, int, int]]) -> None:
-    done = 0
-    folded = letters if letters.isalpha() else _folded(letters)
-    for word in _segmented(folded).split():
-        at = start + (end - start) * done // max(len(folded), 1)
-        done += len(word)
-        words.append((word, at, start + (end - start) * done // max(len(folded), 1)))
+def _shared(rows: list[str], starts: list[int], ends: list[int]) -> list[tuple[int, int]]:
+    """Of the words in each row the first places and the last, told by share."""
+    places: list[tuple[int, int]] = []
+    for row, start, end in zip(rows, starts, ends, strict=True):
+        done = 0
+        for word in _segmented(row).split():
+            upto = done + len(word)
+            places.append((start + (end - start) * done // len(row), start + (end - start) * upto // len(row)))
+            done = upto
+    return places
 
 
 def _segmented(letters: str) -> str:
@@ -325,8 +378,7 @@ def _segmented(letters: str) -> str:
 def _segments(letters: str) -> str:
     """Letters as words: several only if all are known, or if these are too many for one."""
     if not letters.isascii():
-        bare = "".join(each for each in unicodedata.normalize("NFD", letters) if not unicodedata.combining(each))
-        letters = bare if bare.isascii() else letters
+        letters = bare(letters)
     if letters in COMMON or not letters.isascii():
         return letters
     words = words_in(letters)
@@ -336,7 +388,7 @@ def _segments(letters: str) -> str:
 def _joined(tokens: list[str], nth: int, first: str) -> tuple[str, int]:
     """Pieces of one telling word, and how many follow the first, with which one begins."""
     joined = first
-    for step in range(1, 5):
+    for step in range(1, PIECES):
         if nth + step >= len(tokens) or joined not in _CUT:
             break
         piece = tokens[nth + step].casefold().rstrip(_END)
@@ -348,8 +400,24 @@ def _joined(tokens: list[str], nth: int, first: str) -> tuple[str, int]:
     return "", 0
 
 
+def righted(token: str) -> tuple[str, bool]:
+    """A token as words of letters and digits, and whether it was dressed up; remembered for what is not too long."""
+    if LONG < len(token) <= LONG_CODE:
+        return _known_code(token)
+    return _known(token) if (loop := _loop()) is None else loop.righted(token)
+
+
+@lru_cache(KEPT_CODES)
+def _known_code(token: str) -> tuple[str, bool]:
+    return _righted(token) if (loop := _loop()) is None else loop.righted(token)
+
+
+@lru_cache(KEPT)
+def _known(token: str) -> tuple[str, bool]:
+    return _righted(token)
+
+
 def _righted(token: str) -> tuple[str, bool]:
-    """A token as words of letters and digits, and whether it was dressed up."""
     core = token.rstrip(_END).lstrip(_FRONT)
     if not core:
         return "", False
@@ -400,15 +468,6 @@ def _righted(token: str) -> tuple[str, bool]:
     return " ".join(out), new
 
 
-_known = lru_cache(KEPT)(_righted)
-_known_code = lru_cache(KEPT_CODES)(_righted)
-
-
-def _right(token: str) -> tuple[str, bool]:
-    """The same as `_righted`, which is remembered for what is not too long."""
-    return (_known if len(token) <= LONG else _known_code if len(token) <= LONG_CODE else _righted)(token)
-
-
 def _dressed(core: str) -> list[str]:
     """The words of a token in which signs stand for letters, with these signs: "o$.$y$t€m" has two."""
     if not any(each in core for each in _DRESSES):
@@ -435,7 +494,7 @@ def _mixed(part: str) -> bool:
 
 
 def _folded(word: str) -> str:
-    if "|" in word or "\\" in word or "(" in word or "[" in word or "/" in word or ">" in word:
+    if not _DRAWS.isdisjoint(word):
         for drawn, letter in _DRAWN:
             word = word.replace(drawn, letter)
     folded = word.translate(_LEET)

@@ -6,6 +6,7 @@ text is a view. All of it is bounded: by depth, by the characters that are decod
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -85,7 +86,7 @@ def coded(plain: str) -> list[str]:
     return [names[each] for each in sorted(signs.Match(plain) or ())]
 
 
-def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: list[str], work: _Work) -> None:
+def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[str], work: _Work) -> None:
     """All readings of one text, which itself stands at ``outer`` in the original."""
     if canon.spelling and canon.loose not in work.seen and work.room(len(canon.loose)):
         work.seen.add(canon.loose)
@@ -98,10 +99,13 @@ def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: list[str], 
         _add(each.text, _within(outer, each.places), _named(each.how, how), depth + 1, work)
     found: list[Part] = []
     wide = once(canon.wide_offsets)
+    hits = cache(lambda: wholes.Hits(canon.wide))
     for name in names:
+        if not work.room(1):
+            return
         if name in wholes.DECODERS:
-            for called, parts in wholes.DECODERS[name](canon.wide):
-                _add_parts(parts, wide, outer, _named(called, how), depth + 1, work)
+            for called, text, told in wholes.DECODERS[name](hits()):
+                _add_placed(text, told, wide, outer, _named(called, how), depth + 1, work)
         elif name in escapes.DECODERS:
             parts = escapes.DECODERS[name](canon.wide)
             if parts:
@@ -132,14 +136,18 @@ def _within(outer: Offsets, inner: Offsets) -> Offsets:
 
 
 def _add_parts(parts: list[Part], wide: Offsets, outer: Offsets, how: str, depth: int, work: _Work) -> bool:
-    if not parts:
-        return False
+    return _add_placed("".join([text for text, _, _ in parts]), lambda: parts, wide, outer, how, depth, work)
+
+
+def _add_placed(
+    text: str, parts: Callable[[], list[Part]], wide: Offsets, outer: Offsets, how: str, depth: int, work: _Work
+) -> bool:
     places = places_of(parts, wide, backwards=how.startswith("reversed"))
-    return _add("".join([text for text, _, _ in parts]), _within(outer, places), how, depth, work)
+    return _add(text, _within(outer, places), how, depth, work)
 
 
 def _add(text: str, places: Offsets, how: str, depth: int, work: _Work) -> bool:
-    if not work.room(len(text)):
+    if not text or not work.room(len(text)):
         return False
     canon = canonical(text)
     if not canon.plain:
@@ -151,5 +159,5 @@ def _add(text: str, places: Offsets, how: str, depth: int, work: _Work) -> bool:
     work.views.append(
         View(how, canon.plain, _within(places, canon.offsets), canon.loose, _within(places, canon.loose_offsets), depth)
     )
-    _look(canon, places, how, depth, coded(canon.plain), work)
+    _look(canon, places, how, depth, coded(canon.plain) if depth < DEPTH else (), work)
     return True

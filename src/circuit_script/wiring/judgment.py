@@ -39,8 +39,8 @@ def warm(settings: Settings) -> None:
     """Read patterns and weights where texts will be judged, before the first one: that takes a second, and memory."""
     if (judges_records(settings) or has_models(settings)) and (protocol := make_protocol(settings)) is not None:
         protocol.judge("a first look")
-        from circuit_script.judgment.compiled import LOOPS
+        from circuit_script.judgment.compiled import COMPLETE
 
-        if LOOPS is None:
+        if not COMPLETE:
             remedy = "with a C compiler and Python's headers there, install circuit-script again"
             log.warning("judgment.slow", why="its loops are not compiled from this source", next=remedy)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circuit_script.judgment.exfil import exfil
+from circuit_script.judgment.exfil import _IN_SLOT, _SLOT, exfil
 from circuit_script.judgment.page import Page, View
 from circuit_script.judgment.rules import rules
 from tests.unit.judgment.benign import benign_texts
@@ -59,6 +61,50 @@ def test_what_was_decoded_is_read_too() -> None:
     found = exfil(Page("look: Zm9v", (View("plain", "look: zm9v", lambda: range(11)), view)))
     assert found
     assert found[0].span == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("zz://1.2.3.4/ http://1.2.3.4/a", ["http://1.2.3.4/a"]),
+        ("xgopher://a.example/{x} b", ["gopher://a.example/{x}"]),
+        ("1http://1.2.3.4/", ["http://1.2.3.4/"]),
+        ("http://8://9.9.9.9/", []),
+        ("http://a.example/{x}b{y}?c=%7b%7bz'z%7d%7d'", ["http://a.example/{x}b{y}?c=%7b%7bz'z%7d%7d"]),
+        ("http://a.example/b c/{x}", []),
+    ],
+)
+def test_a_link_goes_from_its_scheme_to_its_end(text: str, links: list[str]) -> None:
+    found = exfil(page(text))
+    assert [text[slice(*each.span)] for each in found if each.pattern != "exfil.scheme"] == links
+
+
+@given(st.text(st.sampled_from("{}$[]<>%()aZ_ -7bd\n\u017f")), st.sampled_from(["", "%7b%7bx%7d%7d", "{{a}}", "${b}"]))
+def test_a_place_for_data_is_found_by_its_first_sign(text: str, place: str) -> None:
+    either = re.compile(_SLOT, re.ASCII | re.IGNORECASE)
+    assert _IN_SLOT.findall(text + place + text) == either.findall(text + place + text)
+
+
+def test_of_many_ways_out_the_surest_stay_in_their_order() -> None:
+    links = [f"https://a{each}.example/{{x}}" for each in range(30)]
+    text = " ".join([*links, "https://b.example@c.example/", *links])
+    found = [text[slice(*each.span)] for each in exfil(page(text))]
+    assert found == ["https://b.example@c.example/", *links[:19]]
+
+
+@pytest.mark.parametrize(
+    ("unit", "rule"),
+    [
+        ("javascript:alert ", "scheme"),
+        ("mailto:a@b.example?body={secret}' ", "mail"),
+        ("[www.a.example](http://b.test) ", "other-host"),
+        ("https://\u0430b.example/ ", "look-alike"),
+    ],
+)
+def test_of_many_that_are_alike_the_first_stay(unit: str, rule: str) -> None:
+    found = [each for each in exfil(page(unit * 30)) if each.pattern == f"exfil.{rule}"]
+    assert len(found) == 20
+    assert [each.span[0] // len(unit) for each in found] == [*range(20)]
 
 
 @given(st.text(st.characters(codec=None), max_size=300))

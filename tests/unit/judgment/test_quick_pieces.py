@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from unittest.mock import patch
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuit_script.judgment import disguise, exfil, markup, mosaic
 from circuit_script.judgment.page import View
-from circuit_script.judgment.rules import Together, compiled, rules
+from circuit_script.judgment.rules import Together, compiled, readable, rules
 from circuit_script.judgment.verdict import Finding
 
 
@@ -56,13 +59,77 @@ def test_each_character_is_one_code(text: str) -> None:
 TURNS = said("Q: x ", "A: y\n", "q 12:", "user : ", "Bot:", "'Bot:", "ΑΣ： ", "ας: ", "\u0345x: ", "İ: ", "://", "Q:A:")
 
 
+TURN = compiled(r"(?:^|[\s\"'>])(\pL{1,10}) ?\d{0,3} ?[:：]")
+
+
 @settings(deadline=None)
-@given(TURNS, TURNS, st.integers(1, 8))
-def test_a_text_that_takes_turns_has_the_labels_for_it(first: str, second: str, times: int) -> None:
+@given(TURNS, TURNS, st.integers(1, 8), st.integers(1, 40))
+def test_labels_are_found_backwards_as_forwards(first: str, second: str, times: int, at_once: int) -> None:
     text = (first[:20] + " " + second[:20] + " ") * times
-    found: list[Finding] = []
-    mosaic._many_shot(text, found)
-    assert mosaic._has_labels(text) or not found
+    turns = [(each[1].lower(), each.start(1), each.end()) for each in TURN.finditer(text)]
+    with patch.object(mosaic, "AT_ONCE", at_once):
+        assert mosaic._turns(text) == turns[: mosaic.TURNS]
+
+
+def test_what_only_google_re2_takes_for_letters_are_letters() -> None:
+    text = " \U00011f02: \u0378: \ud800: ²: 1: x\U00011f02 2 : \u0345: \u0346:"
+    assert [each[1] for each in mosaic._turns(text)] == [each.start(1) for each in TURN.finditer(readable(text))]
+
+
+NAMED = compiled(
+    r"\b([a-z_$][a-z_$0-9]{0,15}(?: ?\d{1,2}| (?:one|two|three|four|five|[a-f]))?)"
+    r"(?:\s{0,3}(?::?=|:|->)\s{0,3}|\s(?:is|be|are|equals|contains|says|means|as)\s{1,3}|(?: ?\d| (?:one|two"
+    r"|three|four|five|[a-f]))\s{1,3})"
+    r"(?:\"([^\"\n]{1,250})\"|'([^'\n]{1,250})'|“([^”\n]{1,250})”|`([^`\n]{1,250})`)"
+)
+PIECES = said(
+    *"aBſ\u212aİ1 2$_x\n\v\"'`“”=:é",
+    *(" is", " Means ", " aſ ", "  ", ":=", " -> ", " one", " Two ", " 12", "abcdefghi"),
+    *('"x"', "'y'", "`z`", "“v”", " = '", "'b\n", "x" * 125, "x" * 250), most=60,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300)
+@given(PIECES, st.integers(1, 40))
+def test_quoted_pieces_are_found_backwards_as_forwards(text: str, at_once: int) -> None:
+    pieces: dict[str, str] = {}
+    found = list(NAMED.finditer(text))
+    for each in found:
+        name = each[1].lower().split()[-1]
+        name = name if name not in pieces else f"{name}#{len(pieces)}"
+        pieces.setdefault(name, each[2] or each[3] or each[4] or each[5])
+    with patch.object(mosaic, "AT_ONCE", at_once):
+        assert mosaic._named(text) == (pieces, (found[0].start(), found[-1].end()) if found else (-1, 0))
+
+
+@settings(deadline=None)
+@given(said("join ", "Merged ", " + ", "in order ", "answer ", "runs ", "prerun", "tell me", "x" * 60, "é ", "\n"))
+def test_what_is_asked_for_near_a_join_is_found_in_many_at_once(text: str) -> None:
+    around = [text[max(0, each.start() - 120) : each.end() + 160] for each in mosaic._JOIN.finditer(text)]
+    assert mosaic._is_told(text) == any(mosaic._DO.search(each) is not None for each in around)
+
+
+@settings(deadline=None)
+@given(said("a + b", "a+", "c", "$", " ", "+ b", "ſ", "B", "+\v", "é", "ab", "\n"))
+def test_the_order_of_pieces_is_told_by_what_is_added(text: str) -> None:
+    pieces = {"a": "1", "b": "2", "$": "3"}
+    orders = ([each.strip().lower() for each in match[1].split("+")] for match in mosaic._ORDER.finditer(text))
+    asked = next((each for each in orders if pieces.keys() >= set(each)), list(pieces))
+    assert mosaic._asked(text, pieces) == asked
+
+
+@settings(deadline=None)
+@given(said(" ", " " * 64, "\n", "\n \n", "\n\n\n\n", "x", "é", "\u3000", "\x85"))
+def test_empty_places_are_found_in_their_order(text: str) -> None:
+    place = 0
+    places: list[tuple[int, int, int]] = []
+    while (found := [at for sign in mosaic._EMPTY if (at := text.find(sign, place)) >= 0]) and len(
+        places
+    ) < mosaic.EMPTY:
+        end = len(text) - len(text[min(found) :].lstrip())
+        places.append((min(found), end, len(text)))
+        place = end
+    assert list(mosaic._empty_places(text)) == places
 
 
 @settings(deadline=None)
@@ -72,6 +139,18 @@ def test_a_label_has_its_letter_or_digit_and_a_sign_behind_it(text: str) -> None
     if label is not None:
         nth = ord(label[1].lower()) - 96 if label[1] else int(label[2])
         assert mosaic._NEXT[nth - 1].search(text) is not None
+
+
+@settings(deadline=None)
+@given(
+    said(
+        "a: ", "B, ", "part 1 ", "teil 2:", "A", "b", "2 ", "“x” ", '"y" ', '"', "“", "”", "é", "\n", "'", " ", "x" * 14
+    )
+)
+def test_torn_pieces_have_a_second(text: str) -> None:
+    found = mosaic._torn(text)
+    with patch.object(mosaic, "_SECOND", re.compile("")):
+        assert mosaic._torn(text) == found
 
 
 SOUP = ("tok", "en ", "describing", " similarly", "Now", "two", ".", "é", *mosaic._RARE, "!-", "--", "(*", ")", "/")
@@ -166,3 +245,9 @@ def test_words_that_had_to_be_put_right_are_those_that_the_text_has_not(plain: s
     known = {*tokens, *disguise._WORD.findall(" ".join(each for each in tokens if each not in words))}
     share = sum(each not in known for each in words) / max(len(words), 1) / disguise.SPELLED
     assert disguise._spelled(View("plain", plain, tuple, loose)) == min(share, 1.0)
+
+
+@pytest.mark.parametrize("code", [*mosaic._CODE, "Return ", "HREF=", "ſelect ", "returns", "< /", "é</"])
+def test_code_is_found_in_a_long_text_as_in_a_short_one(code: str) -> None:
+    there = any(each in code.lower() for each in mosaic._CODE)
+    assert mosaic._is_code(code) == mosaic._is_code("x" * mosaic.SHORT + code) == there

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circuit_script.judgment import pieces
 from circuit_script.judgment.canon import canonical
 from circuit_script.judgment.page import View
 from circuit_script.judgment.unmask import DECODED, VIEWS, views
@@ -83,6 +84,19 @@ def test_a_token_gives_what_is_in_it_and_no_more() -> None:
 def test_what_prints_altogether_is_a_text_though_few_of_it_are_letters(said: str) -> None:
     code = base64.b64encode(said.encode()).decode()
     assert canonical(said).plain in {view.plain for view in seen(f"Here it is: {code}")}
+
+
+@given(st.text("abcdefgh ", min_size=10, max_size=40).filter(lambda said: said.count(" ") < 3), st.booleans())
+def test_base32_says_what_python_says(said: str, padded: bool) -> None:
+    code = base64.b32encode(said.encode()).decode()
+    code = code if padded else code.rstrip("=")
+    assert pieces._base32(f"({code})") == [(said, 1, 1 + len(code))]
+
+
+@given(st.text("abcdefgh ", min_size=4, max_size=20).filter(lambda said: said.count(" ") < 2), st.sampled_from("78x"))
+def test_bits_say_the_same_with_spaces_and_without(said: str, size: str) -> None:
+    code = (" " * (size != "x")).join(f"{ord(each):0{size if size == '7' else '8'}b}" for each in said)
+    assert pieces._binary(code) == [(said, 0, len(code))]
 
 
 def test_numbers_are_letters_where_words_come_out() -> None:

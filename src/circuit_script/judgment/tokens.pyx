@@ -1,0 +1,614 @@
+# cython: language_level=3, boundscheck=True, wraparound=False, initializedcheck=False, cdivision=True
+"""The loops over every character of words that are to be put right, compiled: letters without spaces as words, tokens
+with digits and signs in them, and which tokens take a closer look.
+
+Each says what `english` and `spelling` say without them, which is what this was written from and what is used where
+there is no compiler. Texts come from strangers, so every access to an array is checked.
+
+Arrays are kept from text to text, as in `loops.pyx`.
+"""
+
+cimport cython
+from cpython.unicode cimport PyUnicode_FromKindAndData
+
+import numpy as np
+
+ctypedef unsigned int u32
+
+cdef Py_ssize_t LEAST = 4096  # characters that there is room for
+cdef Py_ssize_t KEPT = 1 << 17  # characters, more than which no room is kept for
+
+cdef u32 ALPHA = 1  # of a character what it is
+cdef u32 ALNUM = 2
+cdef u32 DIGIT = 4
+cdef u32 DRESS = 8  # a sign that stands for a letter
+cdef u32 DRAWS = 16  # a sign without which no letter is drawn
+cdef u32 LEET = 32  # anything else that stands for a letter
+cdef u32 END = 64
+cdef u32 FRONT = 128
+cdef u32 ELL = 256  # what stands for an l, too
+
+cdef u32 NONE = 0x80  # of a letter what is left of it, if that is no ASCII one
+cdef u32 OTHER = 0x81
+
+
+cdef str _text(u32[::1] chars, Py_ssize_t first, Py_ssize_t last):
+    """These characters as a text."""
+    if not 0 <= first <= last <= chars.shape[0]:
+        raise IndexError(first, last)
+    return <str>PyUnicode_FromKindAndData(4, &chars[first], last - first) if first < last else ""
+
+
+cdef class _Costs:
+    """What so many letters take to be split into words."""
+
+    cdef Py_ssize_t size
+    cdef u32[::1] chars, out
+    cdef long long[::1] cost
+    cdef int[::1] back
+    cdef unsigned char[::1] edges
+
+    def __init__(self, Py_ssize_t size):
+        self.size = size
+        self.chars, self.out = np.zeros(size, np.uint32), np.zeros(2 * size, np.uint32)
+        self.cost, self.back = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int32)
+        self.edges = np.zeros(size + 1, np.uint8)
+
+
+@cython.final
+cdef class Splitter:
+    """`english.words_in`."""
+
+    cdef _Costs spare
+    cdef int[:, ::1] steps  # from what was read and the next letter to all of it
+    cdef unsigned char[::1] whole  # whether that is a word
+    cdef unsigned char[::1] bared  # of each character of the first plane that was met what is left of it
+    cdef object bare_letter
+
+    def __init__(self, words, bare_letter):
+        self.bared, self.bare_letter = np.zeros(0x10000, np.uint8), bare_letter
+        nodes, whole = [[0] * 26], [0]
+        for word in words:
+            node = 0
+            for each in word.encode("ascii"):
+                if not nodes[node][each - 97]:
+                    nodes[node][each - 97] = len(nodes)
+                    nodes.append([0] * 26)
+                    whole.append(0)
+                node = nodes[node][each - 97]
+            whole[node] = 1
+        self.steps, self.whole = np.array(nodes, np.int32), np.array(whole, np.uint8)
+
+    def words_in(self, str letters not None):
+        """Letters without spaces as words."""
+        cdef Py_ssize_t size = len(letters)
+        cdef _Costs room = self._room(size)
+        self._weigh(room, letters, size)
+        words = self._told(room, size)
+        if room.size <= KEPT:
+            self.spare = room
+        return words
+
+    def bare(self, str letters not None):
+        """Letters without what is put on them, if these are ASCII."""
+        cdef Py_ssize_t size = len(letters), done = 0
+        cdef Py_UCS4 char
+        cdef _Costs room = self._room(size)
+        cdef u32[::1] out = room.out
+        cdef u32 left = 0
+        for char in letters:
+            left = self._bared(char)
+            if left == OTHER:
+                break
+            if left != NONE:
+                out[done] = left
+                done += 1
+        bare = letters if left == OTHER else _text(out, 0, done)
+        if room.size <= KEPT:
+            self.spare = room
+        return bare
+
+    cdef u32 _bared(self, Py_UCS4 char) except? 0xFFFF:
+        cdef u32 left
+        if char < 128:
+            return char
+        left = self.bared[char] if char < 0x10000 else 0
+        if not left:
+            bare = self.bare_letter(chr(char))
+            left = OTHER if not bare.isascii() else <u32>ord(bare) if bare else NONE
+            if char < 0x10000:
+                self.bared[char] = left
+        return left
+
+    cdef _Costs _room(self, Py_ssize_t size):
+        cdef _Costs room = self.spare
+        self.spare = None
+        if room is None or room.size < size:
+            room = _Costs(max(2 * size, LEAST))
+        return room
+
+    cdef int _weigh(self, _Costs room, str letters, Py_ssize_t size) except -1:
+        """Of each place the least that what stands before it costs, and where its last word begins."""
+        cdef u32[::1] chars = room.chars
+        cdef long long[::1] cost = room.cost
+        cdef int[::1] back = room.back
+        cdef int[:, ::1] steps = self.steps
+        cdef unsigned char[::1] whole = self.whole
+        cdef long long stray = size + 1, here
+        cdef Py_ssize_t start, end, at = 0
+        cdef Py_UCS4 each
+        cdef u32 char
+        cdef int node
+        for each in letters:
+            chars[at] = each
+            at += 1
+            cost[at] = stray * stray
+        cost[0] = 0
+        for start in range(size):
+            here = cost[start] + 1
+            node, end = 0, start
+            while end < size:
+                char = chars[end] - 97
+                if char >= 26:
+                    break
+                node = steps[node, char]
+                if not node:
+                    break
+                end += 1
+                if whole[node] and here < cost[end]:
+                    cost[end], back[end] = here, <int>start
+            if here - 1 + stray < cost[start + 1]:
+                cost[start + 1], back[start + 1] = here - 1 + stray, <int>start + 1  # a letter that is left over
+        return 0
+
+    cdef str _told(self, _Costs room, Py_ssize_t size):
+        cdef u32[::1] chars = room.chars, out = room.out
+        cdef int[::1] back = room.back
+        cdef unsigned char[::1] edges = room.edges
+        cdef Py_ssize_t at = size, done = 0
+        for at in range(size + 1):
+            edges[at] = 0
+        at = size
+        while at > 0:
+            if back[at] == at:
+                at -= 1
+                continue
+            edges[at] = edges[back[at]] = 1
+            at = back[at]
+        for at in range(size):
+            if edges[at] and at:
+                out[done] = 0x20
+                done += 1
+            out[done] = chars[at]
+            done += 1
+        return _text(out, 0, done)
+
+
+cdef class _Signs:
+    """What a token of so many characters takes to be put right."""
+
+    cdef Py_ssize_t size
+    cdef u32[::1] chars, kinds, out, folded
+
+    def __init__(self, Py_ssize_t size):
+        self.size = size
+        self.chars, self.kinds, self.folded = (np.zeros(size, np.uint32) for _ in range(3))
+        self.out = np.zeros(2 * size, np.uint32)
+
+
+@cython.final
+cdef class Speller:
+    """What `spelling` says of tokens."""
+
+    cdef _Signs spare
+    cdef frozenset common, telling
+    cdef Py_ssize_t shortest, longest, long_word, most_drawn, strung  # of frequent words; as in `spelling`
+    cdef u32[::1] kinds, leet, ells  # of each ASCII character
+    cdef u32 euro, euro_leet  # the one that is not ASCII
+    cdef list drawn
+    cdef Py_ssize_t apart, pieces
+    cdef frozenset cut  # what telling words begin with
+    cdef str ends
+    cdef object segmented, words_in, put, single
+
+    def __init__(self, *, common, telling, leet, ells, drawn, draws, dresses, ends, fronts, long_word, most_drawn,
+                 strung, apart, pieces, cut, segmented, words_in, put, single):
+        self.common, self.telling = common, telling
+        self.shortest, self.longest = min(map(len, telling)), max(map(len, common))
+        self.long_word, self.most_drawn, self.strung = long_word, most_drawn, strung
+        self.drawn = list(drawn)
+        self.segmented, self.words_in = segmented, words_in
+        self.apart, self.pieces, self.cut, self.ends = apart, pieces, frozenset(cut), ends
+        self.put, self.single = put, single
+        self.leet, self.ells = (np.array([each.get(code, code) for code in range(128)], np.uint32)
+                                for each in (leet, ells))
+        [self.euro] = [each for each in leet if each >= 128]
+        self.euro_leet = leet[self.euro]
+        kinds = []
+        for code in range(128):
+            each = chr(code)
+            kinds.append(ALPHA * each.isalpha() | ALNUM * each.isalnum() | DIGIT * each.isdigit()
+                         | DRESS * (each in dresses) | DRAWS * (each in draws) | LEET * (code in leet)
+                         | ELL * (leet.get(code) != ells.get(code)) | END * (each in ends) | FRONT * (each in fronts))
+        self.kinds = np.array(kinds, np.uint32)
+
+    cdef u32 _kind(self, Py_UCS4 char) except? 0xFFFF:
+        if char < 128:
+            return self.kinds[char]
+        if char == self.euro:
+            return DRESS | LEET
+        if char.isalpha():
+            return ALPHA | ALNUM
+        return (ALNUM if char.isalnum() else 0) | (DIGIT if char.isdigit() else 0)
+
+    cdef _Signs _room(self, Py_ssize_t size):
+        cdef _Signs room = self.spare
+        self.spare = None
+        if room is None or room.size < size:
+            room = _Signs(max(2 * size, LEAST))
+        return room
+
+    def look(self, list tokens not None, list said not None, dict put not None, spell not None):
+        """Look at the tokens that take it, and how many had to be put right: what they say is in ``said`` then, and of
+        several that say it together the first in ``put``, with what follows. ``spell`` says what single letters do."""
+        cdef Py_ssize_t changed = 0, done = 0, first, last
+        cdef str words
+        for first, last in self._odd(said):
+            if last <= done:
+                continue
+            first = max(first, done)
+            if said[first] is None:
+                words, last = self._joined(tokens, first)
+                if last == first + 1:
+                    said[first] = words
+                    words = ""
+            else:
+                words = spell(first, last)
+            if words:
+                said[first:last] = [words] + [""] * (last - first - 1)
+                put[first] = last
+                changed += 1
+            done = last
+        return changed + self._put_right(said)
+
+    cdef list _odd(self, list said):
+        """The tokens that take a closer look, and where several follow each other of one character each."""
+        cdef list found = []
+        cdef Py_ssize_t nth, first = 0, size = len(said)
+        for nth in range(size):
+            each = said[nth]
+            if type(each) is self.single:
+                continue
+            if nth - first >= self.apart:
+                found.append((first, nth))
+            first = nth + 1
+            if each is None:
+                found.append((nth, first))
+        if size - first >= self.apart:
+            found.append((first, size))
+        return found
+
+    cdef tuple _joined(self, list tokens, Py_ssize_t nth):
+        """What a token says with those that belong to it, and what follows."""
+        cdef Py_ssize_t last
+        cdef str small = (<str>tokens[nth]).casefold(), joined = small, piece
+        if not small.isalpha():
+            piece = self._piece(tokens, nth + 1) if nth + 1 < len(tokens) else small
+            first = small[:len(small) - 1]
+            joined = first + piece
+            if joined in self.telling and not (first in self.common and piece in self.common):
+                return joined, nth + 2
+            return self.righted(small)[0] or small, nth + 1
+        for last in range(nth + 1, min(nth + self.pieces, len(tokens))):
+            if joined not in self.cut:
+                break
+            piece = self._piece(tokens, last)
+            joined += piece
+            if joined in self.telling and not (small in self.common and piece in self.common):
+                return joined, last + 1
+            if not piece.isalpha():
+                break
+        return small, nth + 1
+
+    cdef str _piece(self, list tokens, Py_ssize_t nth):
+        """A token without what ends a sentence."""
+        return (<str>tokens[nth]).casefold().rstrip(self.ends)
+
+    def spelled(self, str letters not None, const long long[:] starts, const long long[:] ends):
+        """Single letters in rows, with the first places and the last; a gap that is wider than most ends one."""
+        cdef Py_ssize_t size = len(letters), count = 0, alphas = 0, at = 0, begin = 0
+        cdef long long least = -1, last = 0
+        cdef u32 kind
+        cdef Py_UCS4 char
+        cdef _Signs room = self._room(size)
+        cdef u32[::1] chars = room.chars, nths = room.folded, known = self.kinds
+        for char in letters:
+            kind = known[char] if char < 128 else self._kind(char)
+            if kind & ALNUM:
+                if count and (least < 0 or starts[at] - last < least):
+                    least = starts[at] - last
+                chars[count], nths[count], last = char, <u32>at, ends[at]
+                alphas += kind & ALPHA
+                count += 1
+            at += 1
+        cdef list rows = [], firsts = [], lasts = []
+        if count >= self.apart and alphas >= count // 2:
+            for at in range(1, count + 1):
+                if at == count or starts[nths[at]] - ends[nths[at - 1]] > least:
+                    rows.append(_text(chars, begin, at).casefold())
+                    firsts.append(starts[nths[begin]])
+                    lasts.append(ends[nths[at - 1]])
+                    begin = at
+            for at in range(len(rows)):
+                if not (<str>rows[at]).isalpha():
+                    rows[at] = self._read_through(room, rows[at])
+        if room.size <= KEPT:
+            self.spare = room
+        return rows, firsts, lasts
+
+    cdef str _read_through(self, _Signs room, str word):
+        """A word with letters in the place of digits."""
+        cdef Py_UCS4 char
+        cdef u32 seen = 0
+        if len(word) > room.size:
+            room = _Signs(len(word))  # some letters are several in lower case
+        for char in word:
+            seen |= self._kind(char)
+        return self._folded(room, word, seen)
+
+    cdef Py_ssize_t _put_right(self, list said) except -1:
+        cdef Py_ssize_t count = 0
+        for each in said:
+            count += type(each) is self.put
+        return count
+
+    def dense(self, list words not None):
+        """Words of a text that is full of digits for letters."""
+        cdef _Signs room = self._room(0)
+        cdef list said = []
+        cdef str word
+        for word in words:
+            said.append(word if word.isalpha() else self._dense(room, word))
+        self.spare = room
+        return said
+
+    cdef str _dense(self, _Signs room, str word):
+        cdef Py_ssize_t size = len(word), alphas = 0, digits = 0
+        cdef u32 seen = 0, kind
+        cdef Py_UCS4 char
+        for char in word:
+            kind = self._kind(char)
+            seen |= kind
+            alphas += kind & ALPHA
+            digits += (kind & DIGIT) != 0
+        if size >= self.long_word and not seen & DRAWS or not seen & (LEET | DRAWS):
+            return word
+        if size >= 4 and digits == size:
+            return word
+        if size > room.size:
+            room = _Signs(size)
+        folded = self._folded(room, word, seen)
+        if folded in self.common:
+            return folded
+        return folded if size < self.long_word and 2 * alphas >= size else word
+
+    def righted(self, str token not None):
+        """A token as words of letters and digits, and whether it was dressed up."""
+        cdef Py_ssize_t size = len(token), at = 0
+        cdef Py_UCS4 char
+        cdef _Signs room = self._room(size)
+        cdef u32[::1] chars = room.chars, kinds = room.kinds, known = self.kinds
+        for char in token:
+            chars[at] = char
+            kinds[at] = known[char] if char < 128 else self._kind(char)
+            at += 1
+        said = self._righted(room, token, size)
+        if room.size <= KEPT:
+            self.spare = room
+        return said
+
+    cdef tuple _righted(self, _Signs room, str token, Py_ssize_t size):
+        cdef u32[::1] kinds = room.kinds
+        cdef Py_ssize_t first = 0, last = size, alphas = 0, alnums = 0, parts = 0, at
+        cdef u32 seen = 0, around = 0
+        while last and kinds[last - 1] & END:
+            last -= 1
+            around |= kinds[last]
+        while first < last and kinds[first] & FRONT:
+            around |= kinds[first]
+            first += 1
+        if first == last:
+            return "", False
+        for at in range(first, last):
+            seen |= kinds[at]
+            if kinds[at] & ALNUM:
+                alnums += 1
+                alphas += kinds[at] & ALPHA
+                parts += at == first or not kinds[at - 1] & ALNUM
+        core = token[first:last]
+        if alphas == last - first:
+            folded = self._folded(room, token, around) if size > alphas and token[size - 1] == u"!" else ""
+            return (folded, True) if folded in self.telling and core not in self.common else (core, False)
+        if parts == alnums > 3 and 5 * alphas > 4 * alnums:
+            return self._spelled(room, first, last, alphas == alnums), True
+        if alphas:
+            folded = self._whole(room, core, seen, last - first)
+            if folded is None and last - first < size:
+                folded = self._whole(room, token, seen | around, last - first)
+            if folded is not None:
+                return folded, True
+        elif last - first == 3 and core in ("411", "4|1", "4!!"):
+            return "all", True
+        if parts > 1:
+            whole = self._strung(room, core, first, last, parts, alnums, alphas == alnums)
+            if whole is not None:
+                return whole
+        return self._pieces(room, first, last, seen)
+
+    cdef str _whole(self, _Signs room, str word, u32 seen, Py_ssize_t size):
+        """All of a token as a frequent word, None if it is none."""
+        if size > self.most_drawn or not seen & (LEET | DRAWS) or not seen & DRAWS and len(word) > self.longest:
+            return None
+        folded = self._folded(room, word, seen)
+        return folded if folded in self.common and folded != word else None
+
+    cdef str _spelled(self, _Signs room, Py_ssize_t first, Py_ssize_t last, bint alpha):
+        """Single letters with signs between them, and maybe some digits, as words."""
+        cdef u32[::1] out = room.out, kinds = room.kinds
+        cdef Py_ssize_t at, start = 0, size = self._bare(room, first, last)
+        cdef list runs = []
+        if alpha:
+            return self.segmented(_text(out, 0, size))
+        for at in range(1, size + 1):
+            if at == size or (self._kind(out[at]) ^ self._kind(out[start])) & ALPHA:
+                run = _text(out, start, at)
+                runs.append(self.segmented(run) if self._kind(out[start]) & ALPHA else run)
+                start = at
+        return " ".join(runs)
+
+    cdef Py_ssize_t _bare(self, _Signs room, Py_ssize_t first, Py_ssize_t last) except -1:
+        """Put what are letters and digits together; how many they are."""
+        cdef u32[::1] chars = room.chars, kinds = room.kinds, out = room.out
+        cdef Py_ssize_t at, size = 0
+        for at in range(first, last):
+            if kinds[at] & ALNUM:
+                out[size] = chars[at]
+                size += 1
+        return size
+
+    cdef tuple _strung(self, _Signs room, str core, Py_ssize_t first, Py_ssize_t last, Py_ssize_t parts,
+                       Py_ssize_t alnums, bint alpha):
+        """Several parts as what they say together; None if that is nothing."""
+        cdef bint many = 2 * parts > alnums > 5 and alpha
+        if alnums <= self.longest or many:
+            joined = _text(room.out, 0, self._bare(room, first, last))
+            if parts == alnums and alpha:
+                whole = self.segmented(joined)
+                if whole in self.common:
+                    return whole, whole in self.telling
+            if joined in self.common and not self._all_common(room, first, last):
+                return joined, joined in self.telling
+        if parts >= self.strung and alpha and self._any_telling(room, first, last) and "://" not in core:
+            return _text(room.out, 0, self._put_parts(room, first, last, 0)), True
+        if many:
+            words = self.words_in(joined)
+            if not self.telling.isdisjoint(words.split()):
+                return words, True
+        return None
+
+    cdef Py_ssize_t _part_end(self, u32[::1] kinds, Py_ssize_t first, Py_ssize_t last) except -1:
+        """Where the part ends that begins here."""
+        while first < last and kinds[first] & ALNUM:
+            first += 1
+        return first
+
+    cdef bint _all_common(self, _Signs room, Py_ssize_t first, Py_ssize_t last) except -1:
+        cdef u32[::1] kinds = room.kinds
+        cdef Py_ssize_t end
+        while first < last:
+            end = self._part_end(kinds, first, last)
+            if end > first and _text(room.chars, first, end) not in self.common:
+                return False
+            first = end + 1
+        return True
+
+    cdef bint _any_telling(self, _Signs room, Py_ssize_t first, Py_ssize_t last) except -1:
+        cdef u32[::1] kinds = room.kinds
+        cdef Py_ssize_t end
+        while first < last:
+            end = self._part_end(kinds, first, last)
+            if first + self.shortest <= end <= first + self.longest and _text(room.chars, first, end) in self.telling:
+                return True
+            first = end + 1
+        return False
+
+    cdef tuple _pieces(self, _Signs room, Py_ssize_t first, Py_ssize_t last, u32 seen):
+        """Each part for itself, with the signs in it that stand for letters."""
+        cdef u32[::1] kinds = room.kinds
+        cdef u32 kept = ALNUM | (seen & DRESS), of_all
+        cdef Py_ssize_t at = first, start, alphas, digits, done = 0
+        cdef bint new = False
+        while at < last:
+            if not kinds[at] & kept:
+                at += 1
+                continue
+            start, alphas, digits, of_all = at, 0, 0, 0
+            while at < last and kinds[at] & kept:
+                of_all |= kinds[at]
+                alphas += kinds[at] & ALPHA
+                digits += (kinds[at] & DIGIT) != 0
+                at += 1
+            if not of_all & ALNUM:
+                continue
+            folded = None
+            if alphas != at - start and digits != at - start:
+                folded = self._read(room, start, at, of_all, alphas)
+                new |= folded in self.common
+            done = self._put_parts(room, start, at, done) if folded is None else self._put(room, folded, done)
+        return _text(room.out, 0, done), new
+
+    cdef str _read(self, _Signs room, Py_ssize_t first, Py_ssize_t last, u32 seen, Py_ssize_t alphas):
+        """A part with digits and signs as a word, None if it is none."""
+        cdef Py_ssize_t size = last - first
+        cdef bint mixed
+        if size > (self.most_drawn if seen & DRAWS else self.long_word):
+            return None
+        mixed = size <= self.long_word and 2 * alphas >= size and self._mixed(room.kinds, first, last)
+        if not mixed and not seen & DRAWS and size > self.longest:
+            return None
+        folded = self._folded(room, _text(room.chars, first, last), seen)
+        return folded if mixed or folded in self.common else None
+
+    cdef bint _mixed(self, u32[::1] kinds, Py_ssize_t first, Py_ssize_t last) except -1:
+        """Whether a digit stands between two letters."""
+        cdef Py_ssize_t at
+        for at in range(first + 1, last - 1):
+            if kinds[at] & DIGIT and kinds[at - 1] & kinds[at + 1] & ALPHA:
+                return True
+        return False
+
+    cdef Py_ssize_t _put_parts(self, _Signs room, Py_ssize_t first, Py_ssize_t last, Py_ssize_t done) except -1:
+        """Add letters and digits to what is said, with spaces between them; where that ends."""
+        cdef u32[::1] chars = room.chars, kinds = room.kinds, out = room.out
+        cdef Py_ssize_t at
+        for at in range(first, last):
+            if not kinds[at] & ALNUM:
+                continue
+            if done and (at == first or not kinds[at - 1] & ALNUM):
+                out[done] = 0x20
+                done += 1
+            out[done] = chars[at]
+            done += 1
+        return done
+
+    cdef Py_ssize_t _put(self, _Signs room, str word, Py_ssize_t done) except -1:
+        """Add a word to what is said; where that ends."""
+        cdef u32[::1] out = room.out
+        cdef Py_UCS4 char
+        if done:
+            out[done] = 0x20
+            done += 1
+        for char in word:
+            out[done] = <u32>char
+            done += 1
+        return done
+
+    cdef str _folded(self, _Signs room, str word, u32 seen):
+        """A word with letters in the place of digits and signs."""
+        if seen & DRAWS:
+            for drawn, letter in self.drawn:
+                word = word.replace(drawn, letter)
+        folded = self._translated(room, word, self.leet)
+        if len(folded) > self.longest or folded in self.common or not seen & (ELL | DRAWS):
+            return folded
+        ells = self._translated(room, word, self.ells)
+        return ells if ells in self.common else folded
+
+    cdef str _translated(self, _Signs room, str word, u32[::1] table):
+        cdef u32[::1] out = room.folded
+        cdef Py_ssize_t at = 0
+        cdef Py_UCS4 char
+        for char in word:
+            out[at] = table[char] if char < 128 else self.euro_leet if char == self.euro else <u32>char
+            at += 1
+        return _text(out, 0, at)
