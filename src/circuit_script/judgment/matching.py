@@ -123,15 +123,49 @@ def _options(ascii_only: bool, *, lines: bool) -> re2.Options:
     return options
 
 
-def _compiled(pattern: Pattern) -> tuple[str | bytes, re2.Options]:
+def _compiled(pattern: Pattern) -> tuple[bytes, re2.Options]:
     """An expression as RE2 takes it. A view has one line, so each line of several views is read as a view."""
-    ascii_only, lines = pattern.expression.isascii(), pattern.view != "raw"
+    lines = pattern.view != "raw"
     expression = f"(?m){pattern.expression}" if lines else pattern.expression
-    return expression.encode() if ascii_only else expression, _options(ascii_only, lines=lines)
+    return expression.encode(), _options(pattern.expression.isascii(), lines=lines)
 
 
-def _seen(text: str, ascii_only: bool) -> bytes:
-    return text.encode("ascii" if ascii_only else "utf-8", "replace")
+class _Seen:
+    """A text as bytes, for expressions in ASCII and for others, each made once."""
+
+    __slots__ = ("_ascii", "_text", "_utf8")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._ascii: bytes | None = None
+        self._utf8: bytes | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def bytes(self, *, ascii_only: bool) -> bytes:
+        if ascii_only or self._text.isascii():
+            if self._ascii is None:
+                self._ascii = self._text.encode("ascii", "replace")
+            return self._ascii
+        if self._utf8 is None:
+            self._utf8 = self._text.encode("utf-8", "replace")
+        return self._utf8
+
+    def found(self, single: Any, *, ascii_only: bool) -> Iterator[tuple[int, int]]:
+        """From where to where an expression matches, in characters of the text. google-re2 would work them out too, by
+        reading all of the text for each match."""
+        seen = self.bytes(ascii_only=ascii_only)
+        matches = (each.span() for each in single.finditer(seen))
+        return matches if len(seen) == len(self._text) else _in_characters(seen, matches)
+
+
+def _in_characters(seen: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    done = at = 0
+    for start, end in spans:
+        first = at + len(seen[done:start].decode())
+        done, at = end, first + len(seen[start:end].decode())
+        yield first, at
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +209,17 @@ class Matcher:
 
     def hits(self, view: View, level: str | None = None) -> list[int]:
         """The patterns, or those of one level, that match a view, as places in ``patterns``."""
-        return sorted([*self._matched("plain", view.plain, level), *self._matched("loose", view.loose, level)])
+        plain, loose = _Seen(view.plain), _Seen(view.loose)
+        return sorted([*self._matched("plain", plain, level), *self._matched("loose", loose, level)])
 
     def raw_hits(self, text: str, level: str | None = None) -> list[int]:
         """The patterns that match the original text."""
-        return sorted(self._matched("raw", text, level))
+        return sorted(self._matched("raw", _Seen(text), level))
 
-    def _matched(self, view: str, text: str, level: str | None = None) -> Iterator[int]:
-        seen: dict[bool, bytes] = {}
+    def _matched(self, view: str, text: _Seen, level: str | None = None) -> Iterator[int]:
         for group in self._groups:
-            if text and group.view == view and (level is None or level in group.levels):
-                if group.ascii_only not in seen:
-                    seen[group.ascii_only] = _seen(text, group.ascii_only)
-                for at in group.set.Match(seen[group.ascii_only]) or ():
+            if group.view == view and text and (level is None or level in group.levels):
+                for at in group.set.Match(text.bytes(ascii_only=group.ascii_only)) or ():
                     if level in (None, self.patterns[group.members[at]].level):
                         yield group.members[at]
 
@@ -198,26 +230,24 @@ class Matcher:
             single = self._singles[index] = re2.compile(expression, options=options)
         return single
 
-    def _places(self, index: int, text: str) -> list[tuple[int, int]]:
-        return list(islice(self._spans(index, text), PLACES))
-
-    def _spans(self, index: int, text: str) -> Iterator[tuple[int, int]]:
-        ascii_only = self.patterns[index].expression.isascii()
-        seen = _seen(text, ascii_only)
-        for match in self._single(index).finditer(seen if ascii_only else seen.decode()):
-            yield match.span()
+    def _spans(self, index: int, text: _Seen) -> Iterator[tuple[int, int]]:
+        return text.found(self._single(index), ascii_only=self.patterns[index].expression.isascii())
 
     def findings(self, page: Page, level: str | None = None) -> list[Finding]:
         """What the patterns, or those of one level, find on a page: all views, decoded ones too."""
-        found: list[Finding] = []
-        for index in self._heaviest(self.raw_hits(page.text, level)):
-            found += [self._finding(index, page.text[a:b], (a, b)) for a, b in self._places(index, page.text)]
+        raw = _Seen(page.text)
+        found = [
+            self._finding(index, page.text[start:end], (start, end))
+            for index in self._heaviest(self._matched("raw", raw, level))
+            for start, end in islice(self._spans(index, raw), PLACES)
+        ]
         for view in page.views:
-            for index in self._heaviest(self.hits(view, level)):
-                loose = self.patterns[index].view == "loose"
-                text = view.loose if loose else view.plain
-                for start, end in self._places(index, text):
-                    found.append(self._finding(index, text[start:end], view.span(start, end, loose=loose)))
+            plain, loose = _Seen(view.plain), _Seen(view.loose)
+            for index in self._heaviest([*self._matched("plain", plain, level), *self._matched("loose", loose, level)]):
+                of_loose = self.patterns[index].view == "loose"
+                text, seen = (view.loose, loose) if of_loose else (view.plain, plain)
+                for start, end in islice(self._spans(index, seen), PLACES):
+                    found.append(self._finding(index, text[start:end], view.span(start, end, loose=of_loose)))
         return found
 
     def highest(self, texts: Sequence[str], plains: Sequence[str], levels: Container[str]) -> list[float]:
@@ -225,16 +255,16 @@ class Matcher:
         levels find in it; all are read at once."""
         found = [0.0] * len(texts)
         begins = list(accumulate((len(each) + 1 for each in plains), initial=0))
-        joined = "\n".join(plains)
+        joined = _Seen("\n".join(plains))
         for index in self._matched("plain", joined):
             pattern = self.patterns[index]
             if pattern.level in levels:
                 for start, _ in self._spans(index, joined):
                     place = bisect_right(begins, start) - 1
                     found[place] = max(found[place], pattern.weight)
-        if any(True for _ in self._matched("raw", "\n".join(texts))):
+        if any(True for _ in self._matched("raw", _Seen("\n".join(texts)))):
             for place, text in enumerate(texts):
-                patterns = [self.patterns[index] for index in self._matched("raw", text)]
+                patterns = [self.patterns[index] for index in self._matched("raw", _Seen(text))]
                 weights = [each.weight for each in patterns if each.level in levels]
                 found[place] = max([found[place], *weights])
         return found
@@ -242,10 +272,11 @@ class Matcher:
     def any_found(self, texts: Sequence[str], plains: Sequence[str]) -> bool:
         """Whether any pattern matches any of several texts, which have these plain forms and no other view."""
         read = (("plain", "\n".join(plains)), ("raw", "\n".join(texts)))
-        return any(True for view, text in read for _ in self._matched(view, text))
+        return any(True for view, text in read for _ in self._matched(view, _Seen(text)))
 
-    def _heaviest(self, indexes: list[int]) -> list[int]:
-        return sorted(indexes, key=lambda each: -self.patterns[each].weight)[:PLACED]
+    def _heaviest(self, indexes: Iterable[int]) -> list[int]:
+        """By weight, and of the same weight by their order."""
+        return sorted(indexes, key=lambda each: (-self.patterns[each].weight, each))[:PLACED]
 
     def _finding(self, index: int, evidence: str, span: tuple[int, int]) -> Finding:
         pattern = self.patterns[index]

@@ -23,6 +23,7 @@ from circuit_script.judgment.compiled import LOOPS
 from circuit_script.judgment.model import model
 from circuit_script.judgment.reading import read, scores
 from circuit_script.judgment.untrusted import Untrusted
+from tests.unit.judgment.costly import COSTLY, costly
 from tests.unit.judgment.hostile import DECOYS, hostile
 
 BOOK = words.lexicon()
@@ -158,7 +159,7 @@ def test_what_is_no_text_is_refused(wrong: Any) -> None:
 
 
 def test_a_package_without_them_judges_alike() -> None:
-    texts = [hostile(name, 3000) for name in DECOYS]
+    texts = [hostile(name, 3000) for name in DECOYS] + [costly(name, 3000) for name in COSTLY]
     script = (
         "import sys, json\n"
         "for name in ('loops', 'folds', 'tokens', 'codes'): sys.modules['circuit_script.judgment.' + name] = None\n"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from circuit_script.judgment import JudgmentProtocol
 from circuit_script.judgment.reading import read, scores
+from tests.unit.judgment.costly import COSTLY, costly
 from tests.unit.judgment.evasions import ATTACKS, TRICKS
 from tests.unit.judgment.hostile import DECOYS, decoys, hostile
 
@@ -76,6 +77,11 @@ def test_any_mixture_in_a_long_text_is_read(text: str, name: str, size: int, sha
 @pytest.mark.parametrize("name", sorted(DECOYS))
 def test_what_takes_long_is_read(name: str) -> None:
     is_sound(hostile(name, 20_000))
+
+
+@pytest.mark.parametrize("name", sorted(COSTLY))
+def test_what_takes_one_step_long_is_read(name: str) -> None:
+    is_sound(costly(name, 20_000))
 
 
 @settings(deadline=None, max_examples=60)
