@@ -47,7 +47,7 @@ from circuit_script.judgment.glyphs import (
     Tables,
     tables,
 )
-from circuit_script.judgment.page import Offsets
+from circuit_script.judgment.page import Offsets, OneByOne, Origins
 from circuit_script.judgment.spelling import Spelling, misspelled, respelled
 
 Places = NDArray[np.int64]
@@ -61,6 +61,7 @@ RARELY = 16
 PARTS = 6  # of several lines among which odd ones are looked for
 
 _SPACES = b"\t\n\v\f\r"
+_SPACED = _SPACES.decode() + " "
 _LOWER = bytes(each + 32 if 65 <= each <= 90 else 32 if each in _SPACES else each for each in range(256))
 _CONTROLS = bytes(each for each in (*range(32), 127) if each not in _SPACES)
 _LINES = bytes(10 if each == 0x1E else _LOWER[each] for each in range(256))
@@ -124,28 +125,48 @@ class Canon:
     def loose(self) -> str:
         return self.spelling.text if self.spelling else ""
 
-    def offsets(self) -> Sequence[int] | Places:
+    def offsets(self) -> Origins:
         """Of each character of ``plain`` its place in the text, and one more for the end."""
-        if not self.hidden and self.text.isascii():
-            if len(self.plain) == len(self.text):
-                return np.arange(len(self.text) + 1)
-            return np.append(_unspaced(_spaces(np.frombuffer(self.text.encode(), np.uint8))), len(self.text))
-        return (self.folding or _folded(self.text)).plain_places()
+        text, size = self.text, len(self.plain)
+        if self.hidden or not text.isascii():
+            return (self.folding or _folded(text)).plain_places()
+        if len(text.strip(_SPACED)) == size:
+            first = len(text) - len(text.lstrip(_SPACED))
+            return OneByOne(size + 1, lambda at: first + at if at < size else len(text))
+        return np.append(_unspaced(_spaces(np.frombuffer(text.encode(), np.uint8))), len(text))
 
-    def wide_offsets(self) -> Sequence[int] | Places:
+    def wide_offsets(self) -> Origins:
         if self.wide is self.text:
             return range(len(self.text) + 1)
         return (self.folding or _folded(self.text)).wide_places()
 
-    def loose_offsets(self) -> Sequence[int] | Places:
+    def loose_offsets(self) -> Origins:
         if not self.spelling:
             return ()
         places = self.spelling.places()
-        return places if self.wide is self.text else np.asarray(self.wide_offsets(), np.int64).take(places)
+        if self.wide is self.text:
+            return places
+        wide = self.wide_offsets()
+        return OneByOne(len(places), lambda at: int(wide[places[at]]))
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A text in its plain form and its wide one, before words are put right."""
+
+    text: str
+    plain: str
+    wide: str
+    folding: Folded | None = None  # where it took one
 
 
 def canonical(text: str, *, far: bool = False) -> Canon:
     """A text in canonical form; ``far``: of its readings only what is hidden in characters that may stand anywhere."""
+    return respelled_form(form_of(text), far=far)
+
+
+def form_of(text: str) -> Form:
+    """The first step to it."""
     if text.isascii():
         raw = text.encode()
         small = raw.translate(_LOWER, _CONTROLS)
@@ -156,12 +177,18 @@ def canonical(text: str, *, far: bool = False) -> Canon:
                 kept = np.ones(len(codes), np.bool_)
                 kept[1:] = ~(space[1:] & space[:-1])
                 small = codes[kept].tobytes()
-            plain = small.strip(b" ").decode()
-            return Canon(text, plain, text, respelled(plain, text))
+            return Form(text, small.strip(b" ").decode(), text)
     folded = _folded(text)
-    plain, wide = folded.plain, folded.wide
-    readings = tuple(_readings(text, folded, far))
-    return Canon(text, plain, wide, respelled(plain, wide), folded.hidden, folded.hidden_span, readings, folded)
+    return Form(text, folded.plain, folded.wide, folded)
+
+
+def respelled_form(form: Form, *, far: bool = False) -> Canon:
+    """The second step: words that are put right, and other readings."""
+    spelling = respelled(form.plain, form.wide)
+    if (folded := form.folding) is None:
+        return Canon(form.text, form.plain, form.wide, spelling)
+    readings = tuple(_readings(form.text, folded, far))
+    return Canon(form.text, form.plain, form.wide, spelling, folded.hidden, folded.hidden_span, readings, folded)
 
 
 def plain_forms(texts: Sequence[str]) -> list[str | None]:
@@ -522,7 +549,7 @@ def _readings(text: str, folded: Folded, far: bool) -> list[Reading]:
     bare = _bare(folded.plain) if folded.needs & ACCENT and not far else ""
     if bare:
         size = len(bare)
-        found.append(Reading("unaccented", bare, lambda: np.arange(size + 1) * len(text) // size))
+        found.append(Reading("unaccented", bare, lambda: OneByOne(size + 1, lambda at: at * len(text) // size)))
     return [each for each in found if each.text.strip()]
 
 
@@ -646,7 +673,8 @@ def _of_bits(codes: Codes) -> list[Reading]:
 
 
 def _steps(places: Places, size: int, step: int) -> Offsets:
-    return lambda: [int(places[min(at * step, len(places) - 1)]) for at in range(size + 1)]
+    last = len(places) - 1
+    return lambda: OneByOne(size + 1, lambda at: int(places[min(at * step, last)]))
 
 
 def _near(places: Places, size: int) -> tuple[int, int]:

@@ -16,6 +16,8 @@ cdef u64 START = 0xCBF29CE484222325ULL  # FNV-1a, on characters: http://www.isth
 cdef u64 STEP = 0x100000001B3ULL
 cdef Py_ssize_t LONG_NUMBER = 34  # letters and digits of an entity that is a number
 cdef Py_ssize_t LONG_NAME = 35  # characters of one that is a name, with the sign at its end
+cdef enum:
+    SHORT = 2048  # characters of a piece that is read here
 
 
 cdef inline bint _is_digit(Py_UCS4 each):
@@ -180,8 +182,11 @@ cdef class _Parts:
         return 0
 
     cdef int close(self) except -1:
-        self.parts.append((self.data.decode("utf-8", "replace"), self.begin, self.end))
-        self.data = bytearray()
+        if len(self.data) == 1:
+            self.parts.append((chr(self.data[0]) if self.data[0] < 128 else "\ufffd", self.begin, self.end))
+        else:
+            self.parts.append((self.data.decode("utf-8", "replace"), self.begin, self.end))
+        self.data.clear()
         return 0
 
     cdef list all(self):
@@ -318,6 +323,16 @@ cdef int _numbered(str text, Py_ssize_t place, _Parts found, other) except -1:
 
 
 def in_place(str text, list parts, Py_ssize_t around):
+    return _placed(text, parts, around, True)
+
+
+def text_in_place(str text, list parts, Py_ssize_t around):
+    """The texts of those parts as one."""
+    return "".join(_placed(text, parts, around, False))
+
+
+cdef list _placed(str text, list parts, Py_ssize_t around, bint told):
+    """``told``: with their places."""
     cdef list placed = []
     cdef Py_ssize_t at = 0, reach = -1, start, end, first, size = len(text)
     for part in parts:
@@ -325,23 +340,23 @@ def in_place(str text, list parts, Py_ssize_t around):
         first = max(start - around, 0)
         if first > reach:
             if reach >= 0:
-                _ended(text, at, reach, placed)
+                _ended(text, at, reach, placed, told)
             at = first
         reach = max(reach, min(end + around, size))
         if at < start:
-            placed.append((text[at:start], at, start))
+            placed.append((text[at:start], at, start) if told else text[at:start])
         if said:
-            placed.append(part)
+            placed.append(part if told else said)
         at = end
     if reach >= 0:
-        _ended(text, at, reach, placed)
+        _ended(text, at, reach, placed, told)
     return placed
 
 
-cdef int _ended(str text, Py_ssize_t at, Py_ssize_t reach, list placed) except -1:
+cdef int _ended(str text, Py_ssize_t at, Py_ssize_t reach, list placed, bint told) except -1:
     if at < reach:
-        placed.append((text[at:reach], at, reach))
-    placed.append(("\n", reach - 1, reach))
+        placed.append((text[at:reach], at, reach) if told else text[at:reach])
+    placed.append(("\n", reach - 1, reach) if told else "\n")
     return 0
 
 
@@ -371,3 +386,199 @@ def ascii85(bytes piece):
             return None
     left = 4 - digits
     return bytes(told[:max(len(told) - left, 0)])
+
+
+cdef enum:  # of a character of ASCII
+    SOLID = 1  # a letter or a digit
+    PRINTS = 2
+    READS = 4  # in a short text in base64
+
+
+def _kinds():
+    kinds = np.zeros(256, np.uint8)
+    kinds[[9, 10, 13, *range(32, 127)]] = PRINTS
+    kinds[[each for each in range(128) if chr(each).isalnum()]] |= SOLID
+    kinds[[each for each in range(128) if chr(each).isalpha() or chr(each) in " .,!?'"]] |= READS
+    return kinds
+
+
+def _sixes():
+    sixes = np.full(256, -1, np.int8)
+    sixes[[*b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"]] = np.arange(64)
+    return sixes
+
+
+cdef unsigned char[::1] KINDS = _kinds()
+cdef signed char[::1] SIX = _sixes()  # the six bits that a character of base64 says, -1 for others
+
+
+cdef bint _is_enough(Py_ssize_t size, Py_ssize_t good, Py_ssize_t solid, Py_ssize_t long_printed):
+    if good == size >= long_printed:
+        return solid >= 0.3 * size
+    return good >= 0.93 * size and solid >= 0.55 * size
+
+
+def readable(str text, Py_ssize_t long_printed, is_mark):
+    """`pieces._readable` of a text beyond ASCII that is not cut; ``is_mark`` says whether a character is a mark."""
+    cdef Py_ssize_t good = 0, solid = 0
+    cdef Py_UCS4 each
+    for each in text:
+        if each < 128:
+            good += KINDS[<int>each] & PRINTS != 0
+            solid += KINDS[<int>each] & SOLID
+        else:
+            good += each.isprintable()
+            solid += each.isalnum() or is_mark(each)
+    return _is_enough(len(text), good, solid, long_printed)
+
+
+def said(bytes data, Py_ssize_t long_printed, other):
+    """`pieces._said`, which is asked as ``other`` of what is not short, or not in ASCII."""
+    cdef Py_ssize_t at, size = len(data), good = 0, solid = 0
+    cdef unsigned char each
+    if size > SHORT or data.startswith((b"x\1", b"x^")):  # it may be packed
+        return other(data)
+    for at in range(size):
+        each = data[at]
+        if each > 127 or not each:
+            return other(data)
+        good += KINDS[each] & PRINTS != 0
+        solid += KINDS[each] & SOLID
+    return data.decode("ascii") if size > 3 and _is_enough(size, good, solid, long_printed) else None
+
+
+def base64(bytes piece, Py_ssize_t long_printed, other, said):
+    """`pieces._of_base64`, which is asked as ``other`` of what is not usual, and ``said`` of bytes beyond ASCII."""
+    cdef Py_ssize_t at, size = len(piece), left, good = 0, solid = 0, reads = 0, zeros = 0, high = 0
+    cdef Py_ssize_t smalls = 0, larges = 0, digits = 0
+    cdef u32 six = 0
+    cdef unsigned char each
+    while size and piece[size - 1] == 61:
+        size -= 1
+    if size % 4 == 1:
+        size -= 1
+    if size > SHORT or size < 6:
+        return other(piece)
+    cdef bytearray made = bytearray(size)
+    for at in range(size):
+        each = piece[at]
+        if SIX[each] < 0:
+            return other(piece)
+        smalls += 97 <= each <= 122
+        larges += 65 <= each <= 90
+        digits += _is_digit(each)
+        six = six << 6 | <u32>SIX[each]
+        if at % 4 == 3:
+            left = at // 4 * 3
+            made[left], made[left + 1], made[left + 2] = six >> 16 & 255, six >> 8 & 255, six & 255
+            six = 0
+    if size < 16:
+        if smalls + larges == size and (not larges or not smalls or larges == 1 and 65 <= piece[0] <= 90):
+            return None
+    elif smalls and not larges or digits == size:
+        return None
+    left = size // 4 * 3
+    if size % 4 == 2:
+        made[left] = six >> 4 & 255
+    elif size % 4 == 3:
+        made[left], made[left + 1] = six >> 10 & 255, six >> 2 & 255
+    left = size * 6 // 8
+    for at in range(left):
+        each = made[at]
+        high += each > 127
+        zeros += each == 0
+        good += KINDS[each] & PRINTS != 0
+        solid += KINDS[each] & SOLID
+        reads += KINDS[each] & READS != 0
+    if high or zeros or made.startswith((b"x\1", b"x^")):  # it may be packed
+        if size < 16:
+            return other(piece)
+        if not zeros and (0x80 <= made[0] < 0xC2 or 0xF4 < made[0] < 0xFE):  # no text in UTF-8 begins so
+            return None
+        return said(bytes(made[:left]))
+    if left < 4 or not _is_enough(left, good, solid, long_printed) or size < 16 and reads < left:
+        return None
+    return made[:left].decode("ascii")
+
+
+def base64_parts(bytes raw, str text, Py_ssize_t most, Py_ssize_t long_printed, other, said):
+    """`pieces._of_runs`; ``raw`` has the text's characters in the usual alphabet."""
+    cdef list found = [], runs = _runs(raw, text), run
+    cdef Py_ssize_t start, end
+    if len(runs) > most:
+        runs = sorted(runs, key=_size)[:most]
+    for run in runs:
+        start, end = run[0][0], run[len(run) - 1][1]
+        if len(run) == 1:
+            whole = base64(raw[start:end], long_printed, other, said)
+        else:
+            whole = base64(b"".join([raw[first:last] for first, last in run]), long_printed, other, said)
+        if whole:
+            found.append((whole, start, end))
+        elif len(run) > 1:
+            for start, end in run:
+                whole = base64(raw[start:end], long_printed, other, said)
+                if whole:
+                    found.append((whole, start, end))
+    return found
+
+
+def _size(list run):
+    return run[0][0] - run[len(run) - 1][1]
+
+
+cdef list _runs(bytes raw, str text):
+    """Eight characters and more of base64, with those that go on in the next line."""
+    cdef list runs = [], run = []
+    cdef Py_ssize_t at = 0, start, size = len(raw), first = 0, last = -3
+    cdef bint goes_on
+    while at < size:
+        start = at
+        while at < size and SIX[<unsigned char>raw[at]] >= 0:
+            at += 1
+        if at - start < 8:
+            at += 1
+            continue
+        if at < size and raw[at] == 61:
+            at += 2 if at + 1 < size and raw[at + 1] == 61 else 1
+        goes_on = last - first > 15 and (last - first) % 4 == 0 and raw[last - 1] != 61
+        if goes_on and 0 < start - last < 3 and text[last].isspace() and text[start - 1].isspace():
+            run.append((start, at))
+        else:
+            run = [(start, at)]
+            runs.append(run)
+        first, last = start, at
+    return runs
+
+
+def hexes(bytes raw, Py_ssize_t most):
+    """Eight and more pairs of digits, with what stands between them: their bytes, and from where to where they stand."""
+    cdef list found = []
+    cdef bytearray made = bytearray()
+    cdef Py_ssize_t place = 0, at, end, size = len(raw)
+    while place + 16 <= size and len(found) < most:
+        made.clear()
+        at = end = place
+        while True:
+            if at + 1 < size and (raw[at] == 48 or raw[at] == 92) and raw[at + 1] == 120:
+                at += 2
+            elif at < size and raw[at] == 37:
+                at += 1
+            if at + 1 >= size or _hex(<unsigned char>raw[at]) < 0 or _hex(<unsigned char>raw[at + 1]) < 0:
+                break
+            made.append(16 * _hex(<unsigned char>raw[at]) + _hex(<unsigned char>raw[at + 1]))
+            at += 2
+            end = at
+            while at < size and at < end + 2 and _is_between(<unsigned char>raw[at]):
+                at += 1
+            end = at
+        if len(made) < 8:
+            place += 1
+            continue
+        found.append((bytes(made), place, end))
+        place = end
+    return found
+
+
+cdef inline bint _is_between(Py_UCS4 each):
+    return each == 32 or each == 9 or each == 10 or each == 12 or each == 13 or each in u",:;-"

@@ -69,8 +69,9 @@ class Splitter(Protocol):
 
 
 class Speller(Protocol):
-    """Tokens that are put right: `spelling.righted`, `dense`, `look` and `spelled`."""
+    """Tokens that are put right: `spelling.righted`, `dense`, `usual`, `look` and `spelled`."""
 
+    def usual(self, tokens: list[str], known: dict[str, str | None]) -> list[str | None]: ...
     def righted(self, token: str) -> tuple[str, bool]: ...
     def dense(self, words: list[str]) -> list[str]: ...
     def look(
@@ -79,6 +80,12 @@ class Speller(Protocol):
     def spelled(
         self, letters: str, starts: NDArray[np.int64], ends: NDArray[np.int64]
     ) -> tuple[list[str], list[int], list[int]]: ...
+
+
+class Shares(Protocol):
+    """Words that were put right: `disguise.put_right`."""
+
+    def put_right(self, said: str, plain: str) -> tuple[int, int]: ...
 
 
 class Folded(Protocol):

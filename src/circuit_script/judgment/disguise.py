@@ -4,7 +4,10 @@ says that something is to go unseen."""
 from __future__ import annotations
 
 import re
+import secrets
+from functools import cache
 
+from circuit_script.judgment.compiled import TOKENS, Shares
 from circuit_script.judgment.page import Page, View
 
 # The share of a text from which it counts as disguised: of characters that look like others and of such that are as
@@ -30,13 +33,31 @@ def _spelled(view: View) -> float:
     """From 0 to 1, how many of the words had to be put right."""
     if not view.loose:
         return 0.0
-    words = view.loose.split()
-    said, tokens = set(words), set(view.plain.split())
-    other = said - tokens
-    if not other:
-        return 0.0
-    other.difference_update(_runs(" ".join(tokens - said)))
-    return min(sum(map(other.__contains__, words)) / len(words) / SPELLED, 1.0)
+    right, words = put_right(view.loose, view.plain)
+    return min(right / words / SPELLED, 1.0) if right else 0.0
+
+
+def put_right(said: str, plain: str) -> tuple[int, int]:
+    """How many words of what is said are not in the text as it is, and of how many."""
+    return (_put_right if (loop := _loop()) is None else loop.put_right)(said, plain)
+
+
+@cache
+def _loop() -> Shares | None:
+    """The same in a compiled loop, where there is one."""
+    if TOKENS is None:
+        return None
+    loop: Shares = TOKENS.Shares(secrets.randbits(64))
+    return loop
+
+
+def _put_right(said: str, plain: str) -> tuple[int, int]:
+    words = said.split()
+    known, tokens = set(words), set(plain.split())
+    other = known - tokens
+    if other:
+        other.difference_update(_runs(" ".join(tokens - known)))
+    return sum(map(other.__contains__, words)), len(words)
 
 
 def _runs(text: str) -> list[str]:

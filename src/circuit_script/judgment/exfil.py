@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from heapq import heappush, heapreplace
 from itertools import islice
 from string import ascii_letters
+
+import numpy as np
 
 from circuit_script.judgment.page import Page, View
 from circuit_script.judgment.rules import Together, compiled, data, readable, rules
@@ -32,6 +37,11 @@ _SLOT = r"\{\{[^{}]{1,80}\}\}|\$?\{[^{}]{1,60}\}|\[[^\[\]\n()]{1,60}\]|<[a-z][a-
 # what comes again is bounded, or has nothing behind it for which it would go back.
 _SCHEMES = r"\b(?:https?|ftp|gopher|dict|ldap|jar|file|php|sftp|smb|wss?)://"
 _LINK = re.compile(rf"{_SCHEMES}(?:[^\s\"'<>()\[\]{{}}`|\\%]++|{_SLOT}|%)+", re.ASCII | re.IGNORECASE)
+# The same from its first letter; what is its group is its host, unless a sign follows that is none of a path.
+_LINK_HERE = re.compile(
+    _LINK.pattern.removeprefix(r"\b").replace("://", r"://([^\s\"'<>()\[\]{}`|\\%/?#]*+)").removesuffix("+") + "*",
+    re.ASCII | re.IGNORECASE,
+)
 _BEGUN = re.compile(rf"{_SCHEMES}(?:{_SLOT}|[^\s\"'<>()\[\]{{}}`|\\])", re.ASCII | re.IGNORECASE)
 # The same by its first sign, which is found faster than any of several expressions.
 _IN_SLOT = re.compile(
@@ -60,7 +70,10 @@ _KNOWN = (
     r"|cookies?|document|contents?)(?:$|[^a-z])"
 )  # fmt: skip
 _MAY_KNOW, _KNOWS = compiled(_KNOWN), re.compile(_KNOWN.replace("$", r"\Z"), re.ASCII)
-_PARTS = re.compile(r"([^:]*)://([^/?#\\]*)")
+_HOST_END = re.compile(r"[/?#\\]|\Z")
+_WEB = frozenset({"http", "https", "ws", "wss", "ftp"})
+_OF_NUMBERS = max(_WEIGHTS["bare-address"], _WEIGHTS["internal-host"])
+_OF_LINKS = max(_WEIGHTS.values())
 _FOUR_NUMBERS = re.compile(r"(?:0|(?!0)\d+)(?:\.(?:0|(?!0)\d+)){3}")
 _HEX = "0123456789abcdef"
 _SCHEME = compiled(
@@ -135,6 +148,14 @@ _MAY_LEAVE = compiled(_SINK)
 _PHRASES = {
     name: compiled(_RULES[name].re) for name in ("append", "send", "fetch", "relay", "render", "command", "dns")
 }
+_HOST = re.compile(r"://(?=([^/?#) \"'<>\n\t]{0,80}))")
+# One of them in parts: it would have a state for each way in which they may stand to each other.
+_PARTS = _GAP.split(_RULES["send"].re)
+_TO_SECRET, _TO_WAY, _TO_TARGET = (int(each.partition(",")[2].rstrip("}?")) for each in _GAP.findall(_RULES["send"].re))
+_VERB, _SECRET, _ANY_WAY, _TARGET = (compiled(each) for each in _PARTS)
+_SECRET_HERE = re.compile(_PARTS[1], re.ASCII | re.IGNORECASE)
+_WAY = re.compile(_PARTS[2].replace(r"\s", r"[ \t\n\f\r]"), re.ASCII | re.IGNORECASE)
+LONGEST_WAY = 10  # characters
 _BOT_PATHS = {"discord.com": ("/api/webhooks/",), "discordapp.com": ("/api/webhooks/",), "telegram.org": ("/bot",)}
 _NOT = ("not ", "never ", "n't ", "nobody ", "avoid ", "without ")
 _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
@@ -142,6 +163,36 @@ _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
 Seen = tuple[float, str, View, str, int, int]
 """What may become a finding, if it is among the surest: its score, its rule, and where it stands in a view and in what
 is said there."""
+
+Told = tuple[str, float | None]
+"""A rule that a link breaks, and how surely if not as its weight says."""
+
+
+class _Surest:
+    """What was seen. What scores no more than ``least`` would not be among the surest: as many that are as sure were
+    seen before it."""
+
+    __slots__ = ("_scores", "least", "seen")
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.least = -1.0
+        self._scores: list[float] = []
+
+    def add(self, seen: Seen) -> None:
+        score = seen[0]
+        if score <= self.least:
+            return
+        self.seen.append(seen)
+        if len(self._scores) < MOST_FINDINGS:
+            heappush(self._scores, score)
+        else:
+            heapreplace(self._scores, score)
+        if len(self._scores) == MOST_FINDINGS:
+            self.least = self._scores[0]
+
+    def surest(self) -> list[Seen]:
+        return sorted(self.seen, key=lambda each: -each[0])[:MOST_FINDINGS]
 
 
 def may_leave(plain: str) -> bool:
@@ -151,37 +202,47 @@ def may_leave(plain: str) -> bool:
 
 def exfil(page: Page) -> list[Finding]:
     """Each way out in a text and in what was decoded of it."""
-    seen: list[Seen] = []
+    found = _Surest()
     for view in page.views:
-        _of_view(view, seen)
+        _of_view(view, found)
     if "://" in page.text and not page.text.isascii():
-        seen += islice(_look_alikes(page.text), MOST_FINDINGS)
-    seen.sort(key=lambda each: -each[0])
+        for each in islice(_look_alikes(page.text), MOST_FINDINGS):
+            found.add(each)
     return [
         _RULES[name].found(LEVEL, view.span(start, end), said[start:end], score)
-        for score, name, view, said, start, end in seen[:MOST_FINDINGS]
+        for score, name, view, said, start, end in found.surest()
     ]
 
 
-def _of_view(view: View, seen: list[Seen]) -> None:
+def _of_view(view: View, found: _Surest) -> None:
     said = readable(view.plain)
-    signs = _SIGNS.of(said)
+    flat = _flat(said)
+    signs = _SIGNS.of(flat)
     if "sink" not in signs:
         return
-    _phrases(view, said, signs, seen)
+    _phrases(view, said, flat, signs, found)
     if "://" in said:
-        for start, end in _odd_links(said):
-            for name, score in _of_link(said, start, end):
-                seen.append((_WEIGHTS[name] if score is None else score, name, view, said, start, end))
+        _links(view, said, flat, found)
     alike: list[tuple[str, Iterator[tuple[int, int]]]] = []
     if "script:" in said or "data:" in said or "file:" in said or any(each in said for each in _RARE_SCHEMES):
-        alike.append(("scheme", _schemes(said)))
+        alike.append(("scheme", _schemes(flat)))
     if "mailto:" in said:
         alike.append(("mail", _mails(said)))
     if "](" in said:
         alike.append(("other-host", _other_hosts(said)))
     for name, places in alike:  # of one score: more of them would never be among the surest
-        seen += [(_WEIGHTS[name], name, view, said, start, end) for start, end in islice(places, MOST_FINDINGS)]
+        if _WEIGHTS[name] > found.least:
+            for start, end in islice(places, MOST_FINDINGS):
+                found.add((_WEIGHTS[name], name, view, said, start, end))
+
+
+def _flat(said: str) -> str:
+    """The same in ASCII: each other character is one that no expression here knows. RE2 works out the places of a text
+    in ASCII only without reading all of it anew. Two letters beyond ASCII are those of it in another case."""
+    if said.isascii() or "\u017f" in said or "\u212a" in said:
+        return said
+    codes = np.frombuffer(said.encode("utf-32-le"), np.uint32)
+    return np.minimum(codes, 0x7F).astype(np.uint8).tobytes().decode("ascii")
 
 
 def _schemes(said: str) -> Iterator[tuple[int, int]]:
@@ -189,27 +250,38 @@ def _schemes(said: str) -> Iterator[tuple[int, int]]:
         yield match.start(1), min(match.end(1) + 60, len(said))
 
 
-def _odd_links(said: str) -> Iterator[tuple[int, int]]:
-    """From where to where the links stand that have something to look at, each once."""
+def _odd_links(said: str, flat: str, *, slots: bool) -> Iterator[tuple[int, int, int, int]]:
+    """Where the links stand that have something to look at, each once: where each begins, its host, the rest of it, and
+    where it ends."""
     end, begun = -1, -1
-    for at in sorted({*_close(said), *_before_slots(said)}):
-        start = first = _begin(said, at)
+    places = _close(flat)
+    for at in sorted({*places, *_before_slots(said, flat)}) if slots else places:
+        start = _begin(said, at)
         if start < end:
             continue
-        link = _LINK.match(said[start : start + LONGEST])
-        if link is None:  # of no scheme that is known: it may hold one that is, or one follows
-            if begun < start:
-                following = _BEGUN.search(said, start)
-                begun = len(said) if following is None else following.start()
-            first = begun
-            link = _LINK.search(said[first : start + LONGEST])
+        link = _LINK_HERE.match(said, start, start + LONGEST)
+        if link is not None and link.end() > at + 3:
+            end, path = link.end(), link.end(1)
+            if path < end and said[path] not in "/?#":
+                path = _HOST_END.search(said, path, end).start()  # type: ignore[union-attr]
+            yield start, at + 3, path, end
+            continue
+        # Of no scheme that is known: it may hold one that is, or one follows.
+        if begun < start:
+            following = _BEGUN.search(said, start)
+            begun = len(said) if following is None else following.start()
+        link = _LINK.search(said[begun : start + LONGEST])
         if link is not None:
-            end = first + link.end()
-            yield first + link.start(), end
+            first, end = begun + link.start(), begun + link.end()
+            host = said.index("://", first) + 3
+            yield first, host, _HOST_END.search(said, host, end).start(), end  # type: ignore[union-attr]
 
 
 def _begin(said: str, at: int) -> int:
     """Where the letters begin that stand before a link's colon, at most six of them."""
+    usual = at - 5 if said.endswith("s", 0, at) else at - 4
+    if usual > 0 and said.startswith("http", usual) and not said[usual - 1].isalpha():
+        return usual
     before = said[max(0, at - 6) : at]
     start = at - len(before) + len(before.rstrip(ascii_letters))
     while start > 0 and at - start < 6 and said[start - 1].isalpha():
@@ -217,25 +289,21 @@ def _begin(said: str, at: int) -> int:
     return start
 
 
-def _close(said: str) -> list[int]:
+def _close(flat: str) -> list[int]:
     """Where links stand that are looked at closely for their hosts: the first of them."""
-    if _CLOSELY.search(said) is None:
+    if _CLOSELY.search(flat) is None:
         return []
-    places: list[int] = []
-    passed: set[int] = set()
-    for match in islice(_TO_ODD.finditer(said), MOST):
-        places.append(match.start())
-        passed.add(match.end() - 1)  # a number's end may be the colon of the next one, which is then none
-    named = (start for start, _ in _TO_NAMED.spans(said) if start not in passed)
-    return sorted({*places, *islice(named, MOST)})[:MOST]
+    odd = [match.span() for match in islice(_TO_ODD.finditer(flat), MOST)]
+    places = [start for start, _ in odd]
+    passed = {end - 1 for _, end in odd}  # a number's end may be the colon of the next one, which is then none
+    named = [start for start, _ in islice(_TO_NAMED.spans(flat), MOST + len(odd)) if start not in passed]
+    return sorted({*places, *named[:MOST]})[:MOST]
 
 
-def _before_slots(said: str) -> Iterator[int]:
+def _before_slots(said: str, flat: str) -> Iterator[int]:
     """Where links stand in which a place for data follows, as far as nothing is between."""
-    if not any(each in said for each in ("{", "[", "<", "%7b")):
-        return
     at = done = -1
-    for match in islice(_PLACE.finditer(said), MOST):
+    for match in islice(_PLACE.finditer(flat), MOST):
         place, last = match.start(), at
         at = max(at, said.rfind("://", max(0, done, place - LONGEST // 2), place + 1))
         done = place - 1
@@ -243,50 +311,133 @@ def _before_slots(said: str) -> Iterator[int]:
             yield at
 
 
-def _phrases(view: View, said: str, signs: set[str], seen: list[Seen]) -> None:
+def _phrases(view: View, said: str, flat: str, signs: set[str], found: _Surest) -> None:
     hints = [*_HINTS] if "hint" in signs else ["secrets"]
     names = [name for hint in hints if hint in signs for name in _HINTS[hint] if signs.issuperset(_NEEDS.get(name, ()))]
-    for name in dict.fromkeys(names):
-        sure = 0
-        for match in islice(_PHRASES[name].finditer(said), MOST_SAID):
-            start, end = match.span()
+    for name in sorted(dict.fromkeys(names), key=lambda each: -_WEIGHTS[each]):
+        for start, end in islice(_places(name, flat), MOST_SAID) if _WEIGHTS[name] > found.least else ():
             before = said[max(0, start - 24) : start]
             denied = any(each in before for each in _NOT)
             score = round(_RULES[name].weight * 0.3, 3) if denied else _WEIGHTS[name]
-            seen.append((score, name, view, said, start, end))
-            sure += not denied
-            if sure >= MOST_FINDINGS:
+            found.add((score, name, view, said, start, end))
+            if found.least >= _WEIGHTS[name]:
                 break
 
 
-def _of_link(said: str, start: int, end: int) -> Iterator[tuple[str, float | None]]:
-    link = said[start:end]
-    scheme, authority, path = _PARTS.split(link, 1)[1:]
-    if "{" in link or "[" in link or "<" in link or "%7b" in link:
-        known = _slots(said, start, link, path)
-        if known is not None:
-            yield known
-    if scheme not in ("http", "https", "ws", "wss", "ftp"):
+def _places(name: str, flat: str) -> Iterator[tuple[int, int]]:
+    """From where to where an order stands."""
+    return _sendings(flat) if name == "send" and flat.isascii() else _PHRASES[name].spans(flat)
+
+
+def _sendings(flat: str) -> Iterator[tuple[int, int]]:
+    """What the expression of this order says, from the last of its parts to the first: each is taken if one of the next
+    follows near enough, and with that one is known where all of it ends. Where one may choose, RE2 takes the last
+    secret, and the first way and target behind it."""
+    if _VERB.search(flat) is None or _ANY_WAY.search(flat) is None:
         return
-    user, sign, host = authority.rpartition("@")
-    if sign and "." in user.partition(":")[0]:
-        yield "userinfo", None
-    yield from _of_host(host, path)
+    ways = list(_ways(flat))
+    secrets = list(_before_ways(sorted(_secrets(flat)), ways, flat)) if ways else []
+    if not secrets:
+        return
+    starts, done = [start for start, _ in secrets], 0
+    for start, end in _VERB.spans(flat):
+        if start < done:
+            continue
+        last = bisect_right(starts, end + _TO_SECRET) - 1
+        if last >= 0 and starts[last] >= end:
+            line = flat.find("\n", end, starts[last])
+            if line >= 0:
+                last = bisect_right(starts, line) - 1
+            if last >= 0 and starts[last] >= end:
+                done = secrets[last][1]
+                yield start, done
 
 
-def _slots(said: str, start: int, link: str, path: str) -> tuple[str, float | None] | None:
-    slots = _IN_SLOT.findall(link)
-    if not slots or link.startswith(("http://[", "https://[")):
+def _ways(flat: str) -> Iterator[tuple[int, int]]:
+    """Where a way to a target is named, and where the target ends that follows."""
+    done = 0
+    for target, end in _TARGET.spans(flat):
+        first = max(done, target - _TO_TARGET - LONGEST_WAY)
+        for way in _WAY.finditer(flat, first, target):
+            if way.end() >= target - _TO_TARGET and flat.find("\n", way.end(), target) < 0:
+                yield way.start(), end
+        done = target
+
+
+def _before_ways(
+    secrets: Iterable[tuple[int, int]], ways: Sequence[tuple[int, int]], flat: str
+) -> Iterator[tuple[int, int]]:
+    """Those secrets behind which a way is named, and where its target ends."""
+    starts = [start for start, _ in ways]
+    for start, end in secrets:
+        at = bisect_left(starts, end)
+        if at < len(starts) and starts[at] <= end + _TO_WAY:
+            between = flat[end : starts[at]]
+            if "(" not in between and ")" not in between:
+                yield start, ways[at][1]
+
+
+def _secrets(flat: str) -> Iterator[tuple[int, int]]:
+    """Where a secret is named; one may begin within another."""
+    for start, end in _SECRET.spans(flat):
+        yield start, end
+        if not flat[start:end].isalpha():
+            for at in range(start + 1, end):
+                if (inner := _SECRET_HERE.match(flat, at)) is not None:
+                    yield inner.span()
+
+
+def _links(view: View, said: str, flat: str, found: _Surest) -> None:
+    may_know = cache(lambda: _MAY_KNOW.search(flat.replace("_", " ")) is not None)
+    slots = _has_slots(said)
+
+    def add(told: Told) -> None:
+        name, score = told
+        found.add((_WEIGHTS[name] if score is None else score, name, view, said, start, end))
+
+    for start, host, path, end in _odd_links(said, flat, slots=slots):
+        if found.least >= _OF_LINKS:
+            return
+        if slots and (told := _slots(said, start, path, end, found.least, may_know)) is not None:
+            add(told)
+        if said[start : host - 3] not in _WEB:
+            continue
+        authority = said[host:path]
+        if "@" in authority:
+            user, _, authority = authority.rpartition("@")
+            if "." in user.partition(":")[0]:
+                add(("userinfo", None))
+        if (told := _of_host(authority, said[path:end], found.least)) is not None:
+            add(told)
+
+
+def _has_slots(said: str) -> bool:
+    return "{" in said or "[" in said or "<" in said or "%7b" in said
+
+
+def _slots(said: str, start: int, path: int, end: int, least: float, may_know: Callable[[], bool]) -> Told | None:
+    """The rule that a link with places for data breaks; one that scores no more than ``least`` need not be told."""
+    link = said[start:end]
+    if not _has_slots(link) or link.startswith(("http://[", "https://[")):
+        return None
+    asks = "?" in said[path:end]
+    if least >= (0.2 if asks else 0.1) and not may_know():
         return None
     before = said[max(0, start - 12) : start].rstrip("<\"' ")
     picture = before.endswith("src=") or (
         before.endswith("](")
         and said.rfind("![", max(0, start - 300), start) > said.rfind("](", max(0, start - 300), start - 2)
     )
-    if not any(map(_knows, slots)):
-        return ("image-slot" if picture else "link-slot"), 0.2 if picture and "?" in path else 0.1
-    strange = any(each[0] in "[<" for each in slots) or "?" in path or picture
-    return ("image-slot", None) if picture else ("link-slot", None if strange or "prompt" in link else 0.4)
+    name = "image-slot" if picture else "link-slot"
+    sure = picture or asks or "prompt" in link
+    if (_WEIGHTS[name] if sure or "[" in link or "<" in link else 0.4) <= least:
+        return None
+    slots = _IN_SLOT.findall(link)
+    if not slots:
+        return None
+    if not may_know() or not any(map(_knows, slots)):
+        return name, 0.2 if picture and asks else 0.1
+    return name, None if sure or any(each[0] in "[<" for each in slots) else 0.4
 
 
 def _knows(slot: str) -> bool:
@@ -294,45 +445,52 @@ def _knows(slot: str) -> bool:
     return _KNOWS.search(slot[1:-1].strip("{}$ ").replace("_", " ")) is not None
 
 
-def _of_host(host: str, path: str) -> Iterator[tuple[str, float | None]]:
+def _of_host(host: str, path: str, least: float) -> Told | None:
+    """The rule that a link's host breaks; one that scores no more than ``least`` need not be told."""
     if host.startswith("["):
-        name = host[1:].partition("]")[0]
-        if ":" not in name or name.strip(_HEX + ":.%"):
-            return
-        if name.startswith("fd00:ec2") or name.endswith("a9fe:a9fe") or "169.254.169.254" in name:
-            yield "metadata-host", None
-        else:
-            yield (
-                ("internal-host" if name in ("::1", "::") or name.startswith(("fe80", "fc", "fd")) else "bare-address"),
-                None,
-            )
-        return
+        return _of_address(host[1:].partition("]")[0], least)
     name = host.partition(":")[0].rstrip(".,;!)")
     if not name:
-        return
+        return None
+    digit = name[0].isdigit()
+    if digit and least >= _OF_NUMBERS and _FOUR_NUMBERS.fullmatch(name) is not None:
+        rule = _HOSTS.get(name)
+        return None if rule is None else (rule, None)
     labels = name.split(".")
     for first in range(max(0, len(labels) - 4), len(labels)) if labels[-1] in _TOPS else ():
         rule = _HOSTS.get(".".join(labels[first:]))
         if rule is not None:
-            yield rule, None
-            return
-    digit = name[0].isdigit()
+            return rule, None
     if digit and _FOUR_NUMBERS.fullmatch(name) is not None:
         if all(int(each[:4]) < 256 for each in labels):
-            yield ("internal-host" if _internal(labels) else "bare-address"), None
+            return ("internal-host" if _internal(labels) else "bare-address"), None
     elif digit and all(each[:1].isdigit() for each in labels):
         if len(labels) <= 4 and (len(name) >= 8 or "x" in name) and all(map(_number, labels)):
-            yield "odd-address", None
+            return "odd-address", None
     elif (
         name == "localhost"
         or labels[-1] in ("internal", "local", "localdomain", "lan")
         or name.endswith(".svc.cluster")
     ):
-        yield "internal-host", 0.2 if name == "localhost" else None
+        return "internal-host", 0.2 if name == "localhost" else None
     elif labels[-1] in _TOPS and path.startswith(_BOT_PATHS.get(".".join(labels[-2:]), ("\n",))):
-        yield "bot-hook", None
+        return "bot-hook", None
     elif len(name) > 44 and any(_random(each) for each in labels[:-2]):
-        yield "long-label", None
+        return "long-label", None
+    return None
+
+
+def _of_address(name: str, least: float) -> Told | None:
+    """The same of what stands in brackets."""
+    metadata = name.startswith("fd00:ec2") or name.endswith("a9fe:a9fe") or "169.254.169.254" in name
+    if not metadata and least >= _OF_NUMBERS:
+        return None
+    if ":" not in name or name.strip(_HEX + ":.%"):
+        return None
+    if metadata:
+        return "metadata-host", None
+    internal = name in ("::1", "::") or name.startswith(("fe80", "fc", "fd"))
+    return ("internal-host" if internal else "bare-address"), None
 
 
 def _number(label: str) -> bool:
@@ -413,18 +571,11 @@ def _owner(host: str) -> str:
 def _look_alikes(text: str) -> Iterator[Seen]:
     """Hosts one of whose labels has letters of two scripts that look alike."""
     view = View("plain", text, lambda: range(len(text) + 1))
-    place = 0
-    for _ in range(MOST):
-        place = text.find("://", place)
-        if place < 0:
-            return
-        start = place + 3
-        piece = text[start : start + 80]
-        end = min((at for at in map(piece.find, "/?#) \"'<>\n\t") if at >= 0), default=len(piece))
-        host = piece[:end]
+    for match in islice(_HOST.finditer(text), MOST):
+        host = match[1]
         if not host.isascii() and any(len(_scripts(label)) > 1 for label in host.split(".")):
-            yield _WEIGHTS["look-alike"], "look-alike", view, text, start, start + end
-        place = start
+            start, end = match.span(1)
+            yield _WEIGHTS["look-alike"], "look-alike", view, text, start, end
 
 
 def _scripts(label: str) -> set[str]:

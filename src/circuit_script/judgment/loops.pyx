@@ -10,14 +10,21 @@ else's meanwhile; after an error they are not given back, and others are made. T
 """
 
 from libc.math cimport sqrt
+from libc.string cimport memcmp
 
 import numpy as np
 
 ctypedef unsigned int u32
 ctypedef unsigned long long u64
 
+cdef extern from "Python.h":
+    Py_UCS4* PyUnicode_AsUCS4(object text, Py_UCS4* chars, Py_ssize_t room, int ends) except NULL
+
 cdef u32 GAP = 1  # as in `words`: the end of a sentence, two words
 cdef Py_ssize_t ANCHOR = 4
+cdef u32 CHAR = 0x1FFFFF  # what is a character, where its sort is noted besides
+cdef u32 BLANK = 1 << 30
+cdef u32 RUNNING = 1U << 31
 cdef u64 START = 0xCBF29CE484222325ULL  # FNV-1a, on characters: http://www.isthe.com/chongo/tech/comp/fnv/
 cdef u64 STEP = 0x100000001B3ULL
 
@@ -57,7 +64,7 @@ cdef class _Sums:
 
     cdef Py_ssize_t size
     cdef u32[::1] chars, words
-    cdef int[::1] starts, sums, before, change, at, kinds
+    cdef int[::1] starts, sums, before, change, at, kinds  # sums and words before, of each place of a window
     cdef int[::1] seen  # of each row of kinds where it was met last, counted on from text to text
     cdef int begun  # where the text begins, as they are counted
 
@@ -76,9 +83,10 @@ cdef Py_ssize_t KEPT = 1 << 17  # characters or words, more than which no room i
 
 cdef int _take(u32[::1] chars, str text) except -1:
     """The characters of a text as numbers."""
-    cdef Py_ssize_t at
-    for at in range(len(text)):
-        chars[at] = <u32>text[at]
+    if len(text) > chars.shape[0]:
+        raise IndexError(len(text))
+    if text:
+        PyUnicode_AsUCS4(text, <Py_UCS4*>&chars[0], chars.shape[0], 0)
     return 0
 
 
@@ -86,11 +94,12 @@ cdef class Words:
     """`words.classes` and `words.places_of`."""
 
     cdef _Letters spare
-    cdef u32[::1] spaced  # of each character of the first plane what stands for it
-    cdef unsigned char[::1] blank, running
+    cdef u32[::1] spaced  # of each character of the first plane what stands for it, and of what sort that is
+    cdef unsigned char[::1] begun  # whether a word of a script without spaces begins with it; the last is of all others
     cdef u32[::1] letters  # of all words that are known, one behind the other
     cdef u64 mask
     cdef int[::1] slots, begins, sizes, codes  # a slot has the number of a word and one, or 0
+    cdef int[::1] single  # of each character of the first plane its number as a word, or -1
     cdef u64 head_mask
     cdef int[::1] head_slots, head_first, head_last  # prefixes that begin with the same characters
     cdef int[::1] prefix_begins, prefix_sizes, prefix_codes
@@ -102,9 +111,8 @@ cdef class Words:
     cdef int unit, chatbot
 
     def __init__(self, book, spaced, blanks, running, unit):
-        self.spaced = np.ascontiguousarray(spaced, np.uint32)
-        self.blank = np.ascontiguousarray(blanks, np.uint8)
-        self.running = np.ascontiguousarray(running, np.uint8)
+        sorts = np.array(blanks, np.uint32) * BLANK + np.array(running, np.uint32) * RUNNING
+        self.spaced = np.array(spaced, np.uint32) | sorts[np.array(spaced)]
         self.unit = unit
         in_phrases = {word for each in book.phrases for second, rest in each.by_second.items()
                       for words, _ in rest for word in (second, *words)}
@@ -112,6 +120,10 @@ cdef class Words:
         letters = []
         numbers = {word: nth for nth, word in enumerate(words)}
         self.chatbot = numbers["chatbot"]
+        self.single = np.full(0x10000, -1, np.int32)
+        for word, nth in numbers.items():
+            if len(word) == 1 and ord(word) < 0x10000:
+                self.single[ord(word)] = nth
         self._branched(book.running)
         begins, sizes = self._lettered(words, letters)
         self.begins, self.sizes = begins, sizes
@@ -166,9 +178,9 @@ cdef class Words:
 
     def _branched(self, words):
         """What may follow what in words of scripts without spaces: a table of steps, from the first character on."""
-        steps, codes = {}, [0]
+        steps, codes, begun = {}, [0], np.zeros(0x10000, np.uint8)
         for word, code in words.items():
-            node = 0
+            node, begun[min(ord(word[0]), 0xFFFF)] = 0, 1
             for each in word:
                 step = node << 21 | ord(each)
                 if step not in steps:
@@ -185,7 +197,7 @@ cdef class Words:
             while grown[at]:
                 at = (at + 1) & (mask - 1)
             branches[at], grown[at] = step, node
-        self.branches, self.grown, self.branch_mask = branches, grown, mask - 1
+        self.branches, self.grown, self.branch_mask, self.begun = branches, grown, mask - 1, begun
         self.grown_codes = np.array(codes, np.int32)
 
     def classes(self, str plain):
@@ -194,7 +206,7 @@ cdef class Words:
 
     def places(self, str plain, wanted):
         """Where words stand that have these numbers in the row of codes."""
-        return self._read(plain, wanted)
+        return self._read(plain, [*wanted])
 
     cdef object _read(self, str plain, wanted):
         cdef Py_ssize_t size = len(plain)
@@ -203,54 +215,78 @@ cdef class Words:
         if room is None or room.size < size:
             room = _Letters(max(2 * size, LEAST))
         _take(room.chars, plain)
-        read = self._parted(room, size, wanted)
+        if not plain.isascii() and self._runs(room.chars, size):
+            read = self._running(room, size, wanted)
+        else:
+            read = self._parted(room, size, wanted)
         if room.size <= KEPT:
             self.spare = room
         return read
 
+    cdef bint _runs(self, u32[::1] chars, Py_ssize_t size) except -1:
+        """Whether a text has a script without spaces."""
+        cdef u32[::1] spaced = self.spaced
+        cdef Py_ssize_t at
+        for at in range(size):
+            if chars[at] < 0x10000 and spaced[chars[at]] & RUNNING:
+                return True
+        return False
+
     cdef object _parted(self, _Letters room, Py_ssize_t size, wanted):
         """Of a text in which spaces part words."""
-        cdef Py_ssize_t at, first
+        cdef Py_ssize_t at, start = 0
         cdef int count = 0, nth
         cdef u32 char
+        cdef u64 value = 0, head = 0
         cdef u32[::1] chars = room.chars, spaced = self.spaced
         cdef int[::1] starts = room.starts, lasts = room.lasts, found = room.found
-        cdef unsigned char[::1] blank = self.blank, running = self.running
-        cdef bint inside = False
+        cdef bint inside = False, told_apart = wanted is None
+        cdef Py_ssize_t upto = 2 * size if told_apart else max(wanted, default=-1)  # words that are read
         for at in range(size):
             char = chars[at]
             if char < 0x10000:
                 char = spaced[char]
-                chars[at] = char
-                if running[char]:
-                    for first in range(at + 1, size):
-                        if chars[first] < 0x10000:
-                            chars[first] = spaced[chars[first]]
-                    return self._running(room, size, wanted)
-                if char == GAP or blank[char]:
+                if char == GAP or char & BLANK:
                     if inside:
                         lasts[count] = <int>at
+                        if told_apart:
+                            found[count] = self._met(chars, start, at, value, head)
                         count += 1
                         inside = False
+                        if count > upto:
+                            break
                     if char == GAP:
                         starts[count] = lasts[count] = starts[count + 1] = lasts[count + 1] = 0
+                        found[count] = found[count + 1] = -1
                         count += 2
                     continue
+                chars[at] = char
             if not inside:
                 starts[count] = <int>at
-                inside = True
+                start, value, inside = at, START, True
+            value = (value ^ char) * STEP
+            if at - start == ANCHOR - 1:
+                head = value
         if inside:
             lasts[count] = <int>size
+            if told_apart:
+                found[count] = self._met(chars, start, size, value, head)
             count += 1
-        if wanted is not None:
+        if not told_apart:
             return {each: (starts[<Py_ssize_t>each], lasts[<Py_ssize_t>each]) for each in wanted}
         codes = np.empty(count, np.int16)
         cdef short[::1] told = codes
         for nth in range(count):
-            found[nth] = self._number(chars, starts[nth], lasts[nth])
-        for nth in range(count):
-            told[nth] = <short>self._code(room, nth, count)
+            told[nth] = <short>(self._code(room, nth, count) if found[nth] >= 0 else -1 - found[nth])
         return codes
+
+    cdef inline int _met(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last, u64 value, u64 head) except? -32768:
+        """The number of a word; if it has none, -1 less the code of what it begins with."""
+        cdef int number
+        if last - first == 1 and chars[first] < 0x10000:
+            return self.single[chars[first]]
+        number = self._numbered(chars, first, last, value ^ (value >> 32))
+        return number if number >= 0 else -1 - self._begun(chars, first, last, head ^ (head >> 32))
 
     cdef object _running(self, _Letters room, Py_ssize_t size, wanted):
         """Where scripts have no spaces, their words are found from each place, the longest first; what stands between
@@ -265,6 +301,8 @@ cdef class Words:
         cdef bint inside = False, letter
         for at in range(size):
             char = chars[at]
+            if char < 0x10000:
+                char = chars[at] = self.spaced[char] & CHAR
             weights[at] = (4 if 0x0E00 <= char <= 0x0E7F else 7 if 0xAC00 <= char <= 0xD7AF
                            else 8 if 0x3040 <= char <= 0x9FFF else 2 * self.unit if char == GAP else 0)
             letter = weights[at] == 0 and char != 0x20
@@ -279,6 +317,8 @@ cdef class Words:
             count += 1
         for at in range(size):
             if at < done:
+                continue
+            if not self.begun[min(chars[at], 0xFFFF)]:
                 continue
             code = self._longest(chars, at, size, &end)
             if code:
@@ -329,11 +369,12 @@ cdef class Words:
 
     cdef int _number(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except -2:
         """The number of a word, or -1."""
-        cdef u64 at
+        return self._numbered(chars, first, last, _hash(chars, first, last)) if first < last else -1
+
+    cdef int _numbered(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last, u64 at) except -2:
+        """The same, with its hash."""
         cdef int nth
-        if first == last:
-            return -1
-        at = _hash(chars, first, last) & self.mask
+        at &= self.mask
         while self.slots[at]:
             nth = self.slots[at] - 1
             if self.sizes[nth] == last - first and self._same(chars, first, self.begins[nth], self.sizes[nth]):
@@ -342,11 +383,9 @@ cdef class Words:
         return -1
 
     cdef bint _same(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t size) except -1:
-        cdef Py_ssize_t at
-        for at in range(size):
-            if chars[first + at] != self.letters[begin + at]:
-                return False
-        return True
+        if size > chars.shape[0] - first or size > self.letters.shape[0] - begin:
+            raise IndexError(first, begin)
+        return memcmp(&chars[first], &self.letters[begin], size * sizeof(u32)) == 0
 
     cdef int _code(self, _Letters room, int nth, int count) except? -32768:
         """The code of a word, in the light of those behind it."""
@@ -370,11 +409,14 @@ cdef class Words:
 
     cdef int _prefix(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except -1:
         """The code of the longest prefix that a word has."""
-        cdef u64 at
+        return self._begun(chars, first, last, _hash(chars, first, first + ANCHOR)) if last - first >= ANCHOR else 0
+
+    cdef int _begun(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last, u64 at) except -1:
+        """The same, with the hash of its first characters."""
         cdef int head, nth
         if last - first < ANCHOR:
             return 0
-        at = _hash(chars, first, first + ANCHOR) & self.head_mask
+        at &= self.head_mask
         while self.head_slots[at]:
             head = self.head_slots[at] - 1
             if self._same(chars, first, self.prefix_begins[self.head_first[head]], ANCHOR):
@@ -546,6 +588,8 @@ cdef class Windows:
         self.shift, self.window = int(features._SHIFT), features.WINDOW
         self.near, self.close = features.NEAR, features.CLOSE
         self.stride, self.tokens = stride, tokens
+        if stride & (stride - 1) or self.window % stride:
+            raise ValueError("windows begin at powers of two, and end where others begin")
 
     def highest(self, str plain, const short[:] codes):
         """What the highest window of a text sums up to, where ``codes`` are the classes of its words."""
@@ -562,63 +606,56 @@ cdef class Windows:
         return best
 
     cdef double _highest(self, _Sums room, Py_ssize_t size, const short[:] codes) except? -1:
-        cdef Py_ssize_t numbers = codes.shape[0], nth, first, last, behind, rooms, whole
+        cdef Py_ssize_t numbers = codes.shape[0], nth, behind, rooms, whole, ends
         cdef int[::1] sums = room.sums, before = room.before, change = room.change
         cdef double unit, logit, best = 0
         self._weigh(room, size)
         rooms = 1 if size <= self.window else max(numbers - self.tokens + 1, 1)
         self._weigh_kinds(room, codes, rooms)
         unit = self.text_unit / sqrt(min(size, self.window) + self.calm)
-        whole = max(before[size], 1)
+        ends = (size + self.stride - 1) // self.stride
+        whole = max(before[ends], 1)
         for nth in range(max((size - self.window + 2 * self.stride - 1) // self.stride, 1)):
-            first = nth * self.stride
-            last = min(first + self.window, size)
-            behind = min(before[first] * (rooms + self.tokens - 1) // whole, rooms - 1)
-            logit = (sums[last] - sums[first]) * unit + change[behind] * self.kind_unit + self.bias
+            behind = min(before[nth] * (rooms + self.tokens - 1) // whole, rooms - 1)
+            logit = (sums[min(nth + self.window // self.stride, ends)] - sums[nth]) * unit + change[behind] * self.kind_unit + self.bias
             if nth == 0 or logit > best:
                 best = logit
         return best
 
     cdef int _weigh(self, _Sums room, Py_ssize_t size) except -1:
-        """Of each character the sum of what begins before it, and how many words do."""
+        """Of each place where a window may begin, and of the end, the sum of what begins before it, and how many words
+        do."""
         cdef u32[::1] chars = room.chars, words = room.words
         cdef int[::1] starts = room.starts, sums = room.sums, before = room.before
         cdef unsigned char[::1] table = self.table
         cdef signed char[::1] worth = self.worth
         cdef u32[::1] powers = self.powers
         cdef u32 char, word = 0, mix = self.mix, prime = self.prime, step = self.step
-        cdef u32 of_word = self.of_word, of_pair = self.of_pair, of_skip = self.of_skip, of_five = self.of_five
-        cdef u32 five = 0, first = 0, second = 0, third = 0, fourth = 0, fifth = 0  # the last five characters
-        cdef u32 leaves = prime * prime * prime * prime
+        cdef u32 of_word = self.of_word, of_pair = self.of_pair, of_skip = self.of_skip
         cdef unsigned char kind, previous = 0
-        cdef Py_ssize_t at, count = 0, start = 0, limit = powers.shape[0] - 1
+        cdef Py_ssize_t at, count = 0, start = 0, limit = powers.shape[0] - 1, stride = self.stride, nth = 0, upto
+        cdef Py_ssize_t last = (size + stride - 1) // stride
         cdef int stops = 0, shift = self.shift, total = 0
-        sums[0] = before[0] = 0
-        for at in range(max(size - 4, 0), size):
-            sums[at + 1] = 0
-        for at in range(size):
-            char = chars[at]
-            if 0x30 <= char <= 0x39:
-                char = 0x30
-            five -= first * leaves
-            first, second, third, fourth, fifth = second, third, fourth, fifth, char * mix
-            five = five * prime + fifth
-            if at >= 4:
-                sums[at - 3] = worth[five * of_five >> shift]
-            kind = table[char if char < 0xFFFF else 0xFFFF]
-            if kind:
-                if previous == 0 or kind == 2 or previous == 2:
-                    if count:
-                        words[count - 1] = (word ^ (word >> 15)) * mix
-                    starts[count] = <int>at
-                    count += 1
-                    word, start = 0, at
-                if at - start < limit:
-                    word += powers[at - start] * (char + prime)
-            if char == 0x2E or char == 0x21 or char == 0x3F:
-                stops += 2
-            before[at + 1] = stops + <int>count
-            previous = kind
+        self._weigh_fives(room, size)
+        for nth in range(last):
+            before[nth] = stops + <int>count
+            upto = min((nth + 1) * stride, size)
+            for at in range(nth * stride, upto):
+                char = chars[at]
+                kind = table[char if char < 0xFFFF else 0xFFFF]
+                if kind:
+                    if previous == 0 or kind == 2 or previous == 2:
+                        if count:
+                            words[count - 1] = (word ^ (word >> 15)) * mix
+                        starts[count] = <int>nth
+                        count += 1
+                        word, start = 0, at
+                    if at - start < limit:
+                        word += powers[at - start] * (char + prime)
+                if char < 0x40 and (char == 0x2E or char == 0x21 or char == 0x3F):
+                    stops += 2
+                previous = kind
+        before[last] = stops + <int>count
         if count:
             words[count - 1] = (word ^ (word >> 15)) * mix
         for at in range(count):
@@ -630,9 +667,36 @@ cdef class Windows:
                 total += worth[(word * step + words[at + 2]) * of_skip >> shift]
             sums[starts[at] + 1] += total
         total = 0
-        for at in range(1, size + 1):
-            total += sums[at]
-            sums[at] = total
+        for nth in range(1, last + 1):
+            total += sums[nth]
+            sums[nth] = total
+        return 0
+
+    cdef int _weigh_fives(self, _Sums room, Py_ssize_t size) except -1:
+        """Of each step from one window to the next the sum of the pieces of five characters that begin there."""
+        cdef u32[::1] chars = room.chars
+        cdef int[::1] sums = room.sums
+        cdef signed char[::1] worth = self.worth
+        cdef u32 char, mix = self.mix, prime = self.prime, of_five = self.of_five, five = 0
+        cdef u32 first = 0, second = 0, third = 0, fourth = 0, fifth = 0  # the last five characters
+        cdef u32 leaves = prime * prime * prime * prime
+        cdef Py_ssize_t at, nth, stride = self.stride
+        cdef int total, shift = self.shift
+        for at in range(size):
+            if 0x30 <= chars[at] <= 0x39:
+                chars[at] = 0x30
+        for at in range(min(4, size)):
+            first, second, third, fourth, fifth = second, third, fourth, fifth, chars[at] * mix
+            five = five * prime + fifth
+        sums[0] = 0
+        for nth in range((size + stride - 1) // stride):
+            total = 0
+            for at in range(nth * stride + 4, min((nth + 1) * stride + 4, size)):
+                five -= first * leaves
+                first, second, third, fourth, fifth = second, third, fourth, fifth, chars[at] * mix
+                five = five * prime + fifth
+                total += worth[five * of_five >> shift]
+            sums[nth + 1] = total
         return 0
 
     cdef int _weigh_kinds(self, _Sums room, const short[:] codes, Py_ssize_t rooms) except -1:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from heapq import heappush, heappushpop
-from itertools import islice
+from itertools import accumulate, islice
 
 from circuit_script.judgment.page import Page
 from circuit_script.judgment.rules import Together, compiled, data, readable, rules
@@ -66,7 +67,7 @@ _KEY = re.compile(
     rf"|alt_?text|tooltip))[\"']{_SPACE}{{0,4}}:{_SPACE}{{0,4}}([\"'])"
 )
 _CLOSED = {quote: re.compile(rf"(?<!\\){quote}") for quote in "\"'"}
-_NAME = re.compile(r"[ />]")
+_NAME = re.compile(r"[^ />]{0,29}")
 _VOID = frozenset(
     {"img", "input", "br", "hr", "meta", "link", "area", "base", "col", "embed", "source", "track", "wbr"}
 )
@@ -107,25 +108,39 @@ def markup(page: Page) -> list[Finding]:
 def _speaking(pieces: Sequence[Hidden]) -> list[tuple[float, Hidden]]:
     """The surest of the pieces that speak to a model, with their scores. Pieces that are read at once say at least what
     each of them says: where that is too little for a place among the surest, they are not read one by one."""
-    found: list[tuple[float, Hidden]] = []
-    surest: list[float] = []
-    left = [(pieces[: _read(pieces)], 1.0)]
+    texts = [piece[0] for piece in pieces[: _read(pieces)]]
+    together = "\n".join(texts)
+    said = speaks(together)
+    if said <= SMALL_TALK:
+        return []
+    loud = _loud(texts, together)
+    left = [([place for place in range(len(texts)) if place not in loud], said)]
+    left += [([place], said) for place in sorted(loud, reverse=True)]
+    surest: list[tuple[float, int]] = []  # with their places, the first of which is the highest
     while left:
         some, most = left.pop()
         full = len(surest) == MOST_FINDINGS
-        if full and _rounded(max(map(_weight, some)) * most) <= surest[0]:
+        if not some or (full and (_rounded(max([_weight(pieces[at]) for at in some]) * most), -some[0]) < surest[0]):
             continue
-        said = speaks("\n".join([piece[0] for piece in some]))
+        said = speaks("\n".join([texts[at] for at in some]))
         if said <= SMALL_TALK:
             continue
         if len(some) == 1:
-            score = _rounded(_weight(some[0]) * said)
-            found.append((score, some[0]))
-            (heappushpop if full else heappush)(surest, score)
+            (heappushpop if full else heappush)(surest, (_rounded(_weight(pieces[some[0]]) * said), -some[0]))
             continue
-        size = TOGETHER if len(some) > TOGETHER else len(some) // 4 if full and len(some) > 4 else 1
+        size = TOGETHER if len(some) > TOGETHER else max(len(some) // 4, 1)
         left += [(some[first : first + size], said) for first in range(0, len(some), size)][::-1]
-    return sorted(found, key=lambda each: -each[0])[:MOST_FINDINGS]
+    return [(score, pieces[-at]) for score, at in sorted(surest, reverse=True)]
+
+
+def _loud(texts: Sequence[str], together: str) -> set[int]:
+    """The first of some texts in which it is likely that they say the most; they are read before the others."""
+    if len(texts) <= TOGETHER:
+        return set()
+    ends = list(accumulate(len(text) + 1 for text in texts))
+    together = readable(together)
+    spans = (islice(each.spans(together), 2 * MOST_FINDINGS) for each in (_DROP, _SECRETIVE))
+    return {bisect_right(ends, start) for each in spans for start, _ in each}
 
 
 def _read(pieces: Sequence[Hidden]) -> int:
@@ -228,8 +243,7 @@ def _styled(text: str, small: str) -> Iterator[Hidden]:
             for piece in _inside(text, small, low, tag, close):
                 covered = piece[2]
                 yield piece
-    for name in names:
-        yield from _of_class(text, small, low, name)
+    yield from _of_classes(text, small, low, names)
 
 
 def _selected(text: str, start: int) -> Iterator[str]:
@@ -253,8 +267,25 @@ def _other_ground(tag: str) -> bool:
     return not value.startswith(("#fff", "white", "transp"))
 
 
-def _of_class(text: str, small: str, low: str, name: str) -> Iterator[Hidden]:
-    """What stands in the elements that have this name in their tag."""
+def _of_classes(text: str, small: str, low: str, names: Sequence[str]) -> Iterator[Hidden]:
+    """What stands in the elements that have one of these names in their tag, each once. Where elements stand within
+    each other, one character is part of many pieces: of all of them, no more is taken than is read."""
+    tags: set[int] = set()
+    left = MOST_READ
+    for name in names:
+        for tag, close in _named(text, name):
+            if tag in tags:
+                continue
+            tags.add(tag)
+            for piece in _inside(text, small, low, tag, close):
+                left -= piece[2] - piece[1]
+                yield piece
+            if left < 0:
+                return
+
+
+def _named(text: str, name: str) -> Iterator[tuple[int, int]]:
+    """From where to where the tags go that have this name in them."""
     end = 0
     for _ in range(MOST // NAMED):
         place = text.find(name, end)
@@ -262,27 +293,25 @@ def _of_class(text: str, small: str, low: str, name: str) -> Iterator[Hidden]:
             return
         end = place + len(name)
         tag = text.rfind("<", max(0, place - 500), place)
-        close = text.find(">", end, end + 500)
-        if tag >= 0 and close >= 0 and text.find(">", tag, place) < 0:
-            yield from _inside(text, small, low, tag, close)
+        close = text.find(">", end, end + 500) if tag >= 0 else -1
+        if close >= 0 and text.find(">", tag, place) < 0:
+            yield tag, close
 
 
-def _inside(text: str, small: str, low: str, tag: int, close: int) -> Iterator[Hidden]:
+def _inside(text: str, small: str, low: str, tag: int, close: int) -> Iterable[Hidden]:
     """The text of the element whose tag stands from ``tag`` to ``close``; ``low`` is all of it in small letters."""
-    name = _NAME.split(text[tag + 1 : tag + 30], 1)[0].lower()
+    name = _NAME.match(text, tag + 1)[0].lower()  # type: ignore[index]  # it matches nothing too
     if not name.isalnum() or name in _VOID:
-        if name == "input":
-            yield from _attributes(text, small, tag, close + 1)
-        return
+        return _given(text, small, tag, close + 1) if name == "input" else ()
     if text[close - 1] == "/":
-        return
+        return ()
     first, last = close + 1, min(close + 1 + LONGEST, len(text))
     if not low:
         low = text[first:last].lower()
         end = first + _end_of(name, low, 0, len(low))
     else:
         end = _end_of(name, low, first, last)
-    yield _piece(text, first, min(end, len(text)), "hidden-style")
+    return (_piece(text, first, min(end, len(text)), "hidden-style"),)
 
 
 def _end_of(name: str, low: str, place: int, last: int) -> int:
@@ -304,10 +333,11 @@ def _end_of(name: str, low: str, place: int, last: int) -> int:
     return place
 
 
-def _attributes(text: str, small: str, first: int = 0, last: int | None = None) -> Iterator[Hidden]:
-    last = len(text) if last is None else last
-    if _GIVEN.search(small, first, last) is None:
-        return
+def _attributes(text: str, small: str) -> Iterable[Hidden]:
+    return () if _GIVEN.search(small) is None else _given(text, small, 0, len(text))
+
+
+def _given(text: str, small: str, first: int, last: int) -> Iterator[Hidden]:
     for match in islice(_ATTRIBUTE.finditer(small, first, last), MOST):
         start = match.end()
         end = text.find(text[start - 1], start, min(start + LONGEST, last))

@@ -30,7 +30,7 @@ EMPTY = 60  # empty places
 SIGNS = 14  # signs of code in a suffix
 SHORT = 1000  # characters
 READ_TWICE = 4  # texts whose pieces are remembered: who reads one asks twice
-AT_ONCE = 2048  # characters in which labels and names are looked for at once: seldom all are needed
+AT_ONCE, LABELS = 2048, 1024  # characters in which names, labels are looked for at once: seldom all are needed
 
 _RULES = rules(LEVEL)
 _SPACE = r"[ \t\n\f\r]"  # as google-re2 has it
@@ -262,21 +262,21 @@ def _turns(text: str) -> list[tuple[str, int, int]]:
     turns: list[tuple[str, int, int]] = []
     begin, last = 0, text.rfind(":") + 1
     while begin < last and len(turns) < TURNS:
-        end = text.find(":", min(begin + AT_ONCE, last - 1)) + 1
+        end = text.find(":", min(begin + LABELS, last - 1)) + 1
         part = text[max(begin - 1, 0) : end][::-1]  # from the colon before, behind which no label begins
         for match in reversed([*_NRUT.finditer(part)]):
             label = match[1][::-1]
-            if _is_word(label):
-                turns.append((label.lower(), end - match.end(), end - match.start()))
+            if label.isalpha() or _is_word(label):
+                behind, before = match.span()
+                turns.append((label.lower(), end - before, end - behind))
         begin = end
     return turns[:TURNS]
 
 
+@lru_cache(TURNS)
 def _is_word(label: str) -> bool:
-    """Whether these are letters; to google-re2 some are that are none to Python, or that it does not know yet."""
-    return label.isalpha() or (
-        not label.isascii() and all(each.isalpha() or each in _more_letters(ord(each) >> 8) for each in label)
-    )
+    """Whether these are letters to google-re2, to which some are that are none to Python, or that it does not know."""
+    return not label.isascii() and all(each.isalpha() or each in _more_letters(ord(each) >> 8) for each in label)
 
 
 @cache
@@ -332,32 +332,34 @@ def _named(text: str) -> tuple[dict[str, str], tuple[int, int]]:
     """The first quoted pieces that have a name, and from where to where they stand."""
     pieces: dict[str, str] = {}
     first, end = -1, 0
-    after = dict.fromkeys("\"'“`\n", -1)  # of each quote where it closes next, and the next line
+    after = dict.fromkeys("\"'“`", -1)  # of each quote where it closes next
+    line, far = -1, len(text) + 2 * _LONGEST  # where it stands that comes no more
     for part, match in _names(text):
-        start = part - match.start() - 1
+        behind, before = match.span()
+        start = part - behind - 1
         if start < end:
             continue
         quote = text[start]
-        if (close := after[quote]) <= start:
-            close = after[quote] = _next(text, _CLOSING[quote], start + 1)
+        close = after[quote]
+        if close <= start:
+            close = text.find(_CLOSING[quote], start + 1)
+            after[quote] = close = close if close >= 0 else far
         if not 1 < close - start <= _LONGEST + 1:
             continue
-        if (line := after["\n"]) <= start:
-            line = after["\n"] = _next(text, "\n", start)
+        if line <= start:
+            line = text.find("\n", start)
+            line = line if line >= 0 else far
         if line < close:
             continue
-        name = (match[1] or match[2])[::-1].lower()
-        pieces.setdefault(name if name not in pieces else f"{name}#{len(pieces)}", text[start + 1 : close])
-        first, end = part - match.end() if first < 0 else first, close + 1
+        name = match[match.lastindex or 0][::-1].lower()
+        if name in pieces:
+            name = f"{name}#{len(pieces)}"
+        if name not in pieces:
+            pieces[name] = text[start + 1 : close]
+        first, end = part - before if first < 0 else first, close + 1
         if len(pieces) >= MOST:
             break
     return pieces, (first, end)
-
-
-def _next(text: str, sign: str, start: int) -> int:
-    """Where a sign stands next, or a place far behind the text."""
-    place = text.find(sign, start)
-    return place if place >= 0 else len(text) + 2 * _LONGEST
 
 
 def _names(text: str) -> Iterator[tuple[int, re.Match[str]]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +12,42 @@ from numpy.typing import NDArray
 EVIDENCE = 120  # characters of a text that a finding shows
 _IS_SPACE = np.array([chr(each).isspace() for each in range(0x3002)], np.bool_)  # none comes later
 
-Offsets = Callable[[], Sequence[int] | NDArray[np.int64]]
-"""Of each character of a view its place in the original text, and one more for the end. It is asked for only where
-something was found: most texts have nothing."""
+
+class Origins(Protocol):
+    """Of each character of a view its place in the original text, and one more for the end."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, at: int, /) -> int: ...
+    def __iter__(self) -> Iterator[int]: ...
+
+
+class OneByOne:
+    """So many places, each worked out where it is asked for: of a long text a finding takes two."""
+
+    __slots__ = ("_place", "_size")
+
+    def __init__(self, size: int, place: Callable[[int], int]) -> None:
+        self._size, self._place = size, place
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, at: int, /) -> int:
+        return self._place(at)
+
+    def __iter__(self) -> Iterator[int]:
+        return map(self._place, range(self._size))
+
+
+Offsets = Callable[[], Origins]
+"""They are asked for only where something was found: most texts have nothing."""
 
 
 def once(offsets: Offsets) -> Offsets:
     """The same, worked out at most once."""
-    known: list[Sequence[int] | NDArray[np.int64]] = []
+    known: list[Origins] = []
 
-    def places() -> Sequence[int] | NDArray[np.int64]:
+    def places() -> Origins:
         if not known:
             known.append(offsets())
         return known[0]
@@ -47,7 +74,8 @@ def token_places(text: str, start: int, end: int | None) -> tuple[NDArray[np.int
 class View:
     """One reading of a text. ``how`` says by what it came about ("plain", "base64", "rot13 in base64", ...), ``depth``
     how often it was decoded; ``plain`` is canonical and in lower case; ``loose`` has letters and digits only, with
-    leet and spacing undone ("" if that is nothing new)."""
+    leet and spacing undone ("" if that is nothing new). ``more``: there was more to decode than may be, and this is the
+    last that was."""
 
     how: str
     plain: str
@@ -55,6 +83,7 @@ class View:
     loose: str = ""
     loose_offsets: Offsets = tuple
     depth: int = 0
+    more: bool = False
 
     def span(self, start: int, end: int, *, loose: bool = False) -> tuple[int, int]:
         """Where in the original text stands what is here from ``start`` to ``end``."""

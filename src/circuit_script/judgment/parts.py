@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import accumulate
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuit_script.judgment.compiled import CODES
-from circuit_script.judgment.page import Offsets
+from circuit_script.judgment.page import Offsets, OneByOne, Origins
 
 AROUND = 400  # characters on both sides of what was found, in long texts
 Part = tuple[str, int, int]
@@ -55,6 +59,14 @@ def in_place(text: str, parts: list[Part]) -> list[Part]:
     return _in_place(text, parts)
 
 
+def text_in_place(text: str, parts: list[Part]) -> str:
+    """The same as one text."""
+    if CODES is not None:
+        told: str = CODES.text_in_place(text, parts, AROUND)
+        return told
+    return "".join([said for said, _, _ in _in_place(text, parts)])
+
+
 def _in_place(text: str, parts: list[Part]) -> list[Part]:
     placed: list[Part] = []
     queue = iter([*parts, ("", len(text) + 1, len(text) + 1)])
@@ -77,18 +89,23 @@ def _in_place(text: str, parts: list[Part]) -> list[Part]:
 def places_of(parts: Callable[[], list[Part]], wide: Offsets, *, backwards: bool) -> Offsets:
     """Of each character of these parts its place in the text, told by share within a part."""
 
-    def at_all() -> NDArray[np.int64]:
-        texts, firsts, lasts = zip(*parts(), strict=True)
-        sizes, starts, ends = np.array([*map(len, texts)]), np.array(firsts), np.array(lasts)
-        begins = np.cumsum(sizes) - sizes
-        nth = np.arange(int(sizes.sum())) - np.repeat(begins, sizes)
-        at = np.repeat(starts, sizes) + np.repeat(ends - starts, sizes) * nth // np.repeat(sizes, sizes)
-        final = begins + sizes - 1
-        at[final] = np.maximum(ends - 1, at[final])
-        if backwards:
-            at = at[np.repeat(2 * begins + sizes - 1, sizes) - np.arange(len(at))]
-        at = np.append(at, ends.max())
-        places = wide()
-        return at if isinstance(places, range) else np.asarray(places, np.int64).take(at)
+    def places() -> Origins:
+        told, around = parts(), wide()
+        ends = [*accumulate(map(len, map(itemgetter(0), told)))]
 
-    return at_all
+        @cache
+        def end() -> int:
+            return int(around[max(map(itemgetter(2), told))])
+
+        def place(at: int) -> int:
+            if at == ends[-1]:
+                return end()
+            nth = bisect_right(ends, at)
+            text, first, last = told[nth]
+            within = ends[nth] - 1 - at if backwards else at - (ends[nth] - len(text))
+            found = first + (last - first) * within // len(text)
+            return int(around[max(last - 1, found) if within == len(text) - 1 else found])
+
+        return OneByOne(ends[-1] + 1, place)
+
+    return places

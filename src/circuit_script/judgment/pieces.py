@@ -14,7 +14,7 @@ from itertools import islice, product
 
 import re2
 
-from circuit_script.judgment.canon import canonical
+from circuit_script.judgment.canon import form_of
 from circuit_script.judgment.compiled import CODES
 from circuit_script.judgment.english import COMMON, words_in
 from circuit_script.judgment.parts import Part
@@ -69,16 +69,18 @@ _PRINTS = _ALNUM + _PRINTED.encode()
 
 
 @cache
-def _finder(name: str) -> re2._Regexp:
+def _finder(name: str) -> re.Pattern[bytes] | re2._Regexp:
+    if name == "base32":  # this and the next take linear time: what follows a repeat cannot be a part of it
+        return re.compile(rb"[A-Z2-7]{16,}={0,6}")
+    if name == "ascii85":
+        return re.compile(rb"<~[!-uz\t\n\f\r ]{5,}~>")
     return re2.compile(
         {
-            "base32": rb"[A-Z2-7]{16,}={0,6}",
             "hex": rb"(?:(?:0x|\\x|%)?[0-9a-fA-F]{2}[\s,:;\-]{0,2}){8,}",
             "binary": rb"(?:[01]{7,8}[\s,]{0,2}){4,}",
             "numbers": rb"(?:\d{1,3}[\s,;\-]{1,3}){6,}\d{1,3}",
             "morse": rb"(?:[.\-_*]{1,6}[\s/|]{1,5}){6,}[.\-_*]{0,6}",
             "spelling alphabet": (r"(?i)(?:\b(?:" + "|".join(ALPHABET) + r")\b\W*){4,}").encode(),
-            "ascii85": rb"<~[!-uz\s]{5,}~>",
         }[name]
     )
 
@@ -91,10 +93,17 @@ def _readable(text: str) -> bool:
     some = text if size < 4000 else text[:2000] + text[-2000:]
     if some.isascii():
         return _prints(some.encode())
+    if CODES is not None:
+        told: bool = CODES.readable(some, LONG_PRINTED, _is_mark)
+        return told
     counts = Counter(some)
     good = sum(count for each, count in counts.items() if each.isprintable() or each in _PRINTED)
-    solid = sum(count for each, count in counts.items() if each.isalnum() or unicodedata.category(each)[0] == "M")
+    solid = sum(count for each, count in counts.items() if each.isalnum() or _is_mark(each))
     return _is_enough(len(some), good, solid)
+
+
+def _is_mark(each: str) -> bool:
+    return unicodedata.category(each)[0] == "M"
 
 
 def _prints(some: bytes) -> bool:
@@ -111,8 +120,15 @@ def _is_enough(size: int, good: int, solid: int) -> bool:
     return good >= 0.93 * size and solid >= 0.55 * size
 
 
-def _said(data: bytes) -> str | None:
+def _text_of(data: bytes) -> str | None:
     """Bytes as text, if they are."""
+    if CODES is None:
+        return _said(data)
+    said: str | None = CODES.said(data, LONG_PRINTED, _said)
+    return said
+
+
+def _said(data: bytes) -> str | None:
     if data[:2] in _PACKED:
         try:
             data = zlib.decompressobj(wbits=47).decompress(data, INFLATED)
@@ -133,7 +149,7 @@ def _said(data: bytes) -> str | None:
         return None
     if len(text) < 12 and not text.isascii():
         return None
-    return text if _readable(canonical(text).plain if not text.isascii() else text) else None
+    return text if _readable(form_of(text).plain if not text.isascii() else text) else None
 
 
 def _ascii(text: str) -> bytes:
@@ -195,8 +211,15 @@ def _base64(text: str) -> list[Part]:
 
 def _of_runs(text: str) -> list[Part]:
     """Pieces of base64, those that follow each other as one if they say something as one."""
-    found: list[Part] = []
     raw = _ascii(text).translate(_USUAL)
+    if CODES is None:
+        return _parts_of(raw, text)
+    found: list[Part] = CODES.base64_parts(raw, text, PIECES, LONG_PRINTED, _of_base64, _said)
+    return found
+
+
+def _parts_of(raw: bytes, text: str) -> list[Part]:
+    found: list[Part] = []
     runs: list[list[tuple[int, int]]] = []
     first, last = 0, -3
     for each in _BASE64.finditer(raw):
@@ -232,7 +255,7 @@ def _base32(text: str) -> list[Part]:
             continue
         size = (len(bare) + left) // 8 * 5
         data = (int(bare.translate(_FIVE), 32) << 5 * left).to_bytes(size, "big")
-        if said := _said(data[: size - (5 * left + 7) // 8]):
+        if said := _text_of(data[: size - (5 * left + 7) // 8]):
             found.append((said, start, end))
     return found
 
@@ -250,7 +273,7 @@ def _of_base64(piece: bytes) -> str | None:
         data = binascii.a2b_base64(bare + b"=" * (-len(bare) % 4))
     except binascii.Error:
         return None
-    said = _said(data)
+    said = _text_of(data)
     if said and len(bare) < 16 and not all(each.isalpha() or each in " .,!?'" for each in said):
         return None
     return said
@@ -258,13 +281,17 @@ def _of_base64(piece: bytes) -> str | None:
 
 def _hex(text: str) -> list[Part]:
     found: list[Part] = []
-    for piece, start, end in _matches("hex", text):
-        digits = piece.replace(b"0x", b"").replace(b"\\x", b"").translate(None, _NOT_HEX)
-        data = binascii.a2b_hex(digits)
+    for data, start, end in _hexes(text) if CODES is None else CODES.hexes(_ascii(text), PIECES):
         bare = data.strip(_HIGH)  # what stood beside it can look like a part of it
-        if said := _said(data) or (_said(bare) if len(bare) < len(data) else None):
+        if said := _text_of(data) or (_text_of(bare) if len(bare) < len(data) else None):
             found.append((said, start, end))
     return found
+
+
+def _hexes(text: str) -> Iterator[tuple[bytes, int, int]]:
+    for piece, start, end in _matches("hex", text):
+        digits = piece.replace(b"0x", b"").replace(b"\\x", b"").translate(None, _NOT_HEX)
+        yield binascii.a2b_hex(digits), start, end
 
 
 def _binary(text: str) -> list[Part]:
@@ -275,7 +302,7 @@ def _binary(text: str) -> list[Part]:
             bits = b"".join([each if len(each) == 8 else b"0" + each for each in groups])
         else:
             bits = b"".join(groups)
-        if said := _said((int(bits, 2) >> len(bits) % 8).to_bytes(len(bits) // 8, "big")):
+        if said := _text_of((int(bits, 2) >> len(bits) % 8).to_bytes(len(bits) // 8, "big")):
             found.append((said, start, end))
     return found
 
@@ -286,7 +313,7 @@ def _numbers(text: str) -> list[Part]:
         codes = [*map(int, piece.translate(_APART).split())]
         least, most = min(codes), max(codes)
         if least >= 9 and 26 < most < 256:
-            said = _said(bytes(codes))
+            said = _text_of(bytes(codes))
             if said and _is_worded(said):
                 found.append((said, start, end))
         elif least > 0 and most < 27:
@@ -340,7 +367,7 @@ def _ascii85(text: str) -> list[Part]:
     found: list[Part] = []
     for piece, start, end in _matches("ascii85", text):
         data = _of_ascii85(piece) if CODES is None else CODES.ascii85(piece)
-        if data is not None and (said := _said(data)):
+        if data is not None and (said := _text_of(data)):
             found.append((said, start, end))
     return found
 

@@ -9,9 +9,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import overload
-
-import numpy as np
 
 from circuit_script.judgment import matching, model, polyglot
 from circuit_script.judgment.canon import plain_forms, those
@@ -20,7 +17,7 @@ from circuit_script.judgment.exfil import exfil, may_leave
 from circuit_script.judgment.intake import LONG, page_of, windows
 from circuit_script.judgment.markup import hidden_texts, markup
 from circuit_script.judgment.mosaic import joined_texts, mosaic, pieced
-from circuit_script.judgment.page import Offsets, Page, View, once, shown
+from circuit_script.judgment.page import Offsets, OneByOne, Origins, Page, View, once, shown
 from circuit_script.judgment.unmask import coded
 from circuit_script.judgment.verdict import Finding
 from circuit_script.judgment.words import Codes, classes, classes_of
@@ -40,6 +37,7 @@ DISGUISES: Mapping[str, tuple[float, float]] = {
     "combining": (0.2, 0.1),
 }
 MUCH = 8  # characters
+MORE = 0.7  # says what is written in so many codes that not all of them are read
 
 Read = tuple[float, tuple[Finding, ...]]
 
@@ -123,7 +121,14 @@ def _logits(plains: Sequence[str], codes: Sequence[Codes]) -> list[float]:
 def _of_page(page: Page, *, inner: bool = False) -> Read:
     """All readings of a text, each in the light of what was found in any: what one hides, another shows."""
     codes = [classes(view.plain) for view in page.views]
-    told = [*matching.findings(page), *markup(page), *mosaic(page), *exfil(page), *_pieced(page.views[1:])]
+    told = [
+        *matching.findings(page),
+        *markup(page),
+        *mosaic(page),
+        *exfil(page),
+        *_pieced(page.views[1:]),
+        *_more(page),
+    ]
     told += [each for view, read in zip(page.views, codes, strict=True) for each in polyglot.in_view(view, read)]
     logits = model.model().logits([view.plain for view in page.views], codes)
     score = model.model().fused(max(logits), _surest(told), disguise(page))
@@ -154,7 +159,7 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
         part = page_of(text[start:end])
         disguised = max(disguised, disguise(part))
         pieced = [each for each in mosaic(part) if each.pattern not in repeated]
-        found += [_moved(each, start) for each in (*markup(part), *pieced, *exfil(part))]
+        found += [_moved(each, start) for each in (*markup(part), *pieced, *exfil(part), *_more(part))]
         pieces += [
             (said, (first + start, last + start)) for said, (first, last) in (*hidden_texts(part), *joined_texts(part))
         ]
@@ -202,6 +207,13 @@ def _within(views: Iterable[View]) -> Iterator[tuple[str, tuple[int, int]]]:
             yield text, view.span(start, end)
 
 
+def _more(page: Page) -> Iterator[Finding]:
+    """That not all was decoded: harmless texts have no codes twice as long as they are."""
+    if page.views[-1].more:
+        why = "More of it is written in codes than is read."
+        yield Finding("unmask", MORE, (0, len(page.text)), shown(page.text), why, "unmask.more")
+
+
 def _pieced(views: Iterable[View]) -> Iterator[Finding]:
     """What pieces of what was decoded do together."""
     for view in views:
@@ -210,42 +222,35 @@ def _pieced(views: Iterable[View]) -> Iterator[Finding]:
 
 
 def _later(offsets: Offsets, by: int) -> Offsets:
-    return once(lambda: np.asarray(offsets(), np.int64) + by)
+    def later() -> Origins:
+        places = offsets()
+        return OneByOne(len(places), lambda at: int(places[at]) + by)
+
+    return once(later)
 
 
 def _joined(views: Sequence[View]) -> View:
     """Several views as the lines of one, in which patterns are looked for at once."""
-
     plains = [(each.plain, each.offsets) for each in views if each.plain]
     looses = [(each.loose, each.loose_offsets) for each in views if each.loose]
     return View(
         "windows",
         "\n".join([text for text, _ in plains]),
-        once(lambda: _InOrder(plains)),
+        once(lambda: _in_order(plains)),
         "\n".join([text for text, _ in looses]),
-        once(lambda: _InOrder(looses)),
+        once(lambda: _in_order(looses)),
     )
 
 
-class _InOrder(Sequence[int]):
-    """The places of several texts one behind the other; only those are worked out in which something was found."""
+def _in_order(texts: Sequence[tuple[str, Offsets]]) -> Origins:
+    """The places of several texts one behind the other."""
+    begins = [*accumulate((len(text) + 1 for text, _ in texts), initial=0)]
 
-    def __init__(self, texts: Sequence[tuple[str, Offsets]]) -> None:
-        self._ends = list(accumulate(len(text) + 1 for text, _ in texts))
-        self._offsets = [offsets for _, offsets in texts]
+    def place(at: int) -> int:
+        nth = bisect_right(begins, at) - 1
+        return int(texts[nth][1]()[at - begins[nth]])
 
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    @overload
-    def __getitem__(self, at: int) -> int: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[int]: ...
-    def __getitem__(self, at: int | slice) -> int | Sequence[int]:
-        if isinstance(at, slice):
-            return [self[each] for each in range(*at.indices(len(self)))]
-        nth = bisect_right(self._ends, at)
-        return int(self._offsets[nth]()[at - (self._ends[nth - 1] if nth else 0)])
+    return OneByOne(begins[-1], place)
 
 
 def _moved(found: Finding, by: int) -> Finding:

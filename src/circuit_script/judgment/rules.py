@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -117,8 +117,9 @@ class _Quick:
 
     def spans(self, text: str, /) -> Iterator[tuple[int, int]]:
         """From where to where each place goes, which costs less than to say more of it."""
-        found = self._regex.finditer(text.encode() if text.isascii() else text)
-        return (each.span() for each in found)
+        seen = text.encode()
+        found = (each.span() for each in self._regex.finditer(seen))
+        return found if len(seen) == len(text) else _in_characters(seen, found)
 
     @staticmethod
     def _told(find: Callable[..., Any], text: str, pos: int | None, endpos: int | None) -> Match | None:
@@ -126,6 +127,15 @@ class _Quick:
             return find(text, pos, endpos)  # type: ignore[no-any-return]  # re2 has no types
         found = find(text.encode(), pos, endpos)
         return None if found is None else _Place(text, found)
+
+
+def _in_characters(seen: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Places in the bytes of a text as places in its characters."""
+    done = at = 0
+    for start, end in spans:
+        first = at + len(seen[done:start].decode())
+        done, at = end, first + len(seen[start:end].decode())
+        yield first, at
 
 
 class Together:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from circuit_script.judgment.compiled import TOKENS, Speller
 from circuit_script.judgment.english import COMMON, TELLING, bare, words_in
-from circuit_script.judgment.page import token_places
+from circuit_script.judgment.page import OneByOne, token_places
 
 _LEET = str.maketrans("013457@$!|+€8962", "oieastasiitebggz")
 _ELLS = _LEET | str.maketrans("1!|", "lll")
@@ -51,27 +51,31 @@ Rows = tuple[list[str], list[int], list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """The text with words put right; ``spans`` has of all words the first places and the last, exclusive, in the wide
-    text, and is asked for only where something was found."""
+    """The text with words put right; ``span`` says from where to where each of them stands in the wide text, and is
+    asked only where something was found."""
 
     words: Sequence[str]
-    spans: Callable[[], tuple[Places, Places]]
+    span: Callable[[int], tuple[int, int]]
     size: int
     text: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", " ".join(self.words))
 
-    def places(self) -> NDArray[np.int64]:
+    def places(self) -> OneByOne:
         """Of each character its place in the wide text, told by share within a word, and one more for the end."""
-        sizes = np.fromiter(map(len, self.words), np.int64, len(self.words)) + 1  # with the space behind it
-        starts, ends = self.spans()
-        spaces = np.cumsum(sizes) - 1
-        within = np.arange(int(sizes.sum())) - np.repeat(spaces + 1 - sizes, sizes)
-        found = np.repeat(starts, sizes) + np.repeat(ends - starts, sizes) * within // np.repeat(sizes - 1, sizes)
-        found[spaces] = np.where(ends < self.size, ends, np.maximum(ends - 1, 0))
-        found[-1:] = self.size
-        return found
+        return OneByOne(len(self.text) + 1, self._place)
+
+    def _place(self, at: int) -> int:
+        text = self.text
+        if at >= len(text):
+            return self.size
+        start, end = self.span(text.count(" ", 0, at))
+        if text[at] == " ":
+            return end if end < self.size else max(end - 1, 0)
+        first = text.rfind(" ", 0, at) + 1
+        last = text.find(" ", at)
+        return start + (end - start) * (at - first) // ((last if last > 0 else len(text)) - first)
 
 
 @cache
@@ -105,8 +109,10 @@ def _leet_ends() -> set[str]:
 
 
 def misspelled(plain: str) -> bool:
-    """Whether words of a text may have to be put right."""
-    return bool(_signs().Match(plain))
+    """Whether words of a text may have to be put right. What is seen in a beginning that ends before a space is in the
+    whole, too."""
+    end = plain.find(" ", CHUNK, 2 * CHUNK) if len(plain) > 2 * CHUNK else -1
+    return (end > 0 and bool(_signs().Match(plain[:end]))) or bool(_signs().Match(plain))
 
 
 def respelled(plain: str, wide: str) -> Spelling | None:
@@ -124,7 +130,7 @@ def respelled(plain: str, wide: str) -> Spelling | None:
         return None
     if read.changed > MANY:
         words = dense(words)
-    return Spelling(words, read.word_spans, len(wide))
+    return Spelling(words, read.word_span, len(wide))
 
 
 class _Put(str):
@@ -172,7 +178,10 @@ class _Tokens:
     """The words of these parts of a text. Most tokens are what they always are; only the others are looked at one by
     one. ``changed`` is how many had to be put right."""
 
-    __slots__ = ("_parts", "_put", "_said", "_spans", "_tokens", "_wide", "changed")
+    __slots__ = (
+        "_known_places", "_known_rows", "_parts", "_put", "_said", "_sizes", "_spans", "_tokens", "_wide", "_words",
+        "changed",
+    )  # fmt: skip
 
     def __init__(self, wide: str, parts: list[tuple[int, int]]) -> None:
         self._wide, self._parts = wide, parts
@@ -180,40 +189,42 @@ class _Tokens:
         self._tokens: list[str] = []
         for start, end in parts:
             self._tokens += wide[start:end].split()
-        self._said: list[str | None] = [*map(_usual.__getitem__, self._tokens)]
+        self._said = usual(self._tokens)
         self._put: dict[int, int] = {}  # of several tokens that say something together the first, and what follows
+        self._words: list[str] = []
+        self._sizes: tuple[Places, Places] | None = None
+        self._known_rows: dict[int, Rows] = {}  # these two by their first token
+        self._known_places: dict[int, list[tuple[int, int]]] = {}
         self.changed = look(self._tokens, self._said, self._put, self._letters)
 
     def words(self) -> list[str]:
-        return " ".join(filter(None, self._said)).split()
+        self._words = " ".join(filter(None, self._said)).split()
+        return self._words
 
-    def word_spans(self) -> tuple[Places, Places]:
-        """Of all words the first places and the last, exclusive, told by share of the token that says them."""
-        words = self.words()
-        sizes: Places = np.fromiter(map(len, words), np.int64, len(words)) + 1  # with the space behind it
-        said = cast("list[str]", self._said)  # all are known by now
-        of_tokens = np.fromiter(map(len, said), np.int64, len(said))
-        of_tokens += of_tokens > 0
-        upto, upto_tokens = np.cumsum(sizes), np.cumsum(of_tokens)
-        token = np.searchsorted(upto_tokens, upto)  # of each word
-        whole: Places = of_tokens[token]
-        done: Places = upto - (upto_tokens - of_tokens)[token]  # of its token with this word, and before it
-        before: Places = done - sizes
-        firsts, lasts = self.spans()
-        begins: Places = firsts[token]
-        widths: Places = (lasts - firsts)[token]
-        starts, ends = begins + widths * before // whole, begins + widths * done // whole
-        for at, put in zip(np.searchsorted(token, [*self._put]).tolist(), self._put.items(), strict=True):
-            places = self._places(*put)
-            starts[at : at + len(places)], ends[at : at + len(places)] = zip(*places, strict=True)
-        return starts, ends
-
-    def _places(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Of the words that these tokens say together the first places and the last, exclusive."""
-        if len(self._tokens[first]) == 1:
-            return _shared(*self._rows(first, last))
+    def word_span(self, nth: int) -> tuple[int, int]:
+        """From where to where a word stands, told by share of the token that says it."""
+        if self._sizes is None:
+            said = _sizes(cast("list[str]", self._said))  # all are known by now
+            self._sizes = np.cumsum(_sizes(self._words) + 1), np.cumsum(said + (said > 0))  # with the space behind it
+        upto_words, upto_tokens = self._sizes
+        token = int(upto_tokens.searchsorted(upto_words[nth]))
+        before = int(upto_tokens[token - 1]) if token else 0
+        if token in self._put:
+            return self._places(token)[nth - int(upto_words.searchsorted(before, "right"))]
         starts, ends = self.spans()
-        return [(int(starts[first]), int(ends[last - 1]))]
+        start, whole, last = int(starts[token]), int(upto_tokens[token]) - before, int(upto_words[nth]) - before
+        first, width = last - len(self._words[nth]) - 1, int(ends[token]) - start
+        return start + width * first // whole, start + width * last // whole
+
+    def _places(self, first: int) -> list[tuple[int, int]]:
+        """Of the words that tokens from this one on say together the first places and the last, exclusive."""
+        if first not in self._known_places:
+            last = self._put[first]
+            starts, ends = self.spans()
+            whole = [(int(starts[first]), int(ends[last - 1]))]
+            letters = len(self._tokens[first]) == 1
+            self._known_places[first] = _shared(*self._rows(first, last)) if letters else whole
+        return self._known_places[first]
 
     def spans(self) -> tuple[Places, Places]:
         """Of all tokens the first places and the last, exclusive."""
@@ -230,8 +241,15 @@ class _Tokens:
         return words if "" not in said.values() else " ".join(words.split())
 
     def _rows(self, first: int, last: int) -> Rows:
-        starts, ends = self.spans()
-        return spelled("".join(self._tokens[first:last]), starts[first:last], ends[first:last])
+        if first not in self._known_rows:
+            starts, ends = self.spans()
+            letters = "".join(self._tokens[first:last])
+            self._known_rows[first] = spelled(letters, starts[first:last], ends[first:last])
+        return self._known_rows[first]
+
+
+def _sizes(words: list[str]) -> Places:
+    return np.fromiter(map(len, words), np.int64, len(words))
 
 
 @cache
@@ -242,9 +260,15 @@ def _loop() -> Speller | None:
     loop: Speller = TOKENS.Speller(
         common=COMMON, telling=TELLING, leet=_LEET, ells=_ELLS, drawn=_DRAWN, draws=_DRAWS, dresses=_DRESSES,
         ends=_END, fronts=_FRONT, long_word=LONG, most_drawn=DRAWN, strung=STRUNG, apart=APART,
-        pieces=PIECES, cut=_CUT, segmented=_segmented, words_in=words_in, put=_Put, single=_Single,
+        pieces=PIECES, cut=_CUT, begins=_BEGINS, segmented=_segmented, words_in=words_in, put=_Put, single=_Single,
+        kept=KEPT,
     )  # fmt: skip
     return loop
+
+
+def usual(tokens: list[str]) -> list[str | None]:
+    """Of each of these tokens the words that it says by itself, as `_Usual` knows them."""
+    return [*map(_usual.__getitem__, tokens)] if (loop := _loop()) is None else loop.usual(tokens, _usual)
 
 
 def look(tokens: list[str], said: list[str | None], put: dict[int, int], spell: Callable[[int, int], str]) -> int:
@@ -362,11 +386,12 @@ def _shared(rows: list[str], starts: list[int], ends: list[int]) -> list[tuple[i
     """Of the words in each row the first places and the last, told by share."""
     places: list[tuple[int, int]] = []
     for row, start, end in zip(rows, starts, ends, strict=True):
-        done = 0
-        for word in _segmented(row).split():
-            upto = done + len(word)
-            places.append((start + (end - start) * done // len(row), start + (end - start) * upto // len(row)))
-            done = upto
+        said = _segmented(row)
+        if said == row:
+            places.append((start, end))
+            continue
+        upto = accumulate(map(len, said.split()), initial=0)
+        places += pairwise([start + (end - start) * each // len(row) for each in upto])
     return places
 
 

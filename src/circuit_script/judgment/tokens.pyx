@@ -1,19 +1,23 @@
 # cython: language_level=3, boundscheck=True, wraparound=False, initializedcheck=False, cdivision=True
 """The loops over every character of words that are to be put right, compiled: letters without spaces as words, tokens
-with digits and signs in them, and which tokens take a closer look.
+with digits and signs in them, which tokens take a closer look, and how many words were put right.
 
-Each says what `english` and `spelling` say without them, which is what this was written from and what is used where
+Each says what `english`, `spelling` and `disguise` say without them, which is what this was written from and what is used where
 there is no compiler. Texts come from strangers, so every access to an array is checked.
 
 Arrays are kept from text to text, as in `loops.pyx`.
 """
 
 cimport cython
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_FromKindAndData
+from libc.string cimport memcmp
 
 import numpy as np
 
 ctypedef unsigned int u32
+ctypedef unsigned long long u64
 
 cdef Py_ssize_t LEAST = 4096  # characters that there is room for
 cdef Py_ssize_t KEPT = 1 << 17  # characters, more than which no room is kept for
@@ -37,6 +41,24 @@ cdef str _text(u32[::1] chars, Py_ssize_t first, Py_ssize_t last):
     if not 0 <= first <= last <= chars.shape[0]:
         raise IndexError(first, last)
     return <str>PyUnicode_FromKindAndData(4, &chars[first], last - first) if first < last else ""
+
+
+cdef bint _is_plain(str token) except -1:
+    """Whether these are small letters of ASCII."""
+    cdef Py_UCS4 char
+    for char in token:
+        if not u"a" <= char <= u"z":
+            return False
+    return True
+
+
+cdef str _small(str token):
+    """A token in lower case."""
+    cdef Py_UCS4 char
+    for char in token:
+        if char >= 128 or u"A" <= char <= u"Z":
+            return token.casefold()
+    return token
 
 
 cdef class _Costs:
@@ -206,20 +228,28 @@ cdef class Speller:
     cdef u32[::1] kinds, leet, ells  # of each ASCII character
     cdef u32 euro, euro_leet  # the one that is not ASCII
     cdef list drawn
+    cdef u32[:, ::1] pairs  # of two characters the drawn letters that begin with them, as bits
+    cdef dict further  # of what telling words begin with the letters that may follow, as bits
     cdef Py_ssize_t apart, pieces
-    cdef frozenset cut  # what telling words begin with
+    cdef frozenset cut, begins  # what telling words begin with, and what of that may be a word that goes on
     cdef str ends
     cdef object segmented, words_in, put, single
+    cdef Py_ssize_t kept
 
     def __init__(self, *, common, telling, leet, ells, drawn, draws, dresses, ends, fronts, long_word, most_drawn,
-                 strung, apart, pieces, cut, segmented, words_in, put, single):
+                 strung, apart, pieces, cut, begins, segmented, words_in, put, single, kept):
         self.common, self.telling = common, telling
         self.shortest, self.longest = min(map(len, telling)), max(map(len, common))
         self.long_word, self.most_drawn, self.strung = long_word, most_drawn, strung
-        self.drawn = list(drawn)
+        self.drawn, self.pairs = list(drawn), np.zeros((128, 128), np.uint32)
+        for nth, (signs, _) in enumerate(self.drawn):
+            self.pairs[ord(signs[0]), ord(signs[1])] |= <u32>1 << nth
         self.segmented, self.words_in = segmented, words_in
         self.apart, self.pieces, self.cut, self.ends = apart, pieces, frozenset(cut), ends
-        self.put, self.single = put, single
+        self.put, self.single, self.begins = put, single, frozenset(begins)
+        self.kept, self.further = kept, {}
+        for each in self.cut:
+            self.further[each[:len(each) - 1]] = self.further.get(each[:len(each) - 1], 0) | 1 << ord(each[len(each) - 1]) - 97
         self.leet, self.ells = (np.array([each.get(code, code) for code in range(128)], np.uint32)
                                 for each in (leet, ells))
         [self.euro] = [each for each in leet if each >= 128]
@@ -247,6 +277,38 @@ cdef class Speller:
         if room is None or room.size < size:
             room = _Signs(max(2 * size, LEAST))
         return room
+
+    def usual(self, list tokens not None, known not None):
+        """What each of these tokens says by itself; what was met is in ``known`` then."""
+        cdef list said = []
+        cdef PyObject* found
+        cdef str token
+        for token in tokens:
+            found = PyDict_GetItemWithError(known, token)
+            if found != NULL:
+                said.append(<object>found)
+                continue
+            word = self._usual(token)
+            if len(token) <= self.long_word:
+                if len(known) >= self.kept:
+                    known.clear()
+                known[token] = word
+            said.append(word)
+        return said
+
+    cdef object _usual(self, str token):
+        cdef str small, right
+        if len(token) == 1:
+            return self.single(_small(token) if token.isalnum() else "")
+        if _is_plain(token):
+            return None if token in self.begins else token
+        small = _small(token)
+        if small.isalpha():
+            return None if small in self.begins else small
+        right, new = self.righted(small)
+        if new:
+            return self.put(right)
+        return None if small[len(small) - 1] in u"-_." and small[:len(small) - 1] in self.cut else right
 
     def look(self, list tokens not None, list said not None, dict put not None, spell not None):
         """Look at the tokens that take it, and how many had to be put right: what they say is in ``said`` then, and of
@@ -291,14 +353,16 @@ cdef class Speller:
     cdef tuple _joined(self, list tokens, Py_ssize_t nth):
         """What a token says with those that belong to it, and what follows."""
         cdef Py_ssize_t last
-        cdef str small = (<str>tokens[nth]).casefold(), joined = small, piece
-        if not small.isalpha():
+        cdef str small = _small(tokens[nth]), joined = small, piece
+        if not _is_plain(small) and not small.isalpha():
             piece = self._piece(tokens, nth + 1) if nth + 1 < len(tokens) else small
             first = small[:len(small) - 1]
             joined = first + piece
             if joined in self.telling and not (first in self.common and piece in self.common):
                 return joined, nth + 2
             return self.righted(small)[0] or small, nth + 1
+        if nth + 1 < len(tokens) and not self._may_go_on(small, tokens[nth + 1]):
+            return small, nth + 1
         for last in range(nth + 1, min(nth + self.pieces, len(tokens))):
             if joined not in self.cut:
                 break
@@ -310,9 +374,19 @@ cdef class Speller:
                 break
         return small, nth + 1
 
+    cdef bint _may_go_on(self, str small, str behind) except -1:
+        """Whether a telling word may begin with these two; quickly seen where the second begins with a letter."""
+        cdef Py_UCS4 char = behind[0]
+        cdef u32 letter = <u32>char | 0x20, some
+        if <u32>char >= 128 or not 0x61 <= letter <= 0x7A:
+            return True
+        some = self.further.get(small, 0)
+        return some >> (letter - 0x61) & 1
+
     cdef str _piece(self, list tokens, Py_ssize_t nth):
         """A token without what ends a sentence."""
-        return (<str>tokens[nth]).casefold().rstrip(self.ends)
+        cdef str small = _small(tokens[nth])
+        return small if _is_plain(small) else small.rstrip(self.ends)
 
     def spelled(self, str letters not None, const long long[:] starts, const long long[:] ends):
         """Single letters in rows, with the first places and the last; a gap that is wider than most ends one."""
@@ -335,12 +409,12 @@ cdef class Speller:
         if count >= self.apart and alphas >= count // 2:
             for at in range(1, count + 1):
                 if at == count or starts[nths[at]] - ends[nths[at - 1]] > least:
-                    rows.append(_text(chars, begin, at).casefold())
+                    rows.append(_small(_text(chars, begin, at)))
                     firsts.append(starts[nths[begin]])
                     lasts.append(ends[nths[at - 1]])
                     begin = at
             for at in range(len(rows)):
-                if not (<str>rows[at]).isalpha():
+                if not _is_plain(rows[at]) and not (<str>rows[at]).isalpha():
                     rows[at] = self._read_through(room, rows[at])
         if room.size <= KEPT:
             self.spare = room
@@ -368,7 +442,7 @@ cdef class Speller:
         cdef list said = []
         cdef str word
         for word in words:
-            said.append(word if word.isalpha() else self._dense(room, word))
+            said.append(word if _is_plain(word) or word.isalpha() else self._dense(room, word))
         self.spare = room
         return said
 
@@ -595,14 +669,29 @@ cdef class Speller:
 
     cdef str _folded(self, _Signs room, str word, u32 seen):
         """A word with letters in the place of digits and signs."""
-        if seen & DRAWS:
-            for drawn, letter in self.drawn:
+        cdef u32 pairs = self._pairs(word) if seen & DRAWS else 0
+        cdef Py_ssize_t nth = 0
+        while pairs:
+            if pairs & 1:
+                drawn, letter = self.drawn[nth]
                 word = word.replace(drawn, letter)
+            pairs >>= 1
+            nth += 1
         folded = self._translated(room, word, self.leet)
         if len(folded) > self.longest or folded in self.common or not seen & (ELL | DRAWS):
             return folded
         ells = self._translated(room, word, self.ells)
         return ells if ells in self.common else folded
+
+    cdef u32 _pairs(self, str word) except? 0xFFFFFFFF:
+        """The drawn letters that a word may have: it has how they begin, and each that is put right ends a pair."""
+        cdef Py_UCS4 char, before = 0
+        cdef u32 found = 0
+        for char in word:
+            if before < 128 and char < 128:
+                found |= self.pairs[before, char]
+            before = char
+        return found
 
     cdef str _translated(self, _Signs room, str word, u32[::1] table):
         cdef u32[::1] out = room.folded
@@ -612,3 +701,128 @@ cdef class Speller:
             out[at] = table[char] if char < 128 else self.euro_leet if char == self.euro else <u32>char
             at += 1
         return _text(out, 0, at)
+
+
+cdef class _Words:
+    """What texts of so many characters take to be held against each other, word for word."""
+
+    cdef Py_ssize_t size
+    cdef u32[::1] chars
+    cdef int[::1] starts, sizes, counts, slots  # a slot has the number of a word and one, or 0
+    cdef u64[::1] hashes
+    cdef unsigned char[::1] known
+
+    def __init__(self, Py_ssize_t size):
+        self.size = size
+        self.chars, self.slots = np.zeros(size, np.uint32), np.zeros(2 * size, np.int32)
+        self.starts, self.sizes, self.counts = (np.zeros(size // 2 + 1, np.int32) for _ in range(3))
+        self.hashes, self.known = np.zeros(size // 2 + 1, np.uint64), np.zeros(size // 2 + 1, np.uint8)
+
+
+@cython.final
+cdef class Shares:
+    """`disguise.put_right`."""
+
+    cdef _Words spare
+    cdef u64 step, mask  # nobody knows the step, and writes words that all have one slot
+    cdef Py_ssize_t words  # that were met
+
+    def __init__(self, u64 step):
+        self.step = step | 1
+
+    def put_right(self, str said not None, str plain not None):
+        """How many words of what is said are not in the text as it is, and of how many."""
+        cdef Py_ssize_t size = len(said) + len(plain) + 2, tokens, nth, count, right = 0
+        cdef _Words room = self.spare
+        self.spare = None
+        if room is None or room.size < size:
+            room = _Words(max(2 * size, LEAST))
+        self.words, self.mask = 0, 1
+        while self.mask < <u64>size:
+            self.mask *= 2
+        room.slots[:<Py_ssize_t>self.mask] = 0
+        self.mask -= 1
+        self._read(room, plain, 0, False)
+        tokens = self.words
+        count = self._read(room, said, len(plain) + 1, True)
+        if self.words > tokens:
+            for nth in range(tokens):
+                if not room.counts[nth]:
+                    self._pass(room, room.starts[nth], room.starts[nth] + room.sizes[nth])
+        for nth in range(tokens, self.words):
+            if not room.known[nth]:
+                right += room.counts[nth]
+        if room.size <= KEPT:
+            self.spare = room
+        return right, count
+
+    cdef Py_ssize_t _read(self, _Words room, str text, Py_ssize_t at, bint said) except -1:
+        """Note the words of a text, which stands behind so many characters; how many they are."""
+        cdef u32[::1] chars = room.chars
+        cdef Py_ssize_t first = -1, count = 0
+        cdef Py_UCS4 char
+        cdef u64 value = 0
+        for char in text:
+            if char.isspace():
+                if first >= 0:
+                    self._note(room, first, at, value, said)
+                    count += 1
+                    first = -1
+            else:
+                if first < 0:
+                    first, value = at, 0
+                chars[at] = char
+                value = self._mixed(value, char)
+            at += 1
+        if first >= 0:
+            self._note(room, first, at, value, said)
+            count += 1
+        return count
+
+    cdef inline u64 _mixed(self, u64 value, u32 char) noexcept:
+        value = (value ^ char ^ 0x110000) * self.step
+        return value ^ (value >> 32)
+
+    cdef int _note(self, _Words room, Py_ssize_t first, Py_ssize_t last, u64 value, bint said) except -1:
+        cdef Py_ssize_t slot = self._slot(room, first, last, value), nth = room.slots[slot] - 1
+        if nth < 0:
+            nth = self.words
+            self.words += 1
+            room.slots[slot] = <int>self.words
+            room.starts[nth], room.sizes[nth], room.hashes[nth] = <int>first, <int>(last - first), value
+            room.counts[nth], room.known[nth] = 0, not said
+        room.counts[nth] += said
+        return 0
+
+    cdef Py_ssize_t _slot(self, _Words room, Py_ssize_t first, Py_ssize_t last, u64 value) except -1:
+        """The slot of a word, or the free one where it belongs."""
+        cdef u64 slot = value & self.mask
+        cdef Py_ssize_t nth, size = last - first
+        if not 0 <= first < last <= room.chars.shape[0]:
+            raise IndexError(first, last)
+        while room.slots[slot]:
+            nth = room.slots[slot] - 1
+            if (room.hashes[nth] == value and room.sizes[nth] == size
+                    and memcmp(&room.chars[first], &room.chars[room.starts[nth]], size * sizeof(u32)) == 0):
+                break
+            slot = (slot + 1) & self.mask
+        return <Py_ssize_t>slot
+
+    cdef int _pass(self, _Words room, Py_ssize_t first, Py_ssize_t last) except -1:
+        """Note that the letters and digits of this token are words of the text as it is."""
+        cdef u32[::1] chars = room.chars
+        cdef Py_ssize_t at, begin = -1, nth
+        cdef Py_UCS4 char
+        cdef u64 value = 0
+        for at in range(first, last + 1):
+            char = chars[at] if at < last else 0x20
+            if char.isalnum() or char == u"_":
+                if begin < 0:
+                    begin, value = at, 0
+                value = self._mixed(value, char)
+            elif begin >= 0:
+                nth = room.slots[self._slot(room, begin, at, value)] - 1
+                if nth >= 0:
+                    room.known[nth] = 1
+                begin = -1
+        return 0

@@ -6,21 +6,21 @@ text is a view. All of it is bounded: by depth, by the characters that are decod
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-import numpy as np
 import re2
-from numpy.typing import NDArray
 
 from circuit_script.judgment import escapes, pieces, wholes
-from circuit_script.judgment.canon import Canon, canonical
-from circuit_script.judgment.page import Offsets, View, once
-from circuit_script.judgment.parts import Part, apart, fitting, in_place, places_of
+from circuit_script.judgment.canon import Canon, form_of, respelled_form
+from circuit_script.judgment.page import Offsets, OneByOne, Origins, View, once
+from circuit_script.judgment.parts import Part, apart, fitting, in_place, places_of, text_in_place
 
 DEPTH = 3
-DECODED = 64 * 1024
+DECODED = 64 * 1024  # characters that are decoded of a text ...
+SHORT, WINDOW, MORE = 4 * 1024, 8 * 1024, 2 * 1024  # ... and of a longer one, which may be one of many windows, fewer
 VIEWS = 24
 FEW = 8  # pieces of one code that are views each; more are read as one
 
@@ -33,12 +33,15 @@ _SIGNS: dict[str, str] = {
     "morse": r"(?:[.\-_*]{1,6}[ /|]{1,3}){6}",
     "braille": r"[\x{2801}-\x{28ff}]{2}",
     "spelling alphabet": r"(?:\b(?:" + "|".join(pieces.ALPHABET) + r")\b\W*){4}",
-    "percent": r"%[0-9a-f]{2}[^%]{0,12}%[0-9a-f]{2}",
-    "entities": r"&(?:#x?[0-9a-f]{1,6}|[a-z]{2,8}[0-9]{0,2};)",
-    "backslash": r"\\(?:u\{?[0-9a-f]{4}|x[0-9a-f]{2}|[0-7]{3}|[nrt])",
-    "quoted printable": r"=[0-9a-f]{2}[^=]{0,40}=[0-9a-f]{2}",
-    "ascii85": r"<~",
 }
+_MARKS = {  # what has a sign of its own is looked for only where that is; all take linear time
+    "percent": ("%", re.compile("%[0-9a-f]{2}[^%]{0,12}%[0-9a-f]{2}")),
+    "entities": ("&", re.compile("&(?:#x?[0-9a-f]{1,6}|[a-z]{2,8}[0-9]{0,2};)")),
+    "backslash": ("\\", re.compile(r"\\(?:u\{?[0-9a-f]{4}|x[0-9a-f]{2}|[0-7]{3}|[nrt])")),
+    "quoted printable": ("=", re.compile("=[0-9a-f]{2}[^=]{0,40}=[0-9a-f]{2}")),
+    "ascii85": ("<~", re.compile("<~")),
+}
+_WORDS = ("shift", "mirror", "pig latin")
 
 
 @cache
@@ -46,7 +49,7 @@ def _signs() -> tuple[re2.Set, tuple[str, ...]]:
     options = re2.Options()
     options.max_mem = 64 << 20
     signs = re2.Set.SearchSet(options)
-    names = [*_SIGNS, "shift", "mirror", "pig latin"]
+    names = [*_SIGNS, *_WORDS]
     for each in _SIGNS.values():
         signs.Add(each)
     for words in (wholes.shifted(), wholes.mirrored(), wholes.pigs()):
@@ -62,9 +65,19 @@ class _Work:
     views: list[View] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     left: int = DECODED
+    over: bool = False  # whether there was more than may be
 
     def room(self, size: int) -> bool:
-        return len(self.views) < VIEWS and size <= self.left
+        if len(self.views) >= VIEWS:
+            return False
+        self.over = self.over or size > self.left
+        return size <= self.left
+
+
+def bound(size: int) -> int:
+    """How many characters are decoded of a text of this size: of a long one twice as many as it has, which one code
+    within another takes that both are codes of the whole."""
+    return DECODED if size <= SHORT else min(DECODED, 2 * max(size, WINDOW) + MORE)
 
 
 def views(canon: Canon, *, far: int = 0) -> list[View]:
@@ -75,15 +88,22 @@ def views(canon: Canon, *, far: int = 0) -> list[View]:
     names = coded(canon.plain) if not far or max(map(len, canon.text.split()), default=0) > far else []
     if not (names or canon.readings or canon.spelling):
         return []
-    work = _Work(seen={canon.plain})
+    work = _Work(seen={canon.plain}, left=bound(len(canon.text)))
     _look(canon, lambda: range(len(canon.text) + 1), "", 0, names, work)
+    if work.over and work.views:
+        work.views[-1] = replace(work.views[-1], more=True)
     return work.views
 
 
 def coded(plain: str) -> list[str]:
     """The codes of which a text has a sign."""
     signs, names = _signs()
-    return [names[each] for each in sorted(signs.Match(plain) or ())]
+    found = [names[each] for each in sorted(signs.Match(plain) or ())]
+    marks = [name for name, (sign, code) in _MARKS.items() if sign in plain and code.search(plain)]
+    if not marks:
+        return found
+    words = sum(each in _WORDS for each in found)
+    return [*found[: len(found) - words], *marks, *found[len(found) - words :]]
 
 
 def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[str], work: _Work) -> None:
@@ -109,16 +129,22 @@ def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[st
         elif name in escapes.DECODERS:
             parts = escapes.DECODERS[name](canon.wide)
             if parts:
-                _add_parts(in_place(canon.wide, parts), wide, outer, _named(name, how), depth + 1, work)
+                _add_in_place(canon.wide, parts, wide, outer, _named(name, how), depth + 1, work)
         elif name in pieces.DECODERS:
             several = list({part[0]: part for part in pieces.DECODERS[name](canon.wide)}.values())
-            alone = [[part] for part in several] if len(several) <= FEW else [fitting(several, work.left)]
+            alone = [[part] for part in several] if len(several) <= FEW else [_fitting(several, work)]
             for parts in alone:
                 if _add_parts(parts, wide, outer, _named(name, how), depth + 1, work):
                     found += parts
     found = apart(found)
     if found and sum(end - start for _, start, end in found) < len(canon.wide) - 8:
-        _add_parts(in_place(canon.wide, found), wide, outer, _named("in place", how), depth + 1, work)
+        _add_in_place(canon.wide, found, wide, outer, _named("in place", how), depth + 1, work)
+
+
+def _fitting(several: list[Part], work: _Work) -> list[Part]:
+    parts = fitting(several, work.left)
+    work.over = work.over or len(parts) < len(several)
+    return parts
 
 
 def _named(how: str, outer: str) -> str:
@@ -126,17 +152,24 @@ def _named(how: str, outer: str) -> str:
 
 
 def _within(outer: Offsets, inner: Offsets) -> Offsets:
-    def places() -> NDArray[np.int64]:
-        around, at = outer(), np.asarray(inner(), np.int64)
-        if isinstance(around, range):
-            return np.minimum(at, len(around) - 1)
-        return np.asarray(around, np.int64).take(at, mode="clip")
+    """The places of what stands within something else, by those of that."""
+
+    def places() -> Origins:
+        around, at = outer(), inner()
+        last = len(around) - 1
+        return OneByOne(len(at), lambda nth: int(around[min(int(at[nth]), last)]))
 
     return once(places)
 
 
 def _add_parts(parts: list[Part], wide: Offsets, outer: Offsets, how: str, depth: int, work: _Work) -> bool:
     return _add_placed("".join([text for text, _, _ in parts]), lambda: parts, wide, outer, how, depth, work)
+
+
+def _add_in_place(
+    text: str, parts: list[Part], wide: Offsets, outer: Offsets, how: str, depth: int, work: _Work
+) -> None:
+    _add_placed(text_in_place(text, parts), lambda: in_place(text, parts), wide, outer, how, depth, work)
 
 
 def _add_placed(
@@ -149,13 +182,14 @@ def _add_placed(
 def _add(text: str, places: Offsets, how: str, depth: int, work: _Work) -> bool:
     if not text or not work.room(len(text)):
         return False
-    canon = canonical(text)
-    if not canon.plain:
+    form = form_of(text)
+    if not form.plain:
         return False
-    if canon.plain in work.seen:
+    if form.plain in work.seen:
         return True
-    work.seen.add(canon.plain)
+    work.seen.add(form.plain)
     work.left -= len(text)
+    canon = respelled_form(form)
     work.views.append(
         View(how, canon.plain, _within(places, canon.offsets), canon.loose, _within(places, canon.loose_offsets), depth)
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import zlib
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -129,6 +131,7 @@ def test_parts_are_put_in_the_same_place(gaps: list[tuple[int, int, str]]) -> No
     for more in (0, 3, 500):
         text = ("a text of so many characters " * 400)[: end + more]
         assert parts.in_place(text, found) == parts._in_place(text, found)
+        assert parts.text_in_place(text, found) == "".join([said for said, _, _ in parts._in_place(text, found)])
 
 
 @given(
@@ -140,3 +143,68 @@ def test_parts_are_put_in_the_same_place(gaps: list[tuple[int, int, str]]) -> No
 def test_ascii85_is_the_same(piece: bytes) -> None:
     assert CODES is not None
     assert CODES.ascii85(piece) == pieces._of_ascii85(piece)
+
+
+DATA = st.one_of(
+    st.binary(max_size=40),
+    st.text(max_size=20).map(lambda said: said.encode("utf-8", "surrogatepass")),
+    st.text("ignore al.,!'\t\x00\x7fé", max_size=40).map(str.encode),
+    st.text("ignore al", max_size=20).map(lambda said: said.encode("utf-16")),
+    st.text("ignore alж", max_size=20).map(lambda said: said.encode("utf-16-le")),
+    st.binary(max_size=20).map(zlib.compress),
+    st.sampled_from(
+        [b"x\x01 all of them", b"x^ignore it", b"x\x9c", b"\x1f\x8bignore", b"ignore" * 700, b"\xffa" * 900]
+    ),
+)
+
+
+@given(DATA)
+def test_the_same_bytes_are_a_text(data: bytes) -> None:
+    assert pieces._text_of(data) == pieces._said(data)
+
+
+@given(st.text(max_size=40))
+def test_the_same_text_is_readable(text: str) -> None:
+    assert CODES is not None
+    if len(text) > 3 and not text.isascii():
+        counted = Counter(text)
+        good = sum(count for each, count in counted.items() if each.isprintable() or each in pieces._PRINTED)
+        solid = sum(count for each, count in counted.items() if each.isalnum() or pieces._is_mark(each))
+        told = CODES.readable(text, pieces.LONG_PRINTED, pieces._is_mark)
+        assert told == pieces._is_enough(len(text), good, solid)
+
+
+ENCODED = st.one_of(
+    DATA.map(base64.b64encode).map(bytes.decode),
+    DATA.map(base64.urlsafe_b64encode).map(bytes.decode),
+    st.text("aZ9+/=-_ \n", max_size=30),
+    st.sampled_from(["abcdefgh", "Abcdefghijkl", "ABCDEFGH", "12345678", "abcdefghijklmnopqrst", "1234567890123456"]),
+)
+
+
+@given(st.lists(st.tuples(ENCODED, st.sampled_from([" ", "\n", "\r\n", "\n\n\n", "=", "é", ""])), max_size=8))
+def test_base64_is_the_same(told: list[tuple[str, str]]) -> None:
+    text = "".join(piece + gap for piece, gap in told)
+    assert pieces._of_runs(text) == pieces._parts_of(pieces._ascii(text).translate(pieces._USUAL), text)
+
+
+def test_no_more_base64_is_read_than_without() -> None:
+    text = ", ".join(base64.b64encode(b"text" * (nth % 5 + 2)).decode() for nth in range(pieces.PIECES + 9))
+    assert pieces._of_runs(text) == pieces._parts_of(pieces._ascii(text).translate(pieces._USUAL), text)
+
+
+DIGITS = st.sampled_from(
+    ["41", "0x41", "\\x6a", "%6F", "0", "x", "\\", "%", "g", " ", ", ", ":", "--", "\n", "\v", "é", "00", "aF"]
+)
+
+
+@given(st.lists(DIGITS, max_size=60).map("".join))
+def test_hex_is_the_same(text: str) -> None:
+    assert CODES is not None
+    assert CODES.hexes(pieces._ascii(text), pieces.PIECES) == [*pieces._hexes(text)]
+
+
+def test_no_more_hex_is_read_than_without() -> None:
+    assert CODES is not None
+    text = "4142434445464748 z " * (pieces.PIECES + 9)
+    assert CODES.hexes(pieces._ascii(text), pieces.PIECES) == [*pieces._hexes(text)]

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from circuit_script.judgment import english, spelling
+from circuit_script.judgment import disguise, english, spelling
 from circuit_script.judgment.canon import canonical
 from circuit_script.judgment.compiled import TOKENS
 from circuit_script.judgment.english import COMMON, TELLING
@@ -88,6 +88,28 @@ def test_a_dense_text_says_the_same(words: list[str]) -> None:
     assert spelling.dense(words) == [*map(spelling._dense, words)]
 
 
+@given(st.lists(st.one_of(TOKENS_OF_ALL_KINDS, TOKENS_OF_ALL_KINDS.map(str.upper)), max_size=20))
+@example(["sys-", "tem", "İ", "ß", "e", "1", "pass_", "1gn0r3", "x" * 30, "x1x" * 9, "1x" * 90])
+def test_tokens_say_the_same_by_themselves(tokens: list[str]) -> None:
+    tokens = [each for each in tokens if each]
+    alone, known = spelling._Usual(), spelling._Usual()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spelling, "_usual", known)
+        for _ in range(2):
+            said, sure = spelling.usual(tokens), [alone[each] for each in tokens]
+            assert said == sure
+            assert [*map(type, said)] == [*map(type, sure)]
+    assert known == alone
+
+
+@given(TEXTS, TEXTS, st.lists(st.sampled_from([*" .-_é中\x1c\u3000\ud800"]), max_size=20))
+def test_as_many_words_were_put_right(said: str, plain: str, between: list[str]) -> None:
+    words = plain.split()
+    mixed = "".join(map("".join, zip(words, between, strict=False)))
+    for one, other in ((said, plain), (plain, mixed), (mixed, plain), (said + " " + mixed, plain + " " + said)):
+        assert disguise.put_right(one, other) == disguise._put_right(one, other)
+
+
 @given(st.lists(st.tuples(st.one_of(st.sampled_from("abcdeio013"), st.characters()), GAPS), min_size=1, max_size=60))
 def test_single_letters_are_the_same_rows(parts: list[tuple[str, str]]) -> None:
     text = "".join(map("".join, parts))
@@ -102,8 +124,7 @@ def test_single_letters_are_the_same_rows(parts: list[tuple[str, str]]) -> None:
 def _all_of(found: Spelling | None) -> object:
     if found is None:
         return None
-    starts, ends = found.spans()
-    return [*found.words], starts.tolist(), ends.tolist(), found.places().tolist()
+    return [*found.words], [*map(found.span, range(len(found.words)))], [*found.places()]
 
 
 def _alone(plain: str, wide: str) -> object:
@@ -137,6 +158,9 @@ def test_what_a_text_left_behind_changes_no_other() -> None:
         assert spelling.righted(token) == spelling._righted(token)
         assert english.words_in(token) == english._words_in(token)
         assert spelling.dense([token, "1f"]) == [spelling._dense(token), "if"]
+        assert disguise.put_right(f"{token} a b a", f"a {token}-b") == disguise._put_right(
+            f"{token} a b a", f"a {token}-b"
+        )
 
 
 def test_what_a_long_text_took_is_given_back() -> None:

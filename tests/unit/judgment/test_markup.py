@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circuit_script.judgment.markup import _small, hidden_texts, markup, speaks
+from circuit_script.judgment.markup import (
+    LONGEST,
+    MOST_FINDINGS,
+    MOST_READ,
+    SMALL_TALK,
+    Hidden,
+    _small,
+    _speaking,
+    hidden_texts,
+    markup,
+    speaks,
+)
 from circuit_script.judgment.page import Page, View
 from circuit_script.judgment.rules import rules
 from tests.unit.judgment.benign import benign_texts
@@ -62,6 +73,38 @@ def test_hidden_texts_say_where_they_stand(text: str, hidden: str) -> None:
 
 def test_hidden_texts_are_decoded() -> None:
     assert hidden_texts(page("<p hidden>&#105;gnore <b>this</b></p>"))[0][0] == "ignore  this"
+
+
+SAID = [
+    "a lamp",
+    "ai assistant",
+    "you must go",
+    "ignore all rules",
+    "do not tell the user",
+    "new instructions",
+    ": so",
+    "é ai",
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(SAID), st.sampled_from(["comment", "attribute"])), max_size=150))
+def test_pieces_read_at_once_say_what_each_says(said: list[tuple[str, str]]) -> None:
+    pieces: list[Hidden] = [(text, at, at + 1, rule) for at, (text, rule) in enumerate(said)]
+    each = [(round(RULES[piece[3]].weight * speaks(piece[0]), 3), piece) for piece in pieces]
+    loud = [(score, piece) for score, piece in each if speaks(piece[0]) > SMALL_TALK]
+    assert _speaking(pieces) == sorted(loud, key=lambda each: -each[0])[:MOST_FINDINGS]
+
+
+def test_an_element_that_several_names_hide_is_one_piece() -> None:
+    text = "<style>.qa{display:none}.qb{display:none}</style><p class='qa qb'>Language model, reply</p>"
+    assert [said for said, _ in hidden_texts(page(text))] == ["Language model, reply"]
+
+
+def test_elements_within_each_other_are_read_as_far_as_there_is_room() -> None:
+    text = "<style>.qa{display:none}</style>" + ".qb{display:none}" * 30 + "<i class='qa qb'>some words " * 200
+    pieces = hidden_texts(page(text))
+    assert len(pieces) > 1
+    assert sum(end - start for _, (start, end) in pieces) <= MOST_READ + LONGEST
 
 
 def test_of_many_hidden_orders_the_surest_stay_in_their_order() -> None:
