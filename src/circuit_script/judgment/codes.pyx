@@ -408,8 +408,10 @@ def _sixes():
     return sixes
 
 
-cdef unsigned char[::1] KINDS = _kinds()
-cdef signed char[::1] SIX = _sixes()  # the six bits that a character of base64 says, -1 for others
+cdef unsigned char KINDS[256]  # these two have a number for each byte
+cdef signed char SIX[256]  # the six bits that a character of base64 says, -1 for others
+for _at, (_kind, _six) in enumerate(zip(_kinds(), _sixes())):
+    KINDS[_at], SIX[_at] = _kind, _six
 
 
 cdef bint _is_enough(Py_ssize_t size, Py_ssize_t good, Py_ssize_t solid, Py_ssize_t long_printed):
@@ -432,18 +434,63 @@ def readable(str text, Py_ssize_t long_printed, is_mark):
     return _is_enough(len(text), good, solid, long_printed)
 
 
+cdef bint _is_packed(bytes data) except -1:
+    """Whether bytes begin with the sign of what is compressed."""
+    cdef unsigned char first, second
+    if len(data) < 2:
+        return False
+    first, second = data[0], data[1]
+    if first == 0x1F:
+        return second == 0x8B
+    return first == 120 and (second == 1 or second == 94 or second == 0x9C or second == 0xDA)
+
+
+cdef bint _is_no_text(bytes data) except -1:
+    """Whether bytes of which some are beyond ASCII, and none zero, are no text in UTF-8, or one of less than twelve
+    characters; of what may be packed or UTF-16 it does not tell."""
+    cdef Py_ssize_t at = 0, size = len(data), chars = 0, more
+    cdef unsigned char each, least, most
+    if _is_packed(data) or data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return False
+    while at < size:
+        each = data[at]
+        at += 1
+        chars += 1
+        if each < 128:
+            continue
+        if each < 0xC2 or each > 0xF4:
+            return True
+        more = 1 if each < 0xE0 else 2 if each < 0xF0 else 3
+        if at + more > size:
+            return True
+        least = 0xA0 if each == 0xE0 else 0x90 if each == 0xF0 else 0x80
+        most = 0x9F if each == 0xED else 0x8F if each == 0xF4 else 0xBF
+        while more:
+            each = data[at]
+            if not least <= each <= most:
+                return True
+            least, most = 0x80, 0xBF
+            at += 1
+            more -= 1
+    return chars < 12
+
+
 def said(bytes data, Py_ssize_t long_printed, other):
-    """`pieces._said`, which is asked as ``other`` of what is not short, or not in ASCII."""
+    """`pieces._said`, which is asked as ``other`` of what is not short, or not in ASCII and may be a text."""
     cdef Py_ssize_t at, size = len(data), good = 0, solid = 0
     cdef unsigned char each
-    if size > SHORT or data.startswith((b"x\1", b"x^")):  # it may be packed
+    cdef bint high = False
+    if size > SHORT or _is_packed(data):
         return other(data)
     for at in range(size):
         each = data[at]
-        if each > 127 or not each:
+        if not each:
             return other(data)
+        high = high or each > 127
         good += KINDS[each] & PRINTS != 0
         solid += KINDS[each] & SOLID
+    if high:
+        return None if _is_no_text(data) else other(data)
     return data.decode("ascii") if size > 3 and _is_enough(size, good, solid, long_printed) else None
 
 
@@ -490,12 +537,11 @@ def base64(bytes piece, Py_ssize_t long_printed, other, said):
         good += KINDS[each] & PRINTS != 0
         solid += KINDS[each] & SOLID
         reads += KINDS[each] & READS != 0
-    if high or zeros or made.startswith((b"x\1", b"x^")):  # it may be packed
-        if size < 16:
-            return other(piece)
-        if not zeros and (0x80 <= made[0] < 0xC2 or 0xF4 < made[0] < 0xFE):  # no text in UTF-8 begins so
-            return None
-        return said(bytes(made[:left]))
+    data = bytes(made[:left])
+    if high and not zeros and _is_no_text(data):
+        return None
+    if high or zeros or _is_packed(data):
+        return other(piece) if size < 16 else said(data)
     if left < 4 or not _is_enough(left, good, solid, long_printed) or size < 16 and reads < left:
         return None
     return made[:left].decode("ascii")
@@ -532,12 +578,17 @@ cdef list _runs(bytes raw, str text):
     cdef list runs = [], run = []
     cdef Py_ssize_t at = 0, start, size = len(raw), first = 0, last = -3
     cdef bint goes_on
-    while at < size:
-        start = at
+    while at + 8 <= size:
+        if SIX[<unsigned char>raw[at + 7]] < 0:  # none of these eight begins a piece
+            at += 8
+            continue
+        start = at + 7
+        while start > at and SIX[<unsigned char>raw[start - 1]] >= 0:
+            start -= 1
+        at += 8
         while at < size and SIX[<unsigned char>raw[at]] >= 0:
             at += 1
         if at - start < 8:
-            at += 1
             continue
         if at < size and raw[at] == 61:
             at += 2 if at + 1 < size and raw[at + 1] == 61 else 1
@@ -551,31 +602,191 @@ cdef list _runs(bytes raw, str text):
     return runs
 
 
-def hexes(bytes raw, Py_ssize_t most):
-    """Eight and more pairs of digits, with what stands between them: their bytes, and from where to where they stand."""
+cdef inline bint _is_signal(unsigned char each):
+    return each == 46 or each == 45 or each == 95 or each == 42
+
+
+cdef inline bint _is_gap(unsigned char each):
+    return each == 32 or each == 9 or each == 10 or each == 12 or each == 13
+
+
+cdef inline bint _parts_signals(unsigned char each):
+    return _is_gap(each) or each == 47 or each == 124
+
+
+cdef inline bint _parts_numbers(unsigned char each):
+    return _is_gap(each) or each == 44 or each == 45 or each == 59
+
+
+def morse(bytes raw, Py_ssize_t most, bytes table):
+    """Six and more groups of signals, with what stands between them: what they say, and from where to where they stand.
+    ``table`` has the character of each group; the place is its signals in bits, behind a one."""
     cdef list found = []
-    cdef bytearray made = bytearray()
-    cdef Py_ssize_t place = 0, at, end, size = len(raw)
-    while place + 16 <= size and len(found) < most:
-        made.clear()
-        at = end = place
+    cdef bytearray told = bytearray()
+    cdef Py_ssize_t at = 0, start, first, end, size = len(raw), groups, spaces
+    cdef int bits
+    cdef bint apart
+    while at < size and len(found) < most:
+        first = at
+        while at < size and _is_signal(raw[at]):
+            at += 1
+        if at == first:
+            at += 1
+            continue
+        start = end = first if at - first < 7 else at - 6
+        at = start
+        groups = 0
+        told.clear()
         while True:
-            if at + 1 < size and (raw[at] == 48 or raw[at] == 92) and raw[at + 1] == 120:
-                at += 2
-            elif at < size and raw[at] == 37:
+            first, bits = at, 1
+            while at < size and at - first < 6 and _is_signal(raw[at]):
+                bits = 2 * bits + (raw[at] == 45 or raw[at] == 95)
                 at += 1
-            if at + 1 >= size or _hex(<unsigned char>raw[at]) < 0 or _hex(<unsigned char>raw[at + 1]) < 0:
+            if at > first and (groups > 5 or at < size and _parts_signals(raw[at])):
+                told.append(<unsigned char>table[bits])
+            end = at
+            if at == first or at == size or not _parts_signals(raw[at]):
                 break
-            made.append(16 * _hex(<unsigned char>raw[at]) + _hex(<unsigned char>raw[at + 1]))
-            at += 2
-            end = at
-            while at < size and at < end + 2 and _is_between(<unsigned char>raw[at]):
+            groups += 1
+            apart, spaces, first = False, 0, at
+            while at < size and at - first < 5 and _parts_signals(raw[at]):
+                spaces = spaces + 1 if raw[at] == 32 else 0
+                apart = apart or spaces > 2 or raw[at] == 10 or raw[at] == 47 or raw[at] == 124
                 at += 1
             end = at
-        if len(made) < 8:
+            if apart:
+                told.append(32)
+        if groups > 5:
+            found.append((b" ".join(told.split()).decode("ascii"), start, end))
+        elif at < size and at > first and _is_signal(raw[at]):  # the last six of these may begin others
+            end = first
+        at = end
+    return found
+
+
+def numbers(bytes raw, Py_ssize_t most):
+    """Seven and more numbers of up to three digits, with what stands between them: those that are bytes, the least and
+    the highest, and from where to where they stand."""
+    cdef list found = []
+    cdef bytearray told = bytearray()
+    cdef Py_ssize_t at = 0, start, begin, first, end, size = len(raw), count, tried = 0
+    cdef int value, least, highest
+    while at < size and tried < most:
+        first = at
+        while at < size and _is_digit(<unsigned char>raw[at]):
+            at += 1
+        if at == first:
+            at += 1
+            continue
+        start = end = at = first if at - first < 4 else at - 3
+        count, least, highest = 0, 1000, 0
+        told.clear()
+        while True:
+            begin = first = at
+            value = 0
+            while at < size and at - first < 3 and _is_digit(<unsigned char>raw[at]):
+                value = 10 * value + raw[at] - 48
+                at += 1
+            if at == first:
+                break
+            end = at
+            count += 1
+            least, highest = min(least, value), max(highest, value)
+            told.append(value & 255)
+            first = at
+            while at < size and at - first < 3 and _parts_numbers(raw[at]):
+                at += 1
+            if at == first:
+                break
+        if count > 6:
+            tried += 1
+            if highest < 256:
+                found.append((bytes(told), least, highest, start, end))
+            at = end
+        elif at < size and _is_digit(<unsigned char>raw[at]):  # the last three of these may begin others
+            at = begin
+    return found
+
+
+cdef inline bint _is_five(unsigned char each):
+    return 65 <= each <= 90 or 50 <= each <= 55
+
+
+def base32_runs(bytes raw, Py_ssize_t most):
+    """Sixteen characters and more of base32, with the signs at their end, and from where to where they stand."""
+    cdef list found = []
+    cdef Py_ssize_t at = 0, start, first, size = len(raw)
+    while at + 16 <= size and len(found) < most:
+        if not _is_five(raw[at + 15]):  # none of these sixteen begins a run
+            at += 16
+            continue
+        first = at
+        start = at + 15
+        while start > first and _is_five(raw[start - 1]):
+            start -= 1
+        at += 16
+        while at < size and _is_five(raw[at]):
+            at += 1
+        if at - start < 16:
+            continue
+        first = at
+        while at < size and at < first + 6 and raw[at] == 61:
+            at += 1
+        found.append((raw[start:at], start, at))
+    return found
+
+
+def ascii85_parts(bytes raw, Py_ssize_t most, Py_ssize_t long_printed, other):
+    """What stands between the signs of ascii85 and says something; ``other`` as of `said`."""
+    cdef list found = []
+    cdef Py_ssize_t place = raw.find(b"<~"), end, size = len(raw)
+    while place >= 0 and most:
+        end = place + 2
+        while end < size and _is_of_ascii85(raw[end]):
+            end += 1
+        if end < place + 7 or end + 1 >= size or raw[end] != 126 or raw[end + 1] != 62:
+            place = raw.find(b"<~", place + 1)
+            continue
+        most -= 1
+        end += 2
+        data = ascii85(raw[place:end])
+        text = None if data is None else said(data, long_printed, other)
+        if text:
+            found.append((text, place, end))
+        place = raw.find(b"<~", end)
+    return found
+
+
+cdef inline bint _is_of_ascii85(unsigned char each):
+    return 32 <= each <= 117 or each == 122 or each == 9 or each == 10 or each == 12 or each == 13
+
+
+cdef inline Py_ssize_t _pair(bytes raw, Py_ssize_t at, Py_ssize_t size) except -2:
+    """Where two digits stand at a place, or behind a sign there; -1 if they do not."""
+    if at + 1 < size and (raw[at] == 48 or raw[at] == 92) and raw[at + 1] == 120:
+        at += 2
+    elif at < size and raw[at] == 37:
+        at += 1
+    return at if at + 1 < size and _hex(<unsigned char>raw[at]) >= 0 and _hex(<unsigned char>raw[at + 1]) >= 0 else -1
+
+
+def hexes(bytes raw, Py_ssize_t most):
+    """Eight and more pairs of digits, with what stands between them: their bytes, and from where to where that is."""
+    cdef list found = []
+    cdef bytearray made = bytearray(len(raw) // 2 + 1)
+    cdef Py_ssize_t place = 0, at, end, size = len(raw), count
+    while place + 16 <= size and len(found) < most:
+        end, count = place, 0
+        while (at := _pair(raw, end, size)) >= 0:
+            made[count] = 16 * _hex(<unsigned char>raw[at]) + _hex(<unsigned char>raw[at + 1])
+            count += 1
+            at = end = at + 2
+            while end < size and end < at + 2 and _is_between(<unsigned char>raw[end]):
+                end += 1
+        if count < 8:
             place += 1
             continue
-        found.append((bytes(made), place, end))
+        found.append((bytes(made[:count]), place, end))
         place = end
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from heapq import heappush, heapreplace
 from itertools import islice
@@ -43,6 +43,10 @@ _LINK_HERE = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _BEGUN = re.compile(rf"{_SCHEMES}(?:{_SLOT}|[^\s\"'<>()\[\]{{}}`|\\])", re.ASCII | re.IGNORECASE)
+_KNOWN_SCHEMES = (
+    *("http://", "https://", "ftp://", "gopher://", "dict://", "ldap://", "jar://", "file://", "php://", "sftp://"),
+    *("smb://", "ws://", "wss://"),
+)
 # The same by its first sign, which is found faster than any of several expressions.
 _IN_SLOT = re.compile(
     r"[{$\[<%](?:(?<=\{)(?:\{[^{}]{1,80}\}\}|[^{}]{1,60}\})|(?<=\$)\{[^{}]{1,60}\}|(?<=\[)[^\[\]\n()]{1,60}\]"
@@ -71,11 +75,61 @@ _KNOWN = (
 )  # fmt: skip
 _MAY_KNOW, _KNOWS = compiled(_KNOWN), re.compile(_KNOWN.replace("$", r"\Z"), re.ASCII)
 _HOST_END = re.compile(r"[/?#\\]|\Z")
+_SHOWN = ("src=", "](")  # before a picture
 _WEB = frozenset({"http", "https", "ws", "wss", "ftp"})
+_OF_NAMES = max(
+    _WEIGHTS[each] for each in ("collector", "tunnel", "bot-hook", "long-label", "internal-host", "userinfo")
+)
 _OF_NUMBERS = max(_WEIGHTS["bare-address"], _WEIGHTS["internal-host"])
 _OF_LINKS = max(_WEIGHTS.values())
 _FOUR_NUMBERS = re.compile(r"(?:0|(?!0)\d+)(?:\.(?:0|(?!0)\d+)){3}")
 _HEX = "0123456789abcdef"
+# Hosts and paths of which nothing is said that would be surer than what is known.
+_FEW_NUMBERS = (
+    rf"(?!{'|'.join(re.escape(each) for each in _HOSTS if each[0].isdigit())})(?:0|[1-9]\d{{0,2}})"
+    r"(?:\.(?:0|[1-9]\d{0,2})){3}"
+)
+_NUMBERS = _FEW_NUMBERS + r"|\[(?!fd00)[0-9a-f:]{1,60}+\](?<!a9fe\])"
+_NAME = (
+    r"[a-z][a-z0-9.-]{0,200}+(?<![.-])"
+    + "".join(f"(?<!{re.escape(each)})" for each in _HOSTS if _HOSTS[each] == "metadata-host" and each[0].isalpha())
+)  # fmt: skip
+_USUAL = r"[a-z][a-z0-9.-]{0,40}+(?=/)(?<![.-])" + "".join(
+    f"(?<!{each})" for each in sorted({*_TOPS, "internal", "local", "localdomain", "localhost", "lan", "cluster"})
+)
+_IN_PATH = r"[^\s\"'<>()\[\]{}`|\\%:]"
+_HAS_SLOTS = r"(?:/{sign}{{0,60}}+(?:(?:\{{\{{{inner}{{1,60}}+\}}\}}|\{{{inner}{{1,60}}+\}}){sign}{{0,60}}+){{0,6}}+)"
+_PATHS = {
+    "asks": _USUAL + _HAS_SLOTS.format(sign=_IN_PATH, inner="[a-z0-9_. -]"),
+    "says": r"(?![a-z0-9.-]{0,40}prompt)"
+    + _USUAL
+    + _HAS_SLOTS.format(sign=_IN_PATH.replace("%:]", "%:?p]"), inner="[a-oq-z0-9_. -]"),
+}
+
+
+@cache
+def _dull(hosts: str, path: str) -> re.Pattern[str]:
+    """Links one behind the other, from the first one's "://" to the next one's: in none of them is another."""
+    kinds = [f"(?:{hosts})(?:[/?#]{_IN_PATH}{{0,700}}+)?"] if hosts else []
+    kinds += [_PATHS[path]] if path else []
+    before = r"[^\s=(\"'<][ \n]"
+    return re.compile(
+        rf"(?:://(?:{'|'.join(kinds)})(?=[\s\"'>)])[^:]*+(?:(?<={before}http)|(?<={before}https))(?=://))++", re.ASCII
+    )
+
+
+def _passing(least: float, may_know: Callable[[], bool], *, slots: bool) -> re.Pattern[str] | None:
+    """What need not be looked at where all that scores no more than that is passed by."""
+    hosts = _NUMBERS if least >= _OF_NUMBERS else ""
+    if least >= _OF_NAMES:
+        hosts = rf"(?:[a-z0-9._-]{{0,60}}@)?(?:{hosts}|{_NAME})"
+    path = ""
+    if slots and least >= 0.1:  # as much as is said of a place for what is not known
+        wide = least >= _WEIGHTS["link-slot"] or not may_know()
+        path = "asks" if wide else "says" if least >= 0.4 else ""
+    return _dull(hosts, path) if hosts or path else None
+
+
 _SCHEME = compiled(
     r"(?:^|[(\s\"'=<>])((?:javascript|vbscript|livescript):(?:[\w(/'\"%]|\s\w{1,20}[(.=])|data:(?:text/html"
     r"|text/javascript|application/(?:javascript|x-javascript|xhtml)|image/svg)[;,]"
@@ -154,8 +208,6 @@ _PARTS = _GAP.split(_RULES["send"].re)
 _TO_SECRET, _TO_WAY, _TO_TARGET = (int(each.partition(",")[2].rstrip("}?")) for each in _GAP.findall(_RULES["send"].re))
 _VERB, _SECRET, _ANY_WAY, _TARGET = (compiled(each) for each in _PARTS)
 _SECRET_HERE = re.compile(_PARTS[1], re.ASCII | re.IGNORECASE)
-_WAY = re.compile(_PARTS[2].replace(r"\s", r"[ \t\n\f\r]"), re.ASCII | re.IGNORECASE)
-LONGEST_WAY = 10  # characters
 _BOT_PATHS = {"discord.com": ("/api/webhooks/",), "discordapp.com": ("/api/webhooks/",), "telegram.org": ("/bot",)}
 _NOT = ("not ", "never ", "n't ", "nobody ", "avoid ", "without ")
 _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
@@ -250,15 +302,31 @@ def _schemes(said: str) -> Iterator[tuple[int, int]]:
         yield match.start(1), min(match.end(1) + 60, len(said))
 
 
-def _odd_links(said: str, flat: str, *, slots: bool) -> Iterator[tuple[int, int, int, int]]:
+def _odd_links(
+    said: str, flat: str, found: _Surest, may_know: Callable[[], bool], *, slots: bool
+) -> Iterator[tuple[int, int, int, int]]:
     """Where the links stand that have something to look at, each once: where each begins, its host, the rest of it, and
     where it ends."""
-    end, begun = -1, -1
+    low = flat.lower()
+    if not any(each in low for each in _KNOWN_SCHEMES):
+        return
+    end, begun, passed = -1, -1, -1
+    least, passing = 0.0, None
     places = _close(flat)
     for at in sorted({*places, *_before_slots(said, flat)}) if slots else places:
+        if at < passed:
+            continue
         start = _begin(said, at)
         if start < end:
             continue
+        if found.least > least:
+            least = found.least
+            passing = _passing(least, may_know, slots=slots)
+        if passing is not None and said[start:at] in ("http", "https"):
+            dull = passing.match(said, at)
+            if dull is not None and not said[max(0, start - 12) : start].rstrip("<\"' ").endswith(_SHOWN):
+                passed = dull.end()
+                continue
         link = _LINK_HERE.match(said, start, start + LONGEST)
         if link is not None and link.end() > at + 3:
             end, path = link.end(), link.end(1)
@@ -270,6 +338,8 @@ def _odd_links(said: str, flat: str, *, slots: bool) -> Iterator[tuple[int, int,
         if begun < start:
             following = _BEGUN.search(said, start)
             begun = len(said) if following is None else following.start()
+        if begun == len(said):
+            continue
         link = _LINK.search(said[begun : start + LONGEST])
         if link is not None:
             first, end = begun + link.start(), begun + link.end()
@@ -305,7 +375,10 @@ def _before_slots(said: str, flat: str) -> Iterator[int]:
     at = done = -1
     for match in islice(_PLACE.finditer(flat), MOST):
         place, last = match.start(), at
-        at = max(at, said.rfind("://", max(0, done, place - LONGEST // 2), place + 1))
+        if said.startswith("://", place - 2):
+            at = place - 2
+        else:
+            at = max(at, said.rfind("://", max(0, done, place - LONGEST // 2), place + 1))
         done = place - 1
         if at != last and len(said[at : place + 1].split(None, 1)) == 1:
             yield at
@@ -335,46 +408,70 @@ def _sendings(flat: str) -> Iterator[tuple[int, int]]:
     secret, and the first way and target behind it."""
     if _VERB.search(flat) is None or _ANY_WAY.search(flat) is None:
         return
-    ways = list(_ways(flat))
-    secrets = list(_before_ways(sorted(_secrets(flat)), ways, flat)) if ways else []
-    if not secrets:
+    ways = _Known(_ways(flat))
+    ways.until(0)
+    if not ways.starts:
         return
-    starts, done = [start for start, _ in secrets], 0
+    secrets, done = _Known(_before_ways(_secrets(flat), ways, flat)), 0
+    starts = secrets.starts
     for start, end in _VERB.spans(flat):
         if start < done:
             continue
+        secrets.until(end + _TO_SECRET)
         last = bisect_right(starts, end + _TO_SECRET) - 1
         if last >= 0 and starts[last] >= end:
             line = flat.find("\n", end, starts[last])
             if line >= 0:
                 last = bisect_right(starts, line) - 1
             if last >= 0 and starts[last] >= end:
-                done = secrets[last][1]
+                done = secrets.ends[last]
                 yield start, done
+
+
+class _Known:
+    """Places in their order, as far as they were asked for: most orders are told before a text is read to its end."""
+
+    __slots__ = ("_more", "ends", "starts")
+
+    def __init__(self, more: Iterator[tuple[int, int]]) -> None:
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self._more = more
+
+    def until(self, place: int) -> None:
+        """All are known that begin up to there, and the next."""
+        while not self.starts or self.starts[-1] <= place:
+            following = next(self._more, None)
+            if following is None:
+                return
+            self.starts.append(following[0])
+            self.ends.append(following[1])
 
 
 def _ways(flat: str) -> Iterator[tuple[int, int]]:
     """Where a way to a target is named, and where the target ends that follows."""
-    done = 0
-    for target, end in _TARGET.spans(flat):
-        first = max(done, target - _TO_TARGET - LONGEST_WAY)
-        for way in _WAY.finditer(flat, first, target):
-            if way.end() >= target - _TO_TARGET and flat.find("\n", way.end(), target) < 0:
-                yield way.start(), end
-        done = target
+    targets = _TARGET.spans(flat)
+    before, target, last = 0, -1, -1
+    for start, end in _ANY_WAY.spans(flat):
+        while target < end:
+            before = max(target, 0)
+            target, last = next(targets, (-1, -1))
+            if target < 0:
+                return
+        if start >= before and target - _TO_TARGET <= end and flat.find("\n", end, target) < 0:
+            yield start, last
 
 
-def _before_ways(
-    secrets: Iterable[tuple[int, int]], ways: Sequence[tuple[int, int]], flat: str
-) -> Iterator[tuple[int, int]]:
+def _before_ways(secrets: Iterable[tuple[int, int]], ways: _Known, flat: str) -> Iterator[tuple[int, int]]:
     """Those secrets behind which a way is named, and where its target ends."""
-    starts = [start for start, _ in ways]
+    starts = ways.starts
     for start, end in secrets:
+        ways.until(end)
         at = bisect_left(starts, end)
         if at < len(starts) and starts[at] <= end + _TO_WAY:
             between = flat[end : starts[at]]
             if "(" not in between and ")" not in between:
-                yield start, ways[at][1]
+                yield start, ways.ends[at]
 
 
 def _secrets(flat: str) -> Iterator[tuple[int, int]]:
@@ -395,7 +492,7 @@ def _links(view: View, said: str, flat: str, found: _Surest) -> None:
         name, score = told
         found.add((_WEIGHTS[name] if score is None else score, name, view, said, start, end))
 
-    for start, host, path, end in _odd_links(said, flat, slots=slots):
+    for start, host, path, end in _odd_links(said, flat, found, may_know, slots=slots):
         if found.least >= _OF_LINKS:
             return
         if slots and (told := _slots(said, start, path, end, found.least, may_know)) is not None:
@@ -424,8 +521,8 @@ def _slots(said: str, start: int, path: int, end: int, least: float, may_know: C
     if least >= (0.2 if asks else 0.1) and not may_know():
         return None
     before = said[max(0, start - 12) : start].rstrip("<\"' ")
-    picture = before.endswith("src=") or (
-        before.endswith("](")
+    picture = before.endswith(_SHOWN[0]) or (
+        before.endswith(_SHOWN[1])
         and said.rfind("![", max(0, start - 300), start) > said.rfind("](", max(0, start - 300), start - 2)
     )
     name = "image-slot" if picture else "link-slot"

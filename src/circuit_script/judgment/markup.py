@@ -24,6 +24,9 @@ NAMED = 40  # styles with a name that hide
 READ_TWICE = 4  # texts whose hidden pieces are remembered: who reads one asks twice
 TOGETHER = 16  # pieces that are read at once: most say nothing
 LONGEST = 4000  # characters of a piece
+ENTITIES = 512  # that are remembered
+TAGS = 32  # that are remembered: those of a text are often the same
+LONGEST_ENTITY = 40  # characters
 MOST_READ = 64_000  # characters that are judged piece by piece
 MOST_FINDINGS = 20  # the surest
 HARMLESS = 0.1  # is what a hidden text scores by itself
@@ -68,6 +71,7 @@ _KEY = re.compile(
 )
 _CLOSED = {quote: re.compile(rf"(?<!\\){quote}") for quote in "\"'"}
 _NAME = re.compile(r"[^ />]{0,29}")
+_OTHER_NAME = re.compile(r"<[^ />]{0,28}[^\x00-\x7f]")
 _VOID = frozenset(
     {"img", "input", "br", "hr", "meta", "link", "area", "base", "col", "embed", "source", "track", "wbr"}
 )
@@ -196,8 +200,8 @@ def _small(text: str) -> str:
     Two letters beyond ASCII are those of it in another case."""
     if text.isascii():
         return text.lower()
-    same = text.replace("\u0130", "?").replace("\u017f", "s").lower()
-    return same.encode("ascii", "replace").decode()
+    same = text.replace("\u212a", "k").replace("\u017f", "s")
+    return same.encode("ascii", "replace").lower().decode()
 
 
 def _piece(text: str, start: int, end: int, rule: str) -> Hidden:
@@ -207,7 +211,20 @@ def _piece(text: str, start: int, end: int, rule: str) -> Hidden:
     if "<" in said and rule != "comment":
         parts = said.split("<")
         said = " ".join([parts[0], *[part.partition(">")[2] for part in parts[1:]]])
-    return html.unescape(said).strip() if "&" in said else said.strip(), start, end, rule
+    return _decoded(said).strip() if "&" in said else said.strip(), start, end, rule
+
+
+_entity = lru_cache(ENTITIES)(html.unescape)
+
+
+def _decoded(said: str) -> str:
+    """With its entities decoded: each goes from its sign to a semicolon at most, and most are the same few."""
+    first, *parts = said.split("&")
+    told = [first]
+    for part in parts:
+        name, end, rest = part.partition(";")
+        told.append(_entity(f"&{name}{end}") + rest if len(name) < LONGEST_ENTITY else html.unescape(f"&{part}"))
+    return "".join(told)
 
 
 def _comments(text: str) -> Iterator[Hidden]:
@@ -224,7 +241,7 @@ def _comments(text: str) -> Iterator[Hidden]:
 
 def _styled(text: str, small: str) -> Iterator[Hidden]:
     # Where a letter in small has another length, or depends on those beside it, each piece is taken for itself.
-    low = "" if "\u0130" in text or "\u03a3" in text else small if text.isascii() else text.lower()
+    low = "" if "\u0130" in text or "\u03a3" in text else small if _alike(text) else text.lower()
     names: list[str] = []
     seen = covered = -1
     ends_alike = text.isascii() or not ("\u017f" in text or "\u212a" in text)  # a word ends before these two
@@ -238,12 +255,17 @@ def _styled(text: str, small: str) -> Iterator[Hidden]:
         if tag == seen or tag < covered:
             continue
         seen = tag
-        close = text.find(">", max(end, tag), end + 1000)
+        close = text.find(">", end, end + 1000)
         if close >= 0 and not _other_ground(text[tag:close]):
             for piece in _inside(text, small, low, tag, close):
                 covered = piece[2]
                 yield piece
     yield from _of_classes(text, small, low, names)
+
+
+def _alike(text: str) -> bool:
+    """Whether the ends of elements are found in small letters of ASCII too: no name of one has other letters."""
+    return text.isascii() or ("\u017f" not in text and _OTHER_NAME.search(text) is None)
 
 
 def _selected(text: str, start: int) -> Iterator[str]:
@@ -255,6 +277,7 @@ def _selected(text: str, start: int) -> Iterator[str]:
             yield selector[1]
 
 
+@lru_cache(TAGS)
 def _other_ground(tag: str) -> bool:
     """White text on a ground of another colour is no hidden text: a button."""
     low = tag.lower()
@@ -300,11 +323,11 @@ def _named(text: str, name: str) -> Iterator[tuple[int, int]]:
 
 def _inside(text: str, small: str, low: str, tag: int, close: int) -> Iterable[Hidden]:
     """The text of the element whose tag stands from ``tag`` to ``close``; ``low`` is all of it in small letters."""
-    name = _NAME.match(text, tag + 1)[0].lower()  # type: ignore[index]  # it matches nothing too
-    if not name.isalnum() or name in _VOID:
-        return _given(text, small, tag, close + 1) if name == "input" else ()
-    if text[close - 1] == "/":
+    name = _opened(text[tag:close])
+    if not name:
         return ()
+    if name == "input":
+        return _given(text, small, tag, close + 1)
     first, last = close + 1, min(close + 1 + LONGEST, len(text))
     if not low:
         low = text[first:last].lower()
@@ -312,6 +335,15 @@ def _inside(text: str, small: str, low: str, tag: int, close: int) -> Iterable[H
     else:
         end = _end_of(name, low, first, last)
     return (_piece(text, first, min(end, len(text)), "hidden-style"),)
+
+
+@lru_cache(TAGS)
+def _opened(tag: str) -> str:
+    """The name of a tag's element, in small letters, or "" if no text is in it."""
+    name: str = _NAME.match(tag, 1)[0].lower()  # type: ignore[index]  # it matches nothing too
+    if name == "input":
+        return name
+    return "" if not name.isalnum() or name in _VOID or tag.endswith("/") else name
 
 
 def _end_of(name: str, low: str, place: int, last: int) -> int:

@@ -23,6 +23,7 @@ PIECES = 500  # of one code in one text
 INFLATED = 16 * 1024
 LONG_PRINTED = 12  # characters that all print, and so are a text though few of them are letters
 
+_IN_FORM = re.compile("[!-~А-я]+(?: [!-~А-я]+)*")  # what canonical form makes as many other letters of
 _WORD = re.compile("[a-z]{2,}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{8,}={0,2}")
 _USUAL = bytes.maketrans(b"-_", b"+/")
@@ -60,6 +61,9 @@ class _Morse(dict[str, str]):
 
 _read = _Morse(_MORSE, **{"/": " "})
 _read.update({"".join(each): _read["".join(each)] for size in range(1, 7) for each in product(".-", repeat=size)})
+_SIGNALS = b"?" * 2 + b"".join(  # by their bits, behind a one
+    [_read["".join(each)].encode() for size in range(1, 7) for each in product(".-", repeat=size)]
+)
 ALPHABET = _SPOKEN.split()
 _GAPS = {code: "\n" for code in range(128) if not chr(code).isalnum() and chr(code) not in "- "}
 _PRINTED = " \n\r\t.,;:!?'\"-_/()<>{}[]=@#&*%+\\$|`~^"
@@ -149,7 +153,7 @@ def _said(data: bytes) -> str | None:
         return None
     if len(text) < 12 and not text.isascii():
         return None
-    return text if _readable(form_of(text).plain if not text.isascii() else text) else None
+    return text if _readable(text if text.isascii() or _IN_FORM.fullmatch(text) else form_of(text).plain) else None
 
 
 def _ascii(text: str) -> bytes:
@@ -158,7 +162,10 @@ def _ascii(text: str) -> bytes:
 
 
 def _matches(name: str, text: str) -> Iterator[tuple[bytes, int, int]]:
-    bare = _ascii(text)
+    return _found(name, _ascii(text))
+
+
+def _found(name: str, bare: bytes) -> Iterator[tuple[bytes, int, int]]:
     for each in islice(_finder(name).finditer(bare), PIECES):
         start, end = each.span()
         yield bare[start:end], start, end
@@ -206,12 +213,13 @@ def _hopeful() -> re2._Regexp:
 
 
 def _base64(text: str) -> list[Part]:
-    return _of_runs(text) + _base32(text) if _hopeful().search(_ascii(text)) else []
+    raw = _ascii(text)
+    return _of_runs(raw, text) + _base32(raw) if _hopeful().search(raw) else []
 
 
-def _of_runs(text: str) -> list[Part]:
+def _of_runs(bare: bytes, text: str) -> list[Part]:
     """Pieces of base64, those that follow each other as one if they say something as one."""
-    raw = _ascii(text).translate(_USUAL)
+    raw = bare.translate(_USUAL)
     if CODES is None:
         return _parts_of(raw, text)
     found: list[Part] = CODES.base64_parts(raw, text, PIECES, LONG_PRINTED, _of_base64, _said)
@@ -246,9 +254,9 @@ def _goes_on(raw: bytes, first: int, last: int) -> bool:
     return last - first > 15 and (last - first) % 4 == 0 and raw[last - 1] != ord("=")
 
 
-def _base32(text: str) -> list[Part]:
+def _base32(raw: bytes) -> list[Part]:
     found: list[Part] = []
-    for code, start, end in _matches("base32", text):
+    for code, start, end in _found("base32", raw) if CODES is None else CODES.base32_runs(raw, PIECES):
         bare = code.rstrip(b"=")
         left = -len(bare) % 8
         if left in (2, 5, 7):  # no number of bytes has so many characters
@@ -309,18 +317,25 @@ def _binary(text: str) -> list[Part]:
 
 def _numbers(text: str) -> list[Part]:
     found: list[Part] = []
-    for piece, start, end in _matches("numbers", text):
-        codes = [*map(int, piece.translate(_APART).split())]
-        least, most = min(codes), max(codes)
-        if least >= 9 and 26 < most < 256:
-            said = _text_of(bytes(codes))
+    numbers = _numbered(text) if CODES is None else CODES.numbers(_ascii(text), PIECES)
+    for data, least, most, start, end in numbers:
+        if least >= 9 and most > 26:
+            said = _text_of(data)
             if said and _is_worded(said):
                 found.append((said, start, end))
         elif least > 0 and most < 27:
-            said = _worded((bytes(codes).translate(_NTH)).decode())
+            said = _worded(data.translate(_NTH).decode())
             if said:
                 found.append((said, start, end))
     return found
+
+
+def _numbered(text: str) -> Iterator[tuple[bytes, int, int, int, int]]:
+    """Numbers that are bytes, with the least and the highest."""
+    for piece, start, end in _matches("numbers", text):
+        codes = [*map(int, piece.translate(_APART).split())]
+        if (most := max(codes)) < 256:
+            yield bytes(codes), min(codes), most, start, end
 
 
 def _is_worded(said: str) -> bool:
@@ -339,14 +354,19 @@ def _worded(letters: str) -> str:
 
 def _morse(text: str) -> list[Part]:
     found: list[Part] = []
-    for piece, start, end in _matches("morse", text):
-        gaps = piece.decode().translate(_DRAWN).replace("   ", " / ")
-        said = " ".join("".join([*map(_read.__getitem__, gaps.replace("/", " / ").split())]).split())
+    for said, start, end in _signalled(text) if CODES is None else CODES.morse(_ascii(text), PIECES, _SIGNALS):
         if " " not in said:
             said = words_in(said[:4000]) + said[4000:]
         if any(len(each) > 2 and each in COMMON for each in said.split()):
             found.append((said, start, end))
     return found
+
+
+def _signalled(text: str) -> Iterator[tuple[str, int, int]]:
+    """What signals say."""
+    for piece, start, end in _matches("morse", text):
+        gaps = piece.decode().translate(_DRAWN).replace("   ", " / ")
+        yield " ".join("".join([*map(_read.__getitem__, gaps.replace("/", " / ").split())]).split()), start, end
 
 
 def _alphabet(text: str) -> list[Part]:
@@ -364,9 +384,16 @@ def _alphabet(text: str) -> list[Part]:
 
 
 def _ascii85(text: str) -> list[Part]:
+    if CODES is None:
+        return _ascii85s(text)
+    found: list[Part] = CODES.ascii85_parts(_ascii(text), PIECES, LONG_PRINTED, _said)
+    return found
+
+
+def _ascii85s(text: str) -> list[Part]:
     found: list[Part] = []
     for piece, start, end in _matches("ascii85", text):
-        data = _of_ascii85(piece) if CODES is None else CODES.ascii85(piece)
+        data = _of_ascii85(piece)
         if data is not None and (said := _text_of(data)):
             found.append((said, start, end))
     return found

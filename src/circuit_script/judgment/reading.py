@@ -44,13 +44,14 @@ Read = tuple[float, tuple[Finding, ...]]
 
 def read(text: str) -> Read:
     """Levels 1 to 16 but 15: how surely a text is an attack, and all that was found, by its place."""
-    score, findings = _of_text(text)
+    score, findings = _of_text(str.__str__(text))  # `Untrusted` is a str that compiled loops do not take
     return score, tuple(sorted(findings, key=lambda each: (each.span, -each.score)))
 
 
 def scores(texts: Sequence[str]) -> list[float]:
     """Of each of these texts the score that `read` says. Those that can be read in one way only are read at once, which
     costs a fraction."""
+    texts = [*map(str.__str__, texts)]
     forms = plain_forms(texts)
     closer = those([form or "" for form in forms], coded)
     found = [0.0] * len(texts)

@@ -19,6 +19,9 @@ PATTERNS = Path(__file__).parent / "patterns"
 MEMORY = 64 << 20  # bytes that an expression may take for its states; with too few it would begin them anew
 
 
+_ANYWHERE: Any = re2._Anchor.UNANCHORED
+
+
 class Match(Protocol):
     """What google-re2 says of one place."""
 
@@ -118,8 +121,18 @@ class _Quick:
     def spans(self, text: str, /) -> Iterator[tuple[int, int]]:
         """From where to where each place goes, which costs less than to say more of it."""
         seen = text.encode()
-        found = (each.span() for each in self._regex.finditer(seen))
+        found = self._spans(seen)
         return found if len(seen) == len(text) else _in_characters(seen, found)
+
+    def _spans(self, seen: bytes) -> Iterator[tuple[int, int]]:
+        """Below google-re2's own loop, which makes an object of each place."""
+        find, end, start = self._regex._regexp.Match, len(seen), 0
+        while start <= end:
+            place: tuple[int, int] = find(_ANYWHERE, seen, start, end)[0]
+            if place[0] < 0:
+                return
+            yield place
+            start = place[1] + (place[1] == start)
 
     @staticmethod
     def _told(find: Callable[..., Any], text: str, pos: int | None, endpos: int | None) -> Match | None:

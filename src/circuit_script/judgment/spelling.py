@@ -429,7 +429,9 @@ def righted(token: str) -> tuple[str, bool]:
     """A token as words of letters and digits, and whether it was dressed up; remembered for what is not too long."""
     if LONG < len(token) <= LONG_CODE:
         return _known_code(token)
-    return _known(token) if (loop := _loop()) is None else loop.righted(token)
+    if (loop := _loop()) is not None:
+        return loop.righted(token)
+    return _known(token) if len(token) <= LONG else _righted(token)
 
 
 @lru_cache(KEPT_CODES)

@@ -66,12 +66,21 @@ class _Work:
     seen: set[str] = field(default_factory=set)
     left: int = DECODED
     over: bool = False  # whether there was more than may be
+    escapes: list[set[str]] = field(default_factory=list)  # of views in which nothing else was undone
 
-    def room(self, size: int) -> bool:
-        if len(self.views) >= VIEWS:
-            return False
-        self.over = self.over or size > self.left
-        return size <= self.left
+    def room(self, size: int, how: str) -> bool:
+        """Whether one more may be. The first one always may: no other could say that there was more."""
+        if len(self.views) < VIEWS and (size <= self.left or not self.views):
+            return True
+        self.over = self.over or not any(set(how.split(" in ")) <= each for each in self.escapes)
+        return False
+
+    def add(self, view: View, size: int) -> None:
+        self.left -= size
+        self.views.append(view)
+        codes = set(view.how.split(" in "))
+        if codes <= escapes.DECODERS.keys():  # undone in any order, they are the same text
+            self.escapes.append(codes)
 
 
 def bound(size: int) -> int:
@@ -108,9 +117,8 @@ def coded(plain: str) -> list[str]:
 
 def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[str], work: _Work) -> None:
     """All readings of one text, which itself stands at ``outer`` in the original."""
-    if canon.spelling and canon.loose not in work.seen and work.room(len(canon.loose)):
+    if canon.spelling and canon.loose not in work.seen and len(work.views) < VIEWS:  # it is no longer than what is read
         work.seen.add(canon.loose)
-        work.left -= len(canon.loose)
         places = _within(outer, canon.loose_offsets)
         work.views.append(View(_named("spelling", how), canon.loose, places, depth=depth))
     if depth >= DEPTH:
@@ -121,7 +129,7 @@ def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[st
     wide = once(canon.wide_offsets)
     hits = cache(lambda: wholes.Hits(canon.wide))
     for name in names:
-        if not work.room(1):
+        if not work.room(1, _named(name, how)):
             return
         if name in wholes.DECODERS:
             for called, text, told in wholes.DECODERS[name](hits()):
@@ -180,18 +188,16 @@ def _add_placed(
 
 
 def _add(text: str, places: Offsets, how: str, depth: int, work: _Work) -> bool:
-    if not text or not work.room(len(text)):
-        return False
     form = form_of(text)
     if not form.plain:
         return False
     if form.plain in work.seen:
         return True
+    if not work.room(len(text), how):
+        return False
     work.seen.add(form.plain)
-    work.left -= len(text)
     canon = respelled_form(form)
-    work.views.append(
-        View(how, canon.plain, _within(places, canon.offsets), canon.loose, _within(places, canon.loose_offsets), depth)
-    )
+    offsets, loose_offsets = _within(places, canon.offsets), _within(places, canon.loose_offsets)
+    work.add(View(how, canon.plain, offsets, canon.loose, loose_offsets, depth), len(text))
     _look(canon, places, how, depth, coded(canon.plain) if depth < DEPTH else (), work)
     return True

@@ -38,7 +38,7 @@ def has_models(settings: Settings) -> bool:
 def warm(settings: Settings) -> None:
     """Read patterns and weights where texts will be judged, before the first one: that takes a second, and memory."""
     if (judges_records(settings) or has_models(settings)) and (protocol := make_protocol(settings)) is not None:
-        protocol.judge("a first look")
+        protocol.judge("a first look, déjà vu &amp; more")
         from circuit_script.judgment.compiled import COMPLETE
 
         if not COMPLETE:

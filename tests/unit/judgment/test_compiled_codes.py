@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuit_script.judgment import escapes, parts, pieces, wholes
+from circuit_script.judgment.canon import form_of
 from circuit_script.judgment.compiled import CODES
 from tests.unit.judgment.hostile import DECOYS, hostile
 
@@ -145,6 +146,17 @@ def test_ascii85_is_the_same(piece: bytes) -> None:
     assert CODES.ascii85(piece) == pieces._of_ascii85(piece)
 
 
+STARTS = [b"a", b"twelve letter", b"\0", b"\xff\xfe", b"\xfe\xff", b"x\x9c", b"x\xda", b"\x1f\x8b", b"\xc1\x80"]
+STARTS += [
+    b"\xc3\xa9",
+    b"\xe0\x80\x80",
+    b"\xed\xa0\x80",
+    b"\xe2\x82\xac",
+    b"\xe2\x82",
+    b"\xf0\x80\x80\x80",
+    b"\xf4\x90\x80\x80",
+]
+STARTS += [b"\xf0\x9f\x98\x80", b"\xf5", b"\x80"]
 DATA = st.one_of(
     st.binary(max_size=40),
     st.text(max_size=20).map(lambda said: said.encode("utf-8", "surrogatepass")),
@@ -152,6 +164,7 @@ DATA = st.one_of(
     st.text("ignore al", max_size=20).map(lambda said: said.encode("utf-16")),
     st.text("ignore alж", max_size=20).map(lambda said: said.encode("utf-16-le")),
     st.binary(max_size=20).map(zlib.compress),
+    st.lists(st.sampled_from(STARTS), max_size=9).map(b"".join),
     st.sampled_from(
         [b"x\x01 all of them", b"x^ignore it", b"x\x9c", b"\x1f\x8bignore", b"ignore" * 700, b"\xffa" * 900]
     ),
@@ -185,12 +198,14 @@ ENCODED = st.one_of(
 @given(st.lists(st.tuples(ENCODED, st.sampled_from([" ", "\n", "\r\n", "\n\n\n", "=", "é", ""])), max_size=8))
 def test_base64_is_the_same(told: list[tuple[str, str]]) -> None:
     text = "".join(piece + gap for piece, gap in told)
-    assert pieces._of_runs(text) == pieces._parts_of(pieces._ascii(text).translate(pieces._USUAL), text)
+    raw = pieces._ascii(text)
+    assert pieces._of_runs(raw, text) == pieces._parts_of(raw.translate(pieces._USUAL), text)
 
 
 def test_no_more_base64_is_read_than_without() -> None:
     text = ", ".join(base64.b64encode(b"text" * (nth % 5 + 2)).decode() for nth in range(pieces.PIECES + 9))
-    assert pieces._of_runs(text) == pieces._parts_of(pieces._ascii(text).translate(pieces._USUAL), text)
+    raw = pieces._ascii(text)
+    assert pieces._of_runs(raw, text) == pieces._parts_of(raw.translate(pieces._USUAL), text)
 
 
 DIGITS = st.sampled_from(
@@ -208,3 +223,55 @@ def test_no_more_hex_is_read_than_without() -> None:
     assert CODES is not None
     text = "4142434445464748 z " * (pieces.PIECES + 9)
     assert CODES.hexes(pieces._ascii(text), pieces.PIECES) == [*pieces._hexes(text)]
+
+
+def told(*pieces: str) -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from(pieces), max_size=60).map("".join)
+
+
+@given(told("A", "Z2", "=", "==", "MFRGGZDFMZTWQ2LK", "a", " ", "1", "é"))
+def test_base32_is_the_same(text: str) -> None:
+    assert CODES is not None
+    raw = pieces._ascii(text)
+    assert CODES.base32_runs(raw, pieces.PIECES) == [*pieces._found("base32", raw)]
+
+
+@given(told("<~", "~>", "~", "<", ">", "abcde", "87cUR", "D]j7", "z", " ", "\v", "\n", "x", "é"))
+def test_pieces_of_ascii85_are_the_same(text: str) -> None:
+    assert pieces._ascii85(text) == pieces._ascii85s(text)
+
+
+GAPS = [" ", "  ", "   ", "      ", "\n", "\t", "\v", "/", "|", " / ", "é"]
+
+
+@given(told(".", "-", "..", "-.-", "_", "*", ".-..", "......", "-------", "..........", *GAPS))
+def test_morse_is_the_same(text: str) -> None:
+    assert CODES is not None
+    assert CODES.morse(pieces._ascii(text), pieces.PIECES, pieces._SIGNALS) == [*pieces._signalled(text)]
+
+
+@given(told("1", "12", "255", "256", "108", "9", "26", "27", "1234", "12345", ",", ";", "-", " , ", *GAPS))
+def test_numbers_are_the_same(text: str) -> None:
+    assert CODES is not None
+    assert CODES.numbers(pieces._ascii(text), pieces.PIECES) == [*pieces._numbered(text)]
+
+
+def test_no_more_pieces_are_read_than_without() -> None:
+    assert CODES is not None
+    many = pieces.PIECES + 9
+    raw = b"MFRGGZDFMZTWQ2LK " * many
+    assert CODES.base32_runs(raw, pieces.PIECES) == [*pieces._found("base32", raw)]
+    assert pieces._ascii85("<~87cURD]j~> " * many) == pieces._ascii85s("<~87cURD]j~> " * many)
+    assert CODES.morse(b".- " * 7 * many, 5, pieces._SIGNALS) == [*pieces._signalled(".- " * 7 * many)][:5]
+    for unit in (".- .- .- .- .- .- x", "1 2 3 4 5 6 7 x"):
+        text = unit * many
+        assert CODES.morse(text.encode(), pieces.PIECES, pieces._SIGNALS) == [*pieces._signalled(text)]
+        assert CODES.numbers(text.encode(), pieces.PIECES) == [*pieces._numbered(text)]
+
+
+@given(st.text("абвёьЗобОЬеруAaBbc1lI|0 .,-_'!?`~", min_size=4, max_size=40))
+def test_usual_letters_stay_as_many(text: str) -> None:
+    if pieces._IN_FORM.fullmatch(text) and not text.isascii():
+        plain = form_of(text).plain
+        assert [each.isalnum() for each in plain] == [each.isalnum() for each in text]
+        assert pieces._readable(plain) == pieces._readable(text)

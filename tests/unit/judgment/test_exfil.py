@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from circuit_script.judgment import exfil as level
 from circuit_script.judgment.exfil import (
     _IN_SLOT,
     _PHRASES,
@@ -135,6 +136,33 @@ def test_an_order_in_parts_stands_where_its_expression_says(said: list[str]) -> 
     text = "".join(said)
     text = f"{text} send {text} secret to {text} https://x {text}"
     assert list(_sendings(text)) == [match.span() for match in _PHRASES["send"].finditer(text)]
+
+
+LINKS = [
+    *("1.2.3.4", "a", "abc.example", "x.oast.me", "169.254.169.254", "[::1]", "[fd00:ec2::1]", "[::a9fe:a9fe]"),
+    *("metadata.google.internal", "0x7f.1", "localhost", "b.local", "a.b@c.d", "prompt.x", "1.2.3.4:80", "com"),
+]
+PATHS = [
+    *("", "/", "/a", "/{secret}", "/{zz}", "/{zz}{secret}", "?q={secret}", "/?q={zz}", "/{{api_key}}", "/<secret>"),
+    *("/a%20b", "/http://x.oast.me", "/\u00e9", "/prompt/{secret}", "/{pass}", "/" + "a" * 990, "/@x", "${secret}"),
+]
+GAPS = [" ", "\n", '"', ")", " src=", ' src= "', "](", "![x](", ": ", " a, ", "secret ", "<", "\u00e9 "]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(LINKS), st.sampled_from(PATHS), st.sampled_from(GAPS)), min_size=1, max_size=4),
+    st.lists(st.tuples(st.sampled_from(LINKS), st.sampled_from(PATHS), st.sampled_from(GAPS)), max_size=8),
+)
+@example([("1.2.3.4", "", " a ")], [("a.example", "/http://x.oast.me", " e ")])
+@example([("a", "/{secret}", " e ")], [("prompt.x", "/{secret}", " e "), ("169.254.169.254", "/", " ")])
+def test_links_that_are_passed_by_say_nothing_surer(
+    many: list[tuple[str, str, str]], few: list[tuple[str, str, str]]
+) -> None:
+    text = "".join(f"http://{host}{path}{gap}" for host, path, gap in (*many * 25, *few, *many * 25, *few))
+    found = exfil(page(text))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(level, "_passing", lambda *_, **__: None)
+        assert exfil(page(text)) == found
 
 
 def test_an_order_that_counts_more_is_found_behind_others() -> None:

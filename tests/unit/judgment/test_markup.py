@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from circuit_script.judgment.markup import (
     MOST_READ,
     SMALL_TALK,
     Hidden,
+    _decoded,
     _small,
     _speaking,
     hidden_texts,
@@ -163,3 +166,18 @@ def test_benign_texts_are_seldom_taken_for_attacks() -> None:
     texts = benign_texts()
     flagged = sum(any(each.score >= 0.6 for each in markup(page(text))) for text in texts)
     assert flagged <= 0.005 * len(texts)
+
+
+ENTITIES = ["&", "#", "65", ";", "amp", "lt", "notit", "a", " ", "\n", "<", "&#0;", "&#x41", "z" * 48, "\u00e9", "&&"]
+
+
+@given(st.lists(st.sampled_from(ENTITIES), max_size=12))
+def test_entities_are_decoded_as_in_a_page(said: list[str]) -> None:
+    assert _decoded("".join(said)) == html.unescape("".join(said))
+
+
+@pytest.mark.parametrize("name", ["p", "DIV", "\u00e9", "sp\u212an", "\u017fpan", "a\u00e9"])
+def test_an_element_ends_at_its_own_name(name: str) -> None:
+    text = f"\u00e9 <{name} hidden>the total</{name}> and more"
+    found = [said for said, _ in hidden_texts(page(text))]
+    assert found == ["the total"]

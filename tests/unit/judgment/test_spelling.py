@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -21,3 +22,10 @@ TEXTS = st.lists(st.tuples(PIECES, st.sampled_from([" ", " ", "  ", "\n", ".", "
 def test_a_beginning_says_no_more_than_the_whole(head: str, plain: str, tail: str, size: int) -> None:
     text = (plain * size)[:size] + head + " " + (plain * size)[:size] + tail
     assert spelling.misspelled(text) == bool(spelling._signs().Match(text))
+
+
+def test_only_short_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spelling, "_loop", lambda: None)
+    known = spelling._known.cache_info().currsize, spelling._known_code.cache_info().currsize
+    assert spelling.righted("1gn0r3/" * 100)[1] == spelling._righted("1gn0r3/" * 100)[1]
+    assert known == (spelling._known.cache_info().currsize, spelling._known_code.cache_info().currsize)
