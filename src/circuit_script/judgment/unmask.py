@@ -65,6 +65,7 @@ class _Work:
     views: list[View] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     left: int = DECODED
+    spelt: int = DECODED  # how many more characters of words put right
     over: bool = False  # whether there was more than may be
     escapes: list[set[str]] = field(default_factory=list)  # of views in which nothing else was undone
 
@@ -72,6 +73,16 @@ class _Work:
         """Whether one more may be. The first one always may: no other could say that there was more."""
         if len(self.views) < VIEWS and (size <= self.left or not self.views):
             return True
+        return self._no_more(how)
+
+    def spells(self, size: int, how: str) -> bool:
+        """Whether words put right may be one more view: they take half as much as what is decoded."""
+        if size > self.spelt:
+            return self._no_more(how)
+        self.spelt -= size
+        return len(self.views) < VIEWS
+
+    def _no_more(self, how: str) -> bool:
         self.over = self.over or not any(set(how.split(" in ")) <= each for each in self.escapes)
         return False
 
@@ -97,7 +108,8 @@ def views(canon: Canon, *, far: int = 0) -> list[View]:
     names = coded(canon.plain) if not far or max(map(len, canon.text.split()), default=0) > far else []
     if not (names or canon.readings or canon.spelling):
         return []
-    work = _Work(seen={canon.plain}, left=bound(len(canon.text)))
+    most = bound(len(canon.text))
+    work = _Work(seen={canon.plain}, left=most, spelt=most // 2)
     _look(canon, lambda: range(len(canon.text) + 1), "", 0, names, work)
     if work.over and work.views:
         work.views[-1] = replace(work.views[-1], more=True)
@@ -117,7 +129,7 @@ def coded(plain: str) -> list[str]:
 
 def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[str], work: _Work) -> None:
     """All readings of one text, which itself stands at ``outer`` in the original."""
-    if canon.spelling and canon.loose not in work.seen and len(work.views) < VIEWS:  # it is no longer than what is read
+    if canon.spelling and canon.loose not in work.seen and work.spells(len(canon.loose), how):
         work.seen.add(canon.loose)
         places = _within(outer, canon.loose_offsets)
         work.views.append(View(_named("spelling", how), canon.loose, places, depth=depth))
