@@ -25,6 +25,7 @@ import re2
 
 from circuit_script.errors import ConfigError
 from circuit_script.judgment.page import Page, View, shown
+from circuit_script.judgment.rules import in_characters
 from circuit_script.judgment.verdict import Finding
 
 FOLDER = Path(__file__).with_name("patterns")
@@ -157,15 +158,7 @@ class _Seen:
         reading all of the text for each match."""
         seen = self.bytes(ascii_only=ascii_only)
         matches = (each.span() for each in single.finditer(seen))
-        return matches if len(seen) == len(self._text) else _in_characters(seen, matches)
-
-
-def _in_characters(seen: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    done = at = 0
-    for start, end in spans:
-        first = at + len(seen[done:start].decode())
-        done, at = end, first + len(seen[start:end].decode())
-        yield first, at
+        return matches if len(seen) == len(self._text) else in_characters(seen, matches)
 
 
 @dataclass(frozen=True, slots=True)

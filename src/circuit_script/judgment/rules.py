@@ -122,7 +122,7 @@ class _Quick:
         """From where to where each place goes, which costs less than to say more of it."""
         seen = text.encode()
         found = self._spans(seen)
-        return found if len(seen) == len(text) else _in_characters(seen, found)
+        return found if len(seen) == len(text) else in_characters(seen, found)
 
     def _spans(self, seen: bytes) -> Iterator[tuple[int, int]]:
         """Below google-re2's own loop, which makes an object of each place."""
@@ -142,7 +142,7 @@ class _Quick:
         return None if found is None else _Place(text, found)
 
 
-def _in_characters(seen: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def in_characters(seen: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Places in the bytes of a text as places in its characters."""
     done = at = 0
     for start, end in spans:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import time
 import tracemalloc
@@ -17,7 +15,6 @@ from hypothesis import strategies as st
 from circuit_script.judgment import canon
 from circuit_script.judgment.canon import canonical
 from circuit_script.judgment.compiled import Folded, Folds
-from circuit_script.judgment.reading import read
 from circuit_script.judgment.untrusted import Untrusted
 from tests.unit.judgment.hostile import DECOYS, hostile
 
@@ -143,16 +140,3 @@ def test_a_text_that_remembers_where_it_came_from_is_folded_alike() -> None:
 def test_what_is_no_text_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError):
         folds().fold(wrong)
-
-
-def test_a_package_without_it_reads_alike() -> None:
-    texts = [hostile(name, 2000).encode("utf-8", "replace").decode() for name in DECOYS]
-    script = (
-        "import sys, json; sys.modules['circuit_script.judgment.folds'] = None\n"
-        "from circuit_script.judgment import compiled, reading\n"
-        "assert compiled.FOLDS is None\n"
-        "print(json.dumps([repr(reading.read(text)) for text in json.load(sys.stdin)]))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], input=json.dumps(texts), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [repr(read(text)) for text in texts]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
-import subprocess
-import sys
 import sysconfig
 import tracemalloc
 from typing import Any
@@ -21,7 +18,6 @@ from circuit_script.judgment.canon import canonical
 from circuit_script.judgment.compiled import TOKENS
 from circuit_script.judgment.english import COMMON, TELLING
 from circuit_script.judgment.page import token_places
-from circuit_script.judgment.reading import read
 from circuit_script.judgment.spelling import Spelling, respelled
 from tests.unit.judgment.hostile import DECOYS, hostile
 
@@ -190,16 +186,3 @@ def test_what_is_no_text_is_refused(wrong: Any) -> None:
         speller.dense([wrong])
     with pytest.raises(IndexError):
         speller.spelled("abcd", np.zeros(1, np.int64), np.zeros(1, np.int64))
-
-
-def test_a_package_without_them_judges_alike() -> None:
-    texts = [hostile(name, 3000) for name in DECOYS]
-    script = (
-        "import sys, json; sys.modules['circuit_script.judgment.tokens'] = None\n"
-        "from circuit_script.judgment import compiled, reading\n"
-        "assert compiled.TOKENS is None\n"
-        "print(json.dumps([reading.read(text)[0] for text in json.load(sys.stdin)]))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], input=json.dumps(texts), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [read(text)[0] for text in texts]
