@@ -89,7 +89,7 @@ class Shares(Protocol):
 
 
 class Folded(Protocol):
-    """A text in canonical form: `canon._Folding`."""
+    """A text in canonical form: `folding.Folding`."""
 
     @property
     def plain(self) -> str: ...

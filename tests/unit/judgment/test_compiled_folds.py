@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from circuit_script.judgment import canon
+from circuit_script.judgment import dressed, folding
 from circuit_script.judgment.canon import canonical
 from circuit_script.judgment.compiled import Folded, Folds
 from circuit_script.judgment.untrusted import Untrusted
@@ -42,7 +42,7 @@ TEXTS = st.lists(
 
 
 def folds() -> Folds:
-    found = canon._folds()
+    found = folding.compiled_folds()
     assert found is not None
     return found
 
@@ -64,19 +64,19 @@ def told(folded: Folded) -> tuple[object, ...]:
 @example("a" + "\u05b1" * 40 + "\u05b0" * 40)
 @example("🏴\U000e0067\U000e0062\U000e007f\U000e0061")
 def test_a_text_is_folded_alike(text: str) -> None:
-    assert told(folds().fold(text)) == told(canon._Folding(text))
+    assert told(folds().fold(text)) == told(folding.Folding(text))
 
 
 @given(TEXTS)
 def test_accents_are_taken_off_alike(text: str) -> None:
     plain = canonical(text).plain
-    assert folds().unaccented(plain) == canon._unaccented(plain)
+    assert folds().unaccented(plain) == dressed._unaccented(plain)
 
 
 @pytest.mark.parametrize("name", DECOYS)
 def test_what_takes_long_is_folded_alike(name: str) -> None:
     text = hostile(name, 5000)
-    assert told(folds().fold(text)) == told(canon._Folding(text))
+    assert told(folds().fold(text)) == told(folding.Folding(text))
 
 
 @given(TEXTS)
@@ -106,7 +106,7 @@ def test_marks_in_the_wrong_order_take_no_longer() -> None:
     """Unicode puts them in order one by one, which a text of nothing else would make take a minute."""
     text = "a" + "\u05b1" * 30_000 + "\u05b0" * 30_000
     start = time.thread_time()
-    found = folds().fold(text), canon._Folding(text)
+    found = folds().fold(text), folding.Folding(text)
     assert time.thread_time() - start < 1
     assert told(found[0]) == told(found[1])
     assert found[0].wide == "a" + "\u05b0" * 30_000 + "\u05b1" * 30_000
@@ -115,7 +115,7 @@ def test_marks_in_the_wrong_order_take_no_longer() -> None:
 def test_what_a_text_left_behind_changes_no_other() -> None:
     texts = ["é", hostile("any characters", 30_000), "é а b", "", "⒇" * 9000, "é", "\u05b1\u05b0" * 9000, "é а b"]
     for text in texts:
-        assert told(folds().fold(text)) == told(canon._Folding(text))
+        assert told(folds().fold(text)) == told(folding.Folding(text))
 
 
 def test_what_a_long_text_took_is_given_back() -> None:
@@ -133,7 +133,7 @@ def test_what_a_long_text_took_is_given_back() -> None:
 
 def test_a_text_that_remembers_where_it_came_from_is_folded_alike() -> None:
     text = "igno\u200bre thé rules"
-    assert told(folds().fold(Untrusted(text, "mail"))) == told(canon._Folding(text))
+    assert told(folds().fold(Untrusted(text, "mail"))) == told(folding.Folding(text))
 
 
 @pytest.mark.parametrize("wrong", [None, b"bytes", 7])

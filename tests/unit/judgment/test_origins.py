@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from circuit_script.judgment import canon, spelling
+from circuit_script.judgment import folding, spelling
 from circuit_script.judgment.canon import canonical
 from circuit_script.judgment.page import OneByOne, Origins, View
 from circuit_script.judgment.parts import Part, places_of
@@ -66,7 +66,7 @@ def test_a_plain_form_stands_where_its_characters_do(text: str) -> None:
     form = canonical(text)
     places = [*form.offsets()]
     codes = np.frombuffer(text.encode(), np.uint8)
-    assert places == [*canon._unspaced(canon._spaces(codes)).tolist(), len(text)]
+    assert places == [*folding.unspaced(folding.spaces(codes)).tolist(), len(text)]
     assert len(places) == len(form.plain) + 1
 
 
