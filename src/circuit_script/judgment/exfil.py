@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from heapq import heappush, heapreplace
 from itertools import islice
@@ -15,6 +14,7 @@ import numpy as np
 
 from circuit_script.judgment.page import Page, View
 from circuit_script.judgment.rules import Together, compiled, data, readable, rules
+from circuit_script.judgment.sendings import GAP, sendings
 from circuit_script.judgment.verdict import Finding
 
 LEVEL = "exfil"
@@ -174,8 +174,7 @@ _ANY_HINT = (
     r"|localstorage|environ"
 )
 # What two of the orders have between their gaps, as far as it is rare.
-_GAP = re.compile(r"(?:\.|\[\^\(\)\])\{0,\d+\}\??")
-_SENT, _FETCHED, _AND_SENT = _GAP.split(_RULES["send"].re)[1], *_GAP.split(_RULES["fetch"].re)[1:3]
+_SENT, _FETCHED, _AND_SENT = GAP.split(_RULES["send"].re)[1], *GAP.split(_RULES["fetch"].re)[1:3]
 _NEEDS = {"send": {"goal", "sent"}, "fetch": {"goal", "fetched", "and-sent"}, "relay": {"goal"}}
 _SIGNS = Together(
     {
@@ -203,11 +202,6 @@ _PHRASES = {
     name: compiled(_RULES[name].re) for name in ("append", "send", "fetch", "relay", "render", "command", "dns")
 }
 _HOST = re.compile(r"://(?=([^/?#) \"'<>\n\t]{0,80}))")
-# One of them in parts: it would have a state for each way in which they may stand to each other.
-_PARTS = _GAP.split(_RULES["send"].re)
-_TO_SECRET, _TO_WAY, _TO_TARGET = (int(each.partition(",")[2].rstrip("}?")) for each in _GAP.findall(_RULES["send"].re))
-_VERB, _SECRET, _ANY_WAY, _TARGET = (compiled(each) for each in _PARTS)
-_SECRET_HERE = re.compile(_PARTS[1], re.ASCII | re.IGNORECASE)
 _BOT_PATHS = {"discord.com": ("/api/webhooks/",), "discordapp.com": ("/api/webhooks/",), "telegram.org": ("/bot",)}
 _NOT = ("not ", "never ", "n't ", "nobody ", "avoid ", "without ")
 _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
@@ -399,89 +393,7 @@ def _phrases(view: View, said: str, flat: str, signs: set[str], found: _Surest) 
 
 def _places(name: str, flat: str) -> Iterator[tuple[int, int]]:
     """From where to where an order stands."""
-    return _sendings(flat) if name == "send" and flat.isascii() else _PHRASES[name].spans(flat)
-
-
-def _sendings(flat: str) -> Iterator[tuple[int, int]]:
-    """What the expression of this order says, from the last of its parts to the first: each is taken if one of the next
-    follows near enough, and with that one is known where all of it ends. Where one may choose, RE2 takes the last
-    secret, and the first way and target behind it."""
-    if _VERB.search(flat) is None or _ANY_WAY.search(flat) is None:
-        return
-    ways = _Known(_ways(flat))
-    ways.until(0)
-    if not ways.starts:
-        return
-    secrets, done = _Known(_before_ways(_secrets(flat), ways, flat)), 0
-    starts = secrets.starts
-    for start, end in _VERB.spans(flat):
-        if start < done:
-            continue
-        secrets.until(end + _TO_SECRET)
-        last = bisect_right(starts, end + _TO_SECRET) - 1
-        if last >= 0 and starts[last] >= end:
-            line = flat.find("\n", end, starts[last])
-            if line >= 0:
-                last = bisect_right(starts, line) - 1
-            if last >= 0 and starts[last] >= end:
-                done = secrets.ends[last]
-                yield start, done
-
-
-class _Known:
-    """Places in their order, as far as they were asked for: most orders are told before a text is read to its end."""
-
-    __slots__ = ("_more", "ends", "starts")
-
-    def __init__(self, more: Iterator[tuple[int, int]]) -> None:
-        self.starts: list[int] = []
-        self.ends: list[int] = []
-        self._more = more
-
-    def until(self, place: int) -> None:
-        """All are known that begin up to there, and the next."""
-        while not self.starts or self.starts[-1] <= place:
-            following = next(self._more, None)
-            if following is None:
-                return
-            self.starts.append(following[0])
-            self.ends.append(following[1])
-
-
-def _ways(flat: str) -> Iterator[tuple[int, int]]:
-    """Where a way to a target is named, and where the target ends that follows."""
-    targets = _TARGET.spans(flat)
-    before, target, last = 0, -1, -1
-    for start, end in _ANY_WAY.spans(flat):
-        while target < end:
-            before = max(target, 0)
-            target, last = next(targets, (-1, -1))
-            if target < 0:
-                return
-        if start >= before and target - _TO_TARGET <= end and flat.find("\n", end, target) < 0:
-            yield start, last
-
-
-def _before_ways(secrets: Iterable[tuple[int, int]], ways: _Known, flat: str) -> Iterator[tuple[int, int]]:
-    """Those secrets behind which a way is named, and where its target ends."""
-    starts = ways.starts
-    for start, end in secrets:
-        ways.until(end)
-        at = bisect_left(starts, end)
-        if at < len(starts) and starts[at] <= end + _TO_WAY:
-            between = flat[end : starts[at]]
-            if "(" not in between and ")" not in between:
-                yield start, ways.ends[at]
-
-
-def _secrets(flat: str) -> Iterator[tuple[int, int]]:
-    """Where a secret is named; one may begin within another."""
-    for start, end in _SECRET.spans(flat):
-        yield start, end
-        if not flat[start:end].isalpha():
-            for at in range(start + 1, end):
-                if (inner := _SECRET_HERE.match(flat, at)) is not None:
-                    yield inner.span()
+    return sendings(flat) if name == "send" and flat.isascii() else _PHRASES[name].spans(flat)
 
 
 def _links(view: View, said: str, flat: str, found: _Surest) -> None:

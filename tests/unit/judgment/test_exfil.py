@@ -16,12 +16,12 @@ from circuit_script.judgment.exfil import (
     MOST_FINDINGS,
     Seen,
     _flat,
-    _sendings,
     _Surest,
     exfil,
 )
 from circuit_script.judgment.page import Page, View
 from circuit_script.judgment.rules import rules
+from circuit_script.judgment.sendings import sendings
 from tests.unit.judgment.benign import benign_texts
 
 RULES = rules("exfil")
@@ -135,7 +135,7 @@ SAYS = [
 def test_an_order_in_parts_stands_where_its_expression_says(said: list[str]) -> None:
     text = "".join(said)
     text = f"{text} send {text} secret to {text} https://x {text}"
-    assert list(_sendings(text)) == [match.span() for match in _PHRASES["send"].finditer(text)]
+    assert list(sendings(text)) == [match.span() for match in _PHRASES["send"].finditer(text)]
 
 
 LINKS = [
