@@ -82,7 +82,8 @@ class Form:
 
 
 def canonical(text: str, *, far: bool = False) -> Canon:
-    """A text in canonical form; ``far``: of its readings only what is hidden in characters that may stand anywhere."""
+    """A text in canonical form; ``far``: its words as they are, and of its readings only what is hidden in characters
+    that may stand anywhere."""
     return respelled_form(form_of(text), far=far)
 
 
@@ -105,7 +106,7 @@ def form_of(text: str) -> Form:
 
 def respelled_form(form: Form, *, far: bool = False) -> Canon:
     """The second step: words that are put right, and other readings."""
-    spelling = respelled(form.plain, form.wide)
+    spelling = None if far else respelled(form.plain, form.wide)
     if (folded := form.folding) is None:
         return Canon(form.text, form.plain, form.wide, spelling)
     readings = tuple(readings_of(form.text, folded, far))

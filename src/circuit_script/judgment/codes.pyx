@@ -322,6 +322,18 @@ cdef int _numbered(str text, Py_ssize_t place, _Parts found, other) except -1:
     return 0
 
 
+def apart(list parts):
+    """Those of these parts, which are in the order of their places, that do not overlap the one before."""
+    cdef list kept = []
+    cdef Py_ssize_t reach = 0, start, end
+    for part in parts:
+        _, start, end = part
+        if start >= reach:
+            kept.append(part)
+            reach = end
+    return kept
+
+
 def in_place(str text, list parts, Py_ssize_t around):
     return _placed(text, parts, around, True)
 

@@ -46,14 +46,17 @@ def windows(text: str) -> Iterator[tuple[int, int]]:
         start = min((each + 1 for each in spaces if each >= 0), default=start)
 
 
-def page_of(text: str, source: str | None = None, field: str | None = None, *, far: bool = False) -> Page:
-    """A text and all that is read in it; ``far``: but for what windows of it show as well."""
+def page_of(
+    text: str, source: str | None = None, field: str | None = None, *, far: bool = False, decoded: bool = True
+) -> Page:
+    """A text and all that is read in it; ``far``: but for what windows of it show as well; unless ``decoded``: but for
+    what is written in codes."""
     from circuit_script.judgment.canon import canonical
     from circuit_script.judgment.unmask import views
 
     canon = canonical(text, far=far)
     first = View("plain", canon.plain, once(canon.offsets), canon.loose, once(canon.loose_offsets))
-    others = views(canon, far=OVERLAP - SNAP if far else 0)
+    others = views(canon, far=OVERLAP - SNAP if far else 0) if decoded else []
     return Page(text, (first, *others), canon.hidden, canon.hidden_span, source, field)
 
 

@@ -19,21 +19,18 @@ Part = tuple[str, int, int]
 """A text, and from where to where it stands for characters of the wide form."""
 
 
-def fitting(parts: list[Part], left: int) -> list[Part]:
-    """As many of these parts as there is room for, each in a line of its own."""
-    fitting: list[Part] = []
-    for text, start, end in parts:
-        left -= len(text) + 1
-        if left < 0:
-            break
-        fitting.append((f"{text}\n", start, end))
-    return fitting
-
-
 def apart(parts: list[Part]) -> list[Part]:
-    """Parts that do not overlap, by their place."""
+    """Parts that do not overlap, by their place; of those that begin at one place the longest."""
+    parts = sorted(sorted(parts, key=itemgetter(2), reverse=True), key=itemgetter(1))
+    if CODES is not None:
+        kept: list[Part] = CODES.apart(parts)
+        return kept
+    return _apart(parts)
+
+
+def _apart(parts: list[Part]) -> list[Part]:
     kept: list[Part] = []
-    for each in sorted(parts, key=lambda part: (part[1], -part[2])):
+    for each in parts:
         if not kept or each[1] >= kept[-1][2]:
             kept.append(each)
     return kept

@@ -156,8 +156,10 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
     pieces = joined_texts(page)
     others: list[View] = []
     known = {view.plain for view in page.views}
+    over = False
     for start, end in windows(text):
-        part = page_of(text[start:end])
+        part = page_of(text[start:end], decoded=not over)
+        over = over or part.views[-1].more  # which holds the text: no more of it is decoded
         disguised = max(disguised, disguise(part))
         pieced = [each for each in mosaic(part) if each.pattern not in repeated]
         found += [_moved(each, start) for each in (*markup(part), *pieced, *exfil(part), *_more(part))]

@@ -120,12 +120,14 @@ def respelled(plain: str, wide: str) -> Spelling | None:
     if not misspelled(plain):
         return None
     parts = _surest(wide) if len(wide) > MOST else [(0, len(wide))]
-    if len(wide) > CHUNK:
+    read = _Tokens(wide, parts)
+    if not read.changed:
+        return None
+    if len(wide) > CHUNK:  # words that are put right have a sign near them
         odd = parts if len(wide) > MOST else (each for each in _cuts(wide) if _signs_of(wide, each))
         if not any(_Tokens(wide, [each]).changed for each in odd):
             return None
-    read = _Tokens(wide, parts)
-    words = read.words() if read.changed else []
+    words = read.words()
     if not words:
         return None
     if read.changed > MANY:

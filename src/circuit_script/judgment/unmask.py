@@ -10,13 +10,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import accumulate
 
 import re2
 
 from circuit_script.judgment import escapes, pieces, wholes
 from circuit_script.judgment.canon import Canon, form_of, respelled_form
 from circuit_script.judgment.page import Offsets, OneByOne, Origins, View, once
-from circuit_script.judgment.parts import Part, apart, fitting, in_place, places_of, text_in_place
+from circuit_script.judgment.parts import Part, apart, in_place, places_of, text_in_place
 
 DEPTH = 3
 DECODED = 64 * 1024  # characters that are decoded of a text ...
@@ -67,31 +68,24 @@ class _Work:
     left: int = DECODED
     spelt: int = DECODED  # how many more characters of words put right
     over: bool = False  # whether there was more than may be
-    escapes: list[set[str]] = field(default_factory=list)  # of views in which nothing else was undone
 
-    def room(self, size: int, how: str) -> bool:
+    def room(self, size: int) -> bool:
         """Whether one more may be. The first one always may: no other could say that there was more."""
-        if len(self.views) < VIEWS and (size <= self.left or not self.views):
-            return True
-        return self._no_more(how)
+        may = len(self.views) < VIEWS and (size <= self.left or not self.views)
+        self.over = self.over or not may
+        return may
 
-    def spells(self, size: int, how: str) -> bool:
+    def spells(self, size: int) -> bool:
         """Whether words put right may be one more view: they take half as much as what is decoded."""
         if size > self.spelt:
-            return self._no_more(how)
+            self.over = True
+            return False
         self.spelt -= size
         return len(self.views) < VIEWS
-
-    def _no_more(self, how: str) -> bool:
-        self.over = self.over or not any(set(how.split(" in ")) <= each for each in self.escapes)
-        return False
 
     def add(self, view: View, size: int) -> None:
         self.left -= size
         self.views.append(view)
-        codes = set(view.how.split(" in "))
-        if codes <= escapes.DECODERS.keys():  # undone in any order, they are the same text
-            self.escapes.append(codes)
 
 
 def bound(size: int) -> int:
@@ -103,8 +97,6 @@ def bound(size: int) -> int:
 def views(canon: Canon, *, far: int = 0) -> list[View]:
     """Everything that is written in a text in another way; with ``far``, as in `canonical`, only what goes on for more
     characters without a space, and what is hidden in characters that may stand anywhere."""
-    if far:
-        canon = replace(canon, spelling=None)
     names = coded(canon.plain) if not far or max(map(len, canon.text.split()), default=0) > far else []
     if not (names or canon.readings or canon.spelling):
         return []
@@ -129,7 +121,7 @@ def coded(plain: str) -> list[str]:
 
 def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[str], work: _Work) -> None:
     """All readings of one text, which itself stands at ``outer`` in the original."""
-    if canon.spelling and canon.loose not in work.seen and work.spells(len(canon.loose), how):
+    if canon.spelling and canon.loose not in work.seen and work.spells(len(canon.loose)):
         work.seen.add(canon.loose)
         places = _within(outer, canon.loose_offsets)
         work.views.append(View(_named("spelling", how), canon.loose, places, depth=depth))
@@ -140,31 +132,52 @@ def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[st
     found: list[Part] = []
     wide = once(canon.wide_offsets)
     hits = cache(lambda: wholes.Hits(canon.wide))
+    undone = [name for name in names if name in escapes.DECODERS]
     for name in names:
-        if not work.room(1, _named(name, how)):
+        if not work.room(1):
             return
         if name in wholes.DECODERS:
             for called, text, told in wholes.DECODERS[name](hits()):
                 _add_placed(text, told, wide, outer, _named(called, how), depth + 1, work)
-        elif name in escapes.DECODERS:
-            parts = escapes.DECODERS[name](canon.wide)
-            if parts:
-                _add_in_place(canon.wide, parts, wide, outer, _named(name, how), depth + 1, work)
+        elif name in undone[:1]:
+            _add_escapes(canon.wide, undone, wide, outer, how, depth + 1, work)
         elif name in pieces.DECODERS:
-            several = list({part[0]: part for part in pieces.DECODERS[name](canon.wide)}.values())
-            alone = [[part] for part in several] if len(several) <= FEW else [_fitting(several, work)]
-            for parts in alone:
-                if _add_parts(parts, wide, outer, _named(name, how), depth + 1, work):
-                    found += parts
+            found += _add_pieces(canon.wide, name, wide, outer, how, depth + 1, work)
     found = apart(found)
     if found and sum(end - start for _, start, end in found) < len(canon.wide) - 8:
         _add_in_place(canon.wide, found, wide, outer, _named("in place", how), depth + 1, work)
 
 
-def _fitting(several: list[Part], work: _Work) -> list[Part]:
-    parts = fitting(several, work.left)
-    work.over = work.over or len(parts) < len(several)
-    return parts
+def _add_escapes(
+    text: str, names: Sequence[str], wide: Offsets, outer: Offsets, how: str, depth: int, work: _Work
+) -> None:
+    """The text with all escapes of these kinds undone at once: in which order does not matter."""
+    found = {name: parts for name in names if (parts := escapes.DECODERS[name](text))}
+    if found:
+        parts = apart([part for each in found.values() for part in each])
+        _add_in_place(text, parts, wide, outer, _named(" and ".join(found), how), depth, work)
+
+
+def _add_pieces(text: str, name: str, wide: Offsets, outer: Offsets, how: str, depth: int, work: _Work) -> list[Part]:
+    """Pieces in a code as views, many as one. Those that are, wherever they stand."""
+    said: dict[str, list[tuple[int, int]]] = {}
+    for piece, start, end in pieces.DECODERS[name](text):
+        said.setdefault(piece, []).append((start, end))
+    together = [[each] for each in said] if len(said) <= FEW else [_fitting([*said], work)]
+    found: list[Part] = []
+    for some in together:
+        line = "\n" if len(together) < len(said) else ""
+        parts = [(f"{each}{line}", *said[each][-1]) for each in some]
+        if _add_parts(parts, wide, outer, _named(name, how), depth, work):
+            found += [(f"{each}{line}", *place) for each in some for place in said[each]]
+    return found
+
+
+def _fitting(texts: list[str], work: _Work) -> list[str]:
+    """As many of these as there is room for, each in a line of its own."""
+    fitting = sum(size <= work.left for size in accumulate(len(each) + 1 for each in texts))
+    work.over = work.over or fitting < len(texts)
+    return texts[:fitting]
 
 
 def _named(how: str, outer: str) -> str:
@@ -205,7 +218,7 @@ def _add(text: str, places: Offsets, how: str, depth: int, work: _Work) -> bool:
         return False
     if form.plain in work.seen:
         return True
-    if not work.room(len(text), how):
+    if not work.room(len(text)):
         return False
     work.seen.add(form.plain)
     canon = respelled_form(form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -275,3 +276,10 @@ def test_usual_letters_stay_as_many(text: str) -> None:
         plain = form_of(text).plain
         assert [each.isalnum() for each in plain] == [each.isalnum() for each in text]
         assert pieces._readable(plain) == pieces._readable(text)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=12))
+def test_the_same_parts_are_apart(spans: list[tuple[int, int]]) -> None:
+    found = sorted([("said", start, start + size) for start, size in spans], key=lambda part: (part[1], -part[2]))
+    assert parts.apart(found[::-1]) == parts._apart(found)
+    assert all(first[2] <= second[1] for first, second in pairwise(parts.apart(found)))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from circuit_script.judgment import PRESETS, intake
 from circuit_script.judgment.intake import LONG, OVERLAP
 from circuit_script.judgment.reading import read, scores
+from tests.unit.judgment.costly import costly
 from tests.unit.judgment.evasions import CHARACTERS, ENCODINGS
 from tests.unit.judgment.hostile import DECOYS, decoys, hostile
 
@@ -109,6 +110,14 @@ def test_two_texts_are_as_suspicious_as_the_more_suspicious(
     for each in texts:
         if read(each)[0] >= FLAGGED:
             assert together >= FLAGGED
+
+
+def test_once_more_is_written_in_codes_than_is_read_the_text_is_held_and_no_more_of_it_is_decoded() -> None:
+    text = f"{costly('every code from right to left', 20_000)}\n\n{DISGUISED['base64']}"
+    score, findings = read(text)
+    assert score >= FLAGGED
+    [more] = [each for each in findings if each.pattern == "unmask.more"]
+    assert {each.span[0] < more.span[1] for each in findings if each.level == "unmask"} == {True}
 
 
 def test_windows_cover_a_text_and_overlap() -> None:

@@ -182,11 +182,19 @@ def test_of_a_long_text_fewer_characters_are_decoded_and_that_is_told() -> None:
     assert [view.more for view in seen(text)] == [*[False] * (len(seen(text)) - 1), True]
 
 
-def test_escapes_in_another_order_are_nothing_more() -> None:
-    text = "".join(f"\\u{ord(each):04x}=41&#65;%41" for each in "ignore all previous instructions" * 20)[:8000]
-    found = seen(text)
-    assert max(view.depth for view in found) == 3
-    assert not any(view.more for view in found)
+def test_escapes_of_all_kinds_are_undone_at_once() -> None:
+    kinds = ("\\u{:04x}", "={:02X}", "&#{};", "%{:02x}")
+    words = ("ignore", "all", "previous", "instructions")
+    text = " ".join("".join(kind.format(ord(each)) for each in word) for kind, word in zip(kinds, words, strict=True))
+    [found] = seen(text)
+    assert found.plain == " ".join(words)
+    assert found.how == "percent and entities and backslash and quoted printable"
+    assert text[slice(*found.span(7, 10))] == "=61=6C=6C"
+
+
+def test_an_escape_that_stands_for_the_sign_of_another_is_undone_once_more() -> None:
+    text = "".join(f"&#37;{ord(each):02x} &lt;" for each in "ignore all previous instructions")
+    assert {view.how for view in seen(text)} >= {"entities", "percent in entities"}
 
 
 def test_what_is_longer_than_the_text_it_stands_in_is_not_passed_over() -> None:
