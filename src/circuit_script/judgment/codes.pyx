@@ -7,6 +7,9 @@ used where there is no compiler. Texts come from strangers, so every access to a
 text to text.
 """
 
+cimport cython
+from cpython.unicode cimport PyUnicode_FromKindAndData
+
 import numpy as np
 
 ctypedef unsigned int u32
@@ -42,11 +45,11 @@ cdef inline int _hex(Py_UCS4 each):
     return -1
 
 
-cdef int _number(str text, Py_ssize_t at, Py_ssize_t digits) except -2:
+cdef int _number(const u32[::1] text, Py_ssize_t at, Py_ssize_t digits) except -2:
     """So many hexadecimal digits as a number, -1 if they are not there."""
     cdef int value = 0, digit
     cdef Py_ssize_t place
-    if at + digits > len(text):
+    if at + digits > text.shape[0]:
         return -1
     for place in range(at, at + digits):
         digit = _hex(text[place])
@@ -154,106 +157,252 @@ cdef class Images:
         return found[:count].copy()
 
 
-cdef class _Parts:
-    """What was read, where it stands; bytes that follow each other are one text."""
+cdef enum:
+    KINDS_OF_ESCAPES = 4
 
-    cdef list parts
+
+cdef inline int _kind_of(Py_UCS4 sign):
+    """Of a sign with which an escape begins its number, -1 of others."""
+    if sign == 37:
+        return 0
+    if sign == 38:
+        return 1
+    if sign == 92:
+        return 2
+    return 3 if sign == 61 else -1
+
+
+def undone(str text, str signs, Py_ssize_t most, Py_ssize_t around, entity, backslash):
+    """`escapes.undone`: of those that begin with these signs, at most so many of each. ``entity`` says what one is that
+    is a name, or a number with something odd about it; ``backslash`` what stands at a place, and to where, of what has
+    letters or braces in its number."""
+    cdef Undone found = Undone(text, around, entity, backslash)
+    found._read(signs, most)
+    return found if found.signs else None
+
+
+@cython.final
+cdef class Undone:
+    """A text with what escapes stand for in their place, as far as it is near them, and where each character comes
+    from. Bytes that follow each other are one text."""
+
+    cdef readonly str text
+    cdef readonly str signs
+    cdef str source
+    cdef const u32[::1] codes
+    cdef object entity, backslash
+    cdef u32[::1] chars
+    cdef int[::1] origins
+    cdef Py_ssize_t size, around, done, reach
     cdef bytearray data
+    cdef int kinds  # of all that was read, as bits
+    cdef int kind  # of the bytes
     cdef Py_ssize_t begin, end
 
-    def __init__(self):
-        self.parts, self.data, self.begin, self.end = [], bytearray(), 0, -1
+    def __init__(self, str text, Py_ssize_t around, entity, backslash):
+        self.source, self.codes, self.around = text, _codes(text), around
+        self.entity, self.backslash = entity, backslash
+        self.text, self.signs, self.data = "", "", bytearray()
+        self.size, self.done, self.reach, self.begin, self.end = 0, 0, -1, 0, -1
+        self.kinds, self.kind = 0, -1
 
-    cdef int byte(self, int value, Py_ssize_t place, Py_ssize_t end) except -1:
-        if self.data and place != self.end:
-            self.close()
+    def places(self):
+        """Of each character its place, and one more for the end."""
+        found = np.array(self.origins[:self.size + 1], np.int64)
+        found[self.size] = self.reach
+        return found
+
+    cdef int _read(self, str signs, Py_ssize_t most) except -1:
+        cdef Py_ssize_t place = 0, end, size = len(self.source), at
+        cdef Py_ssize_t left[KINDS_OF_ESCAPES]
+        cdef int kind
+        cdef Py_UCS4 sign
+        for kind in range(KINDS_OF_ESCAPES):
+            left[kind] = 0
+        for sign in signs:
+            left[_kind_of(sign)] = most
+        self.chars, self.origins = np.empty(size + 64, np.uint32), np.empty(size + 64, np.int32)
+        while place < size:
+            kind = _kind_of(self.codes[place])
+            if kind < 0 or not left[kind]:
+                place += 1
+                continue
+            left[kind] -= 1
+            end = self._at(kind, place)
+            for at in range(place + 1, end if kind == 1 else 0):  # a name may have other signs in it
+                kind = _kind_of(self.codes[at])
+                if kind >= 0 and kind != 1 and left[kind]:
+                    left[kind] -= 1
+            place = max(end, place + 1)
+        self._close()
+        if self.reach >= 0:
+            self._ended()
+            self.text = <str>PyUnicode_FromKindAndData(4, &self.chars[0], self.size)
+            self.signs = "".join([sign for kind, sign in enumerate("%&\\=") if self.kinds >> kind & 1])
+        return 0
+
+    cdef Py_ssize_t _at(self, int kind, Py_ssize_t place) except -2:
+        """Read what stands there; to where it goes, or -1."""
+        cdef int value
+        if kind == 1:
+            return self._entity(place)
+        if kind == 2:
+            return self._backslash(place)
+        value = _number(self.codes, place + 1, 2)
+        if value >= 0:
+            return self._byte(kind, value, place, place + 3)
+        if kind == 3 and place + 1 < len(self.source) and self.codes[place + 1] == u"\n":  # a line that goes on
+            return self._byte(kind, -1, place, place + 2)
+        return -1
+
+    cdef Py_ssize_t _entity(self, Py_ssize_t place) except -2:
+        cdef Py_ssize_t size = len(self.source), at
+        cdef u32 each = self.codes[place + 1] if place + 1 < size else 0
+        if each == u"#":
+            return self._numbered(place)
+        if (place + 1 == size or each == u";" or each == u"<" or each == u"&" or each == u" " or each == u"\t"
+                or each == u"\n" or each == u"\f"):
+            return -1
+        at = self.source.find(";", place + 2, place + 1 + LONG_NAME)
+        said = self.entity(self.source[place:at + 1]) if at > 0 else None
+        return -1 if said is None else self._said(1, said, place, at + 1)
+
+    cdef Py_ssize_t _numbered(self, Py_ssize_t place) except -2:
+        cdef Py_ssize_t first = place + 2, size = len(self.source), at, end, begin
+        cdef int value = 0
+        cdef bint is_hex
+        end = first
+        while end < size and end - first < LONG_NUMBER and _is_alnum(self.codes[end]):
+            end += 1
+        is_hex = end > first and (self.codes[first] == u"x" or self.codes[first] == u"X")
+        begin = at = first + is_hex
+        while at < end and (_hex(self.codes[at]) >= 0 if is_hex else _is_digit(self.codes[at])):
+            if value < 0x110000:
+                value = (16 if is_hex else 10) * value + _hex(self.codes[at])
+            at += 1
+        if at == begin:
+            return -1
+        plain = 32 <= value < 127 or 160 <= value < 0xD800
+        said = None if plain else self.entity(self.source[place:end])
+        if plain and at < end or not plain and said is None:
+            return -1
+        if end - first < LONG_NUMBER and end < size and self.codes[end] == u";":
+            end += 1
+        return self._char(1, value, place, end) if plain else self._said(1, said, place, end)
+
+    cdef Py_ssize_t _backslash(self, Py_ssize_t place) except -2:
+        cdef Py_ssize_t at
+        cdef int value
+        cdef u32 kind = self.codes[place + 1] if place + 1 < len(self.source) else 0
+        if kind == u"n" or kind == u"r" or kind == u"t":
+            return self._char(2, 10, place, place + 2)
+        if kind == u"x":
+            value = _number(self.codes, place + 2, 2)
+            return self._byte(2, value, place, place + 4) if value >= 0 else -1
+        if 48 <= kind <= 51:
+            value = _octal(self.codes, place + 1)
+            return self._byte(2, value, place, place + 4) if value >= 0 else -1
+        if kind != u"u" and kind != u"U":
+            return -1
+        value = _number(self.codes, place + 2, 4)
+        if kind == u"u" and value >= 0:
+            return self._char(2, value, place, place + 6)
+        if 0 <= value <= 16 and _number(self.codes, place + 6, 4) >= 0:
+            return self._char(2, 65536 * value + _number(self.codes, place + 6, 4), place, place + 10)
+        at = _braced(self.codes, place + 2)
+        if at > 0:
+            value = _number(self.codes, place + 3, at - place - 4)
+            return self._char(2, value, place, at) if value < 0x110000 else -1
+        said = self.backslash(self.source, place)
+        return -1 if said is None else self._said(2, said[0], place, said[1])
+
+    cdef Py_ssize_t _byte(self, int kind, int value, Py_ssize_t place, Py_ssize_t end) except -2:
+        """One more byte, or none but the end of a line."""
+        if self.data and (kind != self.kind or place != self.end):
+            self._close()
         if not self.data:
-            self.begin = place
+            self.kind, self.begin = kind, place
         if value >= 0:
             self.data.append(value)
         self.end = end
-        return 0
+        return end
 
-    cdef int text(self, str said, Py_ssize_t place, Py_ssize_t end) except -1:
-        if self.data:
-            self.close()
-        self.parts.append((said, place, end))
-        self.end = end
-        return 0
-
-    cdef int close(self) except -1:
-        if len(self.data) == 1:
-            self.parts.append((chr(self.data[0]) if self.data[0] < 128 else "\ufffd", self.begin, self.end))
-        else:
-            self.parts.append((self.data.decode("utf-8", "replace"), self.begin, self.end))
+    cdef int _close(self) except -1:
+        """What the bytes say is one text."""
+        cdef Py_ssize_t size = len(self.data)
+        if size == 1:
+            self._put(self.kind, self.data[0] if self.data[0] < 128 else 0xFFFD, self.begin, self.end)
+        elif size:
+            self._put_all(self.kind, self.data.decode("utf-8", "replace"), self.begin, self.end)
         self.data.clear()
         return 0
 
-    cdef list all(self):
+    cdef Py_ssize_t _char(self, int kind, u32 char, Py_ssize_t place, Py_ssize_t end) except -2:
         if self.data:
-            self.close()
-        return self.parts
+            self._close()
+        self._put(kind, char, place, end)
+        return end
+
+    cdef Py_ssize_t _said(self, int kind, str said, Py_ssize_t place, Py_ssize_t end) except -2:
+        if self.data:
+            self._close()
+        self._put_all(kind, said, place, end)
+        return end
+
+    cdef int _put(self, int kind, u32 char, Py_ssize_t first, Py_ssize_t last) except -1:
+        self._begin(kind, first, last, 1)
+        self.chars[self.size], self.origins[self.size] = char, <int>(last - 1)
+        self.size += 1
+        return 0
+
+    cdef int _put_all(self, int kind, str said, Py_ssize_t first, Py_ssize_t last) except -1:
+        """Each character stands at its share of what the text was read from, the last one at its end."""
+        cdef Py_ssize_t within, size = len(said)
+        self._begin(kind, first, last, size)
+        for within in range(size):
+            self.chars[self.size] = said[within]
+            self.origins[self.size] = <int>(first + (last - first) * within // size)
+            self.size += 1
+        if size:
+            self.origins[self.size - 1] = <int>(last - 1)
+        return 0
+
+    cdef int _begin(self, int kind, Py_ssize_t first, Py_ssize_t last, Py_ssize_t size) except -1:
+        """Take over what stands before, as far as it is near."""
+        cdef Py_ssize_t near = max(first - self.around, 0)
+        self.kinds |= 1 << kind
+        if near > self.reach:
+            if self.reach >= 0:
+                self._ended()
+            self.done = near
+        self.reach = max(self.reach, min(last + self.around, len(self.source)))
+        self._take(first, size)
+        self.done = last
+        return 0
+
+    cdef int _ended(self) except -1:
+        """What is near ends here, with the line."""
+        self._take(self.reach, 1)
+        self.chars[self.size], self.origins[self.size] = 10, <int>(self.reach - 1)
+        self.size += 1
+        return 0
+
+    cdef int _take(self, Py_ssize_t last, Py_ssize_t more) except -1:
+        """Take over what stands up to a place, and have room for more, and for the end."""
+        cdef Py_ssize_t at, size = self.size + max(last - self.done, 0) + more + 1
+        if size > self.chars.shape[0]:
+            chars, origins = np.empty(2 * size, np.uint32), np.empty(2 * size, np.int32)
+            chars[:self.size], origins[:self.size] = self.chars[:self.size], self.origins[:self.size]
+            self.chars, self.origins = chars, origins
+        for at in range(self.done, last):
+            self.chars[self.size], self.origins[self.size] = self.codes[at], <int>at
+            self.size += 1
+        return 0
 
 
-def percents(str text, str sign, Py_ssize_t most):
-    """Two hexadecimal digits behind a sign; behind "=" a line may end, too."""
-    cdef _Parts found = _Parts()
-    cdef Py_ssize_t place = text.find(sign)
-    cdef bint lines = sign == "="
-    cdef int value
-    while place >= 0 and most:
-        if place >= found.end:
-            most -= 1
-            value = _number(text, place + 1, 2)
-            if value >= 0:
-                found.byte(value, place, place + 3)
-            elif lines and place + 1 < len(text) and text[place + 1] == u"\n":
-                found.byte(-1, place, place + 2)
-        place = text.find(sign, place + 1)
-    return found.all()
-
-
-def backslashes(str text, Py_ssize_t most, other):
-    """``other`` says what stands at a place, and to where, of what has letters or braces in its number."""
-    cdef _Parts found = _Parts()
-    cdef Py_ssize_t place = text.find("\\"), at
-    cdef int value
-    cdef Py_UCS4 kind
-    while place >= 0 and most:
-        if place >= found.end:
-            most -= 1
-            kind = text[place + 1] if place + 1 < len(text) else 0
-            if kind == u"n" or kind == u"r" or kind == u"t":
-                found.text("\n", place, place + 2)
-            elif kind == u"x":
-                value = _number(text, place + 2, 2)
-                if value >= 0:
-                    found.byte(value, place, place + 4)
-            elif 48 <= kind <= 51:
-                value = _octal(text, place + 1)
-                if value >= 0:
-                    found.byte(value, place, place + 4)
-            elif kind == u"u" or kind == u"U":
-                value = _number(text, place + 2, 4)
-                if kind == u"u" and value >= 0:
-                    found.text(chr(value), place, place + 6)
-                elif 0 <= value <= 16 and _number(text, place + 6, 4) >= 0:
-                    found.text(chr(65536 * value + _number(text, place + 6, 4)), place, place + 10)
-                elif (at := _braced(text, place + 2)) > 0:
-                    value = _number(text, place + 3, at - place - 4)
-                    if value < 0x110000:
-                        found.text(chr(value), place, at)
-                else:
-                    said = other(text, place)
-                    if said is not None:
-                        found.text(said[0], place, said[1])
-        place = text.find("\\", place + 1)
-    return found.all()
-
-
-cdef Py_ssize_t _braced(str text, Py_ssize_t at) except -1:
+cdef Py_ssize_t _braced(const u32[::1] text, Py_ssize_t at) except -1:
     """Where up to seven hexadecimal digits in braces end; 0 if they are not there."""
-    cdef Py_ssize_t end = at + 1, size = len(text)
+    cdef Py_ssize_t end = at + 1, size = text.shape[0]
     if at >= size or text[at] != u"{":
         return 0
     while end < size and end - at < 8 and _hex(text[end]) >= 0:
@@ -261,65 +410,14 @@ cdef Py_ssize_t _braced(str text, Py_ssize_t at) except -1:
     return end + 1 if end > at + 1 and end < size and text[end] == u"}" else 0
 
 
-cdef int _octal(str text, Py_ssize_t at) except -2:
-    cdef Py_UCS4 second, third
-    if at + 3 > len(text):
+cdef int _octal(const u32[::1] text, Py_ssize_t at) except -2:
+    cdef u32 second, third
+    if at + 3 > text.shape[0]:
         return -1
     second, third = text[at + 1], text[at + 2]
     if not (48 <= second <= 55 and 48 <= third <= 55):
         return -1
     return 64 * (<int>text[at] - 48) + 8 * (<int>second - 48) + <int>third - 48
-
-
-def entities(str text, Py_ssize_t most, other):
-    """``other`` says what an entity is that is a name, or a number with something odd about it."""
-    cdef _Parts found = _Parts()
-    cdef Py_ssize_t place = text.find("&"), size = len(text), at
-    cdef Py_UCS4 each
-    while place >= 0 and most:
-        if place >= found.end:
-            most -= 1
-            each = text[place + 1] if place + 1 < size else 0
-            if each == u"#":
-                _numbered(text, place, found, other)
-            elif place + 1 < size and not (each == u";" or each == u"<" or each == u"&" or each == u" " or each == u"\t"
-                                           or each == u"\n" or each == u"\f"):
-                at = text.find(";", place + 2, place + 1 + LONG_NAME)
-                if at > 0:
-                    said = other(text[place:at + 1])
-                    if said is not None:
-                        found.text(said, place, at + 1)
-        place = text.find("&", place + 1)
-    return found.all()
-
-
-cdef int _numbered(str text, Py_ssize_t place, _Parts found, other) except -1:
-    cdef Py_ssize_t first = place + 2, size = len(text), at, end, begin
-    cdef int value = 0
-    cdef bint is_hex
-    end = first
-    while end < size and end - first < LONG_NUMBER and _is_alnum(text[end]):
-        end += 1
-    is_hex = end > first and (text[first] == u"x" or text[first] == u"X")
-    begin = at = first + is_hex
-    while at < end and (_hex(text[at]) >= 0 if is_hex else _is_digit(text[at])):
-        if value < 0x110000:
-            value = (16 if is_hex else 10) * value + _hex(text[at])
-        at += 1
-    if at == begin:
-        return 0
-    if 32 <= value < 127 or 160 <= value < 0xD800:
-        if at == end:
-            if end - first < LONG_NUMBER and end < size and text[end] == u";":
-                end += 1
-            found.text(chr(value), place, end)
-        return 0
-    said = other(text[place:end])
-    if said is not None:
-        if end - first < LONG_NUMBER and end < size and text[end] == u";":
-            end += 1
-        found.text(said, place, end)
-    return 0
 
 
 def apart(list parts):
@@ -370,6 +468,31 @@ cdef int _ended(str text, Py_ssize_t at, Py_ssize_t reach, list placed, bint tol
         placed.append((text[at:reach], at, reach) if told else text[at:reach])
     placed.append(("\n", reach - 1, reach) if told else "\n")
     return 0
+
+
+def initials(bytes piece):
+    """The first letters of words, in small letters; of each group of them together, which a space or a hyphen ends not."""
+    cdef list groups = []
+    cdef bytearray told = bytearray()
+    cdef bint within = False
+    cdef unsigned char each
+    for each in piece:
+        if _is_alnum(each):
+            if not within:
+                told.append(each | 0x20)
+            within = True
+        elif each == 32:
+            within = False
+        elif each == 45:
+            within = True
+        else:
+            within = False
+            if told:
+                groups.append(told.decode())
+                told.clear()
+    if told:
+        groups.append(told.decode())
+    return groups
 
 
 def ascii85(bytes piece):
@@ -786,8 +909,17 @@ def hexes(bytes raw, Py_ssize_t most):
     """Eight and more pairs of digits, with what stands between them: their bytes, and from where to where that is."""
     cdef list found = []
     cdef bytearray made = bytearray(len(raw) // 2 + 1)
-    cdef Py_ssize_t place = 0, at, end, size = len(raw), count
+    cdef Py_ssize_t place = 0, at, end, size = len(raw), count, reach = 0
     while place + 16 <= size and len(found) < most:
+        if place >= reach:
+            end, count = place, 0
+            while end < size and _may_be_hex(<unsigned char>raw[end]):
+                count += _hex(<unsigned char>raw[end]) >= 0
+                end += 1
+            reach = end + 1
+            if count < 16:
+                place = reach
+                continue
         end, count = place, 0
         while (at := _pair(raw, end, size)) >= 0:
             made[count] = 16 * _hex(<unsigned char>raw[at]) + _hex(<unsigned char>raw[at + 1])
@@ -801,6 +933,10 @@ def hexes(bytes raw, Py_ssize_t most):
         found.append((bytes(made[:count]), place, end))
         place = end
     return found
+
+
+cdef inline bint _may_be_hex(unsigned char each):
+    return _hex(each) >= 0 or _is_between(each) or each == 120 or each == 92 or each == 37
 
 
 cdef inline bint _is_between(Py_UCS4 each):

@@ -4,6 +4,7 @@ backwards, upside down or without accents."""
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -150,14 +151,19 @@ def _bare(plain: str) -> str:
         return bare
     if not _telling().Match(bare):
         return ""
+    words = _words_beyond(plain) if folds is None else folds.words_beyond(plain)
     new = 0
-    for old, word in zip(plain.split(" "), bare.split(" "), strict=True):
-        if not old.isascii():
-            word = word.strip(".,;:!?\"'()-")
-            new += 2 if word in TELLING else len(word) > 3 and word in COMMON
-            if new > 1:
-                return bare
+    for old, times in Counter(words).items():
+        word = (_unaccented(old) if folds is None else folds.unaccented(old))[0].strip(".,;:!?\"'()-")
+        new += 2 if word in TELLING else times * (len(word) > 3 and word in COMMON)
+        if new > 1:
+            return bare
     return ""
+
+
+def _words_beyond(plain: str) -> list[str]:
+    """Words with letters beyond ASCII."""
+    return [each for each in plain.split(" ") if not each.isascii()]
 
 
 def _unaccented(plain: str) -> tuple[str, int, int]:

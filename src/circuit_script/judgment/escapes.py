@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 
 from circuit_script.judgment.compiled import CODES
-from circuit_script.judgment.parts import Part
+from circuit_script.judgment.page import Offsets
+from circuit_script.judgment.parts import AROUND, Part, apart, in_place, places_of
 
 ESCAPES = 4000
 
@@ -117,26 +118,32 @@ _backslashes = Escapes(
 _printable = Escapes("=", "(\n|[0-9a-fA-F]{2})", _equals)
 
 
-def percent(text: str) -> list[Part]:
-    """Two digits behind a sign."""
-    return _percent(text) if CODES is None else CODES.percents(text, "%", ESCAPES)
-
-
-def entities(text: str) -> list[Part]:
-    """What stands in HTML for a character."""
-    return _entities(text) if CODES is None else CODES.entities(text, ESCAPES, _read_entity)
-
-
-def backslashes(text: str) -> list[Part]:
-    """What stands in a program for a character."""
-    return _backslashes(text) if CODES is None else CODES.backslashes(text, ESCAPES, _backslashes.at)
-
-
-def printable(text: str) -> list[Part]:
-    """What stands in a mail for a byte."""
-    return _printable(text) if CODES is None else CODES.percents(text, "=", ESCAPES)
-
-
 DECODERS: dict[str, Callable[[str], list[Part]]] = {
-    "percent": percent, "entities": entities, "backslash": backslashes, "quoted printable": printable,
+    "percent": _percent, "entities": _entities, "backslash": _backslashes, "quoted printable": _printable,
 }  # fmt: skip
+SIGNS = {"%": "percent", "&": "entities", "\\": "backslash", "=": "quoted printable"}
+Undone = tuple[str, str, Offsets]
+"""How they are called that were undone, the text, and of each of its characters the place in the wide form."""
+
+
+def undone(text: str, names: Collection[str]) -> Undone | None:
+    """A text with all escapes of these kinds undone at once, as far as it is near them; None if it has none. In which
+    order they are undone does not matter."""
+    if CODES is None:
+        return _undone(text, names)
+    signs = "".join([sign for sign, name in SIGNS.items() if name in names])
+    found = CODES.undone(text, signs, ESCAPES, AROUND, _read_entity, _backslashes.at)
+    return None if found is None else (_called(found.signs), found.text, found.places)
+
+
+def _undone(text: str, names: Collection[str]) -> Undone | None:
+    parts = apart([part for name in names for part in DECODERS[name](text)])
+    if not parts:
+        return None
+    told = in_place(text, parts)
+    places = places_of(lambda: told, lambda: range(len(text) + 1), backwards=False)
+    return _called({text[start] for _, start, _ in parts}), "".join([said for said, _, _ in told]), places
+
+
+def _called(signs: Collection[str]) -> str:
+    return " and ".join([name for sign, name in SIGNS.items() if sign in signs])

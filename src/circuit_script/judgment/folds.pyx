@@ -277,6 +277,24 @@ cdef class Folds:
         self._given_back(room)
         return bare, accents, latin
 
+    def words_beyond(self, str plain):
+        """The words of a plain form that have letters beyond ASCII."""
+        cdef list found = []
+        cdef Py_ssize_t first = 0, place = 0
+        cdef bint beyond = False
+        cdef Py_UCS4 char
+        for char in plain:
+            if char == 32:
+                if beyond:
+                    found.append(plain[first:place])
+                first, beyond = place + 1, False
+            elif char >= 128:
+                beyond = True
+            place += 1
+        if beyond:
+            found.append(plain[first:place])
+        return found
+
     def composition(self, text):
         """A text as ``unicodedata.normalize("NFC", text)`` says."""
         cdef Py_ssize_t size = _size(text), made

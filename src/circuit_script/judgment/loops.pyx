@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=True, wraparound=False, initializedcheck=False, cdivision=True
-"""The three loops over every word and character of a text, compiled: classes of words, sequences of them, and the sums
-of the model's windows.
+"""The loops over every word and character of a text, compiled: classes of words, sequences of them, the sums of the
+model's windows, and labels with a colon.
 
-Each says bit for bit what `words`, `polyglot` and `model` say with numpy, which is what this was written from and what
-is used where there is no compiler. Texts come from strangers, so every access to an array is checked.
+Each says bit for bit what `words`, `polyglot`, `model` and `mosaic` say without them, which is what this was written
+from and what is used where there is no compiler. Texts come from strangers, so every access to an array is checked.
 
 Arrays are kept from text to text. Who reads takes them and gives them back when he is done, so that they are nobody
 else's meanwhile; after an error they are not given back, and others are made. Those of a long text are not kept.
@@ -250,7 +250,7 @@ cdef class Words:
                     if inside:
                         lasts[count] = <int>at
                         if told_apart:
-                            found[count] = self._met(chars, start, at, value, head)
+                            found[count] = self._met(room, start, at, value, head)
                         count += 1
                         inside = False
                         if count > upto:
@@ -270,7 +270,7 @@ cdef class Words:
         if inside:
             lasts[count] = <int>size
             if told_apart:
-                found[count] = self._met(chars, start, size, value, head)
+                found[count] = self._met(room, start, size, value, head)
             count += 1
         if not told_apart:
             return {each: (starts[<Py_ssize_t>each], lasts[<Py_ssize_t>each]) for each in wanted}
@@ -280,20 +280,20 @@ cdef class Words:
             told[nth] = <short>(self._code(room, nth, count) if found[nth] >= 0 else -1 - found[nth])
         return codes
 
-    cdef inline int _met(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last, u64 value, u64 head) except? -32768:
+    cdef inline int _met(self, _Letters room, Py_ssize_t first, Py_ssize_t last, u64 value, u64 head) except? -32768:
         """The number of a word; if it has none, -1 less the code of what it begins with."""
         cdef int number
-        if last - first == 1 and chars[first] < 0x10000:
-            return self.single[chars[first]]
-        number = self._numbered(chars, first, last, value ^ (value >> 32))
-        return number if number >= 0 else -1 - self._begun(chars, first, last, head ^ (head >> 32))
+        if last - first == 1 and room.chars[first] < 0x10000:
+            return self.single[room.chars[first]]
+        number = self._numbered(room, first, last, value ^ (value >> 32))
+        return number if number >= 0 else -1 - self._begun(room, first, last, head ^ (head >> 32))
 
     cdef object _running(self, _Letters room, Py_ssize_t size, wanted):
         """Where scripts have no spaces, their words are found from each place, the longest first; what stands between
         them counts by its length."""
         cdef Py_ssize_t at, step, done = 0, end = 0
         cdef int count = 0, runs = 0, code, nth
-        cdef long long total = 0
+        cdef int total = 0, left = 0, unit = self.unit
         cdef u32 char
         cdef u32[::1] chars = room.chars
         cdef int[::1] weights = room.weights, starts = room.starts, lasts = room.lasts, found = room.found
@@ -320,7 +320,7 @@ cdef class Words:
                 continue
             if not self.begun[min(chars[at], 0xFFFF)]:
                 continue
-            code = self._longest(chars, at, size, &end)
+            code = self._longest(room, at, size, &end)
             if code:
                 run_starts[runs], run_lasts[runs], run_codes[runs] = <int>at, <int>end, code
                 runs += 1
@@ -333,15 +333,18 @@ cdef class Words:
             if lasts[nth] - starts[nth] == 2 and chars[starts[nth]] == 0x61 and chars[starts[nth] + 1] == 0x69:
                 found[nth] = self.chatbot  # alone, "ai" is a word of French and Italian, and no model
             else:
-                found[nth] = self._number(chars, starts[nth], lasts[nth])
+                found[nth] = self._number(room, starts[nth], lasts[nth])
         for at in range(size):
-            total += weights[at]
-            weights[at] = <int>(total // self.unit)
+            left += weights[at]  # of a unit, of which twice as many are the most that a character has
+            while left >= unit:
+                left -= unit
+                total += 1
+            weights[at] = total
         if wanted is not None:
             placed = {weights[starts[nth]]: (starts[nth], lasts[nth]) for nth in range(count)}
             placed.update({weights[run_starts[nth]]: (run_starts[nth], run_lasts[nth]) for nth in range(runs)})
             return {each: placed[each] for each in wanted}
-        codes = np.zeros(total // self.unit + 1 if size else 0, np.int16)
+        codes = np.zeros(total + 1 if size else 0, np.int16)
         cdef short[::1] told = codes
         for nth in range(count):
             told[weights[starts[nth]]] = <short>self._code(room, nth, count)
@@ -349,13 +352,13 @@ cdef class Words:
             told[weights[run_starts[nth]]] = <short>run_codes[nth]
         return codes
 
-    cdef int _longest(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t size, Py_ssize_t* end) except -1:
+    cdef int _longest(self, _Letters room, Py_ssize_t first, Py_ssize_t size, Py_ssize_t* end) except -1:
         """The code of the longest word that begins at a place, and where it ends; 0 for none."""
         cdef Py_ssize_t at
         cdef int node = 0, code = 0
         cdef u64 slot, step
         for at in range(first, size):
-            step = <u64>node << 21 | chars[at]
+            step = <u64>node << 21 | room.chars[at]
             slot = _mixed(step) & self.branch_mask
             while self.grown[slot] and self.branches[slot] != step:
                 slot = (slot + 1) & self.branch_mask
@@ -367,51 +370,53 @@ cdef class Words:
                 end[0] = at + 1
         return code
 
-    cdef int _number(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except -2:
+    cdef int _number(self, _Letters room, Py_ssize_t first, Py_ssize_t last) except -2:
         """The number of a word, or -1."""
-        return self._numbered(chars, first, last, _hash(chars, first, last)) if first < last else -1
+        if last - first == 1 and room.chars[first] < 0x10000:
+            return self.single[room.chars[first]]
+        return self._numbered(room, first, last, _hash(room.chars, first, last)) if first < last else -1
 
-    cdef int _numbered(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last, u64 at) except -2:
+    cdef int _numbered(self, _Letters room, Py_ssize_t first, Py_ssize_t last, u64 at) except -2:
         """The same, with its hash."""
         cdef int nth
         at &= self.mask
         while self.slots[at]:
             nth = self.slots[at] - 1
-            if self.sizes[nth] == last - first and self._same(chars, first, self.begins[nth], self.sizes[nth]):
+            if self.sizes[nth] == last - first and self._same(room, first, self.begins[nth], self.sizes[nth]):
                 return nth
             at = (at + 1) & self.mask
         return -1
 
-    cdef bint _same(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t size) except -1:
-        if size > chars.shape[0] - first or size > self.letters.shape[0] - begin:
+    cdef bint _same(self, _Letters room, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t size) except -1:
+        if size > room.size - first or size > self.letters.shape[0] - begin:
             raise IndexError(first, begin)
-        return memcmp(&chars[first], &self.letters[begin], size * sizeof(u32)) == 0
+        return memcmp(&room.chars[first], &self.letters[begin], size * sizeof(u32)) == 0
 
-    cdef int _code(self, _Letters room, int nth, int count) except? -32768:
+    cdef inline int _code(self, _Letters room, int nth, int count) except? -32768:
         """The code of a word, in the light of those behind it."""
-        cdef int[::1] found = room.found
-        cdef int code = self.codes[found[nth]] if found[nth] >= 0 else 0
+        cdef int code = self.codes[room.found[nth]] if room.found[nth] >= 0 else 0
+        if code == 0 and room.lasts[nth] - room.starts[nth] >= ANCHOR:
+            return self._prefix(room, room.starts[nth], room.lasts[nth])
+        return code if code >= 0 else self._phrase(room, nth, count, -1 - code)
+
+    cdef int _phrase(self, _Letters room, int nth, int count, int code) except? -32768:
+        """The same of a word that phrases begin with."""
         cdef int phrase, at, size, begin
-        if code == 0:
-            return self._prefix(room.chars, room.starts[nth], room.lasts[nth])
-        if code > 0:
-            return code
-        code = -1 - code
         for phrase in range(self.phrase_first[code], self.phrase_last[code]):
             size, begin = self.phrase_sizes[phrase], self.phrase_begins[phrase]
             if nth + size < count:
                 for at in range(size):
-                    if found[nth + 1 + at] != self.phrase_words[begin + at]:
+                    if room.found[nth + 1 + at] != self.phrase_words[begin + at]:
                         break
                 else:
                     return self.phrase_codes[phrase]
         return self.alone[code]
 
-    cdef int _prefix(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except -1:
+    cdef int _prefix(self, _Letters room, Py_ssize_t first, Py_ssize_t last) except -1:
         """The code of the longest prefix that a word has."""
-        return self._begun(chars, first, last, _hash(chars, first, first + ANCHOR)) if last - first >= ANCHOR else 0
+        return self._begun(room, first, last, _hash(room.chars, first, first + ANCHOR)) if last - first >= ANCHOR else 0
 
-    cdef int _begun(self, u32[::1] chars, Py_ssize_t first, Py_ssize_t last, u64 at) except -1:
+    cdef int _begun(self, _Letters room, Py_ssize_t first, Py_ssize_t last, u64 at) except -1:
         """The same, with the hash of its first characters."""
         cdef int head, nth
         if last - first < ANCHOR:
@@ -419,10 +424,10 @@ cdef class Words:
         at &= self.head_mask
         while self.head_slots[at]:
             head = self.head_slots[at] - 1
-            if self._same(chars, first, self.prefix_begins[self.head_first[head]], ANCHOR):
+            if self._same(room, first, self.prefix_begins[self.head_first[head]], ANCHOR):
                 for nth in range(self.head_first[head], self.head_last[head]):
                     if self.prefix_sizes[nth] <= last - first and self._same(
-                        chars, first, self.prefix_begins[nth], self.prefix_sizes[nth]
+                        room, first, self.prefix_begins[nth], self.prefix_sizes[nth]
                     ):
                         return self.prefix_codes[nth]
                 return 0
@@ -441,6 +446,40 @@ cdef u64 _hash(u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except? 0:
     for at in range(first, last):
         value = (value ^ chars[at]) * STEP
     return value ^ (value >> 32)
+
+
+def turns(str text not None, Py_ssize_t most, is_word):
+    """`mosaic._turns`: the first labels with a colon, each with its first character and the one behind the colon."""
+    cdef list found = []
+    cdef Py_ssize_t at, first, end, digits
+    cdef str label
+    for at in range(len(text)):
+        if text[at] != u":" and text[at] != u"\uff1a":
+            continue
+        end = at
+        if end and text[end - 1] == u" ":
+            end -= 1
+        digits = 0
+        while end and digits < 3 and u"0" <= text[end - 1] <= u"9":
+            end -= 1
+            digits += 1
+        if end and text[end - 1] == u" ":
+            end -= 1
+        first = end
+        while first and end - first <= 10 and _is_lettered(text[first - 1]):
+            first -= 1
+        if not 0 < end - first <= 10 or first and text[first - 1] not in u" \t\n\f\r\"'>":
+            continue
+        label = text[first:end]
+        if label.isalpha() or is_word(label):
+            found.append((label.lower(), first, at + 1))
+            if len(found) >= most:
+                break
+    return found
+
+
+cdef inline bint _is_lettered(Py_UCS4 char) noexcept:
+    return u"a" <= char <= u"z" or u"A" <= char <= u"Z" or char >= 128 and char != 0xFF1A
 
 
 cdef class Sequences:

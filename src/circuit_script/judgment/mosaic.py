@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
+from circuit_script.judgment.compiled import LOOPS
 from circuit_script.judgment.markup import speaks
 from circuit_script.judgment.page import EVIDENCE, Page
 from circuit_script.judgment.rules import compiled, readable, rules
@@ -114,7 +115,7 @@ def pieced(text: str) -> list[Finding]:
         _flood(text, findings)
     if "\n" in text or "    " in text:
         _off_screen(text, findings)
-    if text.count(":") + text.count("：") >= 2 * MANY_SHOTS - 1:
+    if _has_colons(text):
         _many_shot(text, findings)
     if _has_quotes(text):
         _split(readable(text), findings)
@@ -242,7 +243,11 @@ def _many_empty(text: str) -> bool:
 def _many_shot(text: str, findings: list[Finding]) -> None:
     """Two labels that take turns, in whatever language."""
     turns = _turns(text)
-    pairs = Counter((first[0], second[0]) for first, second in pairwise(turns) if first[0] != second[0])
+    labels = [label for label, _, _ in turns]
+    both = Counter(pairwise(labels))
+    if max(both.values(), default=0) < MANY_SHOTS:
+        return
+    pairs = Counter({pair: count for pair, count in both.items() if pair[0] != pair[1]})
     if not pairs:
         return
     (asks, answers), count = pairs.most_common(1)[0]
@@ -258,6 +263,13 @@ def _many_shot(text: str, findings: list[Finding]) -> None:
 
 def _turns(text: str) -> list[tuple[str, int, int]]:
     """The first labels with a colon, each with its first character and the one behind the colon."""
+    if LOOPS is None:
+        return _turns_of(text)
+    turns: list[tuple[str, int, int]] = LOOPS.turns(text, TURNS, _is_word)
+    return turns
+
+
+def _turns_of(text: str) -> list[tuple[str, int, int]]:
     text = text.replace("：", ":")
     turns: list[tuple[str, int, int]] = []
     begin, last = 0, text.rfind(":") + 1
@@ -284,6 +296,11 @@ def _more_letters(block: int) -> frozenset[str]:
     """What google-re2 takes for letters among 256 characters."""
     some = readable("".join(map(chr, range(block << 8, (block + 1) << 8))))
     return frozenset(letter for each in _LETTERS.finditer(some) for letter in each[0] if not letter.isalpha())
+
+
+def _has_colons(text: str) -> bool:
+    """Whether there are as many as labels that take turns have; where there are more, the beginning has them."""
+    return any(text.count(":", 0, end) + text.count("：", 0, end) >= 2 * MANY_SHOTS - 1 for end in (LABELS, len(text)))
 
 
 def _has_quotes(text: str) -> bool:
@@ -391,10 +408,8 @@ def _is_told(text: str) -> bool:
     if _MAY_DO.search(text) is None:
         return False
     around: list[str] = []
-    for count, match in enumerate(_JOIN.finditer(text)):
-        if count >= MOST:
-            break
-        around.append(text[max(0, match.start() - 120) : match.end() + 160])
+    for count, (start, end) in enumerate(islice(_JOIN.spans(text), MOST)):
+        around.append(text[max(0, start - 120) : end + 160])
         if len(around) >= 16 or count < 4:  # the others at once: nothing goes from one line to the next
             if _DO.search("\n".join(around)) is not None:
                 return True

@@ -18,6 +18,7 @@ from circuit_script.judgment.canon import form_of
 from circuit_script.judgment.compiled import CODES
 from circuit_script.judgment.english import COMMON, words_in
 from circuit_script.judgment.parts import Part
+from circuit_script.judgment.rules import spans
 
 PIECES = 500  # of one code in one text
 INFLATED = 16 * 1024
@@ -65,7 +66,7 @@ _SIGNALS = b"?" * 2 + b"".join(  # by their bits, behind a one
     [_read["".join(each)].encode() for size in range(1, 7) for each in product(".-", repeat=size)]
 )
 ALPHABET = _SPOKEN.split()
-_GAPS = {code: "\n" for code in range(128) if not chr(code).isalnum() and chr(code) not in "- "}
+_GAPS = bytes(code if chr(code).isalnum() or chr(code) in "- " else 10 for code in range(128)).lower() + bytes(128)
 _PRINTED = " \n\r\t.,;:!?'\"-_/()<>{}[]=@#&*%+\\$|`~^"
 _FIVE = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghijklmnopqrstuv")
 _ALNUM = (_LETTERS + _LETTERS.upper() + "0123456789").encode()
@@ -166,8 +167,9 @@ def _matches(name: str, text: str) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _found(name: str, bare: bytes) -> Iterator[tuple[bytes, int, int]]:
-    for each in islice(_finder(name).finditer(bare), PIECES):
-        start, end = each.span()
+    finder = _finder(name)
+    places = (each.span() for each in finder.finditer(bare)) if isinstance(finder, re.Pattern) else spans(finder, bare)
+    for start, end in islice(places, PIECES):
         yield bare[start:end], start, end
 
 
@@ -372,15 +374,19 @@ def _signalled(text: str) -> Iterator[tuple[str, int, int]]:
 def _alphabet(text: str) -> list[Part]:
     found: list[Part] = []
     for piece, start, end in _matches("spelling alphabet", text):
-        words: list[str] = []
-        for group in piece.decode().translate(_GAPS).split("\n"):
-            letters = "".join([word[0] for word in group.casefold().split() if word[0].isalpha()])
-            if letters:
-                words.append(letters if letters in COMMON else words_in(letters[:4000]))
-        if words and all(len(word) == 1 for word in words):
+        groups = _initials(piece) if CODES is None else CODES.initials(piece)
+        words = [each if each in COMMON else words_in(each[:4000]) for each in groups]
+        if {*map(len, words)} == {1}:
             words = words_in("".join(words)[:4000]).split()
         found.append((" ".join(words), start, end))
     return found
+
+
+def _initials(piece: bytes) -> list[str]:
+    """The first letters of words, of each group of them together, which a space or a hyphen does not end."""
+    groups = piece.translate(_GAPS).decode().split("\n")
+    letters = ["".join([word[0] for word in group.split() if word[0] != "-"]) for group in groups]
+    return [each for each in letters if each]
 
 
 def _ascii85(text: str) -> list[Part]:

@@ -156,18 +156,18 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
     pieces = joined_texts(page)
     others: list[View] = []
     known = {view.plain for view in page.views}
-    over = False
+    over, at = False, 0
     for start, end in windows(text):
         part = page_of(text[start:end], decoded=not over)
         over = over or part.views[-1].more  # which holds the text: no more of it is decoded
         disguised = max(disguised, disguise(part))
         pieced = [each for each in mosaic(part) if each.pattern not in repeated]
         found += [_moved(each, start) for each in (*markup(part), *pieced, *exfil(part), *_more(part))]
-        pieces += [
-            (said, (first + start, last + start)) for said, (first, last) in (*hidden_texts(part), *joined_texts(part))
-        ]
-        same = part.text.isascii() or part.views[0].plain in page.views[0].plain
-        for view in part.views[same:]:
+        pieces += hidden_texts(part, start)
+        pieces += [(said, (first + start, last + start)) for said, (first, last) in joined_texts(part)]
+        there = 0 if part.text.isascii() else page.views[0].plain.find(part.views[0].plain, at)
+        at = max(at, there)  # a window stands behind the one before
+        for view in part.views[there >= 0 :]:
             if view.plain not in known:
                 known.add(view.plain)
                 others.append(replace(view, offsets=_later(view.offsets, start), loose=""))
@@ -284,14 +284,9 @@ def _of_pieces(pieces: Iterable[tuple[str, tuple[int, int]]], most: int) -> Read
     texts = list(spans)
     some = texts[:WITHIN]
     read = [(each, [0], [text]) for text, each in zip(some, _of_each(some), strict=True)]
-    rest: list[str] = []
-    for text in texts[WITHIN:]:
-        most -= len(text) + 2
-        if most < 0:
-            break
-        rest.append(text)
+    begins = list(accumulate((len(each) + 2 for each in texts[WITHIN:]), initial=0))
+    rest = texts[WITHIN:][: bisect_right(begins, most) - 1]
     if rest:
-        begins = list(accumulate((len(each) + 2 for each in rest[:-1]), initial=0))
         read.append((_of_text("\n\n".join(rest), inner=True), begins, rest))
     findings = [
         replace(each, span=spans[of[bisect_right(begins, each.span[0]) - 1]])

@@ -121,18 +121,8 @@ class _Quick:
     def spans(self, text: str, /) -> Iterator[tuple[int, int]]:
         """From where to where each place goes, which costs less than to say more of it."""
         seen = text.encode()
-        found = self._spans(seen)
+        found = spans(self._regex, seen)
         return found if len(seen) == len(text) else in_characters(seen, found)
-
-    def _spans(self, seen: bytes) -> Iterator[tuple[int, int]]:
-        """Below google-re2's own loop, which makes an object of each place."""
-        find, end, start = self._regex._regexp.Match, len(seen), 0
-        while start <= end:
-            place: tuple[int, int] = find(_ANYWHERE, seen, start, end)[0]
-            if place[0] < 0:
-                return
-            yield place
-            start = place[1] + (place[1] == start)
 
     @staticmethod
     def _told(find: Callable[..., Any], text: str, pos: int | None, endpos: int | None) -> Match | None:
@@ -140,6 +130,17 @@ class _Quick:
             return find(text, pos, endpos)  # type: ignore[no-any-return]  # re2 has no types
         found = find(text.encode(), pos, endpos)
         return None if found is None else _Place(text, found)
+
+
+def spans(regex: Any, seen: bytes) -> Iterator[tuple[int, int]]:
+    """Where an expression of google-re2 matches, below its own loop, which makes an object of each place."""
+    find, end, start = regex._regexp.Match, len(seen), 0
+    while start <= end:
+        place: tuple[int, int] = find(_ANYWHERE, seen, start, end)[0]
+        if place[0] < 0:
+            return
+        yield place
+        start = place[1] + (place[1] == start)
 
 
 def in_characters(seen: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -185,7 +186,7 @@ def readable(text: str) -> str:
     if text.isascii():
         return text
     try:
-        text.encode()
+        text.encode("utf-16-le")  # which takes none of them either, and less time
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace").decode()
     return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate, groupby, pairwise
 from typing import cast
@@ -30,6 +30,7 @@ STRUNG = 4  # words that signs hold together
 SEVERAL = 12  # letters without a space that are more than one word, known or not
 KEPT = 8192  # short words whose right form is remembered
 LONG = 20  # characters of a word; what is longer is a code
+READ_AGAIN = 4  # longer rows of letters that are remembered: who reads a text may read it without accents, too
 KEPT_CODES, LONG_CODE = 1024, 128  # codes that are remembered, too, and the characters of one
 DRAWN = 60  # characters of which no frequent word comes, each drawn with four signs
 APART = 4  # characters with spaces between them that may be a word
@@ -47,20 +48,18 @@ _FRONT = "(\"'"
 Places = NDArray[np.int64]
 Rows = tuple[list[str], list[int], list[int]]
 """Letters, each with its first place and its last, exclusive, in the wide text."""
+Said = tuple[list[str], list[str], list[int], list[int]]
+"""The same, with what they say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """The text with words put right; ``span`` says from where to where each of them stands in the wide text, and is
-    asked only where something was found."""
+    """The text with words put right, with a space between two; ``span`` says from where to where each of them stands in
+    the wide text, and is asked only where something was found."""
 
-    words: Sequence[str]
+    text: str
     span: Callable[[int], tuple[int, int]]
     size: int
-    text: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "text", " ".join(self.words))
 
     def places(self) -> OneByOne:
         """Of each character its place in the wide text, told by share within a word, and one more for the end."""
@@ -127,12 +126,10 @@ def respelled(plain: str, wide: str) -> Spelling | None:
         odd = parts if len(wide) > MOST else (each for each in _cuts(wide) if _signs_of(wide, each))
         if not any(_Tokens(wide, [each]).changed for each in odd):
             return None
-    words = read.words()
-    if not words:
+    said = read.text()
+    if not said:
         return None
-    if read.changed > MANY:
-        words = dense(words)
-    return Spelling(words, read.word_span, len(wide))
+    return Spelling(dense(said) if read.changed > MANY else said, read.word_span, len(wide))
 
 
 class _Put(str):
@@ -141,18 +138,13 @@ class _Put(str):
     __slots__ = ()
 
 
-class _Single(str):
-    """A token of one character, which may be a letter of a word that was taken apart."""
-
-    __slots__ = ()
-
-
 class _Usual(dict[str, str | None]):
-    """Of each token that was met the words that it says, "" for none; None where it may go on in the next."""
+    """Of each token that was met the words that it says, "" for none; None where it may go on in the next. Those of one
+    character are told each time."""
 
     def __missing__(self, token: str) -> str | None:
         word = self._word(token)
-        if len(token) <= LONG:
+        if 1 < len(token) <= LONG:
             if len(self) >= KEPT:
                 self.clear()
             self[token] = word
@@ -162,7 +154,7 @@ class _Usual(dict[str, str | None]):
     def _word(token: str) -> str | None:
         small = token.casefold()
         if len(token) == 1:
-            return _Single(small if token.isalnum() else "")
+            return small if token.isalnum() else ""
         if small.isalpha():
             return None if small in _BEGINS else small
         right, new = righted(small)
@@ -181,7 +173,7 @@ class _Tokens:
     one. ``changed`` is how many had to be put right."""
 
     __slots__ = (
-        "_known_places", "_known_rows", "_parts", "_put", "_said", "_sizes", "_spans", "_tokens", "_wide", "_words",
+        "_known_places", "_known_rows", "_parts", "_put", "_said", "_sizes", "_spans", "_text", "_tokens", "_wide",
         "changed",
     )  # fmt: skip
 
@@ -193,65 +185,89 @@ class _Tokens:
             self._tokens += wide[start:end].split()
         self._said = usual(self._tokens)
         self._put: dict[int, int] = {}  # of several tokens that say something together the first, and what follows
-        self._words: list[str] = []
+        self._text = ""
         self._sizes: tuple[Places, Places] | None = None
-        self._known_rows: dict[int, Rows] = {}  # these two by their first token
-        self._known_places: dict[int, list[tuple[int, int]]] = {}
+        self._known_rows: dict[int, Said] = {}  # these two by their first token
+        self._known_places: dict[int, tuple[list[int], list[int]]] = {}
         self.changed = look(self._tokens, self._said, self._put, self._letters)
 
-    def words(self) -> list[str]:
-        self._words = " ".join(filter(None, self._said)).split()
-        return self._words
+    def text(self) -> str:
+        """What they say together."""
+        self._text = " ".join(filter(None, self._said))
+        return self._text
 
     def word_span(self, nth: int) -> tuple[int, int]:
         """From where to where a word stands, told by share of the token that says it."""
         if self._sizes is None:
-            said = _sizes(cast("list[str]", self._said))  # all are known by now
-            self._sizes = np.cumsum(_sizes(self._words) + 1), np.cumsum(said + (said > 0))  # with the space behind it
-        upto_words, upto_tokens = self._sizes
-        token = int(upto_tokens.searchsorted(upto_words[nth]))
-        before = int(upto_tokens[token - 1]) if token else 0
+            known = cast("list[str]", self._said)  # all of it, by now
+            self._sizes = word_ends(self._text.split()), word_ends(known)
+        token, place, before, upto, first, last = placed(*self._sizes, nth)
         if token in self._put:
-            return self._places(token)[nth - int(upto_words.searchsorted(before, "right"))]
+            firsts, lasts = self._places(token)
+            return firsts[place], lasts[place]
         starts, ends = self.spans()
-        start, whole, last = int(starts[token]), int(upto_tokens[token]) - before, int(upto_words[nth]) - before
-        first, width = last - len(self._words[nth]) - 1, int(ends[token]) - start
-        return start + width * first // whole, start + width * last // whole
+        start, whole = int(starts[token]), upto - before
+        width = int(ends[token]) - start
+        return start + width * (first - before) // whole, start + width * (last - before) // whole
 
-    def _places(self, first: int) -> list[tuple[int, int]]:
+    def _places(self, first: int) -> tuple[list[int], list[int]]:
         """Of the words that tokens from this one on say together the first places and the last, exclusive."""
         if first not in self._known_places:
             last = self._put[first]
             starts, ends = self.spans()
-            whole = [(int(starts[first]), int(ends[last - 1]))]
+            whole = [int(starts[first])], [int(ends[last - 1])]
             letters = len(self._tokens[first]) == 1
-            self._known_places[first] = _shared(*self._rows(first, last)) if letters else whole
+            self._known_places[first] = shared(*self._rows(first, last)) if letters else whole
         return self._known_places[first]
 
     def spans(self) -> tuple[Places, Places]:
         """Of all tokens the first places and the last, exclusive."""
         if self._spans is None:
-            spans = [token_places(self._wide, *each) for each in self._parts]
+            spans = [places_of(self._wide, *each) for each in self._parts]
             self._spans = np.concatenate([each for each, _ in spans]), np.concatenate([each for _, each in spans])
         return self._spans
 
     def _letters(self, first: int, last: int) -> str:
         """What these tokens of one character say, "" for nothing."""
-        rows, _, _ = self._rows(first, last)
-        said = {each: _segmented(each) for each in {*rows}}
-        words = " ".join([said[each] for each in rows])
-        return words if "" not in said.values() else " ".join(words.split())
+        _, said, _, _ = self._rows(first, last)
+        return " ".join(filter(None, said))
 
-    def _rows(self, first: int, last: int) -> Rows:
+    def _rows(self, first: int, last: int) -> Said:
         if first not in self._known_rows:
             starts, ends = self.spans()
             letters = "".join(self._tokens[first:last])
-            self._known_rows[first] = spelled(letters, starts[first:last], ends[first:last])
+            rows, firsts, lasts = spelled(letters, starts[first:last], ends[first:last])
+            self._known_rows[first] = rows, said_of(rows), firsts, lasts
         return self._known_rows[first]
 
 
-def _sizes(words: list[str]) -> Places:
-    return np.fromiter(map(len, words), np.int64, len(words))
+def places_of(text: str, start: int, end: int) -> tuple[Places, Places]:
+    """Of all tokens of a part the first places and the last, exclusive."""
+    return (token_places if (loop := _loop()) is None else loop.token_places)(text, start, end)
+
+
+def word_ends(words: list[str]) -> Places:
+    """Where each of these ends with the space behind it, where there is one between two that say something."""
+    return _word_ends(words) if (loop := _loop()) is None else loop.word_ends(words)
+
+
+def _word_ends(words: list[str]) -> Places:
+    sizes = np.fromiter(map(len, words), np.int64, len(words))
+    return np.cumsum(sizes + (sizes > 0))
+
+
+def placed(words: Places, tokens: Places, nth: int) -> tuple[int, int, int, int, int, int]:
+    """The token that says a word, and which of its words that is; where the token before it ends, that token, the word
+    before and that word."""
+    return (_placed if (loop := _loop()) is None else loop.placed)(words, tokens, nth)
+
+
+def _placed(words: Places, tokens: Places, nth: int) -> tuple[int, int, int, int, int, int]:
+    upto = int(words[nth])
+    token = int(tokens.searchsorted(upto))
+    before = int(tokens[token - 1]) if token else 0
+    place = nth - int(words.searchsorted(before, "right"))
+    return token, place, before, int(tokens[token]), int(words[nth - 1]) if nth else 0, upto
 
 
 @cache
@@ -262,7 +278,7 @@ def _loop() -> Speller | None:
     loop: Speller = TOKENS.Speller(
         common=COMMON, telling=TELLING, leet=_LEET, ells=_ELLS, drawn=_DRAWN, draws=_DRAWS, dresses=_DRESSES,
         ends=_END, fronts=_FRONT, long_word=LONG, most_drawn=DRAWN, strung=STRUNG, apart=APART,
-        pieces=PIECES, cut=_CUT, begins=_BEGINS, segmented=_segmented, words_in=words_in, put=_Put, single=_Single,
+        pieces=PIECES, cut=_CUT, begins=_BEGINS, segmented=_segmented, words_in=words_in, put=_Put,
         kept=KEPT,
     )  # fmt: skip
     return loop
@@ -281,7 +297,7 @@ def look(tokens: list[str], said: list[str | None], put: dict[int, int], spell: 
 
 def _look(tokens: list[str], said: list[str | None], put: dict[int, int], spell: Callable[[int, int], str]) -> int:
     changed = done = 0
-    for first, last in _odd(said):
+    for first, last in _odd(tokens, said):
         if last <= done:
             continue
         first = max(first, done)
@@ -299,13 +315,11 @@ def _look(tokens: list[str], said: list[str | None], put: dict[int, int], spell:
     return changed + sum([each.__class__ is _Put for each in said])
 
 
-def _odd(said: list[str | None]) -> list[tuple[int, int]]:
+def _odd(tokens: list[str], said: list[str | None]) -> list[tuple[int, int]]:
     """The tokens that take a closer look, and where four and more follow each other of one character each."""
-    if not {_Single, type(None)} & {*map(type, said)}:
-        return []
     odd = [(nth, nth + 1) for nth, each in enumerate(said) if each is None]
     first = last = 0
-    for nth in [*(nth for nth, each in enumerate(said) if each.__class__ is _Single), -1]:
+    for nth in [*(nth for nth, each in enumerate(tokens) if len(each) == 1), -1]:
         if nth != last:
             if last - first >= APART:
                 odd.append((first, last))
@@ -326,12 +340,16 @@ def _looked_at(tokens: list[str], nth: int) -> tuple[str, int]:
     return righted(small)[0] or small, nth + 1
 
 
-def dense(words: list[str]) -> list[str]:
-    """The words of a text that is full of digits for letters."""
-    return [*map(_dense, words)] if (loop := _loop()) is None else loop.dense(words)
+def dense(text: str) -> str:
+    """A text that is full of digits for letters."""
+    return _dense(text) if (loop := _loop()) is None else loop.dense(text)
 
 
-def _dense(word: str) -> str:
+def _dense(text: str) -> str:
+    return " ".join(map(_dense_word, text.split(" ")))
+
+
+def _dense_word(word: str) -> str:
     """Short numbers are words, and no digit in a word is one."""
     if word.isalpha():
         return word
@@ -384,17 +402,34 @@ def _spelled(letters: str, starts: Places, ends: Places) -> Rows:
     return rows, starts[edges[:-1]].tolist(), ends[[*(wider - 1), -1]].tolist()
 
 
-def _shared(rows: list[str], starts: list[int], ends: list[int]) -> list[tuple[int, int]]:
-    """Of the words in each row the first places and the last, told by share."""
-    places: list[tuple[int, int]] = []
-    for row, start, end in zip(rows, starts, ends, strict=True):
-        said = _segmented(row)
-        if said == row:
-            places.append((start, end))
+def said_of(rows: list[str]) -> list[str]:
+    """What rows of letters say."""
+    return _said_of(rows) if (loop := _loop()) is None else loop.said_of(rows)
+
+
+def _said_of(rows: list[str]) -> list[str]:
+    said = {each: _segmented(each) for each in {*rows}}
+    return [said[each] for each in rows]
+
+
+def shared(rows: list[str], said: list[str], starts: list[int], ends: list[int]) -> tuple[list[int], list[int]]:
+    """Of the words that each row says the first places and the last, told by share."""
+    return (_shared if (loop := _loop()) is None else loop.shared)(rows, said, starts, ends)
+
+
+def _shared(rows: list[str], said: list[str], starts: list[int], ends: list[int]) -> tuple[list[int], list[int]]:
+    firsts: list[int] = []
+    lasts: list[int] = []
+    for row, words, start, end in zip(rows, said, starts, ends, strict=True):
+        if words == row:
+            firsts.append(start)
+            lasts.append(end)
             continue
-        upto = accumulate(map(len, said.split()), initial=0)
-        places += pairwise([start + (end - start) * each // len(row) for each in upto])
-    return places
+        upto = accumulate(map(len, words.split()), initial=0)
+        places = [start + (end - start) * each // len(row) for each in upto]
+        firsts += places[:-1]
+        lasts += places[1:]
+    return firsts, lasts
 
 
 def _segmented(letters: str) -> str:
@@ -408,8 +443,14 @@ def _segments(letters: str) -> str:
         letters = bare(letters)
     if letters in COMMON or not letters.isascii():
         return letters
-    words = words_in(letters)
+    words = words_in(letters) if len(letters) <= LONG else _long_words(letters)
     return words if len(letters) > SEVERAL or all(each in COMMON for each in words.split()) else letters
+
+
+@lru_cache(READ_AGAIN)
+def _long_words(letters: str) -> str:
+    """Many letters as words."""
+    return words_in(letters)
 
 
 def _joined(tokens: list[str], nth: int, first: str) -> tuple[str, int]:

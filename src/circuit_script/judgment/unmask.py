@@ -97,7 +97,7 @@ def bound(size: int) -> int:
 def views(canon: Canon, *, far: int = 0) -> list[View]:
     """Everything that is written in a text in another way; with ``far``, as in `canonical`, only what goes on for more
     characters without a space, and what is hidden in characters that may stand anywhere."""
-    names = coded(canon.plain) if not far or max(map(len, canon.text.split()), default=0) > far else []
+    names = coded(canon.plain) if not far or _goes_on(canon.text, far) else []
     if not (names or canon.readings or canon.spelling):
         return []
     most = bound(len(canon.text))
@@ -106,6 +106,14 @@ def views(canon: Canon, *, far: int = 0) -> list[View]:
     if work.over and work.views:
         work.views[-1] = replace(work.views[-1], more=True)
     return work.views
+
+
+def _goes_on(text: str, far: int) -> bool:
+    """Whether there are more characters than so many without a space: half as many are, then, from one of these places
+    on."""
+    half = far // 2
+    parts = (text[at : at + half] for at in range(0, len(text), half))
+    return any(each.split(None, 1) == [each] for each in parts) and max(map(len, text.split()), default=0) > far
 
 
 def coded(plain: str) -> list[str]:
@@ -132,30 +140,21 @@ def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[st
     found: list[Part] = []
     wide = once(canon.wide_offsets)
     hits = cache(lambda: wholes.Hits(canon.wide))
-    undone = [name for name in names if name in escapes.DECODERS]
+    escaped = [name for name in names if name in escapes.DECODERS]
     for name in names:
         if not work.room(1):
             return
         if name in wholes.DECODERS:
             for called, text, told in wholes.DECODERS[name](hits()):
                 _add_placed(text, told, wide, outer, _named(called, how), depth + 1, work)
-        elif name in undone[:1]:
-            _add_escapes(canon.wide, undone, wide, outer, how, depth + 1, work)
+        elif name in escaped[:1] and (undone := escapes.undone(canon.wide, escaped)) is not None:
+            called, text, places = undone
+            _add(text, _within(outer, _within(wide, places)), _named(called, how), depth + 1, work)
         elif name in pieces.DECODERS:
             found += _add_pieces(canon.wide, name, wide, outer, how, depth + 1, work)
     found = apart(found)
     if found and sum(end - start for _, start, end in found) < len(canon.wide) - 8:
         _add_in_place(canon.wide, found, wide, outer, _named("in place", how), depth + 1, work)
-
-
-def _add_escapes(
-    text: str, names: Sequence[str], wide: Offsets, outer: Offsets, how: str, depth: int, work: _Work
-) -> None:
-    """The text with all escapes of these kinds undone at once: in which order does not matter."""
-    found = {name: parts for name in names if (parts := escapes.DECODERS[name](text))}
-    if found:
-        parts = apart([part for each in found.values() for part in each])
-        _add_in_place(text, parts, wide, outer, _named(" and ".join(found), how), depth, work)
 
 
 def _add_pieces(text: str, name: str, wide: Offsets, outer: Offsets, how: str, depth: int, work: _Work) -> list[Part]:

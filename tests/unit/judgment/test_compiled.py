@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from circuit_script.judgment import compiled, polyglot, words
+from circuit_script.judgment import compiled, mosaic, polyglot, words
 from circuit_script.judgment.canon import canonical
 from circuit_script.judgment.compiled import LOOPS
 from circuit_script.judgment.model import model
@@ -158,7 +158,7 @@ def test_what_is_no_text_is_refused(wrong: Any) -> None:
         loop.highest("a b", np.array([0x7FFF], np.int16))  # a kind that is none
 
 
-COMPILED = ["loops", "folds", "tokens", "codes"]
+COMPILED = ["loops", "folds", "tokens", "codes", "hidden"]
 
 
 @pytest.mark.parametrize("missing", [COMPILED, *([each] for each in COMPILED)], ids="+".join)
@@ -177,3 +177,12 @@ def test_a_package_without_them_judges_alike(missing: list[str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [[repr(read(text)) for text in texts], scores(texts)]
+
+
+@given(
+    st.lists(st.sampled_from([*":：: \n\t\"'>aZqи1234\ud800\u00a0\u0301中１ǅ", "word", "  ", ": ", "1:"])).map("".join)
+)
+@example("a:" * 400)
+@example("Человек 1 : ０x: 中文: abcdefghij: abcdefghijk: ")
+def test_labels_are_the_same(text: str) -> None:
+    assert mosaic._turns(text) == mosaic._turns_of(text)

@@ -38,6 +38,8 @@ SIGNS = [
     "&lt",
     "&lt;",
     "&notit;",
+    "&lt%41;",
+    "&lt=41\\n%41;%42",
     "&amp",
     "&;",
     "&é;",
@@ -86,10 +88,14 @@ IMAGED = st.lists(st.one_of(WORDS, SPACES), max_size=40).map("".join)
 
 
 def same_escapes(text: str) -> None:
-    assert escapes.percent(text) == escapes._percent(text)
-    assert escapes.entities(text) == escapes._entities(text)
-    assert escapes.backslashes(text) == escapes._backslashes(text)
-    assert escapes.printable(text) == escapes._printable(text)
+    """Of each kind, and of all at once."""
+    for names in ([name] for name in escapes.DECODERS), [escapes.DECODERS]:
+        for some in names:
+            told, python = escapes.undone(text, some), escapes._undone(text, some)
+            assert (told is None) == (python is None)
+            if told is not None and python is not None:
+                assert told[:2] == python[:2]
+                assert [*told[2]()] == [*python[2]()]
 
 
 @given(ESCAPED)

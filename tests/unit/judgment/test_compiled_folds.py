@@ -71,6 +71,7 @@ def test_a_text_is_folded_alike(text: str) -> None:
 def test_accents_are_taken_off_alike(text: str) -> None:
     plain = canonical(text).plain
     assert folds().unaccented(plain) == dressed._unaccented(plain)
+    assert folds().words_beyond(plain) == dressed._words_beyond(plain)
 
 
 @pytest.mark.parametrize("name", DECOYS)

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sysconfig
 import tracemalloc
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -79,9 +80,38 @@ def test_the_same_is_left_of_letters(letters: str) -> None:
     assert english.bare(letters) == english._bare(letters)
 
 
-@given(st.lists(TOKENS_OF_ALL_KINDS, max_size=20))
-def test_a_dense_text_says_the_same(words: list[str]) -> None:
-    assert spelling.dense(words) == [*map(spelling._dense, words)]
+@given(st.lists(TOKENS_OF_ALL_KINDS, max_size=20).map(" ".join))
+@example("")
+@example("1 1s 4ll 1gn0r3 я1 ½1 x1x1x1x1x1x1x1x1x1x1x |\\|ow 2024 €v€n 7h3 @")
+def test_a_dense_text_says_the_same(text: str) -> None:
+    assert spelling.dense(text) == spelling._dense(text)
+
+
+@given(st.lists(LETTERS, max_size=20))
+def test_rows_say_the_same_in_the_same_places(rows: list[str]) -> None:
+    rows = [each for each in rows if each]
+    said = spelling.said_of(rows)
+    assert said == spelling._said_of(rows)
+    starts = [*accumulate((3 * len(each) for each in rows), initial=5)][:-1]
+    ends = [start + 2 * len(row) for start, row in zip(starts, rows, strict=True)]
+    assert spelling.shared(rows, said, starts, ends) == spelling._shared(rows, said, starts, ends)
+
+
+@given(st.text(st.sampled_from("aé日😀 \t\n\x1c\x85\u00a0\u2003\u3000\ud800")), st.integers(0, 9), st.integers(0, 40))
+def test_tokens_have_the_same_places(text: str, start: int, end: int) -> None:
+    said, sure = spelling.places_of(text, start, end), token_places(text, start, end)
+    assert [each.tolist() for each in said] == [each.tolist() for each in sure]
+
+
+@given(st.lists(st.lists(st.sampled_from(["", "a", "ab", "a bc", "é"]), min_size=1, max_size=4).map(" ".join)))
+def test_words_have_the_same_places(said: list[str]) -> None:
+    said = [" ".join(each.split()) for each in said]
+    words = " ".join(filter(None, said)).split()
+    tokens = spelling.word_ends(said)
+    assert [*tokens] == [*spelling._word_ends(said)]
+    upto = spelling.word_ends(words)
+    for nth in range(len(words)):
+        assert spelling.placed(upto, tokens, nth) == spelling._placed(upto, tokens, nth)
 
 
 @given(st.lists(st.one_of(TOKENS_OF_ALL_KINDS, TOKENS_OF_ALL_KINDS.map(str.upper)), max_size=20))
@@ -120,7 +150,7 @@ def test_single_letters_are_the_same_rows(parts: list[tuple[str, str]]) -> None:
 def _all_of(found: Spelling | None) -> object:
     if found is None:
         return None
-    return [*found.words], [*map(found.span, range(len(found.words)))], [*found.places()]
+    return found.text, [*map(found.span, range(len(found.text.split())))], [*found.places()]
 
 
 def _alone(plain: str, wide: str) -> object:
@@ -153,7 +183,7 @@ def test_what_a_text_left_behind_changes_no_other() -> None:
     for token in tokens:
         assert spelling.righted(token) == spelling._righted(token)
         assert english.words_in(token) == english._words_in(token)
-        assert spelling.dense([token, "1f"]) == [spelling._dense(token), "if"]
+        assert spelling.dense(f"{token} 1f") == f"{spelling._dense(token)} if"
         assert disguise.put_right(f"{token} a b a", f"a {token}-b") == disguise._put_right(
             f"{token} a b a", f"a {token}-b"
         )
@@ -179,10 +209,16 @@ def test_what_is_no_text_is_refused(wrong: Any) -> None:
     splitter, speller = english._loop(), spelling._loop()
     assert splitter is not None
     assert speller is not None
-    for each in (splitter.words_in, splitter.bare, speller.righted):
+    for each in (splitter.words_in, splitter.bare, speller.righted, speller.dense):
         with pytest.raises(TypeError):
             each(wrong)
-    with pytest.raises((AttributeError, TypeError)):
-        speller.dense([wrong])
+    with pytest.raises(TypeError):
+        speller.said_of([wrong])
+    with pytest.raises(TypeError):
+        speller.word_ends([None])
+    with pytest.raises(IndexError):
+        speller.shared(["a", "b"], ["a", "b"], [0], [1])
+    with pytest.raises(IndexError):
+        speller.placed(np.ones(1, np.int64), np.zeros(1, np.int64), 2)
     with pytest.raises(IndexError):
         speller.spelled("abcd", np.zeros(1, np.int64), np.zeros(1, np.int64))

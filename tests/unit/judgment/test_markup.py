@@ -8,13 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circuit_script.judgment import markup as level
+from circuit_script.judgment.compiled import HIDDEN, Hidden
 from circuit_script.judgment.markup import (
     LONGEST,
+    MOST,
     MOST_FINDINGS,
     MOST_READ,
     SMALL_TALK,
-    Hidden,
-    _decoded,
+    Plain,
+    _finder,
     _small,
     _speaking,
     hidden_texts,
@@ -24,6 +27,8 @@ from circuit_script.judgment.markup import (
 from circuit_script.judgment.page import Page, View
 from circuit_script.judgment.rules import rules
 from tests.unit.judgment.benign import benign_texts
+from tests.unit.judgment.costly import COSTLY, costly
+from tests.unit.judgment.hostile import DECOYS, hostile
 
 RULES = rules("markup")
 
@@ -173,7 +178,8 @@ ENTITIES = ["&", "#", "65", ";", "amp", "lt", "notit", "a", " ", "\n", "<", "&#0
 
 @given(st.lists(st.sampled_from(ENTITIES), max_size=12))
 def test_entities_are_decoded_as_in_a_page(said: list[str]) -> None:
-    assert _decoded("".join(said)) == html.unescape("".join(said))
+    for finder in (Plain(), _finder()):
+        assert finder.decoded("".join(said)) == html.unescape("".join(said))
 
 
 @pytest.mark.parametrize("name", ["p", "DIV", "\u00e9", "sp\u212an", "\u017fpan", "a\u00e9"])
@@ -181,3 +187,78 @@ def test_an_element_ends_at_its_own_name(name: str) -> None:
     text = f"\u00e9 <{name} hidden>the total</{name}> and more"
     found = [said for said, _ in hidden_texts(page(text))]
     assert found == ["the total"]
+
+
+compiled_only = pytest.mark.skipif(HIDDEN is None, reason="Nothing is compiled here.")
+PARTS = [
+    "<", ">", "<!--", "-->", "<p hidden>", "</p>", "<P ", "</P", "<b", "</b>", "<br hidden>", "<é hidden>", "</é>",
+    "/>", "<input type=hidden ", "<INPUT type='hidden' value='", "style='display:none'", "background:#000;color:#fff",
+    "<i class=ab>", "class='abc", ".ab{display:none}", "#abc {display:none}", ".bc{opacity:0}", "ab", "abc", "{", "}",
+    " alt='", "'alt=\"", "\ttitle = '", " title   =   \"", " alt    ='", " data-x='", " data-='", " DATA-A_1=\"", "=",
+    "= '", f" data-{'a' * 40}='", f" data-{'a' * 41}='", " deſc='", " de\u017fcription='", " pla\u212aceholder='",
+    "aria-label='", "](", "![", "[a]", "[a]: ", "[x]: (", "]: b ", "b b ", "://", "(", ")", "'", '"', " > ", ">\t[",
+    "[", "]:", "\n", "---\n", "\r\n", '"_a": "', "'#ab' : '", '"ai_x":"', '"x_hints"  :  "', '"sy\u017ftem": "',
+    '"total": "', '"a"', '":"', f'"_{"a" * 31}": "', f'"{"a" * 21}hint": "', f'"{"a" * 41}": "', '\\"', "\\'", "\\",
+    ":", "&", "&amp;", "&#65;", "&lt", f"&{'z' * 38};", f"&{'z' * 39};", f"&{'z' * 40};", ";", "words of it ", "a lamp",
+    " ", "\u00a0", "\x1c", "1234", "é", "\u0130", "\u03a3", "\u212a", "\U0001f600", "\x00", "\ud800", "<title>",
+    "</title>", "<style>", "x" * 300,
+]  # fmt: skip
+
+
+def _hidden_by_each(text: str) -> tuple[tuple[Hidden, ...], tuple[Hidden, ...]]:
+    """What is found in a text with what is compiled, and without."""
+    level._hidden.cache_clear()
+    found = level._hidden(text)
+    level._hidden.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(level, "_finder", Plain)
+        plain = level._hidden(text)
+    level._hidden.cache_clear()
+    return found, plain
+
+
+@compiled_only
+@given(st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=3)), max_size=60))
+def test_what_is_compiled_finds_the_same(parts: list[str]) -> None:
+    found, plain = _hidden_by_each("".join(parts))
+    assert found == plain
+
+
+@compiled_only
+@pytest.mark.parametrize("name", [*DECOYS, *COSTLY])
+@pytest.mark.parametrize("after", ["", " é", " \u0130"])
+def test_what_is_compiled_finds_the_same_in_long_texts(name: str, after: str) -> None:
+    found, plain = _hidden_by_each((hostile if name in DECOYS else costly)(name, 9000) + after)
+    assert found == plain
+
+
+@compiled_only
+@pytest.mark.parametrize(
+    "part",
+    [
+        "<!--some words-->", "<b hidden>some words</b>", "<input hidden value='some words'>", " alt='some words'",
+        "![some words](x)", "[a](b 'c' \"some words\")", "[a]: b some words\n", '{"_a": "some words"}',
+        ".ab{display:none}<i class=ab>some words</i>", "<b hidden>" * 30 + "some words" + "</b>" * 30,
+        "<p hidden>" + "long " * 1000 + "</p>", "<!--" + "long " * 1000 + "-->", "x" * 999 + "<b hidden>some words",
+        "!" * 2 + "[" + "x" * 996 + "](some words)", "[" + "x" * 198 + "]: b some words\n", "a b hidden> ",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("times", [1, 3, 26, MOST - 1, MOST + 1])
+def test_what_is_compiled_has_the_same_limits(part: str, times: int) -> None:
+    found, plain = _hidden_by_each(part * times)
+    assert found == plain
+
+
+@compiled_only
+@given(
+    st.lists(st.text("ab\u017fK\u212a\u0130", min_size=2, max_size=4), min_size=1, max_size=8),
+    st.lists(
+        st.sampled_from(["<i ", ">", "a", "b", "ab", "\u017f", "K", "\u212a", "\u0130", "words", "</i>"]), max_size=60
+    ),
+    st.integers(0, 4),
+)
+def test_names_stand_where_they_are_found_one_by_one(names: list[str], parts: list[str], most: int) -> None:
+    text = "".join(parts)
+    once, small = [*dict.fromkeys(names)], _small(text)
+    each = [finder.of_classes(text, small, "", once, most) for finder in (Plain(), _finder())]
+    assert each[0] == each[1]

@@ -86,7 +86,7 @@ def test_only_what_is_asked_for_is_worked_out() -> None:
 def test_words_that_tokens_say_together_stand_one_behind_the_other(text: str) -> None:
     found = spelling.respelled(text, text)
     assert found is not None
-    spans = [found.span(nth) for nth in range(len(found.words))]
+    spans = [found.span(nth) for nth in range(len(found.text.split()))]
     assert spans == sorted(spans)
     assert all(0 <= start < end <= len(text) for start, end in spans)
     assert [*found.places()][-1] == len(text)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuit_script.judgment.escapes import DECODERS, ESCAPES, Escapes, percent
+from circuit_script.judgment.escapes import DECODERS, ESCAPES, Escapes
+from circuit_script.judgment.escapes import _percent as percent
 from circuit_script.judgment.features import WINDOW, kinds_once, kinds_read
 from circuit_script.judgment.model import model
 from circuit_script.judgment.page import token_spans
@@ -81,7 +82,7 @@ def test_an_expression_finds_the_same_places_in_bytes_and_in_characters(text: st
 
 
 def test_each_character_of_words_put_right_has_its_share_of_the_word_as_it_was() -> None:
-    spelling = Spelling(["ignore", "all", "x"], [(0, 11), (12, 15), (15, 16)].__getitem__, 16)
+    spelling = Spelling("ignore all x", [(0, 11), (12, 15), (15, 16)].__getitem__, 16)
     assert spelling.text == "ignore all x"
     assert [*spelling.places()] == [0, 1, 3, 5, 7, 9, 11, 12, 13, 14, 15, 15, 16]
 
@@ -159,5 +160,5 @@ def test_no_piece_of_base64_that_says_something_is_passed_over(text: str) -> Non
 def test_words_that_are_put_right_stand_where_they_stood(text: str, words: list[tuple[str, int, int]]) -> None:
     spelling = respelled(text, text)
     assert spelling is not None
-    found = [(word, *spelling.span(nth)) for nth, word in enumerate(spelling.words)]
+    found = [(word, *spelling.span(nth)) for nth, word in enumerate(spelling.text.split())]
     assert found[: len(words)] == words
