@@ -31,6 +31,10 @@ cdef inline bint _is_alnum(Py_UCS4 each):
     return 48 <= each <= 57 or 65 <= each <= 90 or 97 <= each <= 122
 
 
+cdef inline bint _is_letter(u32 each):
+    return 65 <= each <= 90 or 97 <= each <= 122
+
+
 cdef inline u32 _small(u32 each):
     return each + 32 if 65 <= each <= 90 else each
 
@@ -172,13 +176,16 @@ cdef inline int _kind_of(Py_UCS4 sign):
     return 3 if sign == 61 else -1
 
 
-def undone(str text, str signs, Py_ssize_t most, Py_ssize_t around, entity, backslash):
+def undone(str text, str signs, Py_ssize_t most, Py_ssize_t around, dict begun, entity, backslash):
     """`escapes.undone`: of those that begin with these signs, at most so many of each. ``entity`` says what one is that
     is a name, or a number with something odd about it; ``backslash`` what stands at a place, and to where, of what has
-    letters or braces in its number."""
+    letters or braces in its number; ``begun`` is `escapes._begun`."""
     cdef Undone found = Undone(text, around, entity, backslash)
     found._read(signs, most)
-    return found if found.signs else None
+    if not found.signs:
+        return None
+    found._put_words_right(begun)
+    return found
 
 
 @cython.final
@@ -195,6 +202,7 @@ cdef class Undone:
     cdef int[::1] origins
     cdef Py_ssize_t size, around, done, reach
     cdef bytearray data
+    cdef Py_ssize_t left[KINDS_OF_ESCAPES]  # how many more of each kind are read
     cdef int kinds  # of all that was read, as bits
     cdef int kind  # of the bytes
     cdef Py_ssize_t begin, end
@@ -214,25 +222,24 @@ cdef class Undone:
 
     cdef int _read(self, str signs, Py_ssize_t most) except -1:
         cdef Py_ssize_t place = 0, end, size = len(self.source), at
-        cdef Py_ssize_t left[KINDS_OF_ESCAPES]
         cdef int kind
         cdef Py_UCS4 sign
         for kind in range(KINDS_OF_ESCAPES):
-            left[kind] = 0
+            self.left[kind] = 0
         for sign in signs:
-            left[_kind_of(sign)] = most
+            self.left[_kind_of(sign)] = most
         self.chars, self.origins = np.empty(size + 64, np.uint32), np.empty(size + 64, np.int32)
         while place < size:
             kind = _kind_of(self.codes[place])
-            if kind < 0 or not left[kind]:
+            if kind < 0 or not self.left[kind]:
                 place += 1
                 continue
-            left[kind] -= 1
+            self.left[kind] -= 1
             end = self._at(kind, place)
             for at in range(place + 1, end if kind == 1 else 0):  # a name may have other signs in it
                 kind = _kind_of(self.codes[at])
-                if kind >= 0 and kind != 1 and left[kind]:
-                    left[kind] -= 1
+                if kind >= 0 and kind != 1 and self.left[kind]:
+                    self.left[kind] -= 1
             place = max(end, place + 1)
         self._close()
         if self.reach >= 0:
@@ -240,6 +247,55 @@ cdef class Undone:
             self.text = <str>PyUnicode_FromKindAndData(4, &self.chars[0], self.size)
             self.signs = "".join([sign for kind, sign in enumerate("%&\\=") if self.kinds >> kind & 1])
         return 0
+
+    cdef int _put_words_right(self, dict begun) except -1:
+        """`escapes._with_words`."""
+        cdef list hits = []  # where, and how many letters
+        cdef Py_ssize_t at = 0, end, last, size = 0, place, most = self.size
+        while at < self.size:
+            end = at + 1
+            if self.chars[at] == 10 or self.chars[at] == 0xFFFD:
+                while end < self.size and _is_letter(self.chars[end]):
+                    end += 1
+                size = self._begins_word(self.origins[at]) if end > at + 1 else 0
+                if end < self.size and _is_digit(self.chars[end]):
+                    size = 0
+                if size:
+                    letters = self.source[self.origins[at] + 1 - size:self.origins[at] + 1].lower()
+                    if letters in begun.get(self.text[at + 1:end].lower(), ()):
+                        hits.append((at, size))
+                        most += size
+            at = end
+        if not hits:
+            return 0
+        chars, origins = np.empty(most, np.uint32), np.empty(most + 1, np.int32)
+        cdef u32[::1] codes = chars
+        cdef int[::1] places = origins
+        at = end = 0  # of what was, and of what is made
+        for last, size in [*hits, (self.size, 0)]:
+            codes[end:end + last - at], places[end:end + last - at] = self.chars[at:last], self.origins[at:last]
+            end += last - at
+            at = last
+            if size:
+                place = self.origins[at]
+                codes[end], places[end] = 32, <int>place
+                for last in range(size):
+                    codes[end + 1 + last], places[end + 1 + last] = _small(self.codes[place + 1 - size + last]), <int>place
+                end += size + 1
+                at += 1
+        self.chars, self.origins, self.size = codes, places, end
+        self.text = <str>PyUnicode_FromKindAndData(4, &self.chars[0], self.size)
+        return 0
+
+    cdef Py_ssize_t _begins_word(self, Py_ssize_t last) except -1:
+        """How many letters up to this place, behind the sign of a number, may be the first ones of a word."""
+        cdef u32 each = self.codes[last], sign
+        if last and (each == u"n" or each == u"r" or each == u"t"):
+            return self.codes[last - 1] == 92
+        if last < 2 or _is_digit(each) or _is_digit(self.codes[last - 1]):
+            return 0
+        sign = self.codes[last - 2]
+        return 2 if (sign == 37 or sign == 61) and _hex(each) >= 0 and _hex(self.codes[last - 1]) >= 0 else 0
 
     cdef Py_ssize_t _at(self, int kind, Py_ssize_t place) except -2:
         """Read what stands there; to where it goes, or -1."""
@@ -288,33 +344,63 @@ cdef class Undone:
             return -1
         if end - first < LONG_NUMBER and end < size and self.codes[end] == u";":
             end += 1
+        elif self._goes_on(end):
+            return -1
         return self._char(1, value, place, end) if plain else self._said(1, said, place, end)
 
+    cdef bint _goes_on(self, Py_ssize_t place) except -1:
+        """Whether what stands there is a digit or a semicolon in an escape of another kind, so that a number
+        before it may not end."""
+        cdef Py_ssize_t end
+        cdef int value
+        cdef int kind = _kind_of(self.codes[place]) if place < len(self.source) else -1
+        if kind < 0 or kind == 1 or not self.left[kind]:
+            return False
+        value = self._slashed(place, &end) if kind == 2 else _number(self.codes, place + 1, 2)
+        return value == 59 or 48 <= value <= 57
+
     cdef Py_ssize_t _backslash(self, Py_ssize_t place) except -2:
+        cdef Py_ssize_t end
+        cdef int value = self._slashed(place, &end)
+        if value < 0:
+            return -1
+        if end == place + 4:
+            return self._byte(2, value, place, end)
+        return self._char(2, value, place, end)
+
+    cdef int _slashed(self, Py_ssize_t place, Py_ssize_t* end) except -2:
+        """The number of what stands behind a backslash, and to where; bytes take four characters, and only they do. -1
+        if it is none."""
         cdef Py_ssize_t at
         cdef int value
         cdef u32 kind = self.codes[place + 1] if place + 1 < len(self.source) else 0
+        end[0] = place + 2
         if kind == u"n" or kind == u"r" or kind == u"t":
-            return self._char(2, 10, place, place + 2)
+            return 10
+        end[0] = place + 4
         if kind == u"x":
-            value = _number(self.codes, place + 2, 2)
-            return self._byte(2, value, place, place + 4) if value >= 0 else -1
+            return _number(self.codes, place + 2, 2)
         if 48 <= kind <= 51:
-            value = _octal(self.codes, place + 1)
-            return self._byte(2, value, place, place + 4) if value >= 0 else -1
+            return _octal(self.codes, place + 1)
         if kind != u"u" and kind != u"U":
             return -1
         value = _number(self.codes, place + 2, 4)
+        end[0] = place + 6
         if kind == u"u" and value >= 0:
-            return self._char(2, value, place, place + 6)
+            return value
+        end[0] = place + 10
         if 0 <= value <= 16 and _number(self.codes, place + 6, 4) >= 0:
-            return self._char(2, 65536 * value + _number(self.codes, place + 6, 4), place, place + 10)
+            return 65536 * value + _number(self.codes, place + 6, 4)
         at = _braced(self.codes, place + 2)
+        end[0] = at
         if at > 0:
             value = _number(self.codes, place + 3, at - place - 4)
-            return self._char(2, value, place, at) if value < 0x110000 else -1
+            return value if value < 0x110000 else -1
         said = self.backslash(self.source, place)
-        return -1 if said is None else self._said(2, said[0], place, said[1])
+        if said is None:
+            return -1
+        end[0] = said[1]
+        return ord(said[0])
 
     cdef Py_ssize_t _byte(self, int kind, int value, Py_ssize_t place, Py_ssize_t end) except -2:
         """One more byte, or none but the end of a line."""

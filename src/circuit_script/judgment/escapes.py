@@ -5,15 +5,21 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Collection
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import pairwise
+
+import numpy as np
 
 from circuit_script.judgment.compiled import CODES
-from circuit_script.judgment.page import Offsets
+from circuit_script.judgment.english import COMMON
+from circuit_script.judgment.entities import unescaped
+from circuit_script.judgment.page import Offsets, OneByOne, Origins
 from circuit_script.judgment.parts import AROUND, Part, apart, in_place, places_of
 
 ESCAPES = 4000
 
 _PERCENT = re.compile("(?:%[0-9a-fA-F]{2})+|%")  # takes linear time: nothing comes again
+_CUT = re.compile("[\n\ufffd]([A-Za-z]++)(?![0-9])")  # before what may be the rest of a word
 _DIGITS = "0123456789abcdefABCDEF"
 _PAIRS = {high + low: bytes.fromhex(high + low) for high in _DIGITS for low in _DIGITS}
 
@@ -71,7 +77,7 @@ def _entity(mark: re.Match[str]) -> str | None:
 
 @lru_cache(4096)
 def _read_entity(entity: str) -> str | None:
-    said = html.unescape(entity)
+    said = html.unescape(entity) if "&" in entity[1:] else unescaped(entity)
     if entity[1] == "#":
         return said if len(said) == 1 else None
     return said if said[0] != "&" or said == "&" else None
@@ -128,21 +134,71 @@ Undone = tuple[str, str, Offsets]
 
 def undone(text: str, names: Collection[str]) -> Undone | None:
     """A text with all escapes of these kinds undone at once, as far as it is near them; None if it has none. In which
-    order they are undone does not matter."""
+    order they are undone does not matter. A word that only begins like one, as in "\\reveal" or "=delete", is left."""
     if CODES is None:
         return _undone(text, names)
     signs = "".join([sign for sign, name in SIGNS.items() if name in names])
-    found = CODES.undone(text, signs, ESCAPES, AROUND, _read_entity, _backslashes.at)
+    found = CODES.undone(text, signs, ESCAPES, AROUND, _begun(), _read_entity, _backslashes.at)
     return None if found is None else (_called(found.signs), found.text, found.places)
 
 
 def _undone(text: str, names: Collection[str]) -> Undone | None:
     parts = apart([part for name in names for part in DECODERS[name](text)])
+    parts = [part for part, after in pairwise([*parts, ("", 0, 0)]) if not _goes_on(text, part, after)]
     if not parts:
         return None
     told = in_place(text, parts)
     places = places_of(lambda: told, lambda: range(len(text) + 1), backwards=False)
-    return _called({text[start] for _, start, _ in parts}), "".join([said for said, _, _ in told]), places
+    said, places = _with_words("".join([said for said, _, _ in told]), places, text)
+    return _called({text[start] for _, start, _ in parts}), said, places
+
+
+@cache
+def _begun() -> dict[str, list[str]]:
+    """Of what is left of a word if its first letters are read as a number, those letters. What is left is no word."""
+    begun: dict[str, list[str]] = {}
+    for word in COMMON:
+        for size, letters in ((1, "nrt"), (2, "abcdef")):
+            if {*word[:size]} <= {*letters} and word[size:] not in COMMON:
+                begun.setdefault(word[size:], []).append(word[:size])
+    return begun
+
+
+def _with_words(text: str, places: Offsets, source: str) -> tuple[str, Offsets]:
+    """A text that was undone with the letters of words that are no numbers."""
+    more: dict[int, str] = {}
+    for mark in _CUT.finditer(text):
+        for letters in _begun().get(mark[1].lower(), ()):
+            end = int(places()[mark.start()]) + 1
+            first = end - len(letters)
+            is_sign = first > 0 and source[first - 1] in ("\\" if len(letters) == 1 else "%=")
+            if is_sign and (source[first:end] if len(letters) == 1 else source[first:end].lower()) == letters:
+                more[mark.start()] = letters
+    if not more:
+        return text, places
+    parts: list[str] = []
+    last = 0
+    for at, letters in more.items():
+        parts += text[last:at], " ", letters
+        last = at + 1
+
+    def moved() -> Origins:
+        old, sizes = places(), np.ones(len(text) + 1, np.int64)
+        sizes[[*more]] += [*map(len, more.values())]
+        which = np.repeat(np.arange(len(sizes)), sizes)
+        return OneByOne(len(which), lambda at: int(old[int(which[at])]))
+
+    return "".join([*parts, text[last:]]), moved
+
+
+def _goes_on(text: str, part: Part, after: Part) -> bool:
+    """Whether this is an entity that is a number which may not end here: its next digit, or the semicolon, is in an
+    escape of another kind."""
+    _, start, end = part
+    if after[1] != end or text[start] != "&" or text[end - 1] == ";" or text[end] == "&":
+        return False
+    first = after[0][:1]
+    return bool(first) and first in "0123456789;"
 
 
 def _called(signs: Collection[str]) -> str:

@@ -78,8 +78,8 @@ cdef class Finder:
     cdef object attributes, empty, entity, unescaped, is_key, other_ground
 
     def __init__(self, limits, attributes, empty, entity, unescaped, is_key, other_ground):
-        """``limits``: pieces of one kind, characters of one, of all that a name hides, and of an entity that is
-        remembered; the functions are those of `markup`."""
+        """``limits``: pieces of one kind, characters of one, of all that a name hides, and of an entity; the
+        functions are those of `markup`."""
         self.most, self.longest, self.most_read, self.long_entity = limits
         self.attributes, self.empty = attributes, empty
         self.entity, self.unescaped, self.is_key, self.other_ground = entity, unescaped, is_key, other_ground
@@ -225,29 +225,24 @@ cdef class Finder:
         return found
 
     cdef list _inside(self, str text, str small, str low, Py_ssize_t tag, Py_ssize_t close):
-        cdef str name = self._opened(text, tag, close)
+        cdef str name = self._opened(low, tag, close)
         if not name:
             return []
         if name == "input":
             return self.given(text, small, tag, close + 1)
-        cdef Py_ssize_t first = close + 1, last = min(close + 1 + self.longest, len(text)), end
-        if low:
-            end = _end_of(name, low, first, last)
-        else:
-            low = text[first:last].lower()
-            end = first + _end_of(name, low, 0, len(low))
-        return [self.piece(text, first, end, "hidden-style")]
+        cdef Py_ssize_t first = close + 1, last = min(close + 1 + self.longest, len(text))
+        return [self.piece(text, first, _end_of(name, low, first, last), "hidden-style")]
 
-    cdef str _opened(self, str text, Py_ssize_t tag, Py_ssize_t close):
-        """The name of a tag's element, in small letters, or "" if no text is in it."""
+    cdef str _opened(self, str low, Py_ssize_t tag, Py_ssize_t close):
+        """The name of a tag's element, or "" if no text is in it."""
         cdef Py_ssize_t end = tag + 1, last = min(close, tag + 1 + LONG_NAME)
         cdef str name
-        while end < last and text[end] != u" " and text[end] != u"/" and text[end] != u">":
+        while end < last and low[end] != u" " and low[end] != u"/" and low[end] != u">":
             end += 1
-        name = text[tag + 1 : end].lower()
+        name = low[tag + 1 : end]
         if name == "input":
             return name
-        return "" if not name.isalnum() or name in self.empty or text[close - 1] == u"/" else name
+        return "" if not name.isalnum() or name in self.empty or low[close - 1] == u"/" else name
 
     def markdown(self, str text):
         """Descriptions of pictures and titles of links."""
@@ -353,60 +348,100 @@ cdef Py_ssize_t _end_of(str name, str low, Py_ssize_t place, Py_ssize_t last) ex
 
 
 cdef class Names:
-    """Some names as a tree of their letters: a text is read once, however many they are."""
+    """Some names as a tree of their letters: a text is read once, however many they are and whatever is in it.
 
-    cdef int[::1] roots, child, sibling, ends  # roots are by their letter; an end has the number of its name
+    https://en.wikipedia.org/wiki/Aho%E2%80%93Corasick_algorithm
+    """
+
+    cdef int[::1] roots, child, sibling, fails, inner, ends, sizes  # roots are by their letter; an end has its name
     cdef unsigned int[::1] letters
     cdef Py_ssize_t count
 
     def __init__(self, list names):
         cdef str name
-        cdef int nth, at, first, parent, made = 0
+        cdef int nth, at, parent, made = 0
         cdef unsigned int letter
         size = sum([len(name) for name in names]) + 1
         self.count = len(names)
-        self.roots, self.child = np.full(128, -1, np.intc), np.full(size, -1, np.intc)
-        self.sibling, self.ends = np.full(size, -1, np.intc), np.full(size, -1, np.intc)
-        self.letters = np.zeros(size, np.uintc)
+        self.roots, self.letters = np.full(128, -1, np.intc), np.zeros(size, np.uintc)
+        self.child, self.sibling, self.fails, self.inner, self.ends = np.full((5, size), -1, np.intc)
+        self.sizes = np.array([len(name) for name in names], np.intc)
         for nth in range(self.count):
             name = names[nth]
             parent = -1
             for letter in name:
-                at = first = self.child[parent] if parent >= 0 else self.roots[letter & 127]
-                while at >= 0 and self.letters[at] != letter:
-                    at = self.sibling[at]
+                at = self._step(parent, letter)
                 if at < 0:
                     at, made = made, made + 1
-                    self.letters[at], self.sibling[at] = letter, first
+                    self.letters[at] = letter
                     if parent >= 0:
-                        self.child[parent] = at
+                        self.sibling[at], self.child[parent] = self.child[parent], at
                     else:
-                        self.roots[letter & 127] = at
+                        self.sibling[at], self.roots[letter & 127] = self.roots[letter & 127], at
                 parent = at
             self.ends[parent] = nth
+        self._linked()
+
+    cdef inline int _step(self, int at, unsigned int letter) except -2:
+        """Where a letter leads to, -1 for nowhere."""
+        at = self.child[at] if at >= 0 else self.roots[letter & 127]
+        while at >= 0 and self.letters[at] != letter:
+            at = self.sibling[at]
+        return at
+
+    cdef inline int _next_of(self, int at, unsigned int letter) except -2:
+        """The same, or where it leads to from the longest end of what was read that a name begins with."""
+        cdef int following = self._step(at, letter)
+        while following < 0 and at >= 0:
+            at = self.fails[at]
+            following = self._step(at, letter)
+        return following
+
+    cdef int _linked(self) except -1:
+        """Note of each place what is next, if no name goes on there, and which names end there within a longer one."""
+        cdef list places = [each for each in self.roots if each >= 0]
+        cdef int at, fails, following
+        for at in places:
+            following = self.sibling[at]
+            if following >= 0:
+                places.append(following)
+        for at in places:
+            following = self.child[at]
+            while following >= 0:
+                fails = self._next_of(self.fails[at], self.letters[following])
+                self.fails[following] = fails
+                if fails >= 0:
+                    self.inner[following] = fails if self.ends[fails] >= 0 else self.inner[fails]
+                places.append(following)
+                following = self.sibling[following]
+        return 0
 
     cdef list places(self, str text, Py_ssize_t most):
         """Where each name stands first, so often at most, and never within itself."""
         cdef list places = [[] for _ in range(self.count)], found
         cdef Py_ssize_t[::1] begins = np.zeros(self.count + 1, np.intp)
-        cdef Py_ssize_t start, place, size = len(text)
-        cdef int at, nth
-        cdef unsigned int letter
-        for start in range(size):
-            letter, place = <Py_UCS4>text[start], start
-            at = self.roots[letter & 127]
-            while at >= 0:
-                if self.letters[at] != letter:
-                    at = self.sibling[at]
-                    continue
-                place += 1
-                nth = self.ends[at]
-                if nth >= 0 and start >= begins[nth]:
+        cdef Py_ssize_t place = 0, start
+        cdef Py_UCS4 letter
+        cdef int at = -1, end, nth
+        for letter in text if most > 0 else "":
+            place += 1
+            at = end = self._next_of(at, letter)
+            if at >= 0 and self.ends[at] < 0:
+                end = self._inner(at)
+            while end >= 0:
+                nth = self.ends[end]
+                start = place - self.sizes[nth]
+                if start >= begins[nth]:
                     found = places[nth]
-                    if len(found) < most:
-                        found.append(start)
-                        begins[nth] = place
-                if place == size:
-                    break
-                letter, at = <Py_UCS4>text[place], self.child[at]
+                    found.append(start)
+                    begins[nth] = place
+                    if len(found) >= most:
+                        self.ends[end] = -1
+                end = self._inner(end)
         return places
+
+    cdef inline int _inner(self, int at) except -2:
+        """The next name that ends there, of those that are still looked for."""
+        while self.inner[at] >= 0 and self.ends[self.inner[at]] < 0:
+            self.inner[at] = self.inner[self.inner[at]]
+        return self.inner[at]

@@ -448,11 +448,10 @@ cdef u64 _hash(u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except? 0:
     return value ^ (value >> 32)
 
 
-def turns(str text not None, Py_ssize_t most, is_word):
+def turns(str text not None, Py_ssize_t most, more_letters):
     """`mosaic._turns`: the first labels with a colon, each with its first character and the one behind the colon."""
     cdef list found = []
     cdef Py_ssize_t at, first, end, digits
-    cdef str label
     for at in range(len(text)):
         if text[at] != u":" and text[at] != u"\uff1a":
             continue
@@ -470,12 +469,22 @@ def turns(str text not None, Py_ssize_t most, is_word):
             first -= 1
         if not 0 < end - first <= 10 or first and text[first - 1] not in u" \t\n\f\r\"'>":
             continue
-        label = text[first:end]
-        if label.isalpha() or is_word(label):
-            found.append((label.lower(), first, at + 1))
+        if _is_word(text, first, end, more_letters):
+            found.append((text[first:end].lower(), first, at + 1))
             if len(found) >= most:
                 break
     return found
+
+
+cdef bint _is_word(str text, Py_ssize_t first, Py_ssize_t end, more_letters) except -1:
+    """`mosaic._is_word`, or letters to Python."""
+    cdef Py_UCS4 char
+    cdef Py_ssize_t at
+    for at in range(first, end):
+        char = text[at]
+        if not char.isalpha() and text[at] not in more_letters(<Py_ssize_t>char >> 8):
+            return False
+    return True
 
 
 cdef inline bint _is_lettered(Py_UCS4 char) noexcept:

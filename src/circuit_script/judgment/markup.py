@@ -15,6 +15,7 @@ from heapq import heappush, heappushpop
 from itertools import accumulate, islice
 
 from circuit_script.judgment.compiled import HIDDEN, Finder, Hidden
+from circuit_script.judgment.entities import unescaped
 from circuit_script.judgment.page import Page
 from circuit_script.judgment.rules import Together, compiled, data, readable, rules
 from circuit_script.judgment.verdict import Finding
@@ -25,10 +26,9 @@ NAMED = 40  # styles with a name that hide
 READ_TWICE = 4  # texts whose hidden pieces are remembered: who reads one asks twice
 TOGETHER = 16  # pieces that are read at once: most say nothing
 LONGEST = 4000  # characters of a piece
-ENTITIES = 512  # that are remembered
 TAGS = 32  # that are remembered: those of a text are often the same
 KEYS = 256  # that are remembered
-LONGEST_ENTITY = 40  # characters
+LONGEST_ENTITY = 40  # characters; what is longer is none, or the text behind one
 MOST_READ = 64_000  # characters that are judged piece by piece
 MOST_FINDINGS = 20  # the surest
 HARMLESS = 0.1  # is what a hidden text scores by itself
@@ -208,8 +208,7 @@ def _small(text: str) -> str:
 
 
 def _styled(finder: Finder, text: str, small: str) -> list[Hidden]:
-    # Where a letter in small has another length, or depends on those beside it, each piece is taken for itself.
-    low = "" if "\u0130" in text or "\u03a3" in text else small if _alike(text) else text.lower()
+    low = small if _alike(text) else _lower(text)
     ends_alike = text.isascii() or not ("\u017f" in text or "\u212a" in text)  # a word ends before these two
     spans = [*islice(_STYLE.spans(small if ends_alike else text), MOST)]
     if not spans:
@@ -226,6 +225,11 @@ def _styled(finder: Finder, text: str, small: str) -> list[Hidden]:
 def _alike(text: str) -> bool:
     """Whether the ends of elements are found in small letters of ASCII too: no name of one has other letters."""
     return text.isascii() or ("\u017f" not in text and _OTHER_NAME.search(text) is None)
+
+
+def _lower(text: str) -> str:
+    """A text of the same length in small letters: one in small has another length, one depends on those beside it."""
+    return text.replace("\u0130", "i").replace("\u03a3", "\u03c3").lower()
 
 
 def _selected(text: str, start: int) -> Iterator[str]:
@@ -281,9 +285,6 @@ def _heading(finder: Finder, text: str) -> Iterator[Hidden]:
         place += len(line) + 1
 
 
-_entity = lru_cache(ENTITIES)(html.unescape)
-
-
 @lru_cache(KEYS)
 def _is_key(name: str) -> bool:
     return _KEY_NAME.fullmatch(name) is not None
@@ -294,7 +295,9 @@ def _finder() -> Finder:
     if HIDDEN is None:
         return Plain()
     limits = MOST, LONGEST, MOST_READ, LONGEST_ENTITY
-    found: Finder = HIDDEN.Finder(limits, frozenset(_ATTRIBUTES), _VOID, _entity, html.unescape, _is_key, _other_ground)
+    found: Finder = HIDDEN.Finder(
+        limits, frozenset(_ATTRIBUTES), _VOID, unescaped, html.unescape, _is_key, _other_ground
+    )
     return found
 
 
@@ -320,7 +323,7 @@ class Plain:
         told = [first]
         for part in parts:
             name, end, rest = part.partition(";")
-            told.append(_entity(f"&{name}{end}") + rest if len(name) < LONGEST_ENTITY else html.unescape(f"&{part}"))
+            told.append(unescaped(f"&{name}{end}") + rest if len(name) < LONGEST_ENTITY else html.unescape(f"&{part}"))
         return "".join(told)
 
     def comments(self, text: str) -> list[Hidden]:
@@ -348,7 +351,7 @@ class Plain:
         self, text: str, small: str, low: str, spans: Iterable[tuple[int, int]], grounds: bool
     ) -> tuple[list[Hidden], list[int]]:
         """What stands in the elements that have a style which hides them in their tag, and where such styles stand that
-        are in none: in a sheet of styles, or a text about them. ``low`` is the text in small letters, or nothing;
+        are in none: in a sheet of styles, or a text about them. ``low`` is the text in small letters;
         ``grounds``: it may be that some have another ground."""
         found: list[Hidden] = []
         sheets: list[int] = []
@@ -402,22 +405,17 @@ class Plain:
 
     def _inside(self, text: str, small: str, low: str, tag: int, close: int) -> list[Hidden]:
         """The text of the element whose tag stands from ``tag`` to ``close``."""
-        name = self._opened(text[tag:close])
+        name = self._opened(low[tag:close])
         if not name:
             return []
         if name == "input":
             return self.given(text, small, tag, close + 1)
         first, last = close + 1, min(close + 1 + LONGEST, len(text))
-        if not low:
-            low = text[first:last].lower()
-            end = first + self._end_of(name, low, 0, len(low))
-        else:
-            end = self._end_of(name, low, first, last)
-        return [self.piece(text, first, min(end, len(text)), "hidden-style")]
+        return [self.piece(text, first, self._end_of(name, low, first, last), "hidden-style")]
 
     def _opened(self, tag: str) -> str:
-        """The name of a tag's element, in small letters, or "" if no text is in it."""
-        name: str = _NAME.match(tag, 1)[0].lower()  # type: ignore[index]  # it matches nothing too
+        """The name of a tag's element, or "" if no text is in it."""
+        name: str = _NAME.match(tag, 1)[0]  # type: ignore[index]  # it matches nothing too
         if name == "input":
             return name
         return "" if not name.isalnum() or name in _VOID or tag.endswith("/") else name

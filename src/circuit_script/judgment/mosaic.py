@@ -265,7 +265,7 @@ def _turns(text: str) -> list[tuple[str, int, int]]:
     """The first labels with a colon, each with its first character and the one behind the colon."""
     if LOOPS is None:
         return _turns_of(text)
-    turns: list[tuple[str, int, int]] = LOOPS.turns(text, TURNS, _is_word)
+    turns: list[tuple[str, int, int]] = LOOPS.turns(text, TURNS, _more_letters)
     return turns
 
 

@@ -6,9 +6,11 @@ Whoever only passes by does not load it: patterns, words and weights take some f
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
+from math import inf
 
 from circuit_script.judgment import matching, model, polyglot
 from circuit_script.judgment.canon import plain_forms, those
@@ -37,9 +39,12 @@ DISGUISES: Mapping[str, tuple[float, float]] = {
     "combining": (0.2, 0.1),
 }
 MUCH = 8  # characters
-MORE = 0.7  # says what is written in so many codes that not all of them are read
+FEW = 4096  # characters of hidden pieces that are read of any text
+MORE = 0.7  # says what is written in so many codes, or hides so much, that not all of it is read
 
 Read = tuple[float, tuple[Finding, ...]]
+Place = tuple[int, int] | Callable[[], tuple[int, int]]
+"""From where to where something stands, or who says it: that takes time, and most says nothing."""
 
 
 def read(text: str) -> Read:
@@ -136,7 +141,7 @@ def _of_page(page: Page, *, inner: bool = False) -> Read:
     findings = _disguises(page) + told
     if not inner:
         pieces = [*hidden_texts(page), *joined_texts(page), *_within(page.views[1:])]
-        theirs, said = _of_pieces(pieces, 2 * len(page.text))
+        theirs, said = _of_pieces(pieces, len(page.text))
         return max(score, theirs), (*findings, *said)
     return score, tuple(findings)
 
@@ -153,7 +158,7 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
     logit = max(model.model().logits([view.plain for view in page.views], codes))
     disguises = _disguises(page)
     disguised = 0.0
-    pieces = joined_texts(page)
+    pieces: list[tuple[str, Place]] = [*joined_texts(page)]
     others: list[View] = []
     known = {view.plain for view in page.views}
     over, at = False, 0
@@ -189,7 +194,7 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
     score = model.model().fused(logit, _surest(found), disguised)
     findings = _most(disguises + found)
     if not inner:
-        theirs, said = _of_pieces(pieces, 2 * len(text))
+        theirs, said = _of_pieces(pieces, len(text))
         return max(score, theirs), (*findings, *_most(said))
     return score, tuple(findings)
 
@@ -202,12 +207,12 @@ def _few_of_each(views: Sequence[View]) -> Iterator[View]:
     return (view for each in some.values() for view in each[:SHOWN])
 
 
-def _within(views: Iterable[View]) -> Iterator[tuple[str, tuple[int, int]]]:
+def _within(views: Iterable[View]) -> Iterator[tuple[str, Place]]:
     """What is hidden or in pieces in what was decoded."""
     for view in views:
         page = Page(view.plain, ())
         for text, (start, end) in (*hidden_texts(page), *joined_texts(page)):
-            yield text, view.span(start, end)
+            yield text, partial(view.span, start, end)
 
 
 def _more(page: Page) -> Iterator[Finding]:
@@ -274,26 +279,39 @@ def _most(findings: Iterable[Finding]) -> list[Finding]:
     return kept
 
 
-def _of_pieces(pieces: Iterable[tuple[str, tuple[int, int]]], most: int) -> Read:
-    """Hidden and joined pieces of a text as texts of their own: some by themselves, and the others in one, of at most
-    so many characters."""
+def _of_pieces(pieces: Iterable[tuple[str, Place]], size: int) -> Read:
+    """Hidden and joined pieces of a text of this size as texts of their own: some by themselves, and the others in one,
+    which is no longer than it, or FEW characters."""
     known = dict(reversed([*pieces]))
     if not known:
         return 0.0, ()
     spans = dict(reversed(known.items()))
     texts = list(spans)
-    some = texts[:WITHIN]
+    some, others = texts[:WITHIN], texts[WITHIN:]
     read = [(each, [0], [text]) for text, each in zip(some, _of_each(some), strict=True)]
-    begins = list(accumulate((len(each) + 2 for each in texts[WITHIN:]), initial=0))
-    rest = texts[WITHIN:][: bisect_right(begins, most) - 1]
+    begins = list(accumulate((len(each) + 2 for each in others), initial=0))
+    rest = others[: bisect_right(begins, max(size, FEW)) - 1]
     if rest:
         read.append((_of_text("\n\n".join(rest), inner=True), begins, rest))
+    if len(rest) < len(others):
+        text = others[len(rest)]
+        read.append(((model.model().fused(-inf, MORE), (_more_hidden(text),)), [0], [text]))
     findings = [
-        replace(each, span=spans[of[bisect_right(begins, each.span[0]) - 1]])
+        replace(each, span=_told(spans[of[bisect_right(begins, each.span[0]) - 1]]))
         for (_, said), begins, of in read
         for each in said
     ]
     return max(score for (score, _), _, _ in read), tuple(findings)
+
+
+def _more_hidden(text: str) -> Finding:
+    """That not all was read: what harmless texts hide is not as long as they are."""
+    why = "More of it is hidden than is read."
+    return Finding("markup", MORE, (0, len(text)), shown(text), why, "markup.more")
+
+
+def _told(place: Place) -> tuple[int, int]:
+    return place() if callable(place) else place
 
 
 def _of_each(texts: Sequence[str]) -> Iterable[Read]:

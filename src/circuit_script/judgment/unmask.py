@@ -20,8 +20,8 @@ from circuit_script.judgment.page import Offsets, OneByOne, Origins, View, once
 from circuit_script.judgment.parts import Part, apart, in_place, places_of, text_in_place
 
 DEPTH = 3
-DECODED = 64 * 1024  # characters that are decoded of a text ...
-SHORT, WINDOW, MORE = 4 * 1024, 8 * 1024, 2 * 1024  # ... and of a longer one, which may be one of many windows, fewer
+DECODED = 64 * 1024  # characters that are decoded of a text, at most
+WINDOW, MORE = 8 * 1024, 2 * 1024
 VIEWS = 24
 FEW = 8  # pieces of one code that are views each; more are read as one
 
@@ -76,7 +76,7 @@ class _Work:
         return may
 
     def spells(self, size: int) -> bool:
-        """Whether words put right may be one more view: they take half as much as what is decoded."""
+        """Whether words put right of what was decoded may be one more view: they take half as much as it."""
         if size > self.spelt:
             self.over = True
             return False
@@ -91,7 +91,7 @@ class _Work:
 def bound(size: int) -> int:
     """How many characters are decoded of a text of this size: of a long one twice as many as it has, which one code
     within another takes that both are codes of the whole."""
-    return DECODED if size <= SHORT else min(DECODED, 2 * max(size, WINDOW) + MORE)
+    return min(DECODED, 2 * max(size, WINDOW) + MORE)
 
 
 def views(canon: Canon, *, far: int = 0) -> list[View]:
@@ -129,7 +129,7 @@ def coded(plain: str) -> list[str]:
 
 def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[str], work: _Work) -> None:
     """All readings of one text, which itself stands at ``outer`` in the original."""
-    if canon.spelling and canon.loose not in work.seen and work.spells(len(canon.loose)):
+    if canon.spelling and canon.loose not in work.seen and (not how or work.spells(len(canon.loose))):
         work.seen.add(canon.loose)
         places = _within(outer, canon.loose_offsets)
         work.views.append(View(_named("spelling", how), canon.loose, places, depth=depth))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 
+from tests.unit.judgment.evasions import NESTED
 from tests.unit.judgment.hostile import LEET, RUSSIAN, SIZE, SPEECH, Shape, Words, name_of, repeated, word, words
 
 _SCRIPTS = [(0x61, 0x7B), (0x3B1, 0x3C9), (0x430, 0x450), (0x4E00, 0x8000)]
@@ -58,6 +59,25 @@ def _any_code(rng: Words) -> str:
         " ".join(f"{ord(each):08b}" for each in said), ", ".join(str(ord(each)) for each in said),
         "".join(_BRAILLE[each] for each in said), "".join(f"&#{ord(each)};" for each in said),
     ]) + " "  # fmt: skip
+
+
+def _signs(rng: Words, number: int) -> str:
+    return " ".join(rng.choices(_SIGNS.split(), k=number))
+
+
+def _any_spelling(rng: Words) -> str:
+    return rng.choice([
+        words(rng, 3).translate(LEET), " ".join(word(rng)), _cut(rng, rng.choice(_TELLING)),
+        words(rng, 2).translate(_ACCENTED),
+    ])  # fmt: skip
+
+
+def _code_or_label(rng: Words) -> str:
+    said = words(rng, 4)
+    return rng.choice([
+        base64.b32encode(said.encode()).decode(), f"User: {said}\nBot: {words(rng, 4)}\n", _caesar(said, 7),
+        f"{name_of(rng, 2)} = '{name_of(rng, 2)}' {name_of(rng, 2)} + {name_of(rng, 2)} ", said[::-1], _percent(said),
+    ])  # fmt: skip
 
 
 def _any_escape(rng: Words) -> str:
@@ -167,7 +187,46 @@ MOSAIC: dict[str, Shape] = {
     "spaces and words": repeated(lambda rng: " " * 200 + words(rng, 3)),
     "empty lines and words": repeated(lambda rng: "\n" * 30 + words(rng, 3)),
 }
-COSTLY: dict[str, Shape] = SPELLING | CODES | MARKUP | EXFIL | MOSAIC
+_ONE = SPELLING | CODES | MARKUP | EXFIL | MOSAIC
+_IN_TWO = "<title>a<p hidden>"  # what follows is hidden in each of them, and is read twice more
+
+
+def _any_of(shapes: dict[str, Shape], size: int) -> Shape:
+    return repeated(lambda rng: shapes[rng.choice([*shapes])](rng, size))
+
+
+MIXED: dict[str, Shape] = {
+    "all of these in turn": _any_of(_ONE, 60),
+    "markup, links and quotes in turn": _any_of(MARKUP | EXFIL | MOSAIC, 80),
+    "markup and spelling in turn": _any_of(MARKUP | SPELLING, 80),
+    "hidden orders to send": repeated(lambda rng: f"{_IN_TWO}{_signs(rng, 6)} (img alt='{words(rng, 3)} é') "),
+    "hidden words in every spelling": repeated(
+        lambda rng: _IN_TWO + " ".join(_any_spelling(rng) for _ in range(12)) + " "
+    ),
+    "hidden codes and labels": repeated(lambda rng: f"{_IN_TWO}{_code_or_label(rng)}\n\n"),
+    "hidden codes from right to left": repeated(
+        lambda rng: "<details>a<p hidden>b<title>c" + "".join(f"\u202e{_any_code(rng)[::-1]}\u202c " for _ in range(6))
+    ),
+    "hidden links and keys": repeated(
+        lambda rng: (
+            f"<p hidden>b <title>c http://{name_of(rng, 45)}.x.example/ http://1.{rng.randrange(300)}.3.4/я "
+            f'{{"_a":"{words(rng, 3)}"}} '
+        )
+    ),
+    "orders to send between codes": repeated(lambda rng: f"<!--{_signs(rng, 8)}-->{_any_code(rng)} {_signs(rng, 8)}"),
+    "comments backwards": repeated(lambda rng: f"<!--{words(rng, 4)}-->"[::-1] + " metsys "),
+    "comments in base64": repeated(lambda rng: _base64("".join(f"<!--{words(rng, 2)}-->" for _ in range(100))) + " "),
+    "attributes between codes in codes": repeated(
+        lambda rng: (
+            "".join(f"<img alt='{words(rng, 3)} é'> " for _ in range(8))
+            + NESTED["homoglyphs in percent in base64"](words(rng, 6))
+            + f'\njoin a = "{word(rng)}" '
+        )
+    ),
+}
+"""Several steps at once, or one after the other: what is hidden is read as a text of its own, and so is what is hidden
+in a code."""
+COSTLY: dict[str, Shape] = _ONE | MIXED
 
 
 def costly(name: str, size: int = SIZE) -> str:

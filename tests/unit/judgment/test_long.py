@@ -135,6 +135,13 @@ def test_hidden_pieces_are_read_however_many_there_are() -> None:
     assert read(decoy * 30 + f"<!-- {ENCODINGS['rot13'](ATTACK)} -->" + decoy * 30)[0] >= FLAGGED
 
 
+def test_pieces_within_pieces_hide_none() -> None:
+    decoys = ".note{display:none}" + "".join(f"<i class=note>lamp {nth} " for nth in range(300))
+    score, findings = read(f"{decoys}<!-- {ENCODINGS['rot13'](ATTACK)} -->")
+    assert score >= FLAGGED
+    assert [each.why for each in findings if each.pattern == "markup.more"] == ["More of it is hidden than is read."]
+
+
 def test_many_short_codes_hide_none() -> None:
     code = ENCODINGS["base64"]
     decoy = " ".join(code(f"the lamps of room {nth} are here") for nth in range(60))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from circuit_script.judgment.markup import (
     SMALL_TALK,
     Plain,
     _finder,
+    _lower,
     _small,
     _speaking,
     hidden_texts,
@@ -182,7 +184,7 @@ def test_entities_are_decoded_as_in_a_page(said: list[str]) -> None:
         assert finder.decoded("".join(said)) == html.unescape("".join(said))
 
 
-@pytest.mark.parametrize("name", ["p", "DIV", "\u00e9", "sp\u212an", "\u017fpan", "a\u00e9"])
+@pytest.mark.parametrize("name", ["p", "DIV", "\u00e9", "sp\u212an", "\u017fpan", "a\u00e9", "b\u0130", "b\u03a3"])
 def test_an_element_ends_at_its_own_name(name: str) -> None:
     text = f"\u00e9 <{name} hidden>the total</{name}> and more"
     found = [said for said, _ in hidden_texts(page(text))]
@@ -260,5 +262,29 @@ def test_what_is_compiled_has_the_same_limits(part: str, times: int) -> None:
 def test_names_stand_where_they_are_found_one_by_one(names: list[str], parts: list[str], most: int) -> None:
     text = "".join(parts)
     once, small = [*dict.fromkeys(names)], _small(text)
-    each = [finder.of_classes(text, small, "", once, most) for finder in (Plain(), _finder())]
+    each = [finder.of_classes(text, small, _lower(text), once, most) for finder in (Plain(), _finder())]
     assert each[0] == each[1]
+
+
+def _time(text: str) -> float:
+    """The seconds that it takes at best to find what is hidden in a text."""
+    times = []
+    for _ in range(3):
+        level._hidden.cache_clear()
+        start = time.thread_time()
+        level._hidden(text)
+        times.append(time.thread_time() - start)
+    return min(times)
+
+
+def test_elements_beside_letters_of_another_length_take_no_longer() -> None:
+    classes = "".join(f".n{nth}{{display:none}}" for nth in range(10, 50))
+    elements = "".join(f"<b n{10 + nth % 40}></b>\u0130" for nth in range(1000))
+    assert _time(classes + elements + "<b hidden></b>\u0130" * 1200 + "\u0130" * 4000) < 0.02
+
+
+@compiled_only
+@pytest.mark.parametrize("name", ["{a}", "{a}b"])
+def test_names_that_begin_with_each_other_take_no_longer(name: str) -> None:
+    classes = "".join(f".{name.format(a='a' * size)}{{display:none}}" for size in range(2, 41))
+    assert _time(f"<>{classes}" + "a" * 500_000) < 0.04

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circuit_script.judgment.mosaic import assemble, joined_texts, mosaic
+from circuit_script.judgment.compiled import LOOPS
+from circuit_script.judgment.mosaic import _turns, assemble, joined_texts, mosaic
 from circuit_script.judgment.page import Page, View
 from circuit_script.judgment.rules import rules
 from tests.unit.judgment.benign import benign_texts
@@ -102,3 +105,12 @@ def test_benign_texts_are_seldom_taken_for_attacks() -> None:
     texts = benign_texts()
     flagged = sum(any(each.score >= 0.6 for each in mosaic(page(text))) for text in texts)
     assert flagged <= 0.005 * len(texts)
+
+
+@pytest.mark.skipif(LOOPS is None, reason="Nothing is compiled here.")
+def test_labels_that_are_no_words_take_no_longer() -> None:
+    signs = [chr(each) for each in range(0x2190, 0x2400)]
+    text = "".join(f"{each}:\n" for each in signs) * 400
+    start = time.thread_time()
+    assert _turns(text) == []
+    assert time.thread_time() - start < 0.1
