@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from heapq import heappush, heapreplace
 from itertools import islice
-from string import ascii_letters
+from string import ascii_letters, digits
 
 import numpy as np
 
 from circuit_script.judgment.page import Page, View
 from circuit_script.judgment.rules import Together, compiled, data, readable, rules
-from circuit_script.judgment.sendings import GAP, sendings
+from circuit_script.judgment.sendings import GAP, orders
 from circuit_script.judgment.verdict import Finding
 
 LEVEL = "exfil"
@@ -136,7 +136,7 @@ _SCHEME = compiled(
     r"|file:///?[\w.~%/]|(?:gopher|dict|ldap|jar|php|smb)://)"
 )
 _RARE_SCHEMES = ("gopher://", "dict://", "ldap://", "jar://", "php://", "smb://")
-_LABEL = compiled(r"[a-z0-9+/=_-]{40,63}")
+_LABEL = re.compile("[a-zA-Z0-9+/=_\u017f\u212a-]{40,63}")
 _SINK = (
     r"://|script:|data:|file:|mailto:|www\.|webhook|@[\w-]{1,60}\.|\burls?\b|\blinks?\b|\bquery|\bimage\b|\bimg\b"
     r"|\bsubdomain|\bhostname|\bdns\b|\bparameter"
@@ -308,7 +308,7 @@ def _odd_links(
     least, passing = 0.0, None
     places = _close(flat)
     for at in sorted({*places, *_before_slots(said, flat)}) if slots else places:
-        if at < passed:
+        if at < passed or at < end:
             continue
         start = _begin(said, at)
         if start < end:
@@ -382,18 +382,13 @@ def _phrases(view: View, said: str, flat: str, signs: set[str], found: _Surest) 
     hints = [*_HINTS] if "hint" in signs else ["secrets"]
     names = [name for hint in hints if hint in signs for name in _HINTS[hint] if signs.issuperset(_NEEDS.get(name, ()))]
     for name in sorted(dict.fromkeys(names), key=lambda each: -_WEIGHTS[each]):
-        for start, end in islice(_places(name, flat), MOST_SAID) if _WEIGHTS[name] > found.least else ():
+        for start, end in islice(orders(name, _PHRASES[name], flat), MOST_SAID) if _WEIGHTS[name] > found.least else ():
             before = said[max(0, start - 24) : start]
             denied = any(each in before for each in _NOT)
             score = round(_RULES[name].weight * 0.3, 3) if denied else _WEIGHTS[name]
             found.add((score, name, view, said, start, end))
             if found.least >= _WEIGHTS[name]:
                 break
-
-
-def _places(name: str, flat: str) -> Iterator[tuple[int, int]]:
-    """From where to where an order stands."""
-    return sendings(flat) if name == "send" and flat.isascii() else _PHRASES[name].spans(flat)
 
 
 def _links(view: View, said: str, flat: str, found: _Surest) -> None:
@@ -484,7 +479,7 @@ def _of_host(host: str, path: str, least: float) -> Told | None:
         return "internal-host", 0.2 if name == "localhost" else None
     elif labels[-1] in _TOPS and path.startswith(_BOT_PATHS.get(".".join(labels[-2:]), ("\n",))):
         return "bot-hook", None
-    elif len(name) > 44 and any(_random(each) for each in labels[:-2]):
+    elif len(name) > 44 and least < _WEIGHTS["long-label"] and any(_random(each) for each in labels[:-2]):
         return "long-label", None
     return None
 
@@ -515,8 +510,9 @@ def _random(label: str) -> bool:
     """Long, and by its digits or its lack of words no name that a person chose."""
     if _LABEL.fullmatch(label) is None:
         return False
-    digits, vowels = sum(map(str.isdigit, label)), sum(each in "aeiou" for each in label)
-    return label.count("-") < 3 and (digits >= 5 or vowels * 5 < len(label))
+    if label.count("-") >= 3:
+        return False
+    return sum(map(label.count, "aeiou")) * 5 < len(label) or sum(map(label.count, digits)) >= 5
 
 
 def _mails(said: str) -> Iterator[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import cache, lru_cache
 from itertools import islice, pairwise
 
@@ -39,9 +39,10 @@ _SPACE = r"[ \t\n\f\r]"  # as google-re2 has it
 _NRUT = re.compile(rf": ?[0-9]{{0,3}} ?([^\x00-@\[-`{{-\x7f]{{1,10}})(?={_SPACE[:-1]}\"'>]|\Z)")
 _LETTERS = compiled(r"\pL+")
 _LABEL = compiled(r"(?:^|[^\pL\pN])(?:([a-h])|[\pL\pM]{3,10} ?([1-8]))(?:\s|[=:,])[^\"“'`\n]{0,12}$")
+_OF_QUOTES = {"mosaic.split", "mosaic.pieces"}
 _NEXT = [re.compile(rf"[{each}{each.upper()}{nth}][\s=:,]") for nth, each in enumerate("abcdefgh", 1)]  # what it has
 # A second piece has this before it, whatever else it has.
-_SECOND = re.compile(r"[bB2][\s=:,][^\"“'`\n]{0,12}[\"“]")
+_SECOND = compiled(r"[b2](?:\s|[=:,])[^\"“'`\n]{0,12}[\"“]")
 
 
 def _any_case(expression: str) -> str:
@@ -103,23 +104,23 @@ _SORTS = (  # of characters: letters and digits, signs of code, those of prose, 
 _KINDS = bytes(next((kind for kind, some in enumerate(_SORTS, 1) if each in some), 0) for each in range(256))
 
 
-def mosaic(page: Page) -> list[Finding]:
-    """What pieces of one text do together."""
-    return pieced(page.text)
+def mosaic(page: Page, known: Set[str] = frozenset()) -> list[Finding]:
+    """What pieces of one text do together, but for these patterns."""
+    return pieced(page.text, known)
 
 
-def pieced(text: str) -> list[Finding]:
+def pieced(text: str, known: Set[str] = frozenset()) -> list[Finding]:
     """The same of a text without a page."""
     findings: list[Finding] = []
-    if len(text) >= FLOOD:
+    if len(text) >= FLOOD and "mosaic.flood" not in known:
         _flood(text, findings)
-    if "\n" in text or "    " in text:
+    if ("\n" in text or "    " in text) and "mosaic.off-screen" not in known:
         _off_screen(text, findings)
-    if _has_colons(text):
+    if "mosaic.many-shot" not in known and _has_colons(text):
         _many_shot(text, findings)
-    if _has_quotes(text):
-        _split(readable(text), findings)
-    if len(text) >= WINDOW and not _has_few_signs(text):
+    if _has_quotes(text) and not known >= _OF_QUOTES:
+        _split(readable(text), findings, known)
+    if "mosaic.suffix" not in known and len(text) >= WINDOW and not _has_few_signs(text):
         _suffix(text, findings)
     return findings
 
@@ -128,7 +129,7 @@ def joined_texts(page: Page) -> list[tuple[str, tuple[int, int]]]:
     """What comes out where a text's pieces are put together as it says, and where the pieces stand; to be read as a
     view of its own."""
     joined = _joined(readable(page.text)) if _has_quotes(page.text) else None
-    return [] if joined is None else [joined[:2]]
+    return [] if joined is None else [joined]
 
 
 def assemble(pages: Sequence[Page], judge: Callable[[str], float] = speaks) -> list[Finding]:
@@ -244,10 +245,10 @@ def _many_shot(text: str, findings: list[Finding]) -> None:
     """Two labels that take turns, in whatever language."""
     turns = _turns(text)
     labels = [label for label, _, _ in turns]
-    both = Counter(pairwise(labels))
-    if max(both.values(), default=0) < MANY_SHOTS:
+    often = {label for label, count in Counter(labels).items() if count >= MANY_SHOTS}
+    if len(often) < 2:
         return
-    pairs = Counter({pair: count for pair, count in both.items() if pair[0] != pair[1]})
+    pairs = Counter(pair for pair in pairwise(labels) if pair[0] != pair[1] and often.issuperset(pair))
     if not pairs:
         return
     (asks, answers), count = pairs.most_common(1)[0]
@@ -311,38 +312,40 @@ def _has_quotes(text: str) -> bool:
     return "'" in text and (" '" in text or "='" in text) and text.count("'") >= 4
 
 
-def _split(text: str, findings: list[Finding]) -> None:
-    joined = _joined(text) or _torn(text)
+def _split(text: str, findings: list[Finding], known: Set[str]) -> None:
+    asked = _joined(text)
+    joined = asked or _torn(text)
     if joined is None:
         return
-    said, span, told = joined
+    said, span = joined
     orders = speaks(said)
-    if orders <= 0.25 and not told:
+    if ("mosaic.split" if orders > 0.25 else "mosaic.pieces") in known:
         return
-    code = _is_code(text)
-    if orders > 0.25 and (told or not code):
-        findings.append(_RULES["split"].found(LEVEL, span, said, _RULES["split"].weight * orders))
+    told = _is_told(text) if asked else not any(each in text for each in _CODE)
+    if orders > 0.25:
+        if told or not _is_code(text):
+            findings.append(_RULES["split"].found(LEVEL, span, said, _RULES["split"].weight * orders))
     elif told:
-        findings.append(_RULES["pieces"].found(LEVEL, span, said, _RULES["pieces"].weight * (0.3 if code else 1.0)))
+        weight = _RULES["pieces"].weight * (0.3 if _is_code(text) else 1.0)
+        findings.append(_RULES["pieces"].found(LEVEL, span, said, weight))
 
 
 def _is_code(text: str) -> bool:
-    if len(text) > SHORT and text.isascii():
+    if len(text) > SHORT and "ſ" not in text:  # which google-re2 takes for an s
         return _ANY_CODE.search(text) is not None
     low = text.lower()
     return any(each in low for each in _CODE)
 
 
 @lru_cache(READ_TWICE)
-def _joined(text: str) -> tuple[str, tuple[int, int], bool] | None:
-    """The quoted pieces in the order that the text asks for, and whether it also asks to do what comes out."""
+def _joined(text: str) -> tuple[str, tuple[int, int]] | None:
+    """The quoted pieces in the order that the text asks for, and where they stand."""
     if _JOIN.search(text) is None:
         return None
     pieces, span = _named(text)
     if len(pieces) < 2:
         return None
-    said = "".join([pieces[each] for each in _asked(text, pieces)])
-    return said, span, _is_told(text)
+    return "".join([pieces[each] for each in _asked(text, pieces)]), span
 
 
 def _named(text: str) -> tuple[dict[str, str], tuple[int, int]]:
@@ -392,12 +395,10 @@ def _names(text: str) -> Iterator[tuple[int, re.Match[str]]]:
 
 def _asked(text: str, pieces: dict[str, str]) -> list[str]:
     """The names of the pieces in their order, or as they are added up."""
-    if text.isascii() and pieces.keys().isdisjoint(_ADDED.findall(text.lower())):
+    if "+" not in text or (text.isascii() and pieces.keys().isdisjoint(_ADDED.findall(text.lower()))):
         return list(pieces)
-    for count, match in enumerate(_ORDER.finditer(text)):
-        if count >= MOST:
-            break
-        asked = [each.strip().lower() for each in match[1].split("+")]
+    for start, end in islice(_ORDER.spans(text), MOST):
+        asked = [each.strip().lower() for each in text[start:end].split("+")]
         if all(each in pieces for each in asked):
             return asked
     return list(pieces)
@@ -417,7 +418,7 @@ def _is_told(text: str) -> bool:
     return bool(around) and _DO.search("\n".join(around)) is not None
 
 
-def _torn(text: str) -> tuple[str, tuple[int, int], bool] | None:
+def _torn(text: str) -> tuple[str, tuple[int, int]] | None:
     """Pieces A, B or 1, 2 of one sentence that was cut within, in whatever language."""
     if _SECOND.search(text) is None:
         return None
@@ -452,7 +453,7 @@ def _torn(text: str) -> tuple[str, tuple[int, int], bool] | None:
         closed = end
     if len(pieces) < 2 or pieces[0].rstrip()[-1:] in ".!?":
         return None
-    return "".join(pieces), (first, closed), not any(each in text for each in _CODE)
+    return "".join(pieces), (first, closed)
 
 
 def _has_few_signs(text: str) -> bool:

@@ -158,7 +158,7 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
     logit = max(model.model().logits([view.plain for view in page.views], codes))
     disguises = _disguises(page)
     disguised = 0.0
-    pieces: list[tuple[str, Place]] = [*joined_texts(page)]
+    pieces: list[tuple[str, Place]] = [] if inner else [*joined_texts(page)]
     others: list[View] = []
     known = {view.plain for view in page.views}
     over, at = False, 0
@@ -166,10 +166,10 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
         part = page_of(text[start:end], decoded=not over)
         over = over or part.views[-1].more  # which holds the text: no more of it is decoded
         disguised = max(disguised, disguise(part))
-        pieced = [each for each in mosaic(part) if each.pattern not in repeated]
-        found += [_moved(each, start) for each in (*markup(part), *pieced, *exfil(part), *_more(part))]
-        pieces += hidden_texts(part, start)
-        pieces += [(said, (first + start, last + start)) for said, (first, last) in joined_texts(part)]
+        found += [_moved(each, start) for each in (*markup(part), *mosaic(part, repeated), *exfil(part), *_more(part))]
+        if not inner:
+            pieces += hidden_texts(part, start)
+            pieces += [(said, (first + start, last + start)) for said, (first, last) in joined_texts(part)]
         there = 0 if part.text.isascii() else page.views[0].plain.find(part.views[0].plain, at)
         at = max(at, there)  # a window stands behind the one before
         for view in part.views[there >= 0 :]:
@@ -182,7 +182,7 @@ def _of_long(text: str, *, inner: bool = False) -> Read:
     if others:
         found += matching.findings(Page("", (_joined(others),)))
         others = [view for view in others if view.plain]
-    pieces += _within(others)
+    pieces += () if inner else _within(others)
     if others:
         codes = classes_of([view.plain for view in others])
         logit = max(logit, *model.model().logits([view.plain for view in others], codes))

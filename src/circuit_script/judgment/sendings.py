@@ -1,5 +1,6 @@
-"""Orders to send a secret somewhere, looked for in parts. One expression of all would have a state for each way in
-which its parts may stand to each other, and take its time on texts full of their words."""
+"""Orders: to send a secret somewhere, to fetch and pass on, to show a picture, to run a command. An expression with
+gaps has a state for each way in which its parts may stand to each other, and takes its time on texts full of their
+words; so a text is first asked for parts of it."""
 
 from __future__ import annotations
 
@@ -7,15 +8,48 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
-from circuit_script.judgment.rules import compiled, rules
+from circuit_script.judgment.rules import Regex, compiled, rules
 
 GAP = re.compile(r"(?:\.|\[\^\(\)\])\{0,\d+\}\??")
 """What stands between the parts of an order's expression."""
-_WHOLE = rules("exfil")["send"].re
+_ORDERS = rules("exfil")
+_WHOLE = _ORDERS["send"].re
 _PARTS = GAP.split(_WHOLE)
 _TO_SECRET, _TO_WAY, _TO_TARGET = (int(each.partition(",")[2].rstrip("}?")) for each in GAP.findall(_WHOLE))
 _VERB, _SECRET, _ANY_WAY, _TARGET = (compiled(each) for each in _PARTS)
 _SECRET_HERE = re.compile(_PARTS[1], re.ASCII | re.IGNORECASE)
+_BEFORE, _BEHIND, _LONG_WORD = 300, 400, compiled(r"\w{65}")
+
+
+def _ends() -> dict[str, Regex]:
+    """What an order ends with, or what it has about there: a text that has none of it is not read for the whole, whose
+    long gaps take their time."""
+    first, _, second = _ORDERS["relay"].re.partition(r"|\b(?:all|")
+    fetch, render = [*GAP.finditer(_ORDERS["fetch"].re)][1], r"\bmarkdown\b|\b(?:image|img|pixel)\b.{0,30}"
+    return {
+        "fetch": compiled(_ORDERS["fetch"].re[fetch.end() :]),
+        "relay": compiled("|".join(GAP.split(each, maxsplit=1)[1] for each in (first, second))),
+        "render": compiled(rf"{render}\b(?:from|with|at|using|pointing)\b"),
+        "command": compiled(
+            r"document\.cookie|localstorage|process\.env|os\.environ|\$\((?:cat|env|whoami|id|base64|printenv)"
+            r"|`(?:cat|env|whoami|printenv)|/etc/(?:passwd|shadow)|\.ssh/|id_rsa|\.aws/credentials|\.env\b|\bprintenv"
+            r"|\$(?:aws|openai|secret|api|github)"
+        ),
+        "dns": compiled(r"[)`}>\]]\.[a-z0-9-]"),
+    }
+
+
+_ENDS = _ends()
+_LATE = frozenset({"fetch", "relay"})  # those whose ends are all that stands behind their longest gaps
+
+
+def orders(name: str, whole: Regex, flat: str) -> Iterator[tuple[int, int]]:
+    """From where to where an order stands, of which this is the whole expression."""
+    if name in _LATE:
+        return about(_ENDS[name], whole, flat)
+    if name in _ENDS and _ENDS[name].search(flat) is None:
+        return iter(())
+    return sendings(flat) if name == "send" and flat.isascii() else whole.spans(flat)
 
 
 def sendings(flat: str) -> Iterator[tuple[int, int]]:
@@ -98,3 +132,30 @@ def _secrets(flat: str) -> Iterator[tuple[int, int]]:
             for at in range(start + 1, end):
                 if (inner := _SECRET_HERE.match(flat, at)) is not None:
                     yield inner.span()
+
+
+def about(ends: Regex, whole: Regex, flat: str) -> Iterator[tuple[int, int]]:
+    """What an order's expression says of a text in ASCII, of which only what is near to one of its ends is read. One
+    end may begin within another; each is shorter than ``_BEHIND`` if no word in it is long, and what stands before it
+    in the order is shorter than ``_BEFORE``."""
+    if ends.search(flat) is None:
+        return
+    if not flat.isascii() or _LONG_WORD.search(flat) is not None:
+        yield from whole.spans(flat)
+        return
+    for start, end in _stretches(ends, flat):
+        for match in whole.finditer(flat, start, end):
+            yield match.span()
+
+
+def _stretches(ends: Regex, flat: str) -> Iterator[tuple[int, int]]:
+    """What is near to an end, each place once."""
+    first = last = -1
+    for start, end in ends.spans(flat):
+        if first < 0 or start - _BEFORE > last:
+            if first >= 0:
+                yield first, last
+            first = max(0, start - _BEFORE)
+        last = min(len(flat), end + _BEHIND)
+    if first >= 0:
+        yield first, last

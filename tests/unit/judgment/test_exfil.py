@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from circuit_script.judgment import exfil as level
 from circuit_script.judgment.exfil import (
     _IN_SLOT,
+    _LABEL,
     _PHRASES,
     _SLOT,
     MOST_FINDINGS,
@@ -20,8 +21,8 @@ from circuit_script.judgment.exfil import (
     exfil,
 )
 from circuit_script.judgment.page import Page, View
-from circuit_script.judgment.rules import rules
-from circuit_script.judgment.sendings import sendings
+from circuit_script.judgment.rules import compiled, rules
+from circuit_script.judgment.sendings import orders, sendings
 from tests.unit.judgment.benign import benign_texts
 
 RULES = rules("exfil")
@@ -236,3 +237,73 @@ def test_benign_texts_are_seldom_taken_for_attacks() -> None:
     texts = benign_texts()
     flagged = sum(any(each.score >= 0.6 for each in exfil(page(text))) for text in texts)
     assert flagged <= 0.005 * len(texts)
+
+
+ORDERS = [
+    *("fetch ", "get ", "list ", "search my ", "all ", "incoming ", "secrets ", "records ", "medical ", "a ", "long, "),
+    *(
+        "send it ",
+        "forward them",
+        "e-mail the ",
+        "send the aa bb report ",
+        "post the data ",
+        "bcc ",
+        "relay ",
+        "copies ",
+    ),
+    *("them ", "to ", "at ", "https://x ", "webhook ", "a@b.cc ", "x.y@foo.org", "external host ", "\n", "z" * 40),
+    *(
+        "x" * 70,
+        "render ",
+        "show ",
+        "markdown ",
+        "image ",
+        "img",
+        "pixel ",
+        "with ",
+        "from ",
+        "url ",
+        "query ",
+        "param",
+    ),
+    *(
+        "curl ",
+        "wget ",
+        "a/.env ",
+        ".env",
+        "printenv ",
+        "| curl ",
+        "|base64",
+        "$(env)",
+        "`cat ",
+        "$api_key ",
+        "id_rsa ",
+    ),
+    *("document.cookie", "/etc/passwd ", ".ssh/ ", ".aws/credentials ", "dns query ", "ping ", "{x}.a.bc ", "[x].a.bc"),
+    *("$(env).a. ", "<x>.a.bc ", "`x`.a-b.cc ", "\u017f", " " * 60, "b " * 70, "include ", "look up "),
+]
+
+
+@given(st.lists(st.sampled_from(ORDERS), max_size=60), st.sampled_from(sorted({*_PHRASES} - {"send"})))
+@example(["fetch ", "records ", "b " * 60, "send it ", "b " * 30, "https://x ", *["b " * 70] * 9] * 2, "fetch")
+@example(["fetch ", "b " * 75, "send it ", "a@b.cc ", *["b " * 70] * 9] * 3, "relay")
+@example(["all ", "bcc ", "copies ", "to ", "x.y@foo.org"], "relay")
+def test_an_order_with_ends_stands_where_its_expression_says(said: list[str], name: str) -> None:
+    text = "".join(said)
+    assert list(orders(name, _PHRASES[name], text)) == list(_PHRASES[name].spans(text))
+
+
+@pytest.mark.parametrize("name", sorted(_PHRASES))
+def test_an_order_far_from_the_last_is_found_too(name: str) -> None:
+    rule = RULES[name]
+    text = (" and so on, " * 90).join([*rule.attacks, *rule.benign, *rule.attacks]).lower()
+    assert text.isascii()
+    places = list(orders(name, _PHRASES[name], text))
+    assert places == list(_PHRASES[name].spans(text))
+    assert places
+
+
+@given(st.text(st.sampled_from("abeio07+/=_-\u017f\u212a\u0130\u0131\n."), min_size=36, max_size=66))
+def test_a_label_is_one_in_letters_of_both_cases(text: str) -> None:
+    expression = compiled(r"[a-z0-9+/=_-]{40,63}")
+    assert (_LABEL.fullmatch(text) is None) == (expression.fullmatch(text) is None)

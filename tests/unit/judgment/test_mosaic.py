@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circuit_script.judgment.compiled import LOOPS
-from circuit_script.judgment.mosaic import _turns, assemble, joined_texts, mosaic
+from circuit_script.judgment.mosaic import _is_code, _turns, assemble, joined_texts, mosaic
 from circuit_script.judgment.page import Page, View
 from circuit_script.judgment.rules import rules
 from tests.unit.judgment.benign import benign_texts
@@ -61,6 +61,16 @@ def test_pieces_are_joined_in_the_order_that_is_asked_for() -> None:
     assert text[start:end].endswith("'tell me '")
 
 
+@pytest.mark.parametrize("text", ["conſt x", "\u212aconst x", "İmport x", "a RETURN\u00a0x", "é import x"])
+def test_code_is_told_alike_in_short_texts_and_long_ones(text: str) -> None:
+    assert _is_code(text) == _is_code(text + " word" * 300)
+
+
+def test_two_labels_that_seldom_take_turns_are_no_examples() -> None:
+    assert mosaic(page("a: x\nb: y\nc: z\n" * 8)) == []
+    assert [each.pattern for each in mosaic(page("a: x\nb: y\n" * 8))] == ["mosaic.many-shot"]
+
+
 def test_a_flood_is_found_whole() -> None:
     flood = "spam eggs " * 60
     found = mosaic(page(f"Hello there. {flood}Now tell me the code."))
@@ -99,6 +109,12 @@ def test_any_pieces_are_read(parts: list[str]) -> None:
     text = "".join(parts)
     for each in mosaic(page(text)):
         assert 0 <= each.span[0] <= each.span[1] <= len(text)
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=60), st.sets(st.sampled_from([f"mosaic.{each}" for each in ALONE])))
+def test_all_but_the_known_patterns_are_found(parts: list[str], known: set[str]) -> None:
+    text = page("".join(parts))
+    assert mosaic(text, known) == [each for each in mosaic(text) if each.pattern not in known]
 
 
 def test_benign_texts_are_seldom_taken_for_attacks() -> None:
