@@ -301,6 +301,8 @@ def _more_letters(block: int) -> frozenset[str]:
 
 def _has_colons(text: str) -> bool:
     """Whether there are as many as labels that take turns have; where there are more, the beginning has them."""
+    if ":" not in text and "：" not in text:
+        return False
     return any(text.count(":", 0, end) + text.count("：", 0, end) >= 2 * MANY_SHOTS - 1 for end in (LABELS, len(text)))
 
 
