@@ -43,12 +43,14 @@ class Regex(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``re`` is the expression of those rules that one says; ``attacks`` and ``benign`` are for tests."""
+    """``re`` is the expression of those rules that one says, ``needs`` one of what a text must have for it, "" if that
+    is not known; ``attacks`` and ``benign`` are for tests."""
 
     id: str
     weight: float
     why: str
     re: str = ""
+    needs: str = ""
     attacks: tuple[str, ...] = ()
     benign: tuple[str, ...] = ()
 
@@ -66,11 +68,13 @@ def data(level: str) -> dict[str, Any]:
 @cache
 def rules(level: str) -> dict[str, Rule]:
     """The rules in a level's file by their name without the level's."""
-    read = [
-        Rule(each["id"], each["weight"], each["why"], each.get("re", ""), tuple(each["attacks"]), tuple(each["benign"]))
-        for each in data(level)["rule"]
-    ]
+    read = [_rule(each) for each in data(level)["rule"]]
     return {each.id.removeprefix(f"{level}."): each for each in read}
+
+
+def _rule(row: Mapping[str, Any]) -> Rule:
+    expression, needs = row.get("re", ""), row.get("needs", "")
+    return Rule(row["id"], row["weight"], row["why"], expression, needs, tuple(row["attacks"]), tuple(row["benign"]))
 
 
 class _Place:

@@ -21,33 +21,25 @@ _SECRET_HERE = re.compile(_PARTS[1], re.ASCII | re.IGNORECASE)
 _BEFORE, _BEHIND, _LONG_WORD = 300, 400, compiled(r"\w{65}")
 
 
-def _ends() -> dict[str, Regex]:
-    """What an order ends with, or what it has about there: a text that has none of it is not read for the whole, whose
-    long gaps take their time."""
+def _late() -> dict[str, Regex]:
+    """What stands behind the longest gaps of an order, to its end."""
     first, _, second = _ORDERS["relay"].re.partition(r"|\b(?:all|")
-    fetch, render = [*GAP.finditer(_ORDERS["fetch"].re)][1], r"\bmarkdown\b|\b(?:image|img|pixel)\b.{0,30}"
+    fetch = [*GAP.finditer(_ORDERS["fetch"].re)][1]
     return {
         "fetch": compiled(_ORDERS["fetch"].re[fetch.end() :]),
         "relay": compiled("|".join(GAP.split(each, maxsplit=1)[1] for each in (first, second))),
-        "render": compiled(rf"{render}\b(?:from|with|at|using|pointing)\b"),
-        "command": compiled(
-            r"document\.cookie|localstorage|process\.env|os\.environ|\$\((?:cat|env|whoami|id|base64|printenv)"
-            r"|`(?:cat|env|whoami|printenv)|/etc/(?:passwd|shadow)|\.ssh/|id_rsa|\.aws/credentials|\.env\b|\bprintenv"
-            r"|\$(?:aws|openai|secret|api|github)"
-        ),
-        "dns": compiled(r"[)`}>\]]\.[a-z0-9-]"),
     }
 
 
-_ENDS = _ends()
-_LATE = frozenset({"fetch", "relay"})  # those whose ends are all that stands behind their longest gaps
+_LATE = _late()
+_NEEDED = {name: compiled(each.needs) for name, each in _ORDERS.items() if each.needs}
 
 
 def orders(name: str, whole: Regex, flat: str) -> Iterator[tuple[int, int]]:
     """From where to where an order stands, of which this is the whole expression."""
     if name in _LATE:
-        return about(_ENDS[name], whole, flat)
-    if name in _ENDS and _ENDS[name].search(flat) is None:
+        return about(_LATE[name], whole, flat)
+    if name in _NEEDED and _NEEDED[name].search(flat) is None:
         return iter(())
     return sendings(flat) if name == "send" and flat.isascii() else whole.spans(flat)
 
