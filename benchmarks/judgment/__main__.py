@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks.figures import RESULTS, Figure
-from benchmarks.judgment import evasion, peers, quality, road, speed
+from benchmarks.judgment import documents, evasion, peers, quality, road, speed
 from benchmarks.judgment.drawing import curves
 from benchmarks.runner import Apart, main_apart
 
@@ -37,12 +37,17 @@ async def of_speed(quick: bool) -> list[Figure]:
     return speed.figures(quick)
 
 
+async def of_documents(quick: bool) -> list[Figure]:
+    return documents.figures(quick)
+
+
 async def of_evasion(quick: bool) -> list[Figure]:
     return evasion.figures(quick)
 
 
 GROUPS: dict[str, Apart] = {
     "speed": of_speed,  # before the others fill memory and caches
+    "documents": of_documents,
     "quality": of_quality,
     "peers": of_peers,
     "evasion": of_evasion,
