@@ -6,8 +6,8 @@ Whoever only passes by does not load it: patterns, words and weights take some f
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
 from math import inf
@@ -40,7 +40,9 @@ DISGUISES: Mapping[str, tuple[float, float]] = {
 }
 MUCH = 8  # characters
 FEW = 4096  # characters of hidden pieces that are read of any text
-MORE = 0.7  # says what is written in so many codes, or hides so much, that not all of it is read
+MORE = 0.7  # says what is written in so many codes, hides or has so much, that not all of it is read
+FOUND, FOUND_IN = 80, 800  # findings that are read of a long text, or one in so many characters: harmless have half
+SAYING = 0.3  # is the score of those that count
 
 Read = tuple[float, tuple[Finding, ...]]
 Place = tuple[int, int] | Callable[[], tuple[int, int]]
@@ -91,8 +93,10 @@ def _may_hold_more(text: str) -> bool:
     )
 
 
-def _of_text(text: str, *, inner: bool = False) -> Read:
-    return _of_long(text, inner=inner) if len(text) > LONG else _of_page(page_of(text), inner=inner)
+def _of_text(text: str, *, inner: bool = False, decoded: bool = True) -> Read:
+    if len(text) > LONG:
+        return _of_long(text, inner=inner, decoded=decoded)
+    return _of_page(page_of(text, decoded=decoded), inner=inner, decoded=decoded)
 
 
 def _of_singles(texts: Sequence[str], plains: Sequence[str], pages: Sequence[Page | None]) -> Iterable[float]:
@@ -124,7 +128,7 @@ def _logits(plains: Sequence[str], codes: Sequence[Codes]) -> list[float]:
     return found
 
 
-def _of_page(page: Page, *, inner: bool = False) -> Read:
+def _of_page(page: Page, *, inner: bool = False, decoded: bool = True) -> Read:
     """All readings of a text, each in the light of what was found in any: what one hides, another shows."""
     codes = [classes(view.plain) for view in page.views]
     told = [
@@ -141,62 +145,90 @@ def _of_page(page: Page, *, inner: bool = False) -> Read:
     findings = _disguises(page) + told
     if not inner:
         pieces = [*hidden_texts(page), *joined_texts(page), *_within(page.views[1:])]
-        theirs, said = _of_pieces(pieces, len(page.text))
+        theirs, said = _of_pieces(pieces, len(page.text), decoded=decoded and not page.views[-1].more)
         return max(score, theirs), (*findings, *said)
     return score, tuple(findings)
 
 
-def _of_long(text: str, *, inner: bool = False) -> Read:
-    """A text of which what takes time and is therefore bounded, is read in windows: no decoy uses up what is left for
-    the rest. Words, patterns and what repeats are read in the whole, as those of a short text."""
-    page = page_of(text, far=True)
-    codes = [classes(view.plain) for view in page.views]
-    whole = mosaic(page)
-    repeated = {each.pattern for each in whole}
-    found = [*matching.findings(page), *whole]
-    found += [each for view, read in zip(page.views, codes, strict=True) for each in polyglot.in_view(view, read)]
-    logit = max(model.model().logits([view.plain for view in page.views], codes))
-    disguises = _disguises(page)
-    disguised = 0.0
-    pieces: list[tuple[str, Place]] = [] if inner else [*joined_texts(page)]
-    others: list[View] = []
-    known = {view.plain for view in page.views}
-    over, at = False, 0
+@dataclass(slots=True)
+class _Windows:
+    """What stands in the windows of a long text: what is found there, hidden and joined pieces, how disguised it is,
+    and what else it says, each once. ``coded``: it has more codes than are read."""
+
+    found: list[Finding] = field(default_factory=list)
+    pieces: list[tuple[str, Place]] = field(default_factory=list)
+    others: list[View] = field(default_factory=list)
+    disguised: float = 0.0
+    coded: bool = False
+
+
+def _in_windows(page: Page, repeated: Set[str], most: int, *, inner: bool, decoded: bool) -> _Windows:
+    """What takes time and is therefore bounded, window by window: no decoy uses up what is left for the rest. Once a
+    text is held for more codes or findings than there may be, no others are looked for."""
+    text, known, at = page.text, {view.plain for view in page.views}, 0
+    read = _Windows()
     for start, end in windows(text):
-        part = page_of(text[start:end], decoded=not over)
-        over = over or part.views[-1].more  # which holds the text: no more of it is decoded
-        disguised = max(disguised, disguise(part))
-        found += [_moved(each, start) for each in (*markup(part), *mosaic(part, repeated), *exfil(part), *_more(part))]
+        part = page_of(text[start:end], decoded=decoded and not read.coded)
+        read.coded = read.coded or part.views[-1].more
+        read.disguised = max(read.disguised, disguise(part))
+        found = (*markup(part), *mosaic(part, repeated), *exfil(part), *_more(part))
+        read.found += [_moved(each, start) for each in found]
         if not inner:
-            pieces += hidden_texts(part, start)
-            pieces += [(said, (first + start, last + start)) for said, (first, last) in joined_texts(part)]
+            read.pieces += hidden_texts(part, start)
+            read.pieces += [(said, (first + start, last + start)) for said, (first, last) in joined_texts(part)]
         there = 0 if part.text.isascii() else page.views[0].plain.find(part.views[0].plain, at)
         at = max(at, there)  # a window stands behind the one before
         for view in part.views[there >= 0 :]:
             if view.plain not in known:
                 known.add(view.plain)
-                others.append(replace(view, offsets=_later(view.offsets, start), loose=""))
+                read.others.append(replace(view, offsets=_later(view.offsets, start), loose=""))
         first = part.views[0]
         if first.loose:
-            others.append(View("spelling", "", tuple, first.loose, _later(first.loose_offsets, start)))
-    if others:
-        found += matching.findings(Page("", (_joined(others),)))
-        others = [view for view in others if view.plain]
-    pieces += () if inner else _within(others)
-    if others:
-        codes = classes_of([view.plain for view in others])
-        logit = max(logit, *model.model().logits([view.plain for view in others], codes))
-        sure = polyglot.highest(codes)
-        for nth in sorted(range(len(others)), key=lambda each: -sure[each])[:PLACED]:
-            if sure[nth]:
-                found += polyglot.in_view(others[nth], codes[nth])
+            read.others.append(View("spelling", "", tuple, first.loose, _later(first.loose_offsets, start)))
+        if _saying(read.found) > most:
+            break
+    return read
+
+
+def _of_long(text: str, *, inner: bool = False, decoded: bool = True) -> Read:
+    """A text that is also read in windows. Words, patterns and what repeats are read in the whole, as those of a short
+    text."""
+    page = page_of(text, far=True, decoded=decoded)
+    codes = [classes(view.plain) for view in page.views]
+    found = mosaic(page)
+    most = max(FOUND, len(text) // FOUND_IN)
+    read = _in_windows(page, {each.pattern for each in found}, most, inner=inner, decoded=decoded)
+    found += [*matching.findings(page), *read.found]
+    found += [each for view, its in zip(page.views, codes, strict=True) for each in polyglot.in_view(view, its)]
+    logits = model.model().logits([view.plain for view in page.views], codes)
+    disguises = _disguises(page)
+    pieces = [] if inner else [*joined_texts(page), *read.pieces]
+    if read.others:
+        found += matching.findings(Page("", (_joined(read.others),)))
+    if others := [view for view in read.others if view.plain]:
+        pieces += () if inner else _within(others)
+        said, highest = _of_views(others)
+        found += said
+        logits.append(highest)
         disguises += _disguises(Page("", (others[0], *_few_of_each(others))))
-    score = model.model().fused(logit, _surest(found), disguised)
+    full = _saying(found) > most
+    if full:
+        found.append(_too_much("mosaic", "More is found in it than is read.", text, (0, len(text))))
+    score = model.model().fused(max(logits), _surest(found), read.disguised)
     findings = _most(disguises + found)
-    if not inner:
-        theirs, said = _of_pieces(pieces, len(text))
-        return max(score, theirs), (*findings, *_most(said))
-    return score, tuple(findings)
+    if inner or full:
+        return score, tuple(findings)
+    theirs, told = _of_pieces(pieces, len(text), decoded=decoded and not read.coded)
+    return max(score, theirs), (*findings, *_most(told))
+
+
+def _of_views(views: Sequence[View]) -> tuple[list[Finding], float]:
+    """Sequences of words in what was decoded in windows, with their places in the surest, and the model's highest."""
+    codes = classes_of([view.plain for view in views])
+    sure = polyglot.highest(codes)
+    surest = sorted(range(len(views)), key=lambda each: -sure[each])[:PLACED]
+    found = [each for nth in surest if sure[nth] for each in polyglot.in_view(views[nth], codes[nth])]
+    return found, max(model.model().logits([view.plain for view in views], codes))
 
 
 def _few_of_each(views: Sequence[View]) -> Iterator[View]:
@@ -215,11 +247,20 @@ def _within(views: Iterable[View]) -> Iterator[tuple[str, Place]]:
             yield text, partial(view.span, start, end)
 
 
+def _saying(findings: Iterable[Finding]) -> int:
+    """How many of them say something."""
+    return sum(each.score >= SAYING for each in findings)
+
+
 def _more(page: Page) -> Iterator[Finding]:
     """That not all was decoded: harmless texts have no codes twice as long as they are."""
     if page.views[-1].more:
-        why = "More of it is written in codes than is read."
-        yield Finding("unmask", MORE, (0, len(page.text)), shown(page.text), why, "unmask.more")
+        yield _too_much("unmask", "More of it is written in codes than is read.", page.text, (0, len(page.text)))
+
+
+def _too_much(level: str, why: str, text: str, span: tuple[int, int]) -> Finding:
+    """That not all was read."""
+    return Finding(level, MORE, span, shown(text[span[0] : span[1]]), why, f"{level}.more")
 
 
 def _pieced(views: Iterable[View]) -> Iterator[Finding]:
@@ -279,23 +320,22 @@ def _most(findings: Iterable[Finding]) -> list[Finding]:
     return kept
 
 
-def _of_pieces(pieces: Iterable[tuple[str, Place]], size: int) -> Read:
+def _of_pieces(pieces: Iterable[tuple[str, Place]], size: int, *, decoded: bool = True) -> Read:
     """Hidden and joined pieces of a text of this size as texts of their own: some by themselves, and the others in one,
-    which is no longer than it, or FEW characters."""
-    known = dict(reversed([*pieces]))
-    if not known:
+    if that is no longer than the text, or FEW characters: what harmless texts hide is not as long as they are. Of a
+    text that has more codes than are read, no piece is decoded."""
+    spans = dict(reversed(dict(reversed([*pieces])).items()))
+    if not spans:
         return 0.0, ()
-    spans = dict(reversed(known.items()))
     texts = list(spans)
     some, others = texts[:WITHIN], texts[WITHIN:]
-    read = [(each, [0], [text]) for text, each in zip(some, _of_each(some), strict=True)]
+    read = [(each, [0], [text]) for text, each in zip(some, _of_each(some, decoded=decoded), strict=True)]
     begins = list(accumulate((len(each) + 2 for each in others), initial=0))
-    rest = others[: bisect_right(begins, max(size, FEW)) - 1]
-    if rest:
-        read.append((_of_text("\n\n".join(rest), inner=True), begins, rest))
-    if len(rest) < len(others):
-        text = others[len(rest)]
-        read.append(((model.model().fused(-inf, MORE), (_more_hidden(text),)), [0], [text]))
+    if begins[-1] > max(size, FEW):
+        more = _too_much("markup", "More of it is hidden than is read.", others[0], (0, len(others[0])))
+        read.append(((model.model().fused(-inf, MORE), (more,)), [0], others))
+    elif others:
+        read.append((_of_text("\n\n".join(others), inner=True, decoded=decoded), begins, others))
     findings = [
         replace(each, span=_told(spans[of[bisect_right(begins, each.span[0]) - 1]]))
         for (_, said), begins, of in read
@@ -304,20 +344,14 @@ def _of_pieces(pieces: Iterable[tuple[str, Place]], size: int) -> Read:
     return max(score for (score, _), _, _ in read), tuple(findings)
 
 
-def _more_hidden(text: str) -> Finding:
-    """That not all was read: what harmless texts hide is not as long as they are."""
-    why = "More of it is hidden than is read."
-    return Finding("markup", MORE, (0, len(text)), shown(text), why, "markup.more")
-
-
 def _told(place: Place) -> tuple[int, int]:
     return place() if callable(place) else place
 
 
-def _of_each(texts: Sequence[str]) -> Iterable[Read]:
+def _of_each(texts: Sequence[str], *, decoded: bool) -> Iterable[Read]:
     """Pieces as texts of their own. In most nothing is found, and that is seen of all at once."""
     for text, score in zip(texts, _of_silent(texts), strict=True):
-        yield _of_text(text, inner=True) if score is None else (score, ())
+        yield _of_text(text, inner=True, decoded=decoded) if score is None else (score, ())
 
 
 def _of_silent(texts: Sequence[str]) -> Sequence[float | None]:
