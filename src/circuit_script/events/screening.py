@@ -17,7 +17,7 @@ from typing import Any
 
 from circuit_script.events.batch import Item
 from circuit_script.events.sources.circuit import Circuit
-from circuit_script.events.wordless import SILENT, is_wordless
+from circuit_script.events.wordless import is_id, is_usual, is_wordless, said_in
 from circuit_script.execution.outcome import JOB, Fields, PlainVerdict
 from circuit_script.judgment import intake
 from circuit_script.judgment.policy import OFF, PRESETS, digest_of
@@ -29,7 +29,6 @@ SHORT = 1_000  # characters of the texts of most records. Of these, as many are 
 MANY_SHORT = 96_000  # ... have so many characters: the more, the less each costs. But as many as of longer ones ...
 SLOWLY = 1e-6  # ... after some that took so many seconds a character, as texts do that are made to take long
 TOGETHER = 16_000  # characters of longer ones that are read at once, in the event loop: what is longer, in a thread
-NESTED, MANY = 4, 1_000  # how deep a record is, and how many values it has, that is read in a hurry
 REMEMBERED = 8_192  # records that were found harmless, and the characters of one
 LONGEST_REMEMBERED = 4_000
 WHOLE = ""  # the place of a verdict on several fields together
@@ -38,9 +37,6 @@ EVIDENCE = 5  # findings that are told of a verdict
 HOLDS = frozenset({Action.QUARANTINE, Action.BLOCK})
 GRAVITY = {action: n for n, action in enumerate(Action)}
 _TOLD = PRESETS["balanced"]  # what is told where nothing is done
-_LONG_NAME = 32
-LONGEST_ID = 24
-_SILENT_KINDS = frozenset({int, float, bool, type(None)})
 
 Verdicts = Mapping[str, Verdict]
 
@@ -100,7 +96,7 @@ class Screen:
         source = str(item.meta["source"])
         if source == Circuit.name or (item.echo and not echoes):
             return None
-        said = None if self._any_off else _said_in(item.record)
+        said = None if self._any_off else said_in(item.record)
         if said is None:
             texts, over = self._texts(item, source)
             if over:
@@ -338,62 +334,18 @@ def _filled(sheets: Sequence[_Sheet], most: int) -> Iterator[list[_Sheet]]:
         yield group
 
 
-def _said_in(record: Fields) -> list[str] | None:
-    """The values of a record in which something could be said; None where that takes a closer look: odd names of
-    fields, values nested deep, very many, or of other types than JSON has."""
-    said: list[str] = []
-    if not _look_into(record, said, NESTED) or len(said) > MANY:
-        return None
-    return said if sum(map(len, said)) <= intake.CHARACTERS else None
-
-
-def _look_into(record: Mapping[str, Any], said: list[str], depth: int) -> bool:
-    for name, value in record.items():
-        if len(name) > _LONG_NAME or " " in name:
-            return False
-        kind = type(value)
-        if kind is str:
-            if value and not (name == "id" and _is_id(value)) and not SILENT[value]:
-                said.append(value)
-        elif kind not in _SILENT_KINDS and not _is_plain(value, kind, said, depth):
-            return False
-    return True
-
-
-def _is_plain(value: Any, kind: type, said: list[str], depth: int) -> bool:
-    """Whether a value that is neither a text nor a number is one of JSON, and not nested too deep; its texts are added
-    to ``said``."""
-    if not depth:
-        return False
-    if kind is dict:
-        return _look_into(value, said, depth - 1)
-    if kind is not list:
-        return False
-    for each in value:
-        kind = type(each)
-        if kind is dict:
-            if depth < 2 or not _look_into(each, said, depth - 2):
-                return False
-        elif kind is str:
-            if each and not SILENT[each]:
-                said.append(each)
-        elif kind not in _SILENT_KINDS and not _is_plain(each, kind, said, depth - 1):
-            return False
-    return True
-
-
 def _texts_of(item: Item) -> tuple[list[_Text], tuple[Finding, ...]]:
     """Every text of a record in which something could be said, and what was too much to be read."""
     texts: list[_Text] = []
     over: tuple[Finding, ...] = ()
     incoming, old = item.incoming, item.old
     for name, value in item.record.items():
-        usual = len(name) <= _LONG_NAME and " " not in name
+        usual = is_usual(name)
         if usual and (not value or isinstance(value, int | float)):
             continue
         new = not item.echo and name in incoming and not (old is not None and name in old and old[name] == value)
         if usual and isinstance(value, str):
-            if not is_wordless(value) and not (name == "id" and _is_id(value)):
+            if not is_wordless(value) and not (name == "id" and is_id(value)):
                 texts.append(_Text(name, name, value, new))
             continue
         read = intake.read({name: value})
@@ -403,11 +355,6 @@ def _texts_of(item: Item) -> tuple[list[_Text], tuple[Finding, ...]]:
         why = f"It has more than {intake.CHARACTERS:,} characters."
         over += (Finding("intake", 1.0, (0, 0), item.row.object, why, "intake.size"),)
     return texts, over
-
-
-def _is_id(text: str) -> bool:
-    """Whether a record's own id is short and has no sign in it that could part words."""
-    return len(text) <= LONGEST_ID and text.isascii() and text.isalnum()
 
 
 def _shown(path: str) -> str:

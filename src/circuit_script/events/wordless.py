@@ -17,14 +17,20 @@ import unicodedata
 from base64 import b32decode
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import re2
 
+from circuit_script.judgment import intake
+from circuit_script.judgment.compiled import SILENCE, Silence
 from circuit_script.judgment.english import TELLING
-from circuit_script.judgment.words import has_kind
+from circuit_script.judgment.words import has_kind, with_kinds
 
 LONGEST = 120
 NUMBER = 24  # characters of a value without letters
+NESTED, MANY = 4, 1_000  # how deep a record is, and how many values it has, that is read in a hurry
+LONGEST_ID = 24  # characters of a record's own id
+LONG_NAME = 32  # characters of a field's name
 
 # Python's own expressions cost a twentieth of RE2's here. At each character there is one way to go on, and of those a
 # text has at most LONGEST.
@@ -43,6 +49,12 @@ _BARE = re.compile("|".join(f"(?:{each.pattern})" for each in (_SIGNS, _DATE, _U
 
 def is_wordless(text: str) -> bool:
     """Whether nothing is said in a text."""
+    if (loop := _loop()) is None or type(text) is not str:
+        return _is_wordless(text)
+    return loop.wordless(text)
+
+
+def _is_wordless(text: str) -> bool:
     if len(text) > LONGEST or not text.isascii():
         return False
     if text.isalpha():
@@ -64,6 +76,7 @@ _NAMES = re.compile(
 _HEX = re.compile("[0-9A-Fa-f]+")
 _ACCENTED = re.compile("[A-Za-z\u00c0-\u024f' &-]+")  # each letter one character
 _ACCENTS = dict.fromkeys(range(0x300, 0x370))
+_SILENT_KINDS = frozenset({int, float, bool, type(None)})
 # Digits as the letters that they stand for; l, i and 1 are one.
 _FOLDED = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789l", b"abcdefghijkimnopqrstuvwxyzoizeasgtbgi")
 REMEMBERED, REMEMBERED_LONGEST = 16_384, 40
@@ -92,14 +105,14 @@ def _is_silent(text: str) -> bool:
     if not text.isascii():
         return _is_name_with_accents(text)
     if "@" in text or "://" in text:
-        return is_wordless(text)
-    if not text[-1:].isalpha() and is_wordless(text):
+        return _is_wordless(text)
+    if not text[-1:].isalpha() and _is_wordless(text):
         return True
     if len(text) >= 12 and text.isalnum() and not text.istitle():
         return _is_mixed(text)
     if _NAMES.fullmatch(text) is not None:
         return not has_kind(text.lower())
-    return is_wordless(text)
+    return _is_wordless(text)
 
 
 def _is_name_with_accents(text: str) -> bool:
@@ -139,9 +152,84 @@ def _is_text(data: bytes) -> bool:
     return data.isascii() or len(data.decode("utf-8", "ignore").encode()) == len(data)
 
 
+def _folded() -> list[str]:
+    """Words that attacks need, with i for l."""
+    return sorted({word.replace("l", "i") for word in TELLING})
+
+
 @cache
 def _telling() -> re2.Set:
     words = re2.Set.SearchSet()
-    words.Add("|".join(sorted({word.replace("l", "i") for word in TELLING})))
+    words.Add("|".join(_folded()))
     words.Compile()
     return words
+
+
+def said_in(record: dict[str, Any]) -> list[str] | None:
+    """The values of a record in which something could be said; None where that takes a closer look: odd names of
+    fields, values nested deep, very many, or of other types than JSON has."""
+    if (loop := _loop()) is None or type(record) is not dict:
+        return _said_in(record)
+    return loop.said(record)
+
+
+@cache
+def _loop() -> Silence | None:
+    """The same in one compiled loop, where there is one."""
+    if SILENCE is None:
+        return None
+    bounds = LONGEST, NUMBER, _ID_LONGEST, REMEMBERED_LONGEST, LONGEST_ID, LONG_NAME, NESTED, MANY, intake.CHARACTERS
+    loop: Silence = SILENCE.Silence(bounds, *with_kinds(), _folded(), _FOLDED, SILENT, _is_mixed)
+    return loop
+
+
+def _said_in(record: Mapping[str, Any]) -> list[str] | None:
+    said: list[str] = []
+    if not _look_into(record, said, NESTED) or len(said) > MANY:
+        return None
+    return said if sum(map(len, said)) <= intake.CHARACTERS else None
+
+
+def _look_into(record: Mapping[str, Any], said: list[str], depth: int) -> bool:
+    for name, value in record.items():
+        if not is_usual(name):
+            return False
+        kind = type(value)
+        if kind is str:
+            if value and not (name == "id" and is_id(value)) and not SILENT[value]:
+                said.append(value)
+        elif kind not in _SILENT_KINDS and not _is_plain(value, kind, said, depth):
+            return False
+    return True
+
+
+def _is_plain(value: Any, kind: type, said: list[str], depth: int) -> bool:
+    """Whether a value that is neither a text nor a number is one of JSON, and not nested too deep; its texts are added
+    to ``said``."""
+    if not depth:
+        return False
+    if kind is dict:
+        return _look_into(value, said, depth - 1)
+    if kind is not list:
+        return False
+    for each in value:
+        kind = type(each)
+        if kind is dict:
+            if depth < 2 or not _look_into(each, said, depth - 2):
+                return False
+        elif kind is str:
+            if each and not SILENT[each]:
+                said.append(each)
+        elif kind not in _SILENT_KINDS and not _is_plain(each, kind, said, depth - 1):
+            return False
+    return True
+
+
+def is_usual(name: str) -> bool:
+    """Whether it is a field's name in which nothing can be said."""
+    return len(name) <= LONG_NAME and " " not in name
+
+
+def is_id(text: str) -> bool:
+    """Whether a record's own id is short and has no sign in it that could part words."""
+    return len(text) <= LONGEST_ID and text.isascii() and text.isalnum()

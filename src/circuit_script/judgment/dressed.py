@@ -106,6 +106,13 @@ def _of_unseen(codes: Codes, hidden: dict[str, int]) -> Iterator[Reading]:
         yield from _of_bits(codes)
 
 
+def _marked(codes: Codes, table: NDArray[np.uint8], bits: int) -> Places:
+    """The places of characters of which a table says one of these bits."""
+    if (folds := compiled_folds()) is not None:
+        return folds.marked(codes, table, bits)
+    return np.flatnonzero(table.take(codes, mode="clip") & bits)
+
+
 def _kept(codes: Codes) -> Reading:
     """A text with what was rubbed out."""
     start, end = _near(np.flatnonzero((codes == 0x08) | (codes == 0x7F)), len(codes))
@@ -117,7 +124,7 @@ def _kept(codes: Codes) -> Reading:
 
 def _turned(codes: Codes) -> Iterator[Reading]:
     """What stands upside down, from both ends."""
-    places = np.flatnonzero(_IS_TURNED.take(codes, mode="clip"))
+    places = _marked(codes, _IS_TURNED, 1)
     if len(places) <= 2:
         return
     start, end = _near(places, len(codes))
@@ -230,13 +237,12 @@ def _near(places: Places, size: int) -> tuple[int, int]:
 
 def _of_direction(codes: Codes) -> list[Reading]:
     """What is shown from right to left, as it is seen."""
-    directs = _DIRECTS.take(codes, mode="clip")
-    opening = np.flatnonzero(directs & _BEGINS)
+    opening = _marked(codes, _DIRECTS, _BEGINS)
     if not len(opening):
         return []
     place, last = _near(opening, len(codes))
-    marks = place + np.flatnonzero(directs[place:last] & _ENDS)[:MARKS]
-    turned = np.concatenate(([False], (directs[marks] & _TURNS_ROUND) != 0))
+    marks = place + _marked(codes[place:last], _DIRECTS, _ENDS)[:MARKS]
+    turned = np.concatenate(([False], (_DIRECTS.take(codes[marks], mode="clip") & _TURNS_ROUND) != 0))
     starts = np.concatenate(([place], marks + (codes[marks] != 10)))
     sizes = np.concatenate((marks, [last])) - starts
     begins = np.cumsum(sizes) - sizes

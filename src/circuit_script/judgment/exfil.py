@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from heapq import heappush, heapreplace
 from itertools import islice
 from string import ascii_letters, digits
+from typing import cast
 
 import numpy as np
 
+from circuit_script.judgment.compiled import LINKS, Links
 from circuit_script.judgment.page import Page, View
 from circuit_script.judgment.rules import Together, compiled, data, readable, rules
 from circuit_script.judgment.sendings import GAP, orders
@@ -118,14 +120,14 @@ def _dull(hosts: str, path: str) -> re.Pattern[str]:
     )
 
 
-def _passing(least: float, may_know: Callable[[], bool], *, slots: bool) -> re.Pattern[str] | None:
+def _passing(least: float, *, slots: bool, may_know: bool) -> re.Pattern[str] | None:
     """What need not be looked at where all that scores no more than that is passed by."""
     hosts = _NUMBERS if least >= _OF_NUMBERS else ""
     if least >= _OF_NAMES:
         hosts = rf"(?:[a-z0-9._-]{{0,60}}@)?(?:{hosts}|{_NAME})"
     path = ""
     if slots and least >= 0.1:  # as much as is said of a place for what is not known
-        wide = least >= _WEIGHTS["link-slot"] or not may_know()
+        wide = least >= _WEIGHTS["link-slot"] or not may_know
         path = "asks" if wide else "says" if least >= 0.4 else ""
     return _dull(hosts, path) if hosts or path else None
 
@@ -195,6 +197,7 @@ _SIGNS = Together(
         "sent": _SENT,
         "fetched": _FETCHED,
         "and-sent": _AND_SENT,
+        "known": _KNOWN,
     }
 )
 _MAY_LEAVE = compiled(_SINK)
@@ -205,6 +208,8 @@ _HOST = re.compile(r"://(?=([^/?#) \"'<>\n\t]{0,80}))")
 _BOT_PATHS = {"discord.com": ("/api/webhooks/",), "discordapp.com": ("/api/webhooks/",), "telegram.org": ("/bot",)}
 _NOT = ("not ", "never ", "n't ", "nobody ", "avoid ", "without ")
 _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
+_LOOP = cast("Links | None", LINKS)
+_SCHEMED, _CODED, _MAILED, _WORDED, _PLACED = 1, 2, 4, 8, 16  # what a text has
 
 Seen = tuple[float, str, View, str, int, int]
 """What may become a finding, if it is among the surest: its score, its rule, and where it stands in a view and in what
@@ -251,7 +256,7 @@ def exfil(page: Page) -> list[Finding]:
     found = _Surest()
     for view in page.views:
         _of_view(view, found)
-    if "://" in page.text and not page.text.isascii():
+    if not page.text.isascii() and "://" in page.text:
         for each in islice(_look_alikes(page.text), MOST_FINDINGS):
             found.add(each)
     return [
@@ -267,14 +272,15 @@ def _of_view(view: View, found: _Surest) -> None:
     if "sink" not in signs:
         return
     _phrases(view, said, flat, signs, found)
-    if "://" in said:
-        _links(view, said, flat, found)
+    has = _signs_of(said) if _LOOP is None else _LOOP.signs(said)
+    if has & _SCHEMED:
+        _links(view, said, flat, found, slots=bool(has & _PLACED), may_know="known" in signs)
     alike: list[tuple[str, Iterator[tuple[int, int]]]] = []
-    if "script:" in said or "data:" in said or "file:" in said or any(each in said for each in _RARE_SCHEMES):
+    if has & _CODED:
         alike.append(("scheme", _schemes(flat)))
-    if "mailto:" in said:
+    if has & _MAILED:
         alike.append(("mail", _mails(said)))
-    if "](" in said:
+    if has & _WORDED:
         alike.append(("other-host", _other_hosts(said)))
     for name, places in alike:  # of one score: more of them would never be among the surest
         if _WEIGHTS[name] > found.least:
@@ -282,9 +288,27 @@ def _of_view(view: View, found: _Surest) -> None:
                 found.add((_WEIGHTS[name], name, view, said, start, end))
 
 
+def _signs_of(said: str) -> int:
+    """What a text has of all that is looked for besides orders."""
+    low = said.lower()
+    coded = "script:" in said or "data:" in said or "file:" in said or any(each in said for each in _RARE_SCHEMES)
+    placed = "{" in said or "[" in said or "<" in said or "%7b" in said
+    return (
+        _CODED * coded
+        | _MAILED * ("mailto:" in said)
+        | _WORDED * ("](" in said)
+        | _PLACED * placed
+        | _SCHEMED * any(each in low for each in _KNOWN_SCHEMES)
+    )
+
+
 def _flat(said: str) -> str:
     """The same in ASCII: each other character is one that no expression here knows. RE2 works out the places of a text
     in ASCII only without reading all of it anew. Two letters beyond ASCII are those of it in another case."""
+    return _in_ascii(said) if _LOOP is None else _LOOP.flat(said)
+
+
+def _in_ascii(said: str) -> str:
     if said.isascii() or "\u017f" in said or "\u212a" in said:
         return said
     codes = np.frombuffer(said.encode("utf-32-le"), np.uint32)
@@ -297,41 +321,35 @@ def _schemes(said: str) -> Iterator[tuple[int, int]]:
 
 
 def _odd_links(
-    said: str, flat: str, found: _Surest, may_know: Callable[[], bool], *, slots: bool
+    said: str, flat: str, found: _Surest, *, slots: bool, may_know: bool
 ) -> Iterator[tuple[int, int, int, int]]:
     """Where the links stand that have something to look at, each once: where each begins, its host, the rest of it, and
     where it ends."""
-    low = flat.lower()
-    if not any(each in low for each in _KNOWN_SCHEMES):
-        return
     end, begun, passed = -1, -1, -1
     least, passing = 0.0, None
     places = _close(flat)
-    for at in sorted({*places, *_before_slots(said, flat)}) if slots else places:
+    before_slots = _before_slots if _LOOP is None else _LOOP.before_slots
+    for at in sorted({*places, *before_slots(said, flat, MOST, LONGEST // 2)}) if slots else places:
         if at < passed or at < end:
             continue
-        start = _begin(said, at)
+        start, path, last = _link(said, at)
         if start < end:
             continue
         if found.least > least:
             least = found.least
-            passing = _passing(least, may_know, slots=slots)
+            passing = _passing(least, slots=slots, may_know=may_know)
         if passing is not None and said[start:at] in ("http", "https"):
             dull = passing.match(said, at)
             if dull is not None and not said[max(0, start - 12) : start].rstrip("<\"' ").endswith(_SHOWN):
                 passed = dull.end()
                 continue
-        link = _LINK_HERE.match(said, start, start + LONGEST)
-        if link is not None and link.end() > at + 3:
-            end, path = link.end(), link.end(1)
-            if path < end and said[path] not in "/?#":
-                path = _HOST_END.search(said, path, end).start()  # type: ignore[union-attr]
+        if last > 0:
+            end = last
             yield start, at + 3, path, end
             continue
         # Of no scheme that is known: it may hold one that is, or one follows.
         if begun < start:
-            following = _BEGUN.search(said, start)
-            begun = len(said) if following is None else following.start()
+            begun = _begun(said, start) if _LOOP is None else _LOOP.begun(said, start)
         if begun == len(said):
             continue
         link = _LINK.search(said[begun : start + LONGEST])
@@ -339,6 +357,29 @@ def _odd_links(
             first, end = begun + link.start(), begun + link.end()
             host = said.index("://", first) + 3
             yield first, host, _HOST_END.search(said, host, end).start(), end  # type: ignore[union-attr]
+
+
+def _link(said: str, at: int) -> tuple[int, int, int]:
+    """Where the link begins whose "://" stands there, where the rest of it does, and where it ends; twice -1 for the
+    two if it has no scheme that is known, or nothing follows."""
+    return _link_here(said, at, LONGEST) if _LOOP is None else _LOOP.link(said, at, LONGEST)
+
+
+def _link_here(said: str, at: int, longest: int) -> tuple[int, int, int]:
+    start = _begin(said, at)
+    link = _LINK_HERE.match(said, start, start + longest)
+    if link is None or link.end() <= at + 3:
+        return start, -1, -1
+    end, path = link.end(), link.end(1)
+    if path < end and said[path] not in "/?#":
+        path = _HOST_END.search(said, path, end).start()  # type: ignore[union-attr]
+    return start, path, end
+
+
+def _begun(said: str, start: int) -> int:
+    """Where the first link from there on begins, with a scheme that is known; the text's end if there is none."""
+    following = _BEGUN.search(said, start)
+    return len(said) if following is None else following.start()
 
 
 def _begin(said: str, at: int) -> int:
@@ -364,15 +405,15 @@ def _close(flat: str) -> list[int]:
     return sorted({*places, *named[:MOST]})[:MOST]
 
 
-def _before_slots(said: str, flat: str) -> Iterator[int]:
+def _before_slots(said: str, flat: str, most: int, longest: int) -> Iterable[int]:
     """Where links stand in which a place for data follows, as far as nothing is between."""
     at = done = -1
-    for match in islice(_PLACE.finditer(flat), MOST):
+    for match in islice(_PLACE.finditer(flat), most):
         place, last = match.start(), at
         if said.startswith("://", place - 2):
             at = place - 2
         else:
-            at = max(at, said.rfind("://", max(0, done, place - LONGEST // 2), place + 1))
+            at = max(at, said.rfind("://", max(0, done, place - longest), place + 1))
         done = place - 1
         if at != last and len(said[at : place + 1].split(None, 1)) == 1:
             yield at
@@ -391,18 +432,15 @@ def _phrases(view: View, said: str, flat: str, signs: set[str], found: _Surest) 
                 break
 
 
-def _links(view: View, said: str, flat: str, found: _Surest) -> None:
-    may_know = cache(lambda: _MAY_KNOW.search(flat.replace("_", " ")) is not None)
-    slots = _has_slots(said)
-
+def _links(view: View, said: str, flat: str, found: _Surest, *, slots: bool, may_know: bool) -> None:
     def add(told: Told) -> None:
         name, score = told
         found.add((_WEIGHTS[name] if score is None else score, name, view, said, start, end))
 
-    for start, host, path, end in _odd_links(said, flat, found, may_know, slots=slots):
+    for start, host, path, end in _odd_links(said, flat, found, slots=slots, may_know=may_know):
         if found.least >= _OF_LINKS:
             return
-        if slots and (told := _slots(said, start, path, end, found.least, may_know)) is not None:
+        if slots and (told := _slots(said, start, path, end, found.least, may_know=may_know)) is not None:
             add(told)
         if said[start : host - 3] not in _WEB:
             continue
@@ -419,13 +457,13 @@ def _has_slots(said: str) -> bool:
     return "{" in said or "[" in said or "<" in said or "%7b" in said
 
 
-def _slots(said: str, start: int, path: int, end: int, least: float, may_know: Callable[[], bool]) -> Told | None:
+def _slots(said: str, start: int, path: int, end: int, least: float, *, may_know: bool) -> Told | None:
     """The rule that a link with places for data breaks; one that scores no more than ``least`` need not be told."""
     link = said[start:end]
     if not _has_slots(link) or link.startswith(("http://[", "https://[")):
         return None
     asks = "?" in said[path:end]
-    if least >= (0.2 if asks else 0.1) and not may_know():
+    if least >= (0.2 if asks else 0.1) and not may_know:
         return None
     before = said[max(0, start - 12) : start].rstrip("<\"' ")
     picture = before.endswith(_SHOWN[0]) or (
@@ -439,7 +477,7 @@ def _slots(said: str, start: int, path: int, end: int, least: float, may_know: C
     slots = _IN_SLOT.findall(link)
     if not slots:
         return None
-    if not may_know() or not any(map(_knows, slots)):
+    if not may_know or not any(map(_knows, slots)):
         return name, 0.2 if picture and asks else 0.1
     return name, None if sure or any(each[0] in "[<" for each in slots) else 0.4
 
@@ -508,6 +546,10 @@ def _internal(labels: list[str]) -> bool:
 
 def _random(label: str) -> bool:
     """Long, and by its digits or its lack of words no name that a person chose."""
+    return _is_random(label) if _LOOP is None else _LOOP.random(label)
+
+
+def _is_random(label: str) -> bool:
     if _LABEL.fullmatch(label) is None:
         return False
     if label.count("-") >= 3:

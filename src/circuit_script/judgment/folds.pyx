@@ -295,6 +295,22 @@ cdef class Folds:
             found.append(plain[first:place])
         return found
 
+    def marked(self, const u32[::1] codes not None, const unsigned char[::1] table not None, int bits):
+        """The places of characters of which a table says one of these bits; beyond its end it says what it says last."""
+        cdef Py_ssize_t size = codes.shape[0], last = table.shape[0] - 1, place, count = 0
+        cdef u32 char
+        found = np.empty(LEAST, np.int64)
+        cdef long long[::1] places = found
+        for place in range(size):
+            char = codes[place]
+            if table[char if char < last else last] & bits:
+                if count == places.shape[0]:
+                    found = np.concatenate([found, np.empty(size, np.int64)])
+                    places = found
+                places[count] = place
+                count += 1
+        return found[:count].copy()
+
     def composition(self, text):
         """A text as ``unicodedata.normalize("NFC", text)`` says."""
         cdef Py_ssize_t size = _size(text), made
@@ -612,17 +628,23 @@ cdef class Folds:
 
     cdef Py_ssize_t _word(self, _Room room, Py_ssize_t place, Py_ssize_t size) except -1:
         """Reads a word that begins at a place; where it ends."""
+        if not 0 <= place <= size <= room.chars.shape[0] or self.facts.shape[0] < SIZE:
+            raise IndexError(place, size)
+        cdef const u32* chars = &room.chars[0]  # for all of these places it was checked
+        cdef const u32* facts = &self.facts[0]
         cdef u32 char, fact
         cdef int script, scripts = 0, strange = 0, own = 0
         while place < size:
-            char = room.chars[place]
-            fact = self.facts[char] if char < SIZE else 0
+            char = chars[place]
+            fact = facts[char] if char < SIZE else 0
             if not fact & WORD:
                 break
             script = fact >> SCRIPT & 15
             scripts |= script
-            strange += (script > LATIN) & (fact & ALIKE == 0)
-            own += (script == LATIN) & (fact & OWN != 0)
+            if script > LATIN:
+                strange += fact & ALIKE == 0
+            elif script == LATIN:
+                own += fact & OWN != 0
             place += 1
         room.scripts, room.strange, room.own = scripts, strange, own
         return place
@@ -688,9 +710,11 @@ cdef class Folds:
         """The plain form, in the other arrays, and how many characters that is."""
         cdef Py_ssize_t place, made = 0, part, end
         cdef u32 char
-        cdef u32[::1] chars = room.chars, facts = self.facts, lower = self.lower, letters = self.letters
         cdef bint spaced = True  # none at the beginning
         room.fit(size + self.longest)
+        cdef u32[::1] chars = room.chars, facts = self.facts, lower = self.lower, letters = self.letters
+        cdef u32[::1] other = room.other
+        cdef int[::1] at = room.other_at
         for place in range(size):
             char = chars[place]
             if char < SIZE and facts[char] & LOWER:
@@ -700,10 +724,18 @@ cdef class Folds:
                     end = part + <Py_ssize_t>self.lengths[char - LIMIT]
                     if room.other.shape[0] < made + size - place + self.longest:
                         room.grow(made, made + size - place + self.longest)
+                        other, at = room.other, room.other_at
                     for part in range(part, end):
                         made = _put(room, made, letters[part], place, &spaced)
                     continue
-            made = _put(room, made, char, place, &spaced)
+            if char == 32 or 9 <= char <= 13:
+                if spaced:
+                    continue
+                char, spaced = 32, True
+            else:
+                spaced = False
+            other[made], at[made] = char, <int>place
+            made += 1
         return made - 1 if made and spaced else made
 
 

@@ -451,9 +451,11 @@ cdef u64 _hash(u32[::1] chars, Py_ssize_t first, Py_ssize_t last) except? 0:
 def turns(str text not None, Py_ssize_t most, more_letters):
     """`mosaic._turns`: the first labels with a colon, each with its first character and the one behind the colon."""
     cdef list found = []
-    cdef Py_ssize_t at, first, end, digits
-    for at in range(len(text)):
-        if text[at] != u":" and text[at] != u"\uff1a":
+    cdef Py_ssize_t at = -1, first, end, digits
+    cdef Py_UCS4 char
+    for char in text:
+        at += 1
+        if char != u":" and char != u"\uff1a":
             continue
         end = at
         if end and text[end - 1] == u" ":

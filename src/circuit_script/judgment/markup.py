@@ -87,9 +87,12 @@ _VOID = frozenset(
 
 def speaks(text: str) -> float:
     """How surely a text gives orders to a model: 0 if it is like any, 1 if it tells one to drop what it was told."""
-    if len(text) < 4:
-        return 0.0
-    said = _SAID.of(readable(text))
+    return _says(readable(text))
+
+
+def _says(text: str) -> float:
+    """The same of a text that google-re2 takes, as all are that were found in one."""
+    said = _SAID.of(text) if len(text) > 3 else ()
     if not said:
         return 0.0
     told = "address" in said, "command" in said
@@ -118,10 +121,11 @@ def _speaking(pieces: Sequence[Hidden]) -> list[tuple[float, Hidden]]:
     """The surest of the pieces that speak to a model, with their scores. Pieces that are read at once say at least what
     each of them says: where that is too little for a place among the surest, they are not read one by one."""
     texts = _read([piece[0] for piece in pieces])
-    said = speaks("\n".join(texts))
+    together = "\n".join(texts)
+    said = _says(together)
     if said <= SMALL_TALK:
         return []
-    loud = _loud(texts)
+    loud = _loud(texts, together)
     left = [([place for place in range(len(texts)) if place not in loud], said)]
     left += [([place], said) for place in sorted(loud, reverse=True)]
     surest: list[tuple[float, int]] = []  # with their places, the first of which is the highest
@@ -130,7 +134,7 @@ def _speaking(pieces: Sequence[Hidden]) -> list[tuple[float, Hidden]]:
         full = len(surest) == MOST_FINDINGS
         if not some or (full and (_rounded(max([_weight(pieces[at]) for at in some]) * most), -some[0]) < surest[0]):
             continue
-        said = speaks("\n".join([texts[at] for at in some]))
+        said = _says(texts[some[0]] if len(some) == 1 else "\n".join([texts[at] for at in some]))
         if said <= SMALL_TALK:
             continue
         if len(some) == 1:
@@ -141,12 +145,12 @@ def _speaking(pieces: Sequence[Hidden]) -> list[tuple[float, Hidden]]:
     return [(score, pieces[-at]) for score, at in sorted(surest, reverse=True)]
 
 
-def _loud(texts: Sequence[str]) -> set[int]:
-    """The first of some texts in which it is likely that they say the most; they are read before the others."""
+def _loud(texts: Sequence[str], together: str) -> set[int]:
+    """The first of some texts, which are these together, in which it is likely that they say the most; they are read
+    before the others."""
     if len(texts) <= TOGETHER:
         return set()
     ends = list(accumulate([len(text) + 1 for text in texts]))
-    together = readable("\n".join(texts))
     spans = (islice(each.spans(together), 2 * MOST_FINDINGS) for each in (_DROP, _SECRETIVE))
     return {bisect_right(ends, start) for each in spans for start, _ in each}
 

@@ -2,12 +2,15 @@
 
 A pattern has an id ("override.ignore-earlier": its level and its name), an expression, a weight from 0 to 1, a line
 that says why, and a view: "plain" (canonical, lower case), "loose" (letters and digits only) or "raw" (the text).
+A pattern whose expression would multiply the states of a set has another besides, which every place of it has as well
+(``needs``): the set looks for that, and only a text that has it is searched for the pattern's own.
 In an expression ``{{name}}`` stands for a class of words in ``patterns/_words.toml``; a class may name other classes.
 
 The patterns of a level and a view are matched at once by a set (one set of all would be slower: the states of many
 patterns multiply); the place of a match is looked for only where a pattern matched.
 Expressions in ASCII read a text in which every other character is ``?``, one byte each: places in it are places in the
-text, and the sets stay small. Other expressions read UTF-8.
+text, and the sets stay small. Other expressions read UTF-8: each of their places has a character beyond ASCII, or what
+they need is in ASCII.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ DEPTH = 4  # classes of words within classes
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One rule. ``expression`` has its classes of words in place."""
+    """One rule. ``expression`` and ``needs`` have their classes of words in place."""
 
     id: str
     expression: str
@@ -51,6 +54,12 @@ class Pattern:
     view: str = "plain"
     attacks: tuple[str, ...] = ()
     benign: tuple[str, ...] = ()
+    needs: str = ""
+
+    @property
+    def looked_for(self) -> str:
+        """What a set looks for."""
+        return self.needs or self.expression
 
     @property
     def level(self) -> str:
@@ -103,6 +112,7 @@ def _pattern(row: Mapping[str, Any], words: Mapping[str, str]) -> Pattern:
         view=row.get("view", "plain"),
         attacks=tuple(row.get("attacks", ())),
         benign=tuple(row.get("benign", ())),
+        needs=expanded(row.get("needs", ""), words),
     )
     if pattern.level not in LEVELS or not pattern.id.partition(".")[2]:
         raise ConfigError("its id does not begin with a level and a dot")
@@ -124,11 +134,14 @@ def _options(ascii_only: bool, *, lines: bool) -> re2.Options:
     return options
 
 
-def _compiled(pattern: Pattern) -> tuple[bytes, re2.Options]:
+def _lined(expression: str, view: str) -> bytes:
     """An expression as RE2 takes it. A view has one line, so each line of several views is read as a view."""
-    lines = pattern.view != "raw"
-    expression = f"(?m){pattern.expression}" if lines else pattern.expression
-    return expression.encode(), _options(pattern.expression.isascii(), lines=lines)
+    return f"(?m){expression}".encode() if view != "raw" else expression.encode()
+
+
+def _compiled(pattern: Pattern) -> Any:
+    options = _options(pattern.expression.isascii(), lines=pattern.view != "raw")
+    return re2.compile(_lined(pattern.expression, pattern.view), options=options)
 
 
 class _Seen:
@@ -141,8 +154,9 @@ class _Seen:
         self._ascii: bytes | None = None
         self._utf8: bytes | None = None
 
-    def __bool__(self) -> bool:
-        return bool(self._text)
+    def may_have(self, *, ascii_only: bool) -> bool:
+        """Whether expressions of this kind may be found in it."""
+        return bool(self._text) and (ascii_only or not self._text.isascii())
 
     def bytes(self, *, ascii_only: bool) -> bytes:
         if ascii_only or self._text.isascii():
@@ -185,7 +199,7 @@ class Matcher:
         alike: dict[tuple[str, str, bool], list[int]] = {}
         for index, each in enumerate(self.patterns):
             together = each.level if each.view == "plain" else ""
-            alike.setdefault((together, each.view, each.expression.isascii()), []).append(index)
+            alike.setdefault((together, each.view, each.looked_for.isascii()), []).append(index)
         for (_, view, ascii_only), indexes in alike.items():
             yield self._group(view, ascii_only, indexes)
 
@@ -193,7 +207,7 @@ class Matcher:
         together = re2.Set.SearchSet(_options(ascii_only, lines=view != "raw"))
         for index in indexes:
             try:
-                together.Add(_compiled(self.patterns[index])[0])
+                together.Add(_lined(self.patterns[index].looked_for, view))
             except re2.error as error:
                 raise ConfigError(f"pattern {self.patterns[index].id!r} is no RE2 expression: {error}") from error
         together.Compile()
@@ -211,16 +225,26 @@ class Matcher:
 
     def _matched(self, view: str, text: _Seen, level: str | None = None) -> Iterator[int]:
         for group in self._groups:
-            if group.view == view and text and (level is None or level in group.levels):
+            if group.view != view or not (level is None or level in group.levels):
+                continue
+            if text.may_have(ascii_only=group.ascii_only):
                 for at in group.set.Match(text.bytes(ascii_only=group.ascii_only)) or ():
-                    if level in (None, self.patterns[group.members[at]].level):
-                        yield group.members[at]
+                    index = group.members[at]
+                    if level in (None, self.patterns[index].level) and self._is_there(index, text):
+                        yield index
+
+    def _is_there(self, index: int, text: _Seen) -> bool:
+        """Whether a pattern matches where what it needs is there."""
+        pattern = self.patterns[index]
+        if not pattern.needs:
+            return True
+        seen = text.bytes(ascii_only=pattern.expression.isascii())
+        return self._single(index).search(seen) is not None
 
     def _single(self, index: int) -> Any:
         single = self._singles.get(index)
         if single is None:
-            expression, options = _compiled(self.patterns[index])
-            single = self._singles[index] = re2.compile(expression, options=options)
+            single = self._singles[index] = _compiled(self.patterns[index])
         return single
 
     def _spans(self, index: int, text: _Seen) -> Iterator[tuple[int, int]]:

@@ -106,7 +106,8 @@ class Model:
         """The score of a text whose highest window has this sum, whose surest level is that sure, and that is so much
         disguised."""
         hint = HINT * min(max(level, 0.0), 1.0) ** BENT if level else 0.0
-        hint += HIDING * min(max(disguise, 0.0), 1.0)
+        if disguise:
+            hint += HIDING * min(max(disguise, 0.0), 1.0)
         return self.calibrated(min(max(logit, LOWEST), HIGHEST) + hint)
 
     def calibrated(self, logit: float) -> float:

@@ -10,7 +10,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 
-from circuit_script.judgment.compiled import LOOPS
+from circuit_script.judgment.compiled import LOOPS, TILES
 from circuit_script.judgment.markup import speaks
 from circuit_script.judgment.page import EVIDENCE, Page
 from circuit_script.judgment.rules import compiled, readable, rules
@@ -30,6 +30,8 @@ MOST = 500  # pieces
 EMPTY = 60  # empty places
 SIGNS = 14  # signs of code in a suffix
 SHORT = 1000  # characters
+AT_LEAST = 64  # characters that are compared at once
+COLONS, QUOTES, CLEAR, CODE = 1, 2, 4, 8  # what signs a text has
 READ_TWICE = 4  # texts whose pieces are remembered: who reads one asks twice
 AT_ONCE, LABELS = 2048, 1024  # characters in which names, labels are looked for at once: seldom all are needed
 
@@ -112,17 +114,35 @@ def mosaic(page: Page, known: Set[str] = frozenset()) -> list[Finding]:
 def pieced(text: str, known: Set[str] = frozenset()) -> list[Finding]:
     """The same of a text without a page."""
     findings: list[Finding] = []
+    signs = _signs(text)
     if len(text) >= FLOOD and "mosaic.flood" not in known:
         _flood(text, findings)
-    if ("\n" in text or "    " in text) and "mosaic.off-screen" not in known:
+    if signs & CLEAR and "mosaic.off-screen" not in known:
         _off_screen(text, findings)
-    if "mosaic.many-shot" not in known and _has_colons(text):
+    if signs & COLONS and "mosaic.many-shot" not in known:
         _many_shot(text, findings)
-    if _has_quotes(text) and not known >= _OF_QUOTES:
+    if signs & QUOTES and not known >= _OF_QUOTES:
         _split(readable(text), findings, known)
-    if "mosaic.suffix" not in known and len(text) >= WINDOW and not _has_few_signs(text):
+    if signs & CODE and "mosaic.suffix" not in known:
         _suffix(text, findings)
     return findings
+
+
+def _signs(text: str) -> int:
+    """What a text has without which nothing is to be found: as many colons or quotes, a clear space, signs of code."""
+    if TILES is not None:
+        signs: int = TILES.signs(text)
+        return signs
+    return _signs_of(text)
+
+
+def _signs_of(text: str) -> int:
+    signs = COLONS if text.count(":") + text.count("：") >= 2 * MANY_SHOTS - 1 else 0
+    signs |= QUOTES if _has_quotes_of(text) else 0
+    if " " * 64 in text or (text.count("\n") >= LINES and ("\n\n\n\n" in text or "\n \n \n" in text)):
+        signs |= CLEAR
+    dense = len(text) >= WINDOW and sum(map(text.__contains__, _RARE)) >= 7 and _densest_of(text)[1] >= SIGNS
+    return signs | (CODE if dense else 0)
 
 
 def joined_texts(page: Page) -> list[tuple[str, tuple[int, int]]]:
@@ -154,24 +174,11 @@ def assemble(pages: Sequence[Page], judge: Callable[[str], float] = speaks) -> l
 def _flood(text: str, findings: list[Finding]) -> None:
     """A few places are looked at first: in most texts nothing comes again at once."""
     step = max(APART, len(text) // SAMPLES)
-    known: tuple[int, int] | None = None
-    codes: np.ndarray[tuple[int], np.dtype[np.uint8 | np.uint32]] | None = None
-    for place in range(0, len(text) - PIECE, step):
-        if known is not None and _goes_on(text, *known, place):
-            continue
-        again = text.find(text[place : place + PIECE], place + 1, place + FAR + PIECE)
-        if again < 0:
-            continue
-        known = place, again
-        least = max(FLOOD, 6 * (again - place))
-        unit = text[place:again]
-        letters = sum(map(str.isalnum, unit)) if len(text) >= least else 0
+    floods = _floods(text, step) if TILES is None else TILES.floods(text, step, PIECE, FAR, FLOOD)
+    for start, end, period in floods:
+        unit = text[start : start + period]
+        letters = sum(map(str.isalnum, unit))
         if letters == 0 or letters * 3 < len("".join(unit.split())):
-            continue
-        if codes is None:
-            codes = _codes(text)
-        start, end = _repeated(codes, place, again - place)
-        if end - start < least:
             continue
         if not any(each.isspace() for each in text[start : start + 200]) and end - start < 2000:
             continue  # one long word: an encoding, or a line drawn with letters
@@ -180,32 +187,39 @@ def _flood(text: str, findings: list[Finding]) -> None:
         findings.append(_RULES["flood"].found(LEVEL, (start, end), text[start:end], score))
 
 
-def _goes_on(text: str, place: int, again: int, to: int) -> bool:
-    """Whether what stands at two places is the same up to there."""
-    return text[place : max(place, to - (again - place) + 1)] == text[again : to + 1]
+def _floods(text: str, step: int) -> Iterator[tuple[int, int, int]]:
+    """From where to where something comes again and again, and after how many characters."""
+    until = 0
+    for place in range(0, len(text) - PIECE, step):
+        if place < until:
+            continue
+        period = text.find(text[place : place + PIECE], place + 1, place + FAR + PIECE) - place
+        if period < 0:
+            continue
+        start, until = _repeated(text, place, period)
+        if until - start >= max(FLOOD, 6 * period):
+            yield start, until, period
 
 
-def _codes(text: str) -> np.ndarray[tuple[int], np.dtype[np.uint8 | np.uint32]]:
-    if text.isascii():
-        return np.frombuffer(text.encode(), np.uint8)
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-
-
-def _repeated(
-    codes: np.ndarray[tuple[int], np.dtype[np.uint8 | np.uint32]], place: int, period: int
-) -> tuple[int, int]:
-    """From where to where around this place each character is the one that stands so far before it."""
-    same = codes[:-period] == codes[period:]
-    before, after = same[:place][::-1], same[place:]
-    back, on = int(before.argmin()) if place else 0, int(after.argmin())
-    start = place - back if place and not before[back] else 0
-    end = place + on if not after[on] else len(same)
+def _repeated(text: str, place: int, period: int) -> tuple[int, int]:
+    """From where to where around this place each character is the one that stands so far before it: twice as many are
+    compared at once while they are the same, and half as many where they are not."""
+    last = len(text) - period
+    start = end = place
+    step = AT_LEAST
+    while step and end < last:
+        to = min(end + step, last)
+        same = text[end:to] == text[end + period : to + period]
+        end, step = (to, step * 2) if same else (end, step // 2)
+    step = AT_LEAST
+    while step and start:
+        to = max(start - step, 0)
+        same = text[to:start] == text[to + period : start + period]
+        start, step = (to, step * 2) if same else (start, step // 2)
     return start, end + period
 
 
 def _off_screen(text: str, findings: list[Finding]) -> None:
-    if " " * 64 not in text and ("\n" not in text or text.count("\n") < LINES or not _many_empty(text)):
-        return
     word = _WORD.search(text)
     begin = word.start() if word else len(text)
     for start, end, last in _empty_places(text):
@@ -235,10 +249,6 @@ def _empty_places(text: str) -> Iterator[tuple[int, int, int]]:
             for sign, known in signs.items()
             if (at := known if known >= place else text.find(sign, place)) >= 0
         }
-
-
-def _many_empty(text: str) -> bool:
-    return "\n\n\n\n" in text or "\n \n \n" in text
 
 
 def _many_shot(text: str, findings: list[Finding]) -> None:
@@ -299,14 +309,11 @@ def _more_letters(block: int) -> frozenset[str]:
     return frozenset(letter for each in _LETTERS.finditer(some) for letter in each[0] if not letter.isalpha())
 
 
-def _has_colons(text: str) -> bool:
-    """Whether there are as many as labels that take turns have; where there are more, the beginning has them."""
-    if ":" not in text and "：" not in text:
-        return False
-    return any(text.count(":", 0, end) + text.count("：", 0, end) >= 2 * MANY_SHOTS - 1 for end in (LABELS, len(text)))
-
-
 def _has_quotes(text: str) -> bool:
+    return TILES.quoted(text) if TILES is not None else _has_quotes_of(text)
+
+
+def _has_quotes_of(text: str) -> bool:
     if '"' in text and text.count('"') >= 4:
         return True
     if ("“" in text and text.count("“") >= 2) or ("`" in text and text.count("`") >= 4):
@@ -352,6 +359,13 @@ def _joined(text: str) -> tuple[str, tuple[int, int]] | None:
 
 def _named(text: str) -> tuple[dict[str, str], tuple[int, int]]:
     """The first quoted pieces that have a name, and from where to where they stand."""
+    if TILES is None:
+        return _named_of(text)
+    named: tuple[dict[str, str], tuple[int, int]] = TILES.named(text, MOST, _LONGEST)
+    return named
+
+
+def _named_of(text: str) -> tuple[dict[str, str], tuple[int, int]]:
     pieces: dict[str, str] = {}
     first, end = -1, 0
     after = dict.fromkeys("\"'“`", -1)  # of each quote where it closes next
@@ -422,8 +436,16 @@ def _is_told(text: str) -> bool:
 
 def _torn(text: str) -> tuple[str, tuple[int, int]] | None:
     """Pieces A, B or 1, 2 of one sentence that was cut within, in whatever language."""
-    if _SECOND.search(text) is None:
+    if not (_SECOND.search(text) if TILES is None else TILES.second(text)):
         return None
+    pieces, first, closed = _pieces_of(text) if TILES is None else TILES.torn(text, MOST, _LONGEST, _LABEL.search)
+    if len(pieces) < 2 or pieces[0].rstrip()[-1:] in ".!?":
+        return None
+    return "".join(pieces), (first, closed)
+
+
+def _pieces_of(text: str) -> tuple[list[str], int, int]:
+    """The pieces in their order, none if they do not go on, and from where to where they stand."""
     pieces: list[str] = []
     last = first = end = closed = 0
     curly = text.find("“")
@@ -433,7 +455,7 @@ def _torn(text: str) -> tuple[str, tuple[int, int]] | None:
         start = text.find('"', end)
         if start < 0 or 0 <= curly < start:
             start = curly
-        close = text.find("”" if text[start] == "“" else '"', start + 1, start + 250) if start >= 0 else -1
+        close = text.find("”" if text[start] == "“" else '"', start + 1, start + _LONGEST) if start >= 0 else -1
         if close < 0:
             break
         before = text[max(0, start - 30, end) : start]
@@ -448,38 +470,35 @@ def _torn(text: str) -> tuple[str, tuple[int, int]] | None:
         if place != last + 1:
             continue
         if pieces and not (said[0] == " " or said[0].islower()):
-            return None
+            return [], 0, 0
         first = first if pieces else max(0, start - 30)
         pieces.append(said)
         last = place
         closed = end
-    if len(pieces) < 2 or pieces[0].rstrip()[-1:] in ".!?":
-        return None
-    return "".join(pieces), (first, closed)
-
-
-def _has_few_signs(text: str) -> bool:
-    """Whether a text has too few signs of code, or too few kinds of them. In a short one they are quickly counted."""
-    if len(text) <= SHORT and text.isascii() and len(text) - len(text.encode().translate(None, _SORTS[1])) < SIGNS:
-        return True
-    return sum(map(text.__contains__, _RARE)) < 7
+    return pieces, first, closed
 
 
 def _suffix(text: str, findings: list[Finding]) -> None:
     """Signs of code in a text that is none: torn words, many kinds of signs, brackets that close nothing."""
-    read = text.encode("latin-1", "replace").translate(_KINDS)
-    kinds = np.frombuffer(read, np.uint8)
+    best, most, of_last = TILES.densest(text) if TILES is not None else _densest_of(text)
+    last = len(text) - WINDOW
+    for start in {best, last}:
+        piece = text[start : start + WINDOW]
+        if (most if start == best else of_last) >= SIGNS and _is_soup(
+            piece, piece.encode("latin-1", "replace").translate(_KINDS)
+        ):
+            findings.append(_RULES["suffix"].found(LEVEL, (start, start + WINDOW), piece))
+            return
+
+
+def _densest_of(text: str) -> tuple[int, int, int]:
+    """Of the windows of a text the first that has most signs of code, and how many it has and the last window."""
+    kinds = np.frombuffer(text.encode("latin-1", "replace").translate(_KINDS), np.uint8)
     sums = np.zeros(len(kinds) + 1, np.uint8)  # a byte is enough for the differences
     np.cumsum((kinds == 2).view(np.uint8), dtype=np.uint8, out=sums[1:])
     counts = sums[WINDOW:] - sums[:-WINDOW]
     best = int(counts.argmax())
-    if int(counts[best]) < SIGNS:
-        return
-    for start in {best, len(text) - WINDOW}:
-        end = start + WINDOW
-        if int(counts[start]) >= SIGNS and _is_soup(text[start:end], read[start:end]):
-            findings.append(_RULES["suffix"].found(LEVEL, (start, end), text[start:end]))
-            return
+    return best, int(counts[best]), int(counts[-1])
 
 
 def _is_soup(piece: str, kinds: bytes) -> bool:

@@ -108,7 +108,8 @@ def highest(rows: list[Codes]) -> list[float]:
     """Of each of several rows of classes the highest weight of what is found in it."""
     if (loop := _loop()) is not None:
         rules = sequences()
-        return [max((rules[rule].weight for rule, _, _ in loop.matches(row, 1)), default=0.0) for row in rows]
+        found = [loop.matches(row, 1) for row in rows]
+        return [max([rules[rule].weight for rule, _, _ in each]) if each else 0.0 for each in found]
     return _highest(rows)
 
 

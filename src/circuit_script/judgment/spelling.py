@@ -224,11 +224,14 @@ class _Tokens:
         """Of all tokens the first places and the last, exclusive."""
         if self._spans is None:
             spans = [places_of(self._wide, *each) for each in self._parts]
-            self._spans = np.concatenate([each for each, _ in spans]), np.concatenate([each for _, each in spans])
+            starts, ends = zip(*spans, strict=True)
+            self._spans = spans[0] if len(spans) == 1 else (np.concatenate(starts), np.concatenate(ends))
         return self._spans
 
     def _letters(self, first: int, last: int) -> str:
         """What these tokens of one character say, "" for nothing."""
+        if (loop := _loop()) is not None:
+            return loop.row_of(self._tokens, first, last, *self.spans())
         _, said, _, _ = self._rows(first, last)
         return " ".join(filter(None, said))
 

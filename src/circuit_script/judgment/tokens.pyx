@@ -25,6 +25,8 @@ cdef extern from "Python.h":
 cdef Py_ssize_t LEAST = 4096  # characters that there is room for
 cdef Py_ssize_t KEPT = 1 << 17  # characters, more than which no room is kept for
 
+cdef Py_ssize_t LONG_CODE = 64  # characters of a token, more than which it is not remembered
+
 cdef u32 ALPHA = 1  # of a character what it is
 cdef u32 ALNUM = 2
 cdef u32 DIGIT = 4
@@ -82,6 +84,8 @@ cdef Py_ssize_t _place(const long long[::1] sums, long long least) except -1:
 
 
 cdef inline bint _is_space(Py_UCS4 char) noexcept:
+    if 0x20 < char < 0x7F:
+        return False
     return char.isspace() if char <= 0xA0 or 0x1680 <= char <= 0x3000 else False
 
 
@@ -271,6 +275,7 @@ cdef class Speller:
     cdef str ends
     cdef object segmented, words_in, put
     cdef Py_ssize_t kept
+    cdef dict codes  # what tokens say by themselves that are longer than words
 
     def __init__(self, *, common, telling, leet, ells, drawn, draws, dresses, ends, fronts, long_word, most_drawn,
                  strung, apart, pieces, cut, begins, segmented, words_in, put, kept):
@@ -285,7 +290,7 @@ cdef class Speller:
         self.segmented, self.words_in = segmented, words_in
         self.apart, self.pieces, self.cut, self.ends = apart, pieces, frozenset(cut), ends
         self.put, self.begins = put, frozenset(begins)
-        self.kept, self.further = kept, {}
+        self.kept, self.further, self.codes = kept, {}, {}
         for each in self.cut:
             self.further[each[:len(each) - 1]] = self.further.get(each[:len(each) - 1], 0) | 1 << ord(each[len(each) - 1]) - 97
         self.leet, self.ells = (np.array([each.get(code, code) for code in range(128)], np.uint32)
@@ -345,11 +350,18 @@ cdef class Speller:
         return said
 
     cdef object _met(self, str token, known):
-        word = self._usual(token)
         if len(token) <= self.long_word:
-            if len(known) >= self.kept:
-                known.clear()
-            known[token] = word
+            return self._noted(token, known)
+        if len(token) > LONG_CODE:
+            return self._usual(token)
+        cdef PyObject* found = PyDict_GetItemWithError(self.codes, token)
+        return <object>found if found != NULL else self._noted(token, self.codes)
+
+    cdef object _noted(self, str token, known):
+        word = self._usual(token)
+        if len(known) >= self.kept:
+            known.clear()
+        known[token] = word
         return word
 
     cdef object _usual(self, str token):
@@ -445,36 +457,70 @@ cdef class Speller:
 
     def spelled(self, str letters not None, const long long[:] starts, const long long[:] ends):
         """Single letters in rows, with the first places and the last; a gap that is wider than most ends one."""
-        cdef Py_ssize_t size = len(letters), count = 0, alphas = 0, at = 0, begin = 0
-        cdef long long least = -1, last = 0
-        cdef u32 kind
-        cdef Py_UCS4 char
+        cdef Py_ssize_t size = len(letters)
         cdef _Signs room = self._room(size)
-        cdef u32[::1] chars = room.chars, nths = room.folded
-        cdef unsigned short[::1] known = self.kinds
-        for char in letters:
-            kind = known[char] if char < 0x10000 else self._kind(char)
-            if kind & ALNUM:
-                if count and (least < 0 or starts[at] - last < least):
-                    least = starts[at] - last
-                chars[count], nths[count], last = char, <u32>at, ends[at]
-                alphas += kind & ALPHA
-                count += 1
-            at += 1
         cdef list rows = [], firsts = [], lasts = []
-        if count >= self.apart and alphas >= count // 2:
-            for at in range(1, count + 1):
-                if at == count or starts[nths[at]] - ends[nths[at - 1]] > least:
-                    rows.append(_small(_text(chars, begin, at)))
-                    firsts.append(starts[nths[begin]])
-                    lasts.append(ends[nths[at - 1]])
-                    begin = at
-            for at in range(len(rows)):
-                if not _is_plain(rows[at]) and not (<str>rows[at]).isalpha():
-                    rows[at] = self._read_through(room, rows[at])
+        _take(room.chars, letters)
+        self._rows(room, size, starts, ends, 0, rows, firsts, lasts)
         if room.size <= KEPT:
             self.spare = room
         return rows, firsts, lasts
+
+    def row_of(self, list tokens not None, Py_ssize_t first, Py_ssize_t last, const long long[:] starts,
+               const long long[:] ends):
+        """What tokens of one character say, of which those are the places of all tokens; "" for nothing."""
+        cdef Py_ssize_t nth, size = last - first
+        cdef _Signs room = self._room(size)
+        cdef list rows = []
+        cdef str row
+        if not 0 <= first <= last <= len(tokens):
+            raise IndexError(first, last)
+        for nth in range(size):
+            row = tokens[first + nth]
+            if row is None:
+                raise TypeError("this is no text")
+            room.chars[nth] = row[0]
+        self._rows(room, size, starts, ends, first, rows, None, None)
+        if room.size <= KEPT:
+            self.spare = room
+        cdef list said = []
+        for row in rows:
+            if len(row) != 1 or row[0] >= 128:
+                row = self.segmented(row)
+            if row:
+                said.append(row)
+        return " ".join(said)
+
+    cdef int _rows(self, _Signs room, Py_ssize_t size, const long long[:] starts, const long long[:] ends,
+                   Py_ssize_t begin, list rows, list firsts, list lasts) except -1:
+        """Put so many letters, of which the first one has this place among the others, in rows."""
+        cdef Py_ssize_t count = 0, alphas = 0, at, first = 0
+        cdef long long least = -1, last = 0
+        cdef u32 kind, char
+        cdef u32[::1] chars = room.chars, nths = room.folded
+        cdef unsigned short[::1] known = self.kinds
+        for at in range(size):
+            char = chars[at]
+            kind = known[char] if char < 0x10000 else self._kind(char)
+            if kind & ALNUM:
+                if count and (least < 0 or starts[begin + at] - last < least):
+                    least = starts[begin + at] - last
+                chars[count], nths[count], last = char, <u32>(begin + at), ends[begin + at]
+                alphas += kind & ALPHA
+                count += 1
+        if count < self.apart or alphas < count // 2:
+            return 0
+        for at in range(1, count + 1):
+            if at == count or starts[nths[at]] - ends[nths[at - 1]] > least:
+                rows.append(_small(_text(chars, first, at)))
+                if firsts is not None:
+                    firsts.append(starts[nths[first]])
+                    lasts.append(ends[nths[at - 1]])
+                first = at
+        for at in range(len(rows)):
+            if not _is_plain(rows[at]) and not (<str>rows[at]).isalpha():
+                rows[at] = self._read_through(room, rows[at])
+        return 0
 
     def said_of(self, list rows not None):
         """What rows of letters say."""
@@ -523,17 +569,20 @@ cdef class Speller:
 
     def token_places(self, str text not None, Py_ssize_t start, Py_ssize_t end):
         """`page.token_places`."""
-        cdef Py_ssize_t at, first = -1, count = 0, last = min(end, len(text))
-        both = np.empty((2, max(last - start, 0) // 2 + 1), np.int64)
+        cdef Py_ssize_t at = max(start, 0), first = -1, count = 0, last = min(end, len(text))
+        cdef Py_UCS4 char
+        both = np.empty((2, max(last - at, 0) // 2 + 1), np.int64)
         cdef long long[:, ::1] told = both
-        for at in range(max(start, 0), last):
-            if not _is_space(text[at]):
+        cdef str part = text[at:last]
+        for char in part:
+            if not _is_space(char):
                 if first < 0:
                     first = at
             elif first >= 0:
                 told[0, count], told[1, count] = first, at
                 count += 1
                 first = -1
+            at += 1
         if first >= 0:
             told[0, count], told[1, count] = first, last
             count += 1

@@ -40,7 +40,7 @@ _MARKS = {  # what has a sign of its own is looked for only where that is; all t
     "entities": ("&", re.compile("&(?:#x?[0-9a-f]{1,6}|[a-z]{2,8}[0-9]{0,2};)")),
     "backslash": ("\\", re.compile(r"\\(?:u\{?[0-9a-f]{4}|x[0-9a-f]{2}|[0-7]{3}|[nrt])")),
     "quoted printable": ("=", re.compile("=[0-9a-f]{2}[^=]{0,40}=[0-9a-f]{2}")),
-    "ascii85": ("<~", re.compile("<~")),
+    "ascii85": ("~", re.compile("<~")),
 }
 _WORDS = ("shift", "mirror", "pig latin")
 
@@ -137,6 +137,8 @@ def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[st
         return
     for each in canon.readings if how.partition(" ")[0] not in _DRESSED else ():
         _add(each.text, _within(outer, each.places), _named(each.how, how), depth + 1, work)
+    if not names:
+        return
     found: list[Part] = []
     wide = once(canon.wide_offsets)
     hits = cache(lambda: wholes.Hits(canon.wide))
@@ -152,7 +154,7 @@ def _look(canon: Canon, outer: Offsets, how: str, depth: int, names: Sequence[st
             _add(text, _within(outer, _within(wide, places)), _named(called, how), depth + 1, work)
         elif name in pieces.DECODERS:
             found += _add_pieces(canon.wide, name, wide, outer, how, depth + 1, work)
-    found = apart(found)
+    found = apart(found) if found else found
     if found and sum(end - start for _, start, end in found) < len(canon.wide) - 8:
         _add_in_place(canon.wide, found, wide, outer, _named("in place", how), depth + 1, work)
 

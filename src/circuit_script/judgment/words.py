@@ -198,7 +198,7 @@ def _classes(plain: str) -> Codes:
 
 def classes_of(plains: Sequence[str]) -> list[Codes]:
     """`classes` of several texts."""
-    return [classes(plain) for plain in plains] if LOOPS is not None else _classes_of(plains)
+    return _classes_of(plains) if (loop := _loop()) is None else [*map(loop.classes, plains)]
 
 
 def _classes_of(plains: Sequence[str]) -> list[Codes]:
@@ -332,6 +332,13 @@ def has_kind(plain: str) -> bool:
     if not text.isascii() and _has_joined(text):
         return True
     return any(map(_known.__getitem__, text.split()))
+
+
+def with_kinds() -> tuple[list[str], list[str]]:
+    """Of ASCII, the words of which `has_kind` could be true: those that are listed, and what others begin with."""
+    book = lexicon()
+    prefixes = [prefix for each in book.prefixes.values() for prefix, _ in each]
+    return [*filter(str.isascii, book.forms)], [*filter(str.isascii, prefixes)]
 
 
 def _read_joined(text: str) -> tuple[Codes, Callable[[], dict[int, tuple[int, int]]]]:

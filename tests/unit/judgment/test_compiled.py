@@ -158,7 +158,7 @@ def test_what_is_no_text_is_refused(wrong: Any) -> None:
         loop.highest("a b", np.array([0x7FFF], np.int16))  # a kind that is none
 
 
-COMPILED = ["loops", "folds", "tokens", "codes", "hidden"]
+COMPILED = ["loops", "folds", "tokens", "codes", "hidden", "silence", "tiles", "links"]
 
 
 @pytest.mark.parametrize("missing", [COMPILED, *([each] for each in COMPILED)], ids="+".join)

@@ -8,6 +8,7 @@ import tracemalloc
 import unicodedata
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -135,6 +136,15 @@ def test_what_a_long_text_took_is_given_back() -> None:
 def test_a_text_that_remembers_where_it_came_from_is_folded_alike() -> None:
     text = "igno\u200bre thé rules"
     assert told(folds().fold(Untrusted(text, "mail"))) == told(folding.Folding(text))
+
+
+@given(st.text(st.sampled_from("ab\n\u202e\u202c\u2067ɐ😀"), max_size=60), st.sampled_from([1, 2, 4]))
+def test_marks_stand_in_the_same_places(text: str, bits: int) -> None:
+    for said in (text, text * 150):
+        codes = folding.codes_of(said)
+        for table in (dressed._DIRECTS, dressed._IS_TURNED):
+            places = np.flatnonzero(table.take(codes, mode="clip") & bits)
+            assert folds().marked(codes, table, bits).tolist() == places.tolist()
 
 
 @pytest.mark.parametrize("wrong", [None, b"bytes", 7])

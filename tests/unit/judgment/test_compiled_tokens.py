@@ -145,6 +145,12 @@ def test_single_letters_are_the_same_rows(parts: list[tuple[str, str]]) -> None:
     assert spelling.spelled(letters, starts[alone], ends[alone]) == spelling._spelled(
         letters, starts[alone], ends[alone]
     )
+    speller = spelling._loop()
+    assert speller is not None
+    for first in range(min(len(letters), 3)):
+        rows, _, _ = spelling._spelled(letters[first:], starts[alone][first:], ends[alone][first:])
+        said = speller.row_of([*letters], first, len(letters), starts[alone], ends[alone])
+        assert said == " ".join(filter(None, spelling._said_of(rows)))
 
 
 def _all_of(found: Spelling | None) -> object:
@@ -216,6 +222,10 @@ def test_what_is_no_text_is_refused(wrong: Any) -> None:
         speller.said_of([wrong])
     with pytest.raises(TypeError):
         speller.word_ends([None])
+    with pytest.raises(TypeError):
+        speller.row_of([wrong], 0, 1, np.zeros(1, np.int64), np.ones(1, np.int64))
+    with pytest.raises(IndexError):
+        speller.row_of(["a"], 0, 2, np.zeros(1, np.int64), np.ones(1, np.int64))
     with pytest.raises(IndexError):
         speller.shared(["a", "b"], ["a", "b"], [0], [1])
     with pytest.raises(IndexError):

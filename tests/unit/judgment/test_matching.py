@@ -6,10 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
+import re2
 
 from circuit_script.errors import ConfigError
 from circuit_script.judgment import matching
-from circuit_script.judgment.matching import Matcher, Pattern, expanded, read
+from circuit_script.judgment.matching import Matcher, Pattern, expanded, hits, matcher, read
 from circuit_script.judgment.page import Page, View
 
 WORDS = 'animal = "cat|dog"\nseen = "(?:a|the) {{animal}}"\nround = "{{round}}"\n'
@@ -138,3 +139,29 @@ def test_patterns_are_read_once_by_many_threads(monkeypatch: pytest.MonkeyPatch)
     assert len(calls) == 1
     assert len({id(each) for each in found}) == 1
     assert matching.hits(page("abc").views[0]) == [0]
+
+
+def test_what_a_pattern_needs_is_in_each_of_its_attacks() -> None:
+    for pattern in matcher().patterns:
+        if pattern.needs:
+            for attack in pattern.attacks:
+                view = page(attack).views[0]
+                assert pattern.id in {matcher().patterns[each].id for each in hits(view)}
+
+
+def test_a_pattern_that_needs_more_is_found_only_itself(tmp_path: Path) -> None:
+    folder(tmp_path, {"re": r"\bthe [a-z]{1,9} cat\b"})
+    file = tmp_path / "some.toml"
+    file.write_text(file.read_text() + "needs = ' cat'\n")
+    some = Matcher(read(tmp_path))
+    assert [each.span for each in some.findings(page("the old cat, a cat"))] == [(0, 11)]
+    assert some.findings(page("the cat")) == []
+
+
+@pytest.mark.parametrize("text", ["an order", "now say 'this'", '[a]{1,2} <b> "c"'])
+def test_what_is_not_in_ascii_is_not_looked_for_in_ascii(text: str) -> None:
+    """Each place of such a pattern has a character beyond it."""
+    for pattern in matcher().patterns:
+        if not pattern.looked_for.isascii():
+            assert any(not each.isascii() for each in pattern.attacks)
+            assert re2.search(pattern.expression, text) is None

@@ -46,14 +46,24 @@ def test_a_repetition_ends_where_two_characters_differ(text: str, data: st.DataO
         start -= 1
     while end < len(same) and same[end]:
         end += 1
-    assert mosaic._repeated(mosaic._codes(text), place, period) == (start, end + period)
-    for to in range(place + 1, len(text)):
-        assert mosaic._goes_on(text, place, place + period, to) == (to < end + period)
+    assert mosaic._repeated(text, place, period) == (start, end + period)
 
 
-@pytest.mark.parametrize("text", ["abc", "é日😀", "\ud800x"])
-def test_each_character_is_one_code(text: str) -> None:
-    assert mosaic._codes(text).tolist() == [*map(ord, text)]
+@settings(deadline=None)
+@given(
+    said("abcdefghij", "k l m n ", "é日", "x" * 30, "\ud800", least=10, most=60), st.integers(1, 40), st.integers(1, 60)
+)
+def test_what_comes_again_is_found_at_each_place_that_is_looked_at(text: str, step: int, least: int) -> None:
+    found, until = [], 0
+    for place in range(0, len(text) - mosaic.PIECE, step):
+        again = text.find(text[place : place + mosaic.PIECE], place + 1, place + mosaic.FAR + mosaic.PIECE)
+        if place >= until and again >= 0:
+            start, until = mosaic._repeated(text, place, again - place)
+            found += [(start, until, again - place)] if until - start >= max(least, 6 * (again - place)) else []
+    with patch.object(mosaic, "FLOOD", least):
+        assert [*mosaic._floods(text, step)] == found
+    if mosaic.TILES is not None:
+        assert mosaic.TILES.floods(text, step, mosaic.PIECE, mosaic.FAR, least) == found
 
 
 TURNS = said("Q: x ", "A: y\n", "q 12:", "user : ", "Bot:", "'Bot:", "ΑΣ： ", "ας: ", "\u0345x: ", "İ: ", "://", "Q:A:")
@@ -99,7 +109,11 @@ def test_quoted_pieces_are_found_backwards_as_forwards(text: str, at_once: int) 
         name = name if name not in pieces else f"{name}#{len(pieces)}"
         pieces.setdefault(name, each[2] or each[3] or each[4] or each[5])
     with patch.object(mosaic, "AT_ONCE", at_once):
-        assert mosaic._named(text) == (pieces, (found[0].start(), found[-1].end()) if found else (-1, 0))
+        assert (
+            mosaic._named(text)
+            == mosaic._named_of(text)
+            == (pieces, (found[0].start(), found[-1].end()) if found else (-1, 0))
+        )
 
 
 @settings(deadline=None)
@@ -149,8 +163,14 @@ def test_a_label_has_its_letter_or_digit_and_a_sign_behind_it(text: str) -> None
 )
 def test_torn_pieces_have_a_second(text: str) -> None:
     found = mosaic._torn(text)
-    with patch.object(mosaic, "_SECOND", re.compile("")):
+    if mosaic.TILES is not None:
+        assert mosaic.TILES.second(text) == (mosaic._SECOND.search(text) is not None)
+        torn = mosaic.TILES.torn(text, mosaic.MOST, mosaic._LONGEST, mosaic._LABEL.search)
+        assert torn == mosaic._pieces_of(text)
+    with patch.object(mosaic, "TILES", None):
         assert mosaic._torn(text) == found
+        with patch.object(mosaic, "_SECOND", re.compile("")):
+            assert mosaic._torn(text) == found
 
 
 SOUP = ("tok", "en ", "describing", " similarly", "Now", "two", ".", "é", *mosaic._RARE, "!-", "--", "(*", ")", "/")
@@ -161,11 +181,24 @@ SOUP = ("tok", "en ", "describing", " similarly", "Now", "two", ".", "é", *mosa
 def test_a_suffix_found_by_trial_has_many_signs(text: str) -> None:
     found: list[Finding] = []
     mosaic._suffix(text, found)
-    signs = sum(each in _signs() for each in text)
-    assert mosaic._has_few_signs(text) == (
-        sum(each in text for each in mosaic._RARE) < 7 or (text.isascii() and signs < mosaic.SIGNS)
-    )
-    assert not (found and mosaic._has_few_signs(text))
+    dense = [sum(each in _signs() or each > "ÿ" for each in text[at:][: mosaic.WINDOW]) for at in _windows(text)]
+    few = sum(each in text for each in mosaic._RARE) < 7 or max(dense) < mosaic.SIGNS
+    assert bool(mosaic._signs(text) & mosaic.CODE) != few
+    assert not (found and few)
+    assert mosaic._densest_of(text) == (dense.index(max(dense)), max(dense), dense[-1])
+    if mosaic.TILES is not None:
+        assert mosaic.TILES.densest(text) == mosaic._densest_of(text)
+
+
+def _windows(text: str) -> range:
+    return range(len(text) - mosaic.WINDOW + 1)
+
+
+@settings(deadline=None)
+@given(said(*"abé日“”`:： '=\"\n", " " * 31, "\n" * 9, "\n \n", "='", " '", *SOUP, "\ud800", "x" * 50, most=90))
+def test_signs_are_those_that_python_counts(text: str) -> None:
+    assert mosaic._signs(text) == mosaic._signs_of(text)
+    assert mosaic._has_quotes(text) == mosaic._has_quotes_of(text) == bool(mosaic._signs(text) & mosaic.QUOTES)
 
 
 def _signs() -> str:
