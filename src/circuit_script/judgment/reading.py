@@ -6,10 +6,10 @@ Whoever only passes by does not load it: patterns, words and weights take some f
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, filterfalse
 from math import inf
 
 from circuit_script.judgment import matching, model, polyglot
@@ -20,6 +20,7 @@ from circuit_script.judgment.intake import LONG, page_of, windows
 from circuit_script.judgment.markup import hidden_texts, markup
 from circuit_script.judgment.mosaic import joined_texts, mosaic, pieced
 from circuit_script.judgment.page import Offsets, OneByOne, Origins, Page, View, once, shown
+from circuit_script.judgment.places import SAYING, Places, in_codes, rarer
 from circuit_script.judgment.unmask import coded
 from circuit_script.judgment.verdict import Finding
 from circuit_script.judgment.words import Codes, classes, classes_of
@@ -41,8 +42,8 @@ DISGUISES: Mapping[str, tuple[float, float]] = {
 MUCH = 8  # characters
 FEW = 4096  # characters of hidden pieces that are read of any text
 MORE = 0.7  # says what is written in so many codes, hides or has so much, that not all of it is read
-FOUND, FOUND_IN = 80, 800  # findings that are read of a long text, or one in so many characters: harmless have half
-SAYING = 0.3  # is the score of those that count
+FOUND, FOUND_IN = 80, 800  # findings that say something, in a long text, or one in so many characters: that is twice as
+# many as harmless ones have, and all that are looked for
 
 Read = tuple[float, tuple[Finding, ...]]
 Place = tuple[int, int] | Callable[[], tuple[int, int]]
@@ -152,13 +153,14 @@ def _of_page(page: Page, *, inner: bool = False, decoded: bool = True) -> Read:
 
 @dataclass(slots=True)
 class _Windows:
-    """What stands in the windows of a long text: what is found there, hidden and joined pieces, how disguised it is,
-    and what else it says, each once. ``coded``: it has more codes than are read."""
+    """What stands in the windows of a long text: what is found there, hidden and joined pieces, and what else it says,
+    each once and in which window. ``coded``: it has more codes than are read."""
 
     found: list[Finding] = field(default_factory=list)
     pieces: list[tuple[str, Place]] = field(default_factory=list)
+    joined: list[tuple[str, Place]] = field(default_factory=list)
     others: list[View] = field(default_factory=list)
-    disguised: float = 0.0
+    spans: list[tuple[int, int]] = field(default_factory=list)
     coded: bool = False
 
 
@@ -170,21 +172,22 @@ def _in_windows(page: Page, repeated: Set[str], most: int, *, inner: bool, decod
     for start, end in windows(text):
         part = page_of(text[start:end], decoded=decoded and not read.coded)
         read.coded = read.coded or part.views[-1].more
-        read.disguised = max(read.disguised, disguise(part))
         found = (*markup(part), *mosaic(part, repeated), *exfil(part), *_more(part))
         read.found += [_moved(each, start) for each in found]
         if not inner:
             read.pieces += hidden_texts(part, start)
-            read.pieces += [(said, (first + start, last + start)) for said, (first, last) in joined_texts(part)]
+            read.joined += [(said, (first + start, last + start)) for said, (first, last) in joined_texts(part)]
         there = 0 if part.text.isascii() else page.views[0].plain.find(part.views[0].plain, at)
         at = max(at, there)  # a window stands behind the one before
         for view in part.views[there >= 0 :]:
             if view.plain not in known:
                 known.add(view.plain)
                 read.others.append(replace(view, offsets=_later(view.offsets, start), loose=""))
+                read.spans.append((start, end))
         first = part.views[0]
         if first.loose:
             read.others.append(View("spelling", "", tuple, first.loose, _later(first.loose_offsets, start)))
+            read.spans.append((start, end))
         if _saying(read.found) > most:
             break
     return read
@@ -200,35 +203,42 @@ def _of_long(text: str, *, inner: bool = False, decoded: bool = True) -> Read:
     read = _in_windows(page, {each.pattern for each in found}, most, inner=inner, decoded=decoded)
     found += [*matching.findings(page), *read.found]
     found += [each for view, its in zip(page.views, codes, strict=True) for each in polyglot.in_view(view, its)]
-    logits = model.model().logits([view.plain for view in page.views], codes)
+    places = Places(page.views[0], codes[0], len(text))
+    if far := page.views[1:]:
+        places.read(far, codes[1:], [view.span(0, len(view.plain)) for view in far])
+        places.finds(matching.findings(Page("", tuple(view for view in far if in_codes(view)))))
+    found += _of_others(read, places)
     disguises = _disguises(page)
-    pieces = [] if inner else [*joined_texts(page), *read.pieces]
-    if read.others:
-        found += matching.findings(Page("", (_joined(read.others),)))
     if others := [view for view in read.others if view.plain]:
-        pieces += () if inner else _within(others)
-        said, highest = _of_views(others)
-        found += said
-        logits.append(highest)
         disguises += _disguises(Page("", (others[0], *_few_of_each(others))))
     full = _saying(found) > most
     if full:
         found.append(_too_much("mosaic", "More is found in it than is read.", text, (0, len(text))))
-    score = model.model().fused(max(logits), _surest(found), read.disguised)
+    score = places.score(found)
     findings = _most(disguises + found)
     if inner or full:
         return score, tuple(findings)
-    theirs, told = _of_pieces(pieces, len(text), decoded=decoded and not read.coded)
+    joined = [*joined_texts(page), *read.joined]
+    pieces = [*read.pieces, *joined, *_within(others)]
+    theirs, told = _of_pieces(pieces, len(text), dict(joined), decoded=decoded and not read.coded)
     return max(score, theirs), (*findings, *_most(told))
 
 
-def _of_views(views: Sequence[View]) -> tuple[list[Finding], float]:
-    """Sequences of words in what was decoded in windows, with their places in the surest, and the model's highest."""
+def _of_others(read: _Windows, places: Places) -> list[Finding]:
+    """What is found in other readings of windows: by patterns, of codes and of what only looks otherwise, and by
+    sequences of words, with their places where those are surest."""
+    coded, alike = [*filter(in_codes, read.others)], [*filterfalse(in_codes, read.others)]
+    found = matching.findings(Page("", (_joined(coded),))) if coded else []
+    places.finds(found)
+    found += matching.findings(Page("", (_joined(alike),))) if alike else ()
+    some = [nth for nth, view in enumerate(read.others) if view.plain]
+    if not some:
+        return found
+    views = [read.others[nth] for nth in some]
     codes = classes_of([view.plain for view in views])
-    sure = polyglot.highest(codes)
+    sure = places.read(views, codes, [read.spans[nth] for nth in some])
     surest = sorted(range(len(views)), key=lambda each: -sure[each])[:PLACED]
-    found = [each for nth in surest if sure[nth] for each in polyglot.in_view(views[nth], codes[nth])]
-    return found, max(model.model().logits([view.plain for view in views], codes))
+    return found + [each for nth in surest if sure[nth] for each in polyglot.in_view(views[nth], codes[nth])]
 
 
 def _few_of_each(views: Sequence[View]) -> Iterator[View]:
@@ -320,7 +330,9 @@ def _most(findings: Iterable[Finding]) -> list[Finding]:
     return kept
 
 
-def _of_pieces(pieces: Iterable[tuple[str, Place]], size: int, *, decoded: bool = True) -> Read:
+def _of_pieces(
+    pieces: Iterable[tuple[str, Place]], size: int, joined: Container[str] = (), *, decoded: bool = True
+) -> Read:
     """Hidden and joined pieces of a text of this size as texts of their own: some by themselves, and the others in one,
     if that is no longer than the text, or FEW characters: what harmless texts hide is not as long as they are. Of a
     text that has more codes than are read, no piece is decoded."""
@@ -329,19 +341,26 @@ def _of_pieces(pieces: Iterable[tuple[str, Place]], size: int, *, decoded: bool 
         return 0.0, ()
     texts = list(spans)
     some, others = texts[:WITHIN], texts[WITHIN:]
-    read = [(each, [0], [text]) for text, each in zip(some, _of_each(some, decoded=decoded), strict=True)]
+    alone = zip(some, _of_each(some, decoded=decoded), strict=True)
+    read = [(_of_many(each, size) if text in joined else each, [0], [text]) for text, each in alone]
     begins = list(accumulate((len(each) + 2 for each in others), initial=0))
     if begins[-1] > max(size, FEW):
         more = _too_much("markup", "More of it is hidden than is read.", others[0], (0, len(others[0])))
         read.append(((model.model().fused(-inf, MORE), (more,)), [0], others))
     elif others:
-        read.append((_of_text("\n\n".join(others), inner=True, decoded=decoded), begins, others))
+        said = _of_text("\n\n".join(others), inner=True, decoded=decoded)
+        read.append((_of_many(said, size) if begins[-1] <= LONG else said, begins, others))
     findings = [
         replace(each, span=_told(spans[of[bisect_right(begins, each.span[0]) - 1]]))
         for (_, said), begins, of in read
         for each in said
     ]
     return max(score for (score, _), _, _ in read), tuple(findings)
+
+
+def _of_many(read: Read, size: int) -> Read:
+    """A piece of a text of this size that is one of many: a long one has so many that some look like an attack."""
+    return (rarer(read[0], size), read[1]) if size > LONG else read
 
 
 def _told(place: Place) -> tuple[int, int]:
