@@ -60,7 +60,7 @@ class Places:
     decoded_size: int = 0
     decoded_level: float = 0.0
 
-    def read(self, views: Sequence[View], codes: Sequence[Codes], spans: Sequence[Span]) -> list[float]:
+    def read(self, views: Sequence[View], codes: list[Codes], spans: Sequence[Span]) -> list[float]:
         """Other readings of these parts of the text. Says of each how sure sequences of words are in it."""
         levels = polyglot.highest(codes)
         for view, its, level, span in zip(views, codes, levels, spans, strict=True):
