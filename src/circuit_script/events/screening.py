@@ -17,7 +17,7 @@ from typing import Any
 
 from circuit_script.events.batch import Item
 from circuit_script.events.sources.circuit import Circuit
-from circuit_script.events.wordless import is_id, is_usual, is_wordless, said_in
+from circuit_script.events.wordless import is_id, is_wordless, said_in
 from circuit_script.execution.outcome import JOB, Fields, PlainVerdict
 from circuit_script.judgment import intake
 from circuit_script.judgment.policy import OFF, PRESETS, digest_of
@@ -340,7 +340,7 @@ def _texts_of(item: Item) -> tuple[list[_Text], tuple[Finding, ...]]:
     over: tuple[Finding, ...] = ()
     incoming, old = item.incoming, item.old
     for name, value in item.record.items():
-        usual = is_usual(name)
+        usual = intake.is_usual(name)
         if usual and (not value or isinstance(value, int | float)):
             continue
         new = not item.echo and name in incoming and not (old is not None and name in old and old[name] == value)

@@ -30,7 +30,6 @@ LONGEST = 120
 NUMBER = 24  # characters of a value without letters
 NESTED, MANY = 4, 1_000  # how deep a record is, and how many values it has, that is read in a hurry
 LONGEST_ID = 24  # characters of a record's own id
-LONG_NAME = 32  # characters of a field's name
 
 # Python's own expressions cost a twentieth of RE2's here. At each character there is one way to go on, and of those a
 # text has at most LONGEST.
@@ -178,7 +177,17 @@ def _loop() -> Silence | None:
     """The same in one compiled loop, where there is one."""
     if SILENCE is None:
         return None
-    bounds = LONGEST, NUMBER, _ID_LONGEST, REMEMBERED_LONGEST, LONGEST_ID, LONG_NAME, NESTED, MANY, intake.CHARACTERS
+    bounds = (
+        LONGEST,
+        NUMBER,
+        _ID_LONGEST,
+        REMEMBERED_LONGEST,
+        LONGEST_ID,
+        intake.LONG_KEY,
+        NESTED,
+        MANY,
+        intake.CHARACTERS,
+    )
     loop: Silence = SILENCE.Silence(bounds, *with_kinds(), _folded(), _FOLDED, SILENT, _is_mixed)
     return loop
 
@@ -192,11 +201,11 @@ def _said_in(record: Mapping[str, Any]) -> list[str] | None:
 
 def _look_into(record: Mapping[str, Any], said: list[str], depth: int) -> bool:
     for name, value in record.items():
-        if not is_usual(name):
+        if not intake.is_usual(name):
             return False
         kind = type(value)
         if kind is str:
-            if value and not (name == "id" and is_id(value)) and not SILENT[value]:
+            if value and not (depth == NESTED and name == "id" and is_id(value)) and not SILENT[value]:
                 said.append(value)
         elif kind not in _SILENT_KINDS and not _is_plain(value, kind, said, depth):
             return False
@@ -223,11 +232,6 @@ def _is_plain(value: Any, kind: type, said: list[str], depth: int) -> bool:
         elif kind not in _SILENT_KINDS and not _is_plain(each, kind, said, depth - 1):
             return False
     return True
-
-
-def is_usual(name: str) -> bool:
-    """Whether it is a field's name in which nothing can be said."""
-    return len(name) <= LONG_NAME and " " not in name
 
 
 def is_id(text: str) -> bool:

@@ -6,6 +6,8 @@ there is no compiler. Texts come from strangers, so every access to an array is 
 its text is long. How arrays are kept from text to text: see `loops`.
 """
 
+cimport cython
+
 import unicodedata
 
 import numpy as np
@@ -140,15 +142,42 @@ cdef class Folded:
     cdef readonly int needs
     cdef readonly dict hidden
     cdef readonly tuple hidden_span
-    cdef Folds folds
     cdef Py_ssize_t size
-    cdef object at
+    cdef int[::1] at, low  # of what is wide its places, None if nothing has moved; and of what is plain those in that
 
     def wide_places(self):
-        return np.append(np.arange(self.size) if self.at is None else self.at, self.size)
+        cdef Places places = Places.__new__(Places)
+        places.size, places.end, places.at, places.low = len(self.wide), self.size, self.at, None
+        return places
 
     def plain_places(self):
-        return self.folds.plain_places(self.wide, self.wide_places())
+        cdef Places places = Places.__new__(Places)
+        places.size, places.end, places.at, places.low = len(self.plain), self.size, self.at, self.low
+        return places
+
+
+@cython.final
+cdef class Places:
+    """Of each character of a form its place in the text, and one more for the end; each is told where it is asked
+    for."""
+
+    cdef Py_ssize_t size, end
+    cdef int[::1] at, low
+
+    def __len__(self):
+        return self.size + 1
+
+    def __getitem__(self, Py_ssize_t at):
+        if not 0 <= at <= self.size:
+            raise IndexError(at)
+        if at == self.size:
+            return self.end
+        if self.low is not None:
+            at = self.low[at]
+        return at if self.at is None else self.at[at]
+
+    def __iter__(self):
+        return map(self.__getitem__, range(self.size + 1))
 
 
 cdef class Folds:
@@ -226,11 +255,12 @@ cdef class Folds:
         cdef Folded folded = Folded.__new__(Folded)
         room.begin(size)
         left = self._all(room, text, size, &folded.needs)
-        folded.folds, folded.size = self, size
+        folded.size = size
         folded.wide = _text(room.chars, left)
         folded.at = np.array(room.at[:left]) if room.moved else None
         left = self._lowered(room, left)
         folded.plain = _text(room.other, left)
+        folded.low = np.array(room.other_at[:left])
         folded.hidden = _told(room)
         if room.last:
             folded.hidden_span = (room.first, room.last)
@@ -238,17 +268,6 @@ cdef class Folds:
             folded.hidden_span = (0, 0)
         self._given_back(room)
         return folded
-
-    def plain_places(self, str wide, places):
-        """Of each character of the plain form its place, by those of the wide one."""
-        cdef Py_ssize_t size = len(wide), left
-        cdef _Room room = self._taken(size)
-        room.begin(size)
-        self._read(room, wide, size)
-        left = self._lowered(room, size)
-        found = places.take(np.append(room.other_at[:left], size))
-        self._given_back(room)
-        return found
 
     def unaccented(self, str plain):
         """A plain form without accents, how many characters had one, and how many are Latin letters."""

@@ -58,6 +58,25 @@ cdef str _stripped(str text, Py_ssize_t start, Py_ssize_t end):
     return text[start:end]
 
 
+cdef inline bint _is_no_name(Py_UCS4 each):
+    """Whether no entity's name begins with it."""
+    return each == 59 or each == 32 or each == 9 or each == 10 or each == 12 or each == 60
+
+
+cdef int _numbered(str said, Py_ssize_t at, Py_ssize_t last) except -1:
+    """The character of ASCII that an entity with its number says, as most are; 0 for any other entity."""
+    cdef Py_ssize_t place
+    cdef int code = 0
+    if at + 3 < last and said[at + 1] == u"#":
+        for place in range(at + 2, min(at + 6, last)):
+            if said[place] == u";":
+                return code if 32 <= code < 127 else 0
+            if not u"0" <= said[place] <= u"9":
+                break
+            code = 10 * code + <int>said[place] - 48
+    return 0
+
+
 cdef str _without_tags(str said):
     cdef list told
     cdef Py_ssize_t at = _next(said, u"<", 0, len(said)), end, last, following
@@ -101,22 +120,34 @@ cdef class Finder:
 
     cpdef str decoded(self, str said):
         """With its entities decoded."""
-        cdef Py_ssize_t size = len(said), at = _next(said, u"&", 0, size), end, last
+        cdef Py_ssize_t size = len(said), at = _next(said, u"&", 0, size), done = 0, end, last
+        cdef int code
+        cdef list told = []
         if at < 0:
             return said
-        cdef list told = [said[:at]]
         while at < size:
             last = _next(said, u"&", at + 1, size)
             if last < 0:
                 last = size
+            if at + 1 == last or _is_no_name(said[at + 1]):
+                at = last
+                continue
+            told.append(said[done:at])
+            code = _numbered(said, at, last)
+            if code:
+                told.append(chr(code))
+                done = _next(said, u";", at, last) + 1
+                at = last
+                continue
             end = _next(said, u";", at, last)
             if (end if end >= 0 else last) - at > self.long_entity:
                 told.append(self.unescaped(said[at:last]))
+                done = last
             else:
-                end = end + 1 if end >= 0 else last
-                told.append(self.entity(said[at:end]))
-                told.append(said[end:last])
+                done = end + 1 if end >= 0 else last
+                told.append(self.entity(said[at:done]))
             at = last
+        told.append(said[done:])
         return "".join(told)
 
     def kept(self, list found):

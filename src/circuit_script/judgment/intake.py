@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ CHARACTERS = 1024 * 1024
 LONG = 8 * 1024  # characters; a longer text is also read in windows of so many,
 OVERLAP = 1024  # of which two that follow each other have these in common
 SNAP = 256  # characters in which a window's begin looks for a space
-LONG_KEY = 32  # longer names of fields, and those with spaces, are read like texts
+LONG_KEY = 32  # longer names of fields are read like texts, and those that are no Latin word
+_USUAL = re.compile(rf"[!-~\u00a1-\u00ac\u00ae-\u024f]{{0,{LONG_KEY}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def _entries(
     if isinstance(value, Mapping):
         for key, each in value.items():
             name = _text(key)
-            if len(name) > LONG_KEY or " " in name:
+            if not is_usual(name):
                 found.append((f"{path}.(name)" if path else "(name)", name, depth))
                 name = name[:LONG_KEY]
             found.append((f"{path}.{name}" if path else name, each, depth))
@@ -119,6 +121,12 @@ def _entries(
         if len(found) >= room:
             break
     return found
+
+
+def is_usual(name: str) -> bool:
+    """Whether it is a field's name in which nothing can be said: one in Latin letters, without spaces. Some other
+    languages need none."""
+    return _USUAL.fullmatch(name) is not None
 
 
 def _text(value: object) -> str:

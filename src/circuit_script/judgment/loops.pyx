@@ -330,6 +330,8 @@ cdef class Words:
                 done = end
         for nth in range(count):
             weights[starts[nth]] = self.unit
+            if wanted is not None:
+                continue
             if lasts[nth] - starts[nth] == 2 and chars[starts[nth]] == 0x61 and chars[starts[nth] + 1] == 0x69:
                 found[nth] = self.chatbot  # alone, "ai" is a word of French and Italian, and no model
             else:
@@ -341,9 +343,7 @@ cdef class Words:
                 total += 1
             weights[at] = total
         if wanted is not None:
-            placed = {weights[starts[nth]]: (starts[nth], lasts[nth]) for nth in range(count)}
-            placed.update({weights[run_starts[nth]]: (run_starts[nth], run_lasts[nth]) for nth in range(runs)})
-            return {each: placed[each] for each in wanted}
+            return self._told(wanted, total, weights, starts, lasts, count, run_starts, run_lasts, runs)
         codes = np.zeros(total + 1 if size else 0, np.int16)
         cdef short[::1] told = codes
         for nth in range(count):
@@ -351,6 +351,24 @@ cdef class Words:
         for nth in range(runs):
             told[weights[run_starts[nth]]] = <short>run_codes[nth]
         return codes
+
+    cdef dict _told(
+        self, wanted, int total, int[::1] at, int[::1] starts, int[::1] lasts, int count,
+        int[::1] run_starts, int[::1] run_lasts, int runs
+    ):
+        """Where the words stand that have these numbers, which are told by where they begin."""
+        cdef dict placed = {}
+        cdef Py_ssize_t nth
+        cdef unsigned char[::1] sought = bytearray(total + 1)
+        for each in wanted:
+            sought[<Py_ssize_t>each] = 1
+        for nth in range(count):
+            if sought[at[starts[nth]]]:
+                placed[at[starts[nth]]] = starts[nth], lasts[nth]
+        for nth in range(runs):
+            if sought[at[run_starts[nth]]]:
+                placed[at[run_starts[nth]]] = run_starts[nth], run_lasts[nth]
+        return {each: placed[each] for each in wanted}
 
     cdef int _longest(self, _Letters room, Py_ssize_t first, Py_ssize_t size, Py_ssize_t* end) except -1:
         """The code of the longest word that begins at a place, and where it ends; 0 for none."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from heapq import heappush, heappushpop
@@ -25,6 +24,7 @@ MOST = 1000  # pieces of one kind that are looked at
 NAMED = 40  # styles with a name that hide
 READ_TWICE = 4  # texts whose hidden pieces are remembered: who reads one asks twice
 TOGETHER = 16  # pieces that are read at once: most say nothing
+LONG_TOGETHER = 1000  # characters of so many pieces, which take as long one by one
 LONGEST = 4000  # characters of a piece
 TAGS = 32  # that are remembered: those of a text are often the same
 KEYS = 256  # that are remembered
@@ -36,7 +36,6 @@ SMALL_TALK = 0.1  # up to this, a text gives no orders to a model
 
 _RULES = rules(LEVEL)
 _WORDS = {name: "|".join(f"(?:{each})" for each in some) for name, some in data(LEVEL)["words"].items()}
-_DROP, _SECRETIVE = compiled(_WORDS["drop"]), compiled(_WORDS["secretive"])
 _SAID = Together({name: _WORDS[name] for name in ("drop", "secretive", "address", "command")})
 
 _STYLE = compiled(
@@ -121,38 +120,24 @@ def _speaking(pieces: Sequence[Hidden]) -> list[tuple[float, Hidden]]:
     """The surest of the pieces that speak to a model, with their scores. Pieces that are read at once say at least what
     each of them says: where that is too little for a place among the surest, they are not read one by one."""
     texts = _read([piece[0] for piece in pieces])
-    together = "\n".join(texts)
-    said = _says(together)
-    if said <= SMALL_TALK:
+    most = _says("\n".join(texts))
+    if most <= SMALL_TALK:
         return []
-    loud = _loud(texts, together)
-    left = [([place for place in range(len(texts)) if place not in loud], said)]
-    left += [([place], said) for place in sorted(loud, reverse=True)]
     surest: list[tuple[float, int]] = []  # with their places, the first of which is the highest
-    while left:
-        some, most = left.pop()
-        full = len(surest) == MOST_FINDINGS
-        if not some or (full and (_rounded(max([_weight(pieces[at]) for at in some]) * most), -some[0]) < surest[0]):
-            continue
-        said = _says(texts[some[0]] if len(some) == 1 else "\n".join([texts[at] for at in some]))
+    for first in range(0, len(texts), TOGETHER):
+        some = texts[first : first + TOGETHER]
+        together = "\n".join(some) if len(texts) > TOGETHER else ""
+        said = _says(together) if 0 < len(together) < LONG_TOGETHER else most
         if said <= SMALL_TALK:
             continue
-        if len(some) == 1:
-            (heappushpop if full else heappush)(surest, (_rounded(_weight(pieces[some[0]]) * said), -some[0]))
-            continue
-        size = TOGETHER if len(some) > TOGETHER else max(len(some) // 4, 1)
-        left += [(some[first : first + size], said) for first in range(0, len(some), size)][::-1]
+        for at, text in enumerate(some, first):
+            full, weight = len(surest) == MOST_FINDINGS, _weight(pieces[at])
+            if full and (_rounded(weight * said), -at) < surest[0]:
+                continue
+            its = _says(text)
+            if its > SMALL_TALK:
+                (heappushpop if full else heappush)(surest, (_rounded(weight * its), -at))
     return [(score, pieces[-at]) for score, at in sorted(surest, reverse=True)]
-
-
-def _loud(texts: Sequence[str], together: str) -> set[int]:
-    """The first of some texts, which are these together, in which it is likely that they say the most; they are read
-    before the others."""
-    if len(texts) <= TOGETHER:
-        return set()
-    ends = list(accumulate([len(text) + 1 for text in texts]))
-    spans = (islice(each.spans(together), 2 * MOST_FINDINGS) for each in (_DROP, _SECRETIVE))
-    return {bisect_right(ends, start) for each in spans for start, _ in each}
 
 
 def _read(texts: Sequence[str]) -> Sequence[str]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import threading
 import tomllib
-from bisect import bisect_right
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
@@ -28,7 +27,7 @@ import re2
 
 from circuit_script.errors import ConfigError
 from circuit_script.judgment.page import Page, View, shown
-from circuit_script.judgment.rules import in_characters
+from circuit_script.judgment.rules import in_characters, those_with
 from circuit_script.judgment.verdict import Finding
 
 FOLDER = Path(__file__).with_name("patterns")
@@ -223,9 +222,13 @@ class Matcher:
         """The patterns that match the original text."""
         return sorted(self._matched("raw", _Seen(text), level))
 
-    def _matched(self, view: str, text: _Seen, level: str | None = None) -> Iterator[int]:
+    def _matched(
+        self, view: str, text: _Seen, level: str | None = None, *, ascii_only: bool | None = None
+    ) -> Iterator[int]:
         for group in self._groups:
             if group.view != view or not (level is None or level in group.levels):
+                continue
+            if ascii_only not in (None, group.ascii_only):
                 continue
             if text.may_have(ascii_only=group.ascii_only):
                 for at in group.set.Match(text.bytes(ascii_only=group.ascii_only)) or ():
@@ -271,20 +274,50 @@ class Matcher:
         """Of each of several texts, which has this plain form and no other view, the highest weight of what these
         levels find in it; all are read at once."""
         found = [0.0] * len(texts)
-        begins = list(accumulate((len(each) + 1 for each in plains), initial=0))
+        every, wide = range(len(texts)), [place for place, text in enumerate(plains) if not text.isascii()]
+        self._of_plains(plains, every, levels, found, ascii_only=True)
+        self._of_plains([plains[place] for place in wide], wide, levels, found, ascii_only=False)
+        self._of_raws(texts, every, levels, found, ascii_only=True)
+        wide = [place for place, text in enumerate(texts) if not text.isascii()]
+        self._of_raws([texts[place] for place in wide], wide, levels, found, ascii_only=False)
+        return found
+
+    def _of_plains(
+        self,
+        plains: Sequence[str],
+        places: Sequence[int],
+        levels: Container[str],
+        found: list[float],
+        *,
+        ascii_only: bool,
+    ) -> None:
+        """Note of these plain forms, at their places in ``found``, the highest weight of the patterns that read them
+        so. A form in ASCII needs no other patterns than those in ASCII."""
         joined = _Seen("\n".join(plains))
-        for index in self._matched("plain", joined):
+        for index in self._matched("plain", joined, ascii_only=ascii_only):
             pattern = self.patterns[index]
             if pattern.level in levels:
-                for start, _ in self._spans(index, joined):
-                    place = bisect_right(begins, start) - 1
-                    found[place] = max(found[place], pattern.weight)
-        if any(True for _ in self._matched("raw", _Seen("\n".join(texts)))):
-            for place, text in enumerate(texts):
-                patterns = [self.patterns[index] for index in self._matched("raw", _Seen(text))]
+                narrow = pattern.expression.isascii()
+                sizes = map(len, plains) if narrow else (len(each.encode("utf-8", "replace")) for each in plains)
+                begins = [*accumulate((size + 1 for size in sizes), initial=0)]
+                for nth in those_with(self._single(index), joined.bytes(ascii_only=narrow), begins):
+                    found[places[nth]] = max(found[places[nth]], pattern.weight)
+
+    def _of_raws(
+        self,
+        texts: Sequence[str],
+        places: Sequence[int],
+        levels: Container[str],
+        found: list[float],
+        *,
+        ascii_only: bool,
+    ) -> None:
+        """The same of texts as they are: most have nothing, and that is seen of all at once."""
+        if any(True for _ in self._matched("raw", _Seen("\n".join(texts)), ascii_only=ascii_only)):
+            for place, text in zip(places, texts, strict=True):
+                patterns = [self.patterns[index] for index in self._matched("raw", _Seen(text), ascii_only=ascii_only)]
                 weights = [each.weight for each in patterns if each.level in levels]
                 found[place] = max([found[place], *weights])
-        return found
 
     def any_found(self, texts: Sequence[str], plains: Sequence[str]) -> bool:
         """Whether any pattern matches any of several texts, which have these plain forms and no other view."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -93,6 +93,12 @@ class View:
         last = len(places) - 1
         ends = int(places[min(start, last)]), int(places[min(max(end - 1, start), last)])
         return min(ends), max(ends) + 1  # some views read backwards
+
+    def begins(self, starts: Iterable[int]) -> list[int]:
+        """Of what is here at each of these places where it stands in the original text."""
+        places = self.offsets()
+        last = len(places) - 1
+        return [int(places[min(each, last)]) for each in starts] if last >= 0 else [0 for _ in starts]
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ _SPOKEN = """
 """
 _NOT_HEX = b"%\t\n\f\r ,:;-"
 _HIGH = bytes(range(128, 256))
+BESIDE = 6  # bytes
 _APART = bytes.maketrans(b",;-", b"   ")
 _NTH = bytes(each + 96 if 0 < each < 27 else 0 for each in range(256))
 _PACKED = frozenset((b"\x1f\x8b", b"x\x01", b"x\x9c", b"x\xda", b"x^"))
@@ -293,9 +294,15 @@ def _hex(text: str) -> list[Part]:
     found: list[Part] = []
     for data, start, end in _hexes(text) if CODES is None else CODES.hexes(_ascii(text), PIECES):
         bare = data.strip(_HIGH)  # what stood beside it can look like a part of it
-        if said := _text_of(data) or (_text_of(bare) if len(bare) < len(data) else None):
+        if said := _text_of(data) or (_text_of(bare) if len(bare) < len(data) else None) or _within(data):
             found.append((said, start, end))
     return found
+
+
+def _within(data: bytes) -> str | None:
+    """What is text in other letters but for a few bytes at its ends, which were words beside it ("be", "cafe")."""
+    whole = data.decode("utf-8", "ignore").encode()
+    return _text_of(whole) if 0 < len(data) - len(whole) <= BESIDE and whole in data else None
 
 
 def _hexes(text: str) -> Iterator[tuple[bytes, int, int]]:

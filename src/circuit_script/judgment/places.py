@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from circuit_script.judgment import model, polyglot
 from circuit_script.judgment.english import COMMON
+from circuit_script.judgment.matching import PLACES as OFTEN
 from circuit_script.judgment.page import View
 from circuit_script.judgment.verdict import Finding
 from circuit_script.judgment.words import Codes, classes_of
@@ -88,7 +90,7 @@ class Places:
         logits = model.model().logits([self.text.plain], [self.codes])
         return max(
             model.model().fused(-math.inf, held) if held else 0.0,
-            highest(max(logits + [logit for _, logit in self.words]), 0.0, self.size),
+            highest(max(logits + [logit for _, logit in self.words]), _anywhere(telling), self.size),
             self._of_places([each for each in telling if not each.pattern.endswith(HELD)]),
             highest(max(self.decoded), self.decoded_level, self.decoded_size) if self.decoded else 0.0,
         )
@@ -99,7 +101,7 @@ class Places:
             return 0.0
         plain, read = self.text.plain, model.model()
         starts = range(0, max(len(plain) - STEP, 1), STEP)
-        begins = [self.text.span(start, start)[0] for start in starts]
+        begins = self.text.begins(starts)
         levels: Floats = np.zeros(len(starts))
         for each in found:
             there = _among(begins, each.span)
@@ -124,6 +126,12 @@ def sure(found: Finding) -> float:
     """How sure a finding is in a long text."""
     faint = found.pattern in FAINTLY or (found.level == FAINT_LEVEL and _is_english(found.evidence))
     return min(found.score, FAINT) if faint else found.score
+
+
+def _anywhere(found: Sequence[Finding]) -> float:
+    """How sure what is found so often is that it is looked for no further: it may stand anywhere else, too."""
+    counts = Counter(each.pattern for each in found)
+    return max((sure(each) for each in found if counts[each.pattern] >= OFTEN), default=0.0)
 
 
 def _is_english(said: str) -> bool:

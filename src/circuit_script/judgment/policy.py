@@ -28,8 +28,8 @@ class Thresholds:
         return Action.NEUTRALIZE if score >= self.neutralize else Action.ALLOW
 
 
-# Of harmless texts of up to 8,192 characters two in a hundred reach 0.65, one in two hundred 0.88, one in a thousand 0.99,
-# of longer ones more (`make bench-judgment`).
+# Of harmless texts two in a hundred reach 0.65, one in two hundred 0.88, one in a thousand 0.99; of long ones more
+# (`make bench-judgment`).
 PRESETS: Mapping[str, Thresholds] = MappingProxyType(
     {
         "strict": Thresholds(0.65, 0.88, 0.99),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,7 @@ class Regex(Protocol):
     def fullmatch(self, text: str, pos: int | None = None, endpos: int | None = None, /) -> Match | None: ...
     def finditer(self, text: str, pos: int | None = None, endpos: int | None = None, /) -> Iterator[Match]: ...
     def spans(self, text: str, /) -> Iterator[tuple[int, int]]: ...
+    def spans_within(self, seen: bytes, start: int, end: int, /) -> Iterator[tuple[int, int]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,10 @@ class _Quick:
         found = spans(self._regex, seen)
         return found if len(seen) == len(text) else in_characters(seen, found)
 
+    def spans_within(self, seen: bytes, start: int, end: int, /) -> Iterator[tuple[int, int]]:
+        """The same of a part of a text in ASCII, in the light of what stands before it."""
+        return spans(self._regex, seen, start, end)
+
     @staticmethod
     def _told(find: Callable[..., Any], text: str, pos: int | None, endpos: int | None) -> Match | None:
         if not text.isascii():
@@ -136,15 +142,27 @@ class _Quick:
         return None if found is None else _Place(text, found)
 
 
-def spans(regex: Any, seen: bytes) -> Iterator[tuple[int, int]]:
+def spans(regex: Any, seen: bytes, start: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
     """Where an expression of google-re2 matches, below its own loop, which makes an object of each place."""
-    find, end, start = regex._regexp.Match, len(seen), 0
+    find, end = regex._regexp.Match, len(seen) if last is None else last
     while start <= end:
         place: tuple[int, int] = find(_ANYWHERE, seen, start, end)[0]
         if place[0] < 0:
             return
         yield place
         start = place[1] + (place[1] == start)
+
+
+def those_with(regex: Any, seen: bytes, begins: Sequence[int]) -> Iterator[int]:
+    """Which of several texts have a place where an expression matches: in bytes they begin there, and the last begin is
+    behind them. Of each only the first place is looked for."""
+    find, end, nth = regex._regexp.Match, len(seen), 0
+    while nth < len(begins) - 1:
+        place: tuple[int, int] = find(_ANYWHERE, seen, begins[nth], end)[0]
+        if place[0] < 0:
+            return
+        nth = bisect_right(begins, place[0])
+        yield nth - 1
 
 
 def in_characters(seen: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -18,6 +18,7 @@ _PARTS = GAP.split(_WHOLE)
 _TO_SECRET, _TO_WAY, _TO_TARGET = (int(each.partition(",")[2].rstrip("}?")) for each in GAP.findall(_WHOLE))
 _VERB, _SECRET, _ANY_WAY, _TARGET = (compiled(each) for each in _PARTS)
 _SECRET_HERE = re.compile(_PARTS[1], re.ASCII | re.IGNORECASE)
+_LONG = 16  # characters; no verb and no way has as many
 _BEFORE, _BEHIND, _LONG_WORD = 300, 400, compiled(r"\w{65}")
 
 
@@ -45,29 +46,42 @@ def orders(name: str, whole: Regex, flat: str) -> Iterator[tuple[int, int]]:
 
 
 def sendings(flat: str) -> Iterator[tuple[int, int]]:
-    """What the expression of this order says, from the last of its parts to the first: each is taken if one of the next
-    follows near enough, and with that one is known where all of it ends. Where one may choose, RE2 takes the last
-    secret, and the first way and target behind it."""
+    """What the expression of this order says of a text in ASCII, from the last of its parts to the first: each is taken
+    if one of the next follows near enough, and with that one is known where all of it ends. Where one may choose, RE2
+    takes the last secret, and the first way and target behind it. A part is only looked for near to the next ones."""
     if _VERB.search(flat) is None or _ANY_WAY.search(flat) is None:
         return
     ways = _Known(_ways(flat))
     ways.until(0)
     if not ways.starts:
         return
-    secrets, done = _Known(_before_ways(_secrets(flat), ways, flat)), 0
-    starts = secrets.starts
-    for start, end in _VERB.spans(flat):
-        if start < done:
-            continue
-        secrets.until(end + _TO_SECRET)
-        last = bisect_right(starts, end + _TO_SECRET) - 1
-        if last >= 0 and starts[last] >= end:
-            line = flat.find("\n", end, starts[last])
-            if line >= 0:
-                last = bisect_right(starts, line) - 1
+    seen, done = flat.encode(), 0
+    for starts, ends in _near(_before_ways(_secrets(flat), ways, flat), _TO_SECRET):
+        for start, end in _VERB.spans_within(seen, max(0, starts[0] - _TO_SECRET - _LONG), starts[-1] + 1):
+            if start < done:
+                continue
+            last = bisect_right(starts, end + _TO_SECRET) - 1
             if last >= 0 and starts[last] >= end:
-                done = secrets.ends[last]
-                yield start, done
+                line = flat.find("\n", end, starts[last])
+                if line >= 0:
+                    last = bisect_right(starts, line) - 1
+                if last >= 0 and starts[last] >= end:
+                    done = ends[last]
+                    yield start, done
+
+
+def _near(places: Iterable[tuple[int, int]], gap: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Places as their begins and their ends; those together that one verb or way may stand before."""
+    starts: list[int] = []
+    ends: list[int] = []
+    for start, end in places:
+        if starts and start - starts[-1] > gap + _LONG:
+            yield starts, ends
+            starts, ends = [], []
+        starts.append(start)
+        ends.append(end)
+    if starts:
+        yield starts, ends
 
 
 class _Known:
@@ -92,16 +106,15 @@ class _Known:
 
 def _ways(flat: str) -> Iterator[tuple[int, int]]:
     """Where a way to a target is named, and where the target ends that follows."""
-    targets = _TARGET.spans(flat)
-    before, target, last = 0, -1, -1
-    for start, end in _ANY_WAY.spans(flat):
-        while target < end:
-            before = max(target, 0)
-            target, last = next(targets, (-1, -1))
-            if target < 0:
-                return
-        if start >= before and target - _TO_TARGET <= end and flat.find("\n", end, target) < 0:
-            yield start, last
+    seen = flat.encode()
+    for starts, ends in _near(_TARGET.spans(flat), _TO_TARGET):
+        nth = 0
+        for start, end in _ANY_WAY.spans_within(seen, max(0, starts[0] - _TO_TARGET - _LONG), starts[-1]):
+            while starts[nth] < end:
+                nth += 1
+            begins_behind = not nth or start >= starts[nth - 1]
+            if begins_behind and starts[nth] - _TO_TARGET <= end and flat.find("\n", end, starts[nth]) < 0:
+                yield start, ends[nth]
 
 
 def _before_ways(secrets: Iterable[tuple[int, int]], ways: _Known, flat: str) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,6 @@ Texts come from strangers, so nothing is read beyond their ends.
 cdef extern from "Python.h":
     Py_UCS4 PyUnicode_MAX_CHAR_VALUE(object text)
     unsigned char* PyUnicode_1BYTE_DATA(object text)
-    Py_ssize_t PyUnicode_FindChar(object text, Py_UCS4 each, Py_ssize_t start, Py_ssize_t end, int direction) except -2
 
 cdef struct Text:  # of ASCII
     const unsigned char* chars
@@ -387,13 +386,10 @@ cdef class Silence:
 
     cdef bint _look_into(self, dict record, list said, int depth) except -1:
         for name, value in record.items():
-            if type(name) is str:
-                if len(<str>name) > self.name_longest or PyUnicode_FindChar(name, 32, 0, len(<str>name), 1) >= 0:
-                    return False
-            elif len(name) > self.name_longest or " " in name:
+            if not _is_usual(name if type(name) is str else str.__str__(name), self.name_longest):
                 return False
             if type(value) is str:
-                if name == "id" and self._is_id(<str>value):
+                if depth == self.nested and name == "id" and self._is_id(<str>value):
                     continue
                 if not self._says_nothing(<str>value):
                     said.append(value)
@@ -511,6 +507,17 @@ cdef class Silence:
                 value = 0
                 long_ = 0
         return long_ > 0 and _is_in(self.words, value >> 32 - BITS)
+
+
+cdef bint _is_usual(str name, Py_ssize_t longest) except -1:
+    """`intake.is_usual`."""
+    cdef Py_UCS4 each
+    if len(name) > longest:
+        return False
+    for each in name:
+        if not 0x20 < each < 0x250 or 0x7E < each < 0xA1 or each == 0xAD:
+            return False
+    return True
 
 
 cdef inline bint _is_of_silent_kind(value):

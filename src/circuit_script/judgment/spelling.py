@@ -200,7 +200,7 @@ class _Tokens:
         """From where to where a word stands, told by share of the token that says it."""
         if self._sizes is None:
             known = cast("list[str]", self._said)  # all of it, by now
-            self._sizes = word_ends(self._text.split()), word_ends(known)
+            self._sizes = words_end(self._text), word_ends(known)
         token, place, before, upto, first, last = placed(*self._sizes, nth)
         if token in self._put:
             firsts, lasts = self._places(token)
@@ -257,6 +257,11 @@ def word_ends(words: list[str]) -> Places:
 def _word_ends(words: list[str]) -> Places:
     sizes = np.fromiter(map(len, words), np.int64, len(words))
     return np.cumsum(sizes + (sizes > 0))
+
+
+def words_end(text: str) -> Places:
+    """The same of the words of a text."""
+    return _word_ends(text.split()) if (loop := _loop()) is None else loop.words_end(text)
 
 
 def placed(words: Places, tokens: Places, nth: int) -> tuple[int, int, int, int, int, int]:

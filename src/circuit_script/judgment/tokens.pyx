@@ -601,6 +601,25 @@ cdef class Speller:
             nth += 1
         return upto
 
+    def words_end(self, str text not None):
+        """The same of the words of a text."""
+        cdef Py_ssize_t nth = 0, size = 0
+        cdef Py_UCS4 char
+        upto = np.empty(len(text) // 2 + 1, np.int64)
+        cdef long long[::1] told = upto
+        cdef long long total = 0
+        for char in text:
+            if not _is_space(char):
+                size += 1
+            elif size:
+                total += size + 1
+                told[nth], size = total, 0
+                nth += 1
+        if size:
+            told[nth] = total + size + 1
+            nth += 1
+        return upto[:nth]
+
     def placed(self, const long long[::1] words not None, const long long[::1] tokens not None, Py_ssize_t nth):
         """The token that says a word, which of its words that is, and where that token, that word and the one before
         end."""

@@ -46,17 +46,23 @@ _WORDS = ("shift", "mirror", "pig latin")
 
 
 @cache
-def _signs() -> tuple[re2.Set, tuple[str, ...]]:
+def _signs() -> tuple[tuple[re2.Set, tuple[str, ...]], ...]:
+    """Sets of signs, and the codes they are of. The first counts the characters of every word: in one set with the
+    others its states would multiply theirs."""
+    words = (wholes.shifted(), wholes.mirrored(), wholes.pigs())
+    lists = [r"\b(?:" + "|".join(sorted(each)) + r")\b" for each in words]
+    first, *others = (*_SIGNS.items(), *zip(_WORDS, lists, strict=True))
+    return _set([first]), _set(others)
+
+
+def _set(signs: Sequence[tuple[str, str]]) -> tuple[re2.Set, tuple[str, ...]]:
     options = re2.Options()
     options.max_mem = 64 << 20
-    signs = re2.Set.SearchSet(options)
-    names = [*_SIGNS, *_WORDS]
-    for each in _SIGNS.values():
-        signs.Add(each)
-    for words in (wholes.shifted(), wholes.mirrored(), wholes.pigs()):
-        signs.Add(r"\b(?:" + "|".join(sorted(words)) + r")\b")
-    signs.Compile()
-    return signs, tuple(names)
+    together = re2.Set.SearchSet(options)
+    for _, sign in signs:
+        together.Add(sign)
+    together.Compile()
+    return together, tuple(name for name, _ in signs)
 
 
 @dataclass(slots=True)
@@ -118,8 +124,7 @@ def _goes_on(text: str, far: int) -> bool:
 
 def coded(plain: str) -> list[str]:
     """The codes of which a text has a sign."""
-    signs, names = _signs()
-    found = [names[each] for each in sorted(signs.Match(plain) or ())]
+    found = [names[each] for signs, names in _signs() for each in sorted(signs.Match(plain) or ())]
     marks = [name for name, (sign, code) in _MARKS.items() if sign in plain and code.search(plain)]
     if not marks:
         return found

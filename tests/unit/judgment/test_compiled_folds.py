@@ -50,7 +50,7 @@ def folds() -> Folds:
 
 def told(folded: Folded) -> tuple[object, ...]:
     hidden = [*folded.hidden.items()]  # in this order
-    places = folded.plain_places().tolist(), folded.wide_places().tolist()
+    places = [*folded.plain_places()], [*folded.wide_places()]
     return folded.plain, folded.wide, folded.needs, hidden, folded.hidden_span, places
 
 
@@ -151,3 +151,13 @@ def test_marks_stand_in_the_same_places(text: str, bits: int) -> None:
 def test_what_is_no_text_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError):
         folds().fold(wrong)
+
+
+@pytest.mark.parametrize("text", ["", "é", "a\u200bé  b"])
+def test_no_place_is_beyond_the_end(text: str) -> None:
+    folded = folds().fold(text)
+    for places in (folded.plain_places(), folded.wide_places()):
+        assert places[len(places) - 1] == len(text)
+        for beyond in (len(places), -1):
+            with pytest.raises(IndexError):
+                places[beyond]

@@ -110,6 +110,7 @@ def test_words_have_the_same_places(said: list[str]) -> None:
     tokens = spelling.word_ends(said)
     assert [*tokens] == [*spelling._word_ends(said)]
     upto = spelling.word_ends(words)
+    assert [*spelling.words_end("\t".join(words))] == [*upto]
     for nth in range(len(words)):
         assert spelling.placed(upto, tokens, nth) == spelling._placed(upto, tokens, nth)
 
@@ -222,6 +223,8 @@ def test_what_is_no_text_is_refused(wrong: Any) -> None:
         speller.said_of([wrong])
     with pytest.raises(TypeError):
         speller.word_ends([None])
+    with pytest.raises(TypeError):
+        speller.words_end(wrong)
     with pytest.raises(TypeError):
         speller.row_of([wrong], 0, 1, np.zeros(1, np.int64), np.ones(1, np.int64))
     with pytest.raises(IndexError):

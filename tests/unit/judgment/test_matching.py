@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import re2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from circuit_script.errors import ConfigError
 from circuit_script.judgment import matching
@@ -106,6 +108,31 @@ def test_each_view_has_its_own_patterns() -> None:
         ("frame.raw", "A B"),
     }
     assert [each.pattern for each in matcher.findings(page(text), "frame")] == ["frame.raw"]
+
+
+PATTERNS = [
+    Pattern("leak.low", "a b", 0.3, "Low."),
+    Pattern("leak.high", "b c", 0.6, "High."),
+    Pattern("leak.other", "b \u00e9", 0.8, "Not in ASCII."),
+    Pattern("leak.needing", "(?:a|\u00e9) d", 0.7, "Needs what is in ASCII.", needs=" d"),
+    Pattern("frame.raw", "A  B", 0.9, "Raw.", view="raw"),
+    Pattern("frame.raw-other", "\u00e9  B", 0.4, "Raw and not in ASCII.", view="raw"),
+    Pattern("persona.none", "a", 1.0, "Of another level."),
+]
+
+
+@given(st.lists(st.lists(st.sampled_from("aAbBcd\u00e9 "), max_size=9).map("".join), max_size=9))
+def test_of_several_texts_each_has_what_it_has_alone(texts: list[str]) -> None:
+    matcher = Matcher(PATTERNS)
+    plains = [text.lower() for text in texts]
+    levels = {"leak", "frame"}
+    alone = [
+        [*matcher.hits(View("plain", plain, tuple)), *matcher.raw_hits(text)]
+        for text, plain in zip(texts, plains, strict=True)
+    ]
+    assert matcher.highest(texts, plains, levels) == [
+        max((PATTERNS[each].weight for each in some if PATTERNS[each].level in levels), default=0.0) for some in alone
+    ]
 
 
 def test_places_of_one_pattern_are_few() -> None:

@@ -90,3 +90,11 @@ def test_words_that_tokens_say_together_stand_one_behind_the_other(text: str) ->
     assert spans == sorted(spans)
     assert all(0 <= start < end <= len(text) for start, end in spans)
     assert [*found.places()][-1] == len(text)
+
+
+@given(st.text(st.sampled_from("aé \n\u200bⅣ"), max_size=30), st.lists(st.integers(0, 40), max_size=5))
+def test_places_where_something_begins_are_those_of_spans(text: str, starts: list[int]) -> None:
+    canon = canonical(text)
+    view = View("plain", canon.plain, canon.offsets)
+    assert view.begins(starts) == [view.span(start, start)[0] for start in starts]
+    assert View("plain", "", tuple).begins(starts) == [0 for _ in starts]
