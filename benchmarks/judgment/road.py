@@ -74,7 +74,7 @@ class _Side:
 
 async def measure(quick: bool) -> dict[str, float]:
     """The cost in percent of events a second, and of CPU time; and whether a harmless note was held."""
-    rounds, size = (2, 1000) if quick else (9, 8000)
+    rounds, size = (2, 1000) if quick else (15, 8000)
     chance = random.Random(SEED)
     with tempfile.TemporaryDirectory(prefix="circuit-bench-") as name:
         folder = Path(name)

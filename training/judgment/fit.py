@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.optimize import minimize
 
-from circuit_script.judgment.features import KINDS, ROWS
+from circuit_script.judgment.features import KINDS, ROWS, read
 from training.judgment.corpus import PART, WEAK, Text
 from training.judgment.windows import Windows
 
 Floats = npt.NDArray[np.float64]
 SPREAD = 5  # sources that must have a feature before it may count
 C = 1.0
+LONGEST_NUMBER = 6  # digits of a number that does not count
+SIGNS = (" ", ", ", ",", "; ", ";", ".", ": ", ":", "-", " - ", "/", "\n")  # between two numbers
 LOW = -0.3  # no weight is lower: what stands around an attack cannot talk it down
 
 
@@ -33,7 +36,7 @@ def masses(texts: Sequence[Text], power: float = 0.5) -> Floats:
     return mass
 
 
-def spread(found: Windows, texts: Sequence[Text], least: int = SPREAD) -> Floats:
+def spread(found: Windows, texts: Sequence[Text], table: npt.NDArray[np.uint8], least: int = SPREAD) -> Floats:
     """1 for the features that enough sources have; what only one source says is not learnt."""
     names = sorted({each.source for each in texts})
     number = np.array([names.index(each.source) for each in texts])[found.of]
@@ -43,7 +46,18 @@ def spread(found: Windows, texts: Sequence[Text], least: int = SPREAD) -> Floats
     sources = np.asarray(has.sum(axis=0)).ravel()
     kept = (sources >= least).astype(np.float64)
     kept[ROWS:] = sources[ROWS:] >= 3
+    kept[of_numbers(table)] = 0
     return kept
+
+
+def of_numbers(table: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
+    """The rows of what columns and rows of numbers have: attacks are written in numbers, too, but those are decoded."""
+    words = ["0" * size for size in range(1, LONGEST_NUMBER + 1)]
+    texts = [
+        f"{first}{sign}{second}{sign}{third}" for sign in SIGNS for first, second, third in product(words, repeat=3)
+    ]
+    rows = (rows for _, rows in read(texts, table).families.values())
+    return np.unique(np.concatenate([each.astype(np.intp) for each in rows]))
 
 
 def logistic(
@@ -75,6 +89,7 @@ def best(scores: Floats, of: npt.NDArray[np.intp], number: int) -> Floats:
 def fit(
     found: Windows,
     texts: Sequence[Text],
+    table: npt.NDArray[np.uint8],
     *,
     c: float = C,
     least: int = SPREAD,
@@ -84,7 +99,7 @@ def fit(
     """The weights: first all windows of short texts, then of each attack the window that looks most like one."""
     attack = np.array([each.attack for each in texts])
     mass = masses(texts, power)
-    kept = spread(found, texts, least)
+    kept = spread(found, texts, table, least)
     rows = (found.rows @ sp.diags(kept.astype(np.float32))).tocsr()
     rows.eliminate_zeros()
     windows_of = np.bincount(found.of, minlength=len(texts))

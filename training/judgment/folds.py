@@ -135,7 +135,7 @@ def trained(main: Read, own: Read, places: Sequence[int], table: npt.NDArray[np.
     made = corpus.embedded([*chosen, *corpus.own(test=False), *corpus.written()], EMBEDDED, seed)
     inside = windows([[plain(each.text)] for each in made], table, most=6)
     everything = stacked([(main.windows, places, len(main.texts)), (inside, None, len(made)), (own.windows, None, 0)])
-    return fit.fit(everything, [*chosen, *made, *own.texts])
+    return fit.fit(everything, [*chosen, *made, *own.texts], table)
 
 
 def logits(weights: Floats, found: Windows, number: int) -> Floats:
