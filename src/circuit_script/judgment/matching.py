@@ -27,7 +27,7 @@ import re2
 
 from circuit_script.errors import ConfigError
 from circuit_script.judgment.page import Page, View, shown
-from circuit_script.judgment.rules import in_characters, those_with
+from circuit_script.judgment.rules import in_characters, spans, those_with
 from circuit_script.judgment.verdict import Finding
 
 FOLDER = Path(__file__).with_name("patterns")
@@ -170,7 +170,7 @@ class _Seen:
         """From where to where an expression matches, in characters of the text. google-re2 would work them out too, by
         reading all of the text for each match."""
         seen = self.bytes(ascii_only=ascii_only)
-        matches = (each.span() for each in single.finditer(seen))
+        matches = spans(single, seen)
         return matches if len(seen) == len(self._text) else in_characters(seen, matches)
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -46,21 +44,26 @@ _CODES = re.compile(" in | and ")
 _WORD = re.compile(r"[^\W\d_]+")
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 Span = tuple[int, int]
 
 
-@dataclass(slots=True)
 class Places:
-    """What is told of a text's places: what words say in all of it and in other readings of parts of it, and what was
-    in codes, which are texts of their own."""
+    """What is told of a text's places, more and more: what is found in it, what words say in all of it and in other
+    readings of parts of it, and what was in codes, which are texts of their own."""
 
-    text: View
-    codes: Codes
-    size: int
-    words: list[tuple[Span, float]] = field(default_factory=list)
-    decoded: list[float] = field(default_factory=list)
-    decoded_size: int = 0
-    decoded_level: float = 0.0
+    def __init__(self, text: View, codes: Codes, size: int) -> None:
+        self._text, self._size = text, size
+        [self._logit] = model.model().logits([text.plain], [codes])  # of words, wherever they stand
+        self._spans: list[tuple[Span, float]] = []  # of other readings, and not yet among those by place
+        self._surest: dict[str, tuple[int, float]] = {}  # of each pattern how often it is found, and how surely
+        self._held = 0.0
+        self._decoded, self._decoded_size, self._decoded_level = -math.inf, 0, 0.0
+        self._starts = range(0, max(len(text.plain) - STEP, 1), STEP)
+        self._begins: list[int] = []  # where they begin in the original, once that is asked
+        self._levels: Floats = np.zeros(len(self._starts))
+        self._words: Floats = np.full(len(self._starts), model.LOWEST)
+        self._read: Flags = np.zeros(len(self._starts), np.bool_)  # whether words of a place are read
 
     def read(self, views: Sequence[View], codes: list[Codes], spans: Sequence[Span]) -> list[float]:
         """Other readings of these parts of the text. Says of each how sure sequences of words are in it."""
@@ -70,51 +73,71 @@ class Places:
             if not coded and view.how.startswith(SPELLED):
                 continue
             [logit] = model.model().logits([view.plain], [its])
-            self.words.append((span, logit))
+            self._logit = max(self._logit, logit)
+            self._spans.append((span, logit))
             if coded:
-                self.decoded.append(logit)
-                self.decoded_size += len(view.plain)
-                self.decoded_level = max(self.decoded_level, level)
+                self._decoded = max(self._decoded, logit)
+                self._decoded_size += len(view.plain)
+                self._decoded_level = max(self._decoded_level, level)
         return levels
 
-    def finds(self, found: Iterable[Finding]) -> None:
+    def decodes(self, found: Iterable[Finding]) -> None:
         """What patterns find in what was in codes."""
         for each in found:
             if each.level in model.LEVELS:
-                self.decoded_level = max(self.decoded_level, each.score)
+                self._decoded_level = max(self._decoded_level, each.score)
 
-    def score(self, found: Iterable[Finding]) -> float:
+    def finds(self, found: Iterable[Finding]) -> None:
+        """What is found in the text, or that not all of it is read."""
+        for each in found:
+            level = sure(each)
+            if each.level not in model.LEVELS or level < SAYING:
+                continue
+            times, surest = self._surest.get(each.pattern, (0, 0.0))
+            self._surest[each.pattern] = times + 1, max(surest, level)
+            if each.pattern.endswith(HELD):
+                self._held = max(self._held, each.score)
+            else:
+                there = self._among(each.span)
+                np.maximum(self._levels[there], level, out=self._levels[there])
+
+    @property
+    def score(self) -> float:
         """Of the most suspicious place, of what was in codes, or of what was not read."""
-        telling = [each for each in found if each.level in model.LEVELS and sure(each) >= SAYING]
-        held = max((each.score for each in telling if each.pattern.endswith(HELD)), default=0.0)
-        logits = model.model().logits([self.text.plain], [self.codes])
         return max(
-            model.model().fused(-math.inf, held) if held else 0.0,
-            highest(max(logits + [logit for _, logit in self.words]), _anywhere(telling), self.size),
-            self._of_places([each for each in telling if not each.pattern.endswith(HELD)]),
-            highest(max(self.decoded), self.decoded_level, self.decoded_size) if self.decoded else 0.0,
+            model.model().fused(-math.inf, self._held) if self._held else 0.0,
+            highest(self._logit, self._anywhere, self._size),
+            self._of_places(),
+            highest(self._decoded, self._decoded_level, self._decoded_size) if self._decoded_size else 0.0,
         )
 
-    def _of_places(self, found: Sequence[Finding]) -> float:
+    @property
+    def _anywhere(self) -> float:
+        """How sure what is found so often is that it is looked for no further: it may stand anywhere else, too."""
+        return max((level for times, level in self._surest.values() if times >= OFTEN), default=0.0)
+
+    def _of_places(self) -> float:
         """Of places where something was found."""
-        if not found:
+        some = np.flatnonzero(self._levels)
+        if not len(some):
             return 0.0
-        plain, read = self.text.plain, model.model()
-        starts = range(0, max(len(plain) - STEP, 1), STEP)
-        begins = self.text.begins(starts)
-        levels: Floats = np.zeros(len(starts))
-        for each in found:
-            there = _among(begins, each.span)
-            np.maximum(levels[there], sure(each), out=levels[there])
-        some = np.flatnonzero(levels)
-        parts = [plain[starts[nth] : starts[nth] + PLACE] for nth in some.tolist()]
-        logits: Floats = np.full(len(starts), model.LOWEST)
-        logits[some] = read.logits(parts, classes_of(parts))
-        for span, logit in self.words:
-            there = _among(begins, span)
-            np.maximum(logits[there], logit, out=logits[there])
-        pairs = zip(logits[some].tolist(), levels[some].tolist(), strict=True)
-        return max(highest(logit, level, self.size) for logit, level in pairs)
+        if len(new := some[~self._read[some]]):
+            parts = [self._text.plain[self._starts[nth] : self._starts[nth] + PLACE] for nth in new.tolist()]
+            self._words[new] = np.maximum(self._words[new], model.model().logits(parts, classes_of(parts)))
+            self._read[new] = True
+        for span, logit in self._spans:
+            there = self._among(span)
+            np.maximum(self._words[there], logit, out=self._words[there])
+        self._spans.clear()
+        pairs = zip(self._words[some].tolist(), self._levels[some].tolist(), strict=True)
+        return max(highest(logit, level, self._size) for logit, level in set(pairs))
+
+    def _among(self, span: Span) -> slice:
+        """Which places have a part of it."""
+        self._begins = self._begins or self._text.begins(self._starts)
+        first = bisect_right(self._begins, span[0]) - 1
+        last = bisect_left(self._begins, max(span[1], span[0] + 1))
+        return slice(max(first - 1, 0), max(last, 1))
 
 
 def in_codes(view: View) -> bool:
@@ -126,12 +149,6 @@ def sure(found: Finding) -> float:
     """How sure a finding is in a long text."""
     faint = found.pattern in FAINTLY or (found.level == FAINT_LEVEL and _is_english(found.evidence))
     return min(found.score, FAINT) if faint else found.score
-
-
-def _anywhere(found: Sequence[Finding]) -> float:
-    """How sure what is found so often is that it is looked for no further: it may stand anywhere else, too."""
-    counts = Counter(each.pattern for each in found)
-    return max((sure(each) for each in found if counts[each.pattern] >= OFTEN), default=0.0)
 
 
 def _is_english(said: str) -> bool:
@@ -155,10 +172,3 @@ def highest(logit: float, level: float, size: int) -> float:
     read = model.model()
     less = math.log(chances(size)) / read.bend
     return read.calibrated(min(max(logit, model.LOWEST), model.HIGHEST + less) - less + model.HINT * level**model.BENT)
-
-
-def _among(begins: Sequence[int], span: Span) -> slice:
-    """Which of the places that begin there have a part of it."""
-    first = bisect_right(begins, span[0]) - 1
-    last = bisect_left(begins, max(span[1], span[0] + 1))
-    return slice(max(first - 1, 0), max(last, 1))

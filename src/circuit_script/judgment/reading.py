@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate, filterfalse
+from itertools import accumulate
 from math import inf
 
 from circuit_script.judgment import matching, model, polyglot
@@ -42,8 +42,15 @@ DISGUISES: Mapping[str, tuple[float, float]] = {
 MUCH = 8  # characters
 FEW = 4096  # characters of hidden pieces that are read of any text
 MORE = 0.7  # says what is written in so many codes, hides or has so much, that not all of it is read
-FOUND, FOUND_IN = 80, 800  # findings that say something, in a long text, or one in so many characters: that is twice as
-# many as harmless ones have, and all that are looked for
+AT_ONCE = 24 * 1024  # characters of other readings that are read together
+# Characters of other readings and of pieces that are read for each of a long text, and besides; of harmless ones none
+# has as many, and half have a tenth.
+OTHERWISE, SPARE = 1.5, 32 * 1024
+# A long text that has this score and so many findings that say something is read no further.
+SURE, SEVERAL = 0.999, 40
+# Findings that say something, in a long text, or one in so many characters: that is twice as many as harmless ones
+# have, and all that are looked for.
+FOUND, FOUND_IN = 80, 800
 
 Read = tuple[float, tuple[Finding, ...]]
 Place = tuple[int, int] | Callable[[], tuple[int, int]]
@@ -94,10 +101,18 @@ def _may_hold_more(text: str) -> bool:
     )
 
 
-def _of_text(text: str, *, inner: bool = False, decoded: bool = True) -> Read:
+@dataclass(slots=True)
+class _Room:
+    """How many more characters of other readings and of pieces are read of a long text."""
+
+    left: float = SPARE
+
+
+def _of_text(text: str, room: _Room | None = None, *, decoded: bool = True) -> Read:
+    """What is to be read in a text; in a piece of another one, where that leaves it this room."""
     if len(text) > LONG:
-        return _of_long(text, inner=inner, decoded=decoded)
-    return _of_page(page_of(text, decoded=decoded), inner=inner, decoded=decoded)
+        return _of_long(text, room, decoded=decoded)
+    return _of_page(page_of(text, decoded=decoded), inner=room is not None, decoded=decoded)
 
 
 def _of_singles(texts: Sequence[str], plains: Sequence[str], pages: Sequence[Page | None]) -> Iterable[float]:
@@ -146,97 +161,127 @@ def _of_page(page: Page, *, inner: bool = False, decoded: bool = True) -> Read:
     findings = _disguises(page) + told
     if not inner:
         pieces = [*hidden_texts(page), *joined_texts(page), *_within(page.views[1:])]
-        theirs, said = _of_pieces(pieces, len(page.text), decoded=decoded and not page.views[-1].more)
+        theirs, said = _of_pieces(pieces, len(page.text), _Room(), decoded=decoded and not page.views[-1].more)
         return max(score, theirs), (*findings, *said)
     return score, tuple(findings)
 
 
-@dataclass(slots=True)
-class _Windows:
-    """What stands in the windows of a long text: what is found there, hidden and joined pieces, and what else it says,
-    each once and in which window. ``coded``: it has more codes than are read."""
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What a window of a long text has: what is found there, hidden and joined pieces, and what else it says.
+    ``coded``: it has more codes than are read."""
 
-    found: list[Finding] = field(default_factory=list)
-    pieces: list[tuple[str, Place]] = field(default_factory=list)
-    joined: list[tuple[str, Place]] = field(default_factory=list)
-    others: list[View] = field(default_factory=list)
-    spans: list[tuple[int, int]] = field(default_factory=list)
+    span: tuple[int, int]
+    found: tuple[Finding, ...]
+    others: tuple[View, ...]
+    pieces: tuple[tuple[str, Place], ...] = ()
+    joined: tuple[tuple[str, Place], ...] = ()
     coded: bool = False
 
+    @property
+    def more(self) -> int:
+        """How many characters there are to read besides its own."""
+        views = sum(len(each.plain) + len(each.loose) for each in self.others)
+        return views + sum(len(each) for each, _ in (*self.pieces, *self.joined))
 
-def _in_windows(page: Page, repeated: Set[str], most: int, *, inner: bool, decoded: bool) -> _Windows:
-    """What takes time and is therefore bounded, window by window: no decoy uses up what is left for the rest. Once a
-    text is held for more codes or findings than there may be, no others are looked for."""
+
+def _in_windows(page: Page, repeated: Set[str], *, inner: bool, decoded: bool) -> Iterator[_Window]:
+    """What takes time and is therefore bounded, window by window: no decoy uses up what is left for the rest. What else
+    they say is told once. Behind a window with more codes than are read none is decoded."""
     text, known, at = page.text, {view.plain for view in page.views}, 0
-    read = _Windows()
     for start, end in windows(text):
-        part = page_of(text[start:end], decoded=decoded and not read.coded)
-        read.coded = read.coded or part.views[-1].more
+        part = page_of(text[start:end], decoded=decoded)
+        coded = part.views[-1].more
+        decoded = decoded and not coded
         found = (*markup(part), *mosaic(part, repeated), *exfil(part), *_more(part))
-        read.found += [_moved(each, start) for each in found]
-        if not inner:
-            read.pieces += hidden_texts(part, start)
-            read.joined += [(said, (first + start, last + start)) for said, (first, last) in joined_texts(part)]
         there = 0 if part.text.isascii() else page.views[0].plain.find(part.views[0].plain, at)
         at = max(at, there)  # a window stands behind the one before
+        first, others = part.views[0], []
         for view in part.views[there >= 0 :]:
             if view.plain not in known:
                 known.add(view.plain)
-                read.others.append(replace(view, offsets=_later(view.offsets, start), loose=""))
-                read.spans.append((start, end))
-        first = part.views[0]
+                others.append(replace(view, offsets=_later(view.offsets, start), loose=""))
         if first.loose:
-            read.others.append(View("spelling", "", tuple, first.loose, _later(first.loose_offsets, start)))
-            read.spans.append((start, end))
-        if _saying(read.found) > most:
-            break
-    return read
+            others.append(View("spelling", "", tuple, first.loose, _later(first.loose_offsets, start)))
+        yield _Window(
+            (start, end),
+            tuple(_moved(each, start) for each in found),
+            tuple(others),
+            () if inner else tuple(hidden_texts(part, start)),
+            () if inner else tuple((said, (lo + start, hi + start)) for said, (lo, hi) in joined_texts(part)),
+            coded,
+        )
 
 
-def _of_long(text: str, *, inner: bool = False, decoded: bool = True) -> Read:
+def _of_long(text: str, of: _Room | None = None, *, decoded: bool = True) -> Read:
     """A text that is also read in windows. Words, patterns and what repeats are read in the whole, as those of a short
-    text."""
+    text. What is surely held by then is read no further."""
+    inner, room = of is not None, of or _Room()
     page = page_of(text, far=True, decoded=decoded)
     codes = [classes(view.plain) for view in page.views]
-    found = mosaic(page)
-    most = max(FOUND, len(text) // FOUND_IN)
-    read = _in_windows(page, {each.pattern for each in found}, most, inner=inner, decoded=decoded)
-    found += [*matching.findings(page), *read.found]
+    found = [*mosaic(page), *matching.findings(page)]
+    repeated = {each.pattern for each in found}
     found += [each for view, its in zip(page.views, codes, strict=True) for each in polyglot.in_view(view, its)]
     places = Places(page.views[0], codes[0], len(text))
     if far := page.views[1:]:
         places.read(far, codes[1:], [view.span(0, len(view.plain)) for view in far])
-        places.finds(matching.findings(Page("", tuple(view for view in far if in_codes(view)))))
-    found += _of_others(read, places)
+        places.decodes(matching.findings(Page("", tuple(view for view in far if in_codes(view)))))
+    places.finds(found)
+    most = max(FOUND, len(text) // FOUND_IN)
     disguises = _disguises(page)
-    if others := [view for view in read.others if view.plain]:
+    read: list[_Window] = []
+    later: list[_Window] = []
+    held = _is_sure(places, found)
+    for window in _in_windows(page, repeated, inner=inner, decoded=decoded) if not held else ():
+        read.append(window)
+        later.append(window)
+        new = [*window.found]
+        room.left -= window.more - (0 if inner else OTHERWISE * (window.span[1] - window.span[0]))
+        if room.left < 0:
+            new.append(_too_much("unmask", "It says more in other ways than is read.", text, (0, len(text))))
+        if room.left < 0 or window.span[1] == len(text) or sum(each.more for each in later) > AT_ONCE:
+            new += _of_others(later, places)
+            later.clear()
+        places.finds(new)
+        found += new
+        if held := room.left < 0 or _saying(found) > most or _is_sure(places, found):
+            break
+    if held and room.left >= 0:
+        found.append(_too_much("mosaic", "So much is found in it that it is read no further.", text, (0, len(text))))
+        places.finds(found[-1:])
+    others = [view for window in read for view in window.others if view.plain]
+    if others:
         disguises += _disguises(Page("", (others[0], *_few_of_each(others))))
-    full = _saying(found) > most
-    if full:
-        found.append(_too_much("mosaic", "More is found in it than is read.", text, (0, len(text))))
-    score = places.score(found)
     findings = _most(disguises + found)
-    if inner or full:
-        return score, tuple(findings)
-    joined = [*joined_texts(page), *read.joined]
-    pieces = [*read.pieces, *joined, *_within(others)]
-    theirs, told = _of_pieces(pieces, len(text), dict(joined), decoded=decoded and not read.coded)
-    return max(score, theirs), (*findings, *_most(told))
+    if inner or held:
+        return places.score, tuple(findings)
+    joined = [*joined_texts(page), *(each for window in read for each in window.joined)]
+    pieces = [*(each for window in read for each in window.pieces), *joined, *_within(others)]
+    decoded = decoded and not any(window.coded for window in read)
+    theirs, told = _of_pieces(pieces, len(text), room, dict(joined), decoded=decoded)
+    return max(places.score, theirs), (*findings, *_most(told))
 
 
-def _of_others(read: _Windows, places: Places) -> list[Finding]:
+def _is_sure(places: Places, found: Sequence[Finding]) -> bool:
+    """Whether what is found in a long text is an attack, whatever else is: no rule of a policy lets several patterns
+    pass."""
+    saying = {(each.pattern, each.span) for each in found if each.score >= SAYING}
+    return len(saying) >= SEVERAL and len({pattern for pattern, _ in saying}) > 1 and places.score >= SURE
+
+
+def _of_others(windows: Sequence[_Window], places: Places) -> list[Finding]:
     """What is found in other readings of windows: by patterns, of codes and of what only looks otherwise, and by
     sequences of words, with their places where those are surest."""
-    coded, alike = [*filter(in_codes, read.others)], [*filterfalse(in_codes, read.others)]
+    others = [(view, window.span) for window in windows for view in window.others]
+    coded, alike = [view for view, _ in others if in_codes(view)], [view for view, _ in others if not in_codes(view)]
     found = matching.findings(Page("", (_joined(coded),))) if coded else []
-    places.finds(found)
+    places.decodes(found)
     found += matching.findings(Page("", (_joined(alike),))) if alike else ()
-    some = [nth for nth, view in enumerate(read.others) if view.plain]
-    if not some:
+    if not (some := [each for each in others if each[0].plain]):
         return found
-    views = [read.others[nth] for nth in some]
+    views, spans = zip(*some, strict=True)
     codes = classes_of([view.plain for view in views])
-    sure = places.read(views, codes, [read.spans[nth] for nth in some])
+    sure = places.read(views, codes, spans)
     surest = sorted(range(len(views)), key=lambda each: -sure[each])[:PLACED]
     return found + [each for nth in surest if sure[nth] for each in polyglot.in_view(views[nth], codes[nth])]
 
@@ -331,7 +376,7 @@ def _most(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _of_pieces(
-    pieces: Iterable[tuple[str, Place]], size: int, joined: Container[str] = (), *, decoded: bool = True
+    pieces: Iterable[tuple[str, Place]], size: int, room: _Room, joined: Container[str] = (), *, decoded: bool = True
 ) -> Read:
     """Hidden and joined pieces of a text of this size as texts of their own: some by themselves, and the others in one,
     if that is no longer than the text, or FEW characters: what harmless texts hide is not as long as they are. Of a
@@ -341,14 +386,14 @@ def _of_pieces(
         return 0.0, ()
     texts = list(spans)
     some, others = texts[:WITHIN], texts[WITHIN:]
-    alone = zip(some, _of_each(some, decoded=decoded), strict=True)
+    alone = zip(some, _of_each(some, room, decoded=decoded), strict=True)
     read = [(_of_many(each, size) if text in joined else each, [0], [text]) for text, each in alone]
     begins = list(accumulate((len(each) + 2 for each in others), initial=0))
     if begins[-1] > max(size, FEW):
         more = _too_much("markup", "More of it is hidden than is read.", others[0], (0, len(others[0])))
         read.append(((model.model().fused(-inf, MORE), (more,)), [0], others))
     elif others:
-        said = _of_text("\n\n".join(others), inner=True, decoded=decoded)
+        said = _of_text("\n\n".join(others), room, decoded=decoded)
         read.append((_of_many(said, size) if begins[-1] <= LONG else said, begins, others))
     findings = [
         replace(each, span=_told(spans[of[bisect_right(begins, each.span[0]) - 1]]))
@@ -367,10 +412,10 @@ def _told(place: Place) -> tuple[int, int]:
     return place() if callable(place) else place
 
 
-def _of_each(texts: Sequence[str], *, decoded: bool) -> Iterable[Read]:
+def _of_each(texts: Sequence[str], room: _Room, *, decoded: bool) -> Iterable[Read]:
     """Pieces as texts of their own. In most nothing is found, and that is seen of all at once."""
     for text, score in zip(texts, _of_silent(texts), strict=True):
-        yield _of_text(text, inner=True, decoded=decoded) if score is None else (score, ())
+        yield _of_text(text, room, decoded=decoded) if score is None else (score, ())
 
 
 def _of_silent(texts: Sequence[str]) -> Sequence[float | None]:

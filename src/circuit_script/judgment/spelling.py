@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate, groupby, pairwise
@@ -26,6 +26,9 @@ _DRAWN = (
 _DRAWS = frozenset("|\\([/>")  # without one of these none is drawn
 MOST = 8 * 1024  # characters that are put right, of a longer text
 CHUNK = 512
+NEAR = 2048  # characters of a text that is read as a whole; of a longer one, what is put right, and as much as AROUND
+AROUND = 256  # characters before and behind it
+ALL = 3  # parts with signs, of which each has words to be put right
 STRUNG = 4  # words that signs hold together
 SEVERAL = 12  # letters without a space that are more than one word, known or not
 KEPT = 8192  # short words whose right form is remembered
@@ -118,14 +121,20 @@ def respelled(plain: str, wide: str) -> Spelling | None:
     """The words of a text put right; None if they are."""
     if not misspelled(plain):
         return None
-    parts = _surest(wide) if len(wide) > MOST else [(0, len(wide))]
+    parts = [(0, len(wide))]
+    if len(wide) > CHUNK:  # words that are put right have a sign near them
+        signed = _surest(wide) if len(wide) > MOST else [each for each in _cuts(wide) if _signs_of(wide, each)]
+        odd: list[tuple[int, int]] = []
+        for nth, each in enumerate(signed):
+            if len(odd) == nth >= ALL or _Tokens(wide, [each]).changed:  # where each is odd, the others are as well
+                odd.append(each)
+        if not odd:
+            return None
+        if len(wide) > NEAR:
+            parts = _around(wide, odd)
     read = _Tokens(wide, parts)
     if not read.changed:
         return None
-    if len(wide) > CHUNK:  # words that are put right have a sign near them
-        odd = parts if len(wide) > MOST else (each for each in _cuts(wide) if _signs_of(wide, each))
-        if not any(_Tokens(wide, [each]).changed for each in odd):
-            return None
     said = read.text()
     if not said:
         return None
@@ -375,6 +384,19 @@ def _cuts(wide: str) -> Iterator[tuple[int, int]]:
         end = end if end > 0 else start + CHUNK
         yield start, min(end, len(wide))
         start = end
+
+
+def _around(wide: str, odd: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """These parts of a text with what stands around them; those that meet are one."""
+    parts: list[tuple[int, int]] = []
+    for start, end in odd:
+        start = max(wide.find(" ", max(start - AROUND, 0), start), start - AROUND, 0)
+        space = wide.find(" ", end + AROUND, end + AROUND + AROUND)
+        end = min(space if space >= 0 else end + AROUND, len(wide))
+        if parts and start <= parts[-1][1]:
+            start, _ = parts.pop()
+        parts.append((start, end))
+    return parts
 
 
 def _surest(wide: str) -> list[tuple[int, int]]:
