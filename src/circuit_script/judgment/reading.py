@@ -20,7 +20,7 @@ from circuit_script.judgment.intake import LONG, page_of, windows
 from circuit_script.judgment.markup import hidden_texts, markup
 from circuit_script.judgment.mosaic import joined_texts, mosaic, pieced
 from circuit_script.judgment.page import Offsets, OneByOne, Origins, Page, View, once, shown
-from circuit_script.judgment.places import SAYING, Places, in_codes, rarer
+from circuit_script.judgment.places import HELD, SAYING, Places, in_codes, rarer
 from circuit_script.judgment.unmask import coded
 from circuit_script.judgment.verdict import Finding
 from circuit_script.judgment.words import Codes, classes, classes_of
@@ -43,9 +43,9 @@ MUCH = 8  # characters
 FEW = 4096  # characters of hidden pieces that are read of any text
 MORE = 0.7  # says what is written in so many codes, hides or has so much, that not all of it is read
 AT_ONCE = 24 * 1024  # characters of other readings that are read together
-# Characters of other readings and of pieces that are read for each of a long text, and besides; of harmless ones none
-# has as many, and half have a tenth.
-OTHERWISE, SPARE = 1.5, 32 * 1024
+# Characters of other readings and of pieces that are read for each of a long text, and besides; each takes as much as
+# some more, and each finding does. Of harmless texts one in eight hundred has as many, and half have a tenth.
+OTHERWISE, SPARE, EACH = 1.6, 16 * 1024, 96
 # A long text that has this score and so many findings that say something is read no further.
 SURE, SEVERAL = 0.999, 40
 # Findings that say something, in a long text, or one in so many characters: that is twice as many as harmless ones
@@ -180,9 +180,10 @@ class _Window:
 
     @property
     def more(self) -> int:
-        """How many characters there are to read besides its own."""
-        views = sum(len(each.plain) + len(each.loose) for each in self.others)
-        return views + sum(len(each) for each, _ in (*self.pieces, *self.joined))
+        """What there is to read besides its own, in characters."""
+        texts = {said for each in self.others for said in (each.plain, each.loose) if said}
+        texts.update(said for said, _ in (*self.pieces, *self.joined))
+        return sum(map(len, texts)) + EACH * (len(texts) + len(self.found))
 
 
 def _in_windows(page: Page, repeated: Set[str], *, inner: bool, decoded: bool) -> Iterator[_Window]:
@@ -238,7 +239,7 @@ def _of_long(text: str, of: _Room | None = None, *, decoded: bool = True) -> Rea
         new = [*window.found]
         room.left -= window.more - (0 if inner else OTHERWISE * (window.span[1] - window.span[0]))
         if room.left < 0:
-            new.append(_too_much("unmask", "It says more in other ways than is read.", text, (0, len(text))))
+            new.append(_too_much("unmask.otherwise", "It says more in other ways than is read.", text, (0, len(text))))
         if room.left < 0 or window.span[1] == len(text) or sum(each.more for each in later) > AT_ONCE:
             new += _of_others(later, places)
             later.clear()
@@ -313,9 +314,9 @@ def _more(page: Page) -> Iterator[Finding]:
         yield _too_much("unmask", "More of it is written in codes than is read.", page.text, (0, len(page.text)))
 
 
-def _too_much(level: str, why: str, text: str, span: tuple[int, int]) -> Finding:
-    """That not all was read."""
-    return Finding(level, MORE, span, shown(text[span[0] : span[1]]), why, f"{level}.more")
+def _too_much(name: str, why: str, text: str, span: tuple[int, int]) -> Finding:
+    """That not all was read: ``name`` is a level, and of what where it has several bounds."""
+    return Finding(name.partition(".")[0], MORE, span, shown(text[span[0] : span[1]]), why, f"{name}{HELD}")
 
 
 def _pieced(views: Iterable[View]) -> Iterator[Finding]:
@@ -405,7 +406,10 @@ def _of_pieces(
 
 def _of_many(read: Read, size: int) -> Read:
     """A piece of a text of this size that is one of many: a long one has so many that some look like an attack."""
-    return (rarer(read[0], size), read[1]) if size > LONG else read
+    if size <= LONG:
+        return read
+    held = any(each.pattern.endswith(HELD) for each in read[1])  # not all of it was read, and that counts whole
+    return max(rarer(read[0], size), model.model().fused(-inf, MORE) if held else 0.0), read[1]
 
 
 def _told(place: Place) -> tuple[int, int]:

@@ -28,6 +28,7 @@ MOST = 8 * 1024  # characters that are put right, of a longer text
 CHUNK = 512
 NEAR = 2048  # characters of a text that is read as a whole; of a longer one, what is put right, and as much as AROUND
 AROUND = 256  # characters before and behind it
+TO_SPACE = 64  # characters in which its begin and its end look for a space
 ALL = 3  # parts with signs, of which each has words to be put right
 STRUNG = 4  # words that signs hold together
 SEVERAL = 12  # letters without a space that are more than one word, known or not
@@ -380,7 +381,7 @@ def _cuts(wide: str) -> Iterator[tuple[int, int]]:
     """The parts of a text, cut at a space where there is one."""
     start = 0
     while start < len(wide):
-        end = wide.find(" ", start + CHUNK, start + CHUNK + 64)
+        end = wide.find(" ", start + CHUNK, start + CHUNK + TO_SPACE)
         end = end if end > 0 else start + CHUNK
         yield start, min(end, len(wide))
         start = end
@@ -390,9 +391,9 @@ def _around(wide: str, odd: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """These parts of a text with what stands around them; those that meet are one."""
     parts: list[tuple[int, int]] = []
     for start, end in odd:
-        start = max(wide.find(" ", max(start - AROUND, 0), start), start - AROUND, 0)
-        space = wide.find(" ", end + AROUND, end + AROUND + AROUND)
-        end = min(space if space >= 0 else end + AROUND, len(wide))
+        start, end = max(start - AROUND, 0), min(end + AROUND, len(wide))
+        start = max(wide.find(" ", start, start + TO_SPACE), start) if start else 0
+        end = max(wide.find(" ", end, end + TO_SPACE), end)
         if parts and start <= parts[-1][1]:
             start, _ = parts.pop()
         parts.append((start, end))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from circuit_script.judgment import PRESETS, Action, Allowed, JudgmentProtocol, Policy, intake
 from circuit_script.judgment.intake import LONG, OVERLAP
 from circuit_script.judgment.protocol import STRONG
-from circuit_script.judgment.reading import SURE, read, scores
+from circuit_script.judgment.reading import SURE, _of_pieces, _Room, read, scores
 from tests.unit.judgment.costly import costly
 from tests.unit.judgment.evasions import CHARACTERS, ENCODINGS
 from tests.unit.judgment.hostile import DECOYS, decoys, hostile
@@ -155,13 +155,40 @@ def test_once_more_is_said_in_other_ways_than_is_read_the_text_is_held_and_no_mo
     text = f"{decoy}\n\n{DISGUISED['base64']}"
     score, findings = read(text)
     assert score >= FLAGGED
-    assert [each.why for each in findings if each.pattern == "unmask.more"] == [
+    assert [each.why for each in findings if each.pattern == "unmask.otherwise.more"] == [
         "It says more in other ways than is read."
     ]
     assert not [each for each in findings if each.span[0] >= len(decoy)]
     score, findings = read(f"{decoy[:2_000]}\n\n{DISGUISED['base64']}\n\n{before('words', 64_000)}")
     assert score >= PRESETS["balanced"].quarantine
-    assert not [each for each in findings if each.pattern == "unmask.more"]
+    assert not [each for each in findings if each.pattern == "unmask.otherwise.more"]
+
+
+def test_what_is_hidden_takes_from_the_room_of_the_text_that_hides_it() -> None:
+    """Either is read by itself, both are not."""
+    decoy, hidden = (costly("single letters with accents", size * 1024) for size in (32, 24))
+    comments = "\n".join(f"<!-- {hidden[start : start + 1_000]} -->" for start in range(0, len(hidden), 1_000))
+    for text in (decoy, f"{before('words', 100_000)} {comments}"):
+        assert not [each for each in read(text)[1] if each.pattern == "unmask.otherwise.more"]
+    score, findings = read(f"{decoy} {comments}")
+    assert score >= FLAGGED
+    assert [each for each in findings if each.pattern == "unmask.otherwise.more"]
+    for left, bounded in ((64 * 1024, False), (40 * 1024, True)):
+        _, findings = _of_pieces([(hidden, (0, 9))], 64 * 1024, _Room(left))
+        assert ("unmask.otherwise.more" in {each.pattern for each in findings}) == bounded
+
+
+def test_a_joined_piece_that_is_not_read_to_its_end_is_held_for_that() -> None:
+    """What is joined counts as one of many pieces; that it was not read counts whole."""
+    joined = costly("single letters with accents", 16 * 1024)
+    for piece, ends in (
+        (joined, "unmask.otherwise.more"),
+        (costly("base64 of base64 of base64", 8_000), "unmask.more"),
+    ):
+        for size in (LONG, 64 * 1024, 1024 * 1024):
+            score, findings = _of_pieces([(piece, (0, size))], size, _Room(0), (piece,))
+            assert ends in {each.pattern for each in findings}
+            assert score >= FLAGGED
 
 
 def test_a_text_that_is_surely_held_is_read_no_further() -> None:
