@@ -26,12 +26,12 @@ class Changed:
 
 
 async def changes(folder: Path) -> AsyncIterator[Changed]:
-    """Changes in the app's folder. The first word comes at once: what was saved before we looked counts too.
+    """Changes in the app's folder. The first word comes once somebody looks: what was saved before counts, too, and
+    what is saved from then on is told. It comes again whenever a folder came or went, which may have come with files.
 
     Folders that belong to no release are not looked into, as far as they stand at the top: there the database works.
     """
     folder = folder.resolve()
-    first = True
     while True:
         inside = _folders(folder)
         words: asyncio.Queue[Changed] = asyncio.Queue()
@@ -39,16 +39,14 @@ async def changes(folder: Path) -> AsyncIterator[Changed]:
         if inside:
             watchers.append(asyncio.create_task(_tell(words, folder, inside, recursive=True)))
         try:
-            if first:
-                first = False
-                yield Changed(app=True, settings=True)
+            await asyncio.sleep(0)  # they look from their first step on
+            yield Changed(app=True, settings=True)
             while _folders(folder) == inside:
                 yield await _next(words, watchers)
         finally:
             for each in watchers:
                 each.cancel()
             await asyncio.gather(*watchers, return_exceptions=True)
-        yield Changed(app=True, settings=False)  # another folder: it may have come with files
 
 
 async def _next(words: asyncio.Queue[Changed], watchers: Iterable[asyncio.Task[None]]) -> Changed:
