@@ -14,7 +14,7 @@ from circuit_script.judgment.compiled import CODES
 from circuit_script.judgment.english import COMMON
 from circuit_script.judgment.entities import unescaped
 from circuit_script.judgment.page import Offsets, OneByOne, Origins
-from circuit_script.judgment.parts import AROUND, Part, apart, in_place, places_of
+from circuit_script.judgment.parts import Part, apart, in_place, places_of, reach
 
 ESCAPES = 4000
 
@@ -138,7 +138,7 @@ def undone(text: str, names: Collection[str]) -> Undone | None:
     if CODES is None:
         return _undone(text, names)
     signs = "".join([sign for sign, name in SIGNS.items() if name in names])
-    found = CODES.undone(text, signs, ESCAPES, AROUND, _begun(), _read_entity, _backslashes.at)
+    found = CODES.undone(text, signs, ESCAPES, reach(len(text)), _begun(), _read_entity, _backslashes.at)
     return None if found is None else (_called(found.signs), found.text, found.places)
 
 

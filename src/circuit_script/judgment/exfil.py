@@ -175,9 +175,10 @@ _ANY_HINT = (
     r"|pixel|\bdns|nslookup|\bdig\b|\bping\b|resolve|look ?up|\$|`|/etc/|\.ssh|id_rsa|\.aws|\.env|printenv|cookie"
     r"|localstorage|environ"
 )
-# What two of the orders have between their gaps, as far as it is rare.
-_SENT, _FETCHED, _AND_SENT = GAP.split(_RULES["send"].re)[1], *GAP.split(_RULES["fetch"].re)[1:3]
-_NEEDS = {"send": {"goal", "sent"}, "fetch": {"goal", "fetched", "and-sent"}, "relay": {"goal"}}
+# What three of the orders have between their gaps, as far as it is rare.
+_APPENDED, _SENT = (GAP.split(_RULES[each].re)[1] for each in ("append", "send"))
+_FETCHED, _AND_SENT = GAP.split(_RULES["fetch"].re)[1:3]
+_NEEDS = {"append": {"appended"}, "send": {"goal", "sent"}, "fetch": {"goal", "fetched", "and-sent"}, "relay": {"goal"}}
 _SIGNS = Together(
     {
         "sink": _SINK,
@@ -194,6 +195,7 @@ _SIGNS = Together(
             r"|id_rsa|\.aws|\.env\b|printenv|\$(?:aws|openai|secret|api|github)"
         ),
         "name": r"\b(?:dns|nslookup|dig|ping|resolve|look ?up)\b",
+        "appended": _APPENDED,
         "sent": _SENT,
         "fetched": _FETCHED,
         "and-sent": _AND_SENT,

@@ -14,9 +14,15 @@ from numpy.typing import NDArray
 from circuit_script.judgment.compiled import CODES
 from circuit_script.judgment.page import Offsets, OneByOne, Origins
 
-AROUND = 400  # characters on both sides of what was found, in long texts
+WHOLE = 4096  # characters of a text of which as much is read as AROUND
+AROUND, NEAR = 400, 128  # characters on both sides of what was found, and in a longer text
 Part = tuple[str, int, int]
 """A text, and from where to where it stands for characters of the wide form."""
+
+
+def reach(size: int) -> int:
+    """How many characters are read on both sides of what was found in a text of this size."""
+    return AROUND if size <= WHOLE else NEAR
 
 
 def apart(parts: list[Part]) -> list[Part]:
@@ -41,8 +47,8 @@ def around(spans: Sequence[tuple[int, int]] | NDArray[np.int32], size: int) -> l
     if not len(spans):
         return []
     starts, ends = np.asarray(spans, np.int64).T
-    starts = np.maximum(starts - AROUND, 0)
-    ends = np.maximum.accumulate(np.minimum(ends + AROUND, size))
+    starts = np.maximum(starts - reach(size), 0)
+    ends = np.maximum.accumulate(np.minimum(ends + reach(size), size))
     apart = np.flatnonzero(starts[1:] > ends[:-1])
     firsts, lasts = starts.take([0, *(apart + 1).tolist()]), ends.take([*apart.tolist(), -1])
     return [*zip(firsts.tolist(), lasts.tolist(), strict=True)]
@@ -51,7 +57,7 @@ def around(spans: Sequence[tuple[int, int]] | NDArray[np.int32], size: int) -> l
 def in_place(text: str, parts: list[Part]) -> list[Part]:
     """The text with these parts instead of what they were decoded from, as far as it is near them."""
     if CODES is not None:
-        placed: list[Part] = CODES.in_place(text, parts, AROUND)
+        placed: list[Part] = CODES.in_place(text, parts, reach(len(text)))
         return placed
     return _in_place(text, parts)
 
@@ -59,7 +65,7 @@ def in_place(text: str, parts: list[Part]) -> list[Part]:
 def text_in_place(text: str, parts: list[Part]) -> str:
     """The same as one text."""
     if CODES is not None:
-        told: str = CODES.text_in_place(text, parts, AROUND)
+        told: str = CODES.text_in_place(text, parts, reach(len(text)))
         return told
     return "".join([said for said, _, _ in _in_place(text, parts)])
 

@@ -31,6 +31,9 @@ AROUND = 256  # characters before and behind it
 TO_SPACE = 64  # characters in which its begin and its end look for a space
 ALL = 3  # parts with signs, of which each has words to be put right
 STRUNG = 4  # words that signs hold together
+CODE = ("<>", "()", "[]", "{}", "=")  # signs of code: several kinds hold together what nobody means to be words
+CLOSES = "</"  # and so does this
+SHORT = 2  # characters; that one with a sign or a digit is a word says nothing among others: "</h3>", "(!n)"
 SEVERAL = 12  # letters without a space that are more than one word, known or not
 KEPT = 8192  # short words whose right form is remembered
 LONG = 20  # characters of a word; what is longer is a code
@@ -44,6 +47,7 @@ _DRESSES = "@$€|+!"
 _BARE = {code: " " for code in range(128) if not chr(code).isalnum()}
 _DRESSED = {code: " " for code in _BARE if chr(code) not in _DRESSES}
 _SURE = frozenset((2, 3, 6, 7))  # of the signs, those that telling words have
+_STRINGS = 5  # the one of words that signs hold together
 _PARTS_TOO = frozenset(("i", "in", "for", "over", "by", "pass", "me", "con"))  # words that telling words begin with
 _END = "!.,?;:)\"'"
 _FRONT = "(\"'"
@@ -124,7 +128,7 @@ def respelled(plain: str, wide: str) -> Spelling | None:
         return None
     parts = [(0, len(wide))]
     if len(wide) > CHUNK:  # words that are put right have a sign near them
-        signed = _surest(wide) if len(wide) > MOST else [each for each in _cuts(wide) if _signs_of(wide, each)]
+        signed = _surest(wide) if len(wide) > MOST else [part for part, _ in _signed(wide)]
         odd: list[tuple[int, int]] = []
         for nth, each in enumerate(signed):
             if len(odd) == nth >= ALL or _Tokens(wide, [each]).changed:  # where each is odd, the others are as well
@@ -296,8 +300,8 @@ def _loop() -> Speller | None:
     loop: Speller = TOKENS.Speller(
         common=COMMON, telling=TELLING, leet=_LEET, ells=_ELLS, drawn=_DRAWN, draws=_DRAWS, dresses=_DRESSES,
         ends=_END, fronts=_FRONT, long_word=LONG, most_drawn=DRAWN, strung=STRUNG, apart=APART,
-        pieces=PIECES, cut=_CUT, begins=_BEGINS, segmented=_segmented, words_in=words_in, put=_Put,
-        kept=KEPT,
+        pieces=PIECES, code_signs=CODE, closes=CLOSES, few=SHORT, cut=_CUT, begins=_BEGINS, segmented=_segmented,
+        words_in=words_in, put=_Put, kept=KEPT,
     )  # fmt: skip
     return loop
 
@@ -402,16 +406,28 @@ def _around(wide: str, odd: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _surest(wide: str) -> list[tuple[int, int]]:
     """As many parts of a text that have signs as are read, the surest if there are many; by their place."""
-    found: list[tuple[int, int, int]] = []
-    for part in _cuts(wide):
-        if signs := _signs_of(wide, part):
-            found.append((-sum(each in _SURE for each in signs), *part))
-    return sorted((start, end) for _, start, end in sorted(found)[: MOST // CHUNK])
+    found = sorted((-sum(each in _SURE for each in signs), *part) for part, signs in _signed(wide))
+    return sorted((start, end) for _, start, end in found[: MOST // CHUNK])
 
 
-def _signs_of(wide: str, part: tuple[int, int]) -> Sequence[int]:
-    start, end = part
-    return _signs().Match(wide[start:end].casefold().encode("utf-8", "replace")) or ()
+def _signed(wide: str) -> Iterator[tuple[tuple[int, int], Sequence[int]]]:
+    """The parts of a text that have signs, and these."""
+    for start, end in _cuts(wide):
+        if signs := _signs_in(wide[start:end].casefold()):
+            yield (start, end), signs
+
+
+def _signs_in(text: str) -> Sequence[int]:
+    """The signs that a part of a text has, in lower case. Without a telling word nothing is said by words that signs
+    hold together."""
+    seen = text.encode("utf-8", "replace")
+    signs: Sequence[int] = _signs().Match(seen) or ()
+    return signs if signs != [_STRINGS] or _telling().search(seen) else ()
+
+
+@cache
+def _telling() -> re2._Regexp:
+    return re2.compile(r"(?:^|[^\pL\pN])(?:" + "|".join(sorted(TELLING)) + r")(?:[^\pL\pN]|$)")
 
 
 def spelled(letters: str, starts: Places, ends: Places) -> Rows:
@@ -544,8 +560,8 @@ def _righted(token: str) -> tuple[str, bool]:
                 return whole, whole in TELLING
         if joined in COMMON and not all(each in COMMON for each in parts):
             return joined, joined in TELLING
-        if len(parts) >= STRUNG and joined.isalpha() and "://" not in core and not TELLING.isdisjoint(parts):
-            return " ".join(parts), True  # signs in the place of spaces
+        if len(parts) >= STRUNG and joined.isalpha() and "://" not in core and _is_strung(core, parts):
+            return " ".join(parts), True
         if 2 * len(parts) > len(joined) and len(joined) > 5 and joined.isalpha():
             words = words_in(joined)
             if any(word in TELLING for word in words.split()):
@@ -561,12 +577,22 @@ def _righted(token: str) -> tuple[str, bool]:
             continue
         folded = _folded(part)
         right = folded in COMMON
-        new |= right
+        new |= right and len(part) > SHORT
         if right or _mixed(part):
             out.append(folded)
         else:
             out.extend(_parts(part))
     return " ".join(out), new
+
+
+def _is_strung(core: str, parts: list[str]) -> bool:
+    """Whether signs stand in the place of spaces: between several telling words, or with one where no code is."""
+    telling = TELLING.intersection(parts)
+    return len(telling) > 1 or (bool(telling) and not _is_code(core))
+
+
+def _is_code(core: str) -> bool:
+    return CLOSES in core or sum(not set(each).isdisjoint(core) for each in CODE) > 1
 
 
 def _dressed(core: str) -> list[str]:

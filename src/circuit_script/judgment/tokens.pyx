@@ -37,6 +37,7 @@ cdef u32 END = 64
 cdef u32 FRONT = 128
 cdef u32 ELL = 256  # what stands for an l, too
 cdef u32 NEVER = 512  # what is in no frequent word, however that is drawn
+cdef u32 CODE = 1024  # a sign of code of the first kind; each of the others has twice the number of the one before
 
 cdef unsigned char ITSELF = 1  # of a character what it says alone
 cdef unsigned char NOTHING = 2
@@ -258,7 +259,7 @@ cdef class Speller:
 
     cdef _Signs spare
     cdef frozenset common, telling
-    cdef Py_ssize_t shortest, longest, long_word, most_drawn, strung  # of words; as in `spelling`
+    cdef Py_ssize_t shortest, longest, long_word, most_drawn, strung, few  # of words; as in `spelling`
     cdef unsigned short[::1] kinds  # of each character of the first plane
     cdef unsigned char[::1] alone  # what it says alone, where that is known
     cdef u32[::1] leet, ells  # of each ASCII character
@@ -272,16 +273,17 @@ cdef class Speller:
     cdef dict further  # of what telling words begin with the letters that may follow, as bits
     cdef Py_ssize_t apart, pieces
     cdef frozenset cut, begins  # what telling words begin with, and what of that may be a word that goes on
-    cdef str ends
+    cdef str ends, closes
+    cdef u32 code  # its kinds of signs
     cdef object segmented, words_in, put
     cdef Py_ssize_t kept
     cdef dict codes  # what tokens say by themselves that are longer than words
 
     def __init__(self, *, common, telling, leet, ells, drawn, draws, dresses, ends, fronts, long_word, most_drawn,
-                 strung, apart, pieces, cut, begins, segmented, words_in, put, kept):
+                 strung, apart, pieces, code_signs, closes, few, cut, begins, segmented, words_in, put, kept):
         self.common, self.telling = common, telling
         self.shortest, self.longest = min(map(len, telling)), max(map(len, common))
-        self.long_word, self.most_drawn, self.strung = long_word, most_drawn, strung
+        self.long_word, self.most_drawn, self.strung, self.few = long_word, most_drawn, strung, few
         self.steps, self.whole = _tree(common)
         self.telling_steps, self.telling_whole = _tree(telling)
         self.drawn, self.pairs = list(drawn), np.zeros((128, 128), np.uint32)
@@ -291,6 +293,7 @@ cdef class Speller:
         self.apart, self.pieces, self.cut, self.ends = apart, pieces, frozenset(cut), ends
         self.put, self.begins = put, frozenset(begins)
         self.kept, self.further, self.codes = kept, {}, {}
+        self.closes, self.code = closes, (CODE << len(code_signs)) - CODE
         for each in self.cut:
             self.further[each[:len(each) - 1]] = self.further.get(each[:len(each) - 1], 0) | 1 << ord(each[len(each) - 1]) - 97
         self.leet, self.ells = (np.array([each.get(code, code) for code in range(128)], np.uint32)
@@ -303,7 +306,8 @@ cdef class Speller:
             kinds.append(ALPHA * each.isalpha() | ALNUM * each.isalnum() | DIGIT * each.isdigit()
                          | DRESS * (each in dresses) | DRAWS * (each in draws) | LEET * (code in leet)
                          | ELL * (leet.get(code) != ells.get(code)) | END * (each in ends) | FRONT * (each in fronts)
-                         | NEVER * (each not in known))
+                         | NEVER * (each not in known)
+                         | sum([CODE << nth for nth, signs in enumerate(code_signs) if each in signs]))
         self.kinds, self.alone = np.zeros(0x10000, np.uint16), np.zeros(0x10000, np.uint8)
         for code in range(0x10000):
             self.kinds[code] = kinds[code] if code < 128 else self._kind_beyond(code)
@@ -736,7 +740,7 @@ cdef class Speller:
         elif last - first == 3 and core in ("411", "4|1", "4!!"):
             return "all", True
         if parts > 1:
-            whole = self._strung(room, core, first, last, parts, alnums, alphas == alnums, longest)
+            whole = self._strung(room, core, first, last, parts, alnums, alphas == alnums, longest, seen)
             if whole is not None:
                 return whole
         return self._pieces(room, first, last, seen)
@@ -772,7 +776,7 @@ cdef class Speller:
         return size
 
     cdef tuple _strung(self, _Signs room, str core, Py_ssize_t first, Py_ssize_t last, Py_ssize_t parts,
-                       Py_ssize_t alnums, bint alpha, Py_ssize_t longest):
+                       Py_ssize_t alnums, bint alpha, Py_ssize_t longest, u32 seen):
         """Several parts as what they say together; None if that is nothing."""
         cdef bint many = 2 * parts > alnums > 5 and alpha
         cdef Py_ssize_t size = self._bare(room, first, last) if alnums <= self.longest or many else 0
@@ -785,7 +789,9 @@ cdef class Speller:
                 joined = _text(room.out, 0, size)
                 return joined, joined in self.telling
         if parts >= self.strung and alpha and longest >= self.shortest:
-            if self._any_telling(room, first, last) and "://" not in core:
+            seen &= self.code
+            if (self._are_telling(room, first, last, 2 if seen & (seen - 1) or self.closes in core else 1)
+                    and "://" not in core):
                 return _text(room.out, 0, self._put_parts(room, first, last, 0)), True
         if many and self._holds_telling(room, size):
             words = self.words_in(_text(room.out, 0, size))
@@ -832,12 +838,18 @@ cdef class Speller:
             first = end + 1
         return True
 
-    cdef bint _any_telling(self, _Signs room, Py_ssize_t first, Py_ssize_t last) except -1:
+    cdef bint _are_telling(self, _Signs room, Py_ssize_t first, Py_ssize_t last, Py_ssize_t least) except -1:
+        """Whether so many parts are telling words, one or two that differ."""
         cdef Py_ssize_t end
+        cdef str before = None
         while first < last:
             end = self._part_end(room, first, last)
-            if first + self.shortest <= end <= first + self.longest and _text(room.chars, first, end) in self.telling:
-                return True
+            if first + self.shortest <= end <= first + self.longest:
+                part = _text(room.chars, first, end)
+                if part in self.telling and part != before:
+                    if least == 1 or before is not None:
+                        return True
+                    before = part
             first = end + 1
         return False
 
@@ -861,7 +873,7 @@ cdef class Speller:
             folded = None
             if alphas != at - start and digits != at - start:
                 folded = self._read(room, start, at, of_all, alphas)
-                new |= folded in self.common
+                new |= at - start > self.few and folded in self.common
             if folded is None:
                 done = self._put_parts(room, start, at, done)
                 continue

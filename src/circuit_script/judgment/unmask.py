@@ -26,8 +26,9 @@ VIEWS = 24
 FEW = 8  # pieces of one code that are views each; more are read as one
 
 _DRESSED = ("turned", "kept", "direction", "unaccented")  # what is read like this is not dressed up once more
+# That of base64 counts the characters of every word: in one set with the others its states would multiply theirs.
+_BASE64 = r"[a-z0-9][a-z0-9+/_\-]{15}|[a-z0-9+/]{6}={1,2}(?:[^a-z0-9]|$)"
 _SIGNS: dict[str, str] = {
-    "base64": r"[a-z0-9][a-z0-9+/_\-]{15}|[a-z0-9+/]{6}={1,2}(?:[^a-z0-9]|$)",
     "hex": r"(?:(?:0x|\\x|%)?[0-9a-f]{2}[\s,:;\-]{0,2}){8}",
     "binary": r"(?:[01]{7,8}[\s,]{0,2}){4}",
     "numbers": r"(?:\d{1,3}[\s,;\-]{1,3}){6}",
@@ -46,23 +47,17 @@ _WORDS = ("shift", "mirror", "pig latin")
 
 
 @cache
-def _signs() -> tuple[tuple[re2.Set, tuple[str, ...]], ...]:
-    """Sets of signs, and the codes they are of. The first counts the characters of every word: in one set with the
-    others its states would multiply theirs."""
+def _signs() -> tuple[re2._Regexp, re2.Set, tuple[str, ...]]:
+    """The sign of base64, those of other codes, and the names of these."""
     words = (wholes.shifted(), wholes.mirrored(), wholes.pigs())
     lists = [r"\b(?:" + "|".join(sorted(each)) + r")\b" for each in words]
-    first, *others = (*_SIGNS.items(), *zip(_WORDS, lists, strict=True))
-    return _set([first]), _set(others)
-
-
-def _set(signs: Sequence[tuple[str, str]]) -> tuple[re2.Set, tuple[str, ...]]:
     options = re2.Options()
     options.max_mem = 64 << 20
-    together = re2.Set.SearchSet(options)
-    for _, sign in signs:
-        together.Add(sign)
-    together.Compile()
-    return together, tuple(name for name, _ in signs)
+    others = re2.Set.SearchSet(options)
+    for sign in (*_SIGNS.values(), *lists):
+        others.Add(sign)
+    others.Compile()
+    return re2.compile(_BASE64.encode(), options), others, (*_SIGNS, *_WORDS)
 
 
 @dataclass(slots=True)
@@ -118,13 +113,20 @@ def _goes_on(text: str, far: int) -> bool:
     """Whether there are more characters than so many without a space: half as many are, then, from one of these places
     on."""
     half = far // 2
-    parts = (text[at : at + half] for at in range(0, len(text), half))
-    return any(each.split(None, 1) == [each] for each in parts) and max(map(len, text.split()), default=0) > far
+    for at in range(0, len(text), half):
+        if text[at : at + half].split(None, 1) == [text[at : at + half]]:
+            near = text[max(at - far, 0) : at + half + far].split()
+            if max(map(len, near)) > far:
+                return True
+    return False
 
 
 def coded(plain: str) -> list[str]:
     """The codes of which a text has a sign."""
-    found = [names[each] for signs, names in _signs() for each in sorted(signs.Match(plain) or ())]
+    of_base64, others, names = _signs()
+    seen = plain.encode("utf-8", "replace")
+    found = ["base64"] if of_base64.search(seen) else []
+    found += [names[each] for each in sorted(others.Match(seen) or ())]
     marks = [name for name, (sign, code) in _MARKS.items() if sign in plain and code.search(plain)]
     if not marks:
         return found

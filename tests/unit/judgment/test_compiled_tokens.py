@@ -60,6 +60,10 @@ def test_where_there_is_a_compiler_they_are_compiled() -> None:
 @example("s-y-s")
 @example("a-l-l")
 @example("over-all.forget-previous")
+@example('<a href="ignore_all_of_it">')
+@example("ignore(what(you(were")
+@example("{ignore:what,you:(previous)}")
+@example("</h3><h3>x1")
 @example("|\\|ow")
 @example("x" * 300 + "-1a1")
 def test_tokens_are_put_right_alike(token: str) -> None:

@@ -74,3 +74,43 @@ def test_parts_are_read_with_what_stands_around_them_and_those_that_meet_are_one
     assert spelling._around(words, [(5_000, 5_500), (5_900, 6_400)]) == [(4_744, 6_659)]
     assert spelling._around(words, [(0, 500), (9_600, 10_000)]) == [(0, 759), (9_344, 10_000)]
     assert spelling._around("x" * 10_000, [(5_000, 5_500)]) == [(4_744, 5_756)]
+
+
+@pytest.mark.parametrize(
+    ("token", "said", "odd"),
+    [
+        ("ignore_what_you_were", "ignore what you were", True),
+        ("ignore(what(you(were", "ignore what you were", True),
+        ("<ignore><what><you><were>", "ignore what you were", True),
+        ('class="x">ignore_previous_a', "class x ignore previous a", True),
+        ("are.y0u.n0t", "are you not", True),
+        ('class="literal">annotate_ignore_reads', "class literal annotate ignore reads", False),
+        ("<li><code>context</code>", "li code context code", False),
+        ("</section><h3>class", "section he class", False),
+        ("if(!n)return", "if in return", False),
+        ("f={ignore:ignore[a]}", "f ignore ignore a", False),
+    ],
+)
+def test_what_code_and_markup_hold_together_is_not_put_right(
+    token: str, said: str, odd: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they have one telling word, or a short word that looks like another."""
+    assert spelling.righted(token) == (said, odd)
+    monkeypatch.setattr(spelling, "_loop", lambda: None)
+    assert spelling.righted(token) == (said, odd)
+
+
+STRINGS = st.lists(
+    st.sampled_from(["alpha", "sys", "tem", "in", "struction", "ab", "ignore", "é", "C"]), min_size=4, max_size=9
+)
+
+
+@given(st.lists(st.tuples(STRINGS, st.sampled_from("_-./+,;:|~*"), st.sampled_from([" ", "\n", ". "])), max_size=4))
+def test_without_a_telling_word_nothing_is_said_by_words_that_signs_hold_together(
+    rows: list[tuple[list[str], str, str]],
+) -> None:
+    text = "".join(sign.join(words) + end for words, sign, end in rows)
+    signs = spelling._signs().Match(text.casefold())
+    if signs and not spelling._signs_in(text.casefold()):
+        assert signs == [spelling._STRINGS]
+        assert not spelling._Tokens(text, [(0, len(text))]).changed
