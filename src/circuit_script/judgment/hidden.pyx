@@ -42,6 +42,15 @@ cdef inline bint _is_of_key(Py_UCS4 each):
     return _is_small(each) or each == 36 or each == 64 or each == 35 or each == 47
 
 
+cdef bint _is_address(str text, Py_ssize_t start, Py_ssize_t end) except -1:
+    """Whether it is an identifier or an address: `markup._ADDRESS`."""
+    cdef Py_UCS4 each
+    for each in text[start:end]:
+        if not (_is_of_key(each) or 65 <= each <= 90 or each == 46 or each == 58 or each == 126 or each == 43):
+            return False
+    return True
+
+
 cdef Py_ssize_t _after_blanks(str text, Py_ssize_t at, Py_ssize_t most, Py_ssize_t last):
     """What comes after so many blanks at most."""
     most = min(at + most, last)
@@ -353,7 +362,7 @@ cdef class Finder:
             end = _next(text, quote, start, start + self.longest)
             while end > start and text[end - 1] == u"\\":
                 end = _next(text, quote, end + 1, start + self.longest)
-            if end - start > 8:
+            if end - start > 8 and not _is_address(text, start, end):
                 found.append(self.piece(text, start, end, "metadata"))
         return found
 

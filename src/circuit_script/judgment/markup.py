@@ -76,6 +76,7 @@ _KEY = re.compile(
     rf"[\"'](?=[\w$@#/-]{{1,40}}+[\"']{_SPACE}{{0,4}}:{_SPACE}{{0,4}}[\"'])"
     rf"(?:{_KEY_NAME.pattern})[\"']{_SPACE}{{0,4}}:{_SPACE}{{0,4}}([\"'])"
 )
+_ADDRESS = re.compile(r"[a-zA-Z0-9_.:/#$@~+-]*")  # an identifier, an address: they say nothing to anybody
 _CLOSED = {quote: re.compile(rf"(?<!\\){quote}") for quote in "\"'"}
 _NAME = re.compile(r"[^ />]{0,29}")
 _OTHER_NAME = re.compile(r"<[^ />]{0,28}[^\x00-\x7f]")
@@ -477,6 +478,6 @@ class Plain:
             if end > start and text[end - 1] == "\\":
                 closed = _CLOSED[quote].search(text, end, start + LONGEST)
                 end = -1 if closed is None else closed.start()
-            if end - start > 8:
+            if end - start > 8 and _ADDRESS.fullmatch(text, start, end) is None:
                 found.append(self.piece(text, start, end, "metadata"))
         return found
