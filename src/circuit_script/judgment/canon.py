@@ -16,7 +16,8 @@ from circuit_script.judgment.compiled import Folded
 from circuit_script.judgment.dressed import Reading, readings_of
 from circuit_script.judgment.folding import folding_of, spaces, unspaced
 from circuit_script.judgment.page import OneByOne, Origins
-from circuit_script.judgment.spelling import Spelling, misspelled, respelled
+from circuit_script.judgment.signs import misspelled
+from circuit_script.judgment.spelling import Spelling, respelled
 
 PARTS = 6  # of several lines among which odd ones are looked for
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate, groupby, pairwise
 from typing import cast
 
 import numpy as np
-import re2
 from numpy.typing import NDArray
 
 from circuit_script.judgment.compiled import TOKENS, Speller
 from circuit_script.judgment.english import COMMON, TELLING, bare, words_in
 from circuit_script.judgment.page import OneByOne, token_places
+from circuit_script.judgment.signs import CHUNK, around, misspelled, odd_parts
 
 _LEET = str.maketrans("013457@$!|+€8962", "oieastasiitebggz")
 _ELLS = _LEET | str.maketrans("1!|", "lll")
@@ -24,11 +25,7 @@ _DRAWN = (
     ("|*", "p"), ("|>", "p"), ("><", "x"),
 )  # fmt: skip
 _DRAWS = frozenset("|\\([/>")  # without one of these none is drawn
-MOST = 8 * 1024  # characters that are put right, of a longer text
-CHUNK = 512
 NEAR = 2048  # characters of a text that is read as a whole; of a longer one, what is put right, and as much as AROUND
-AROUND = 256  # characters before and behind it
-TO_SPACE = 64  # characters in which its begin and its end look for a space
 ALL = 3  # parts with signs, of which each has words to be put right
 STRUNG = 4  # words that signs hold together
 CODE = ("<>", "()", "[]", "{}", "=")  # signs of code: several kinds hold together what nobody means to be words
@@ -46,11 +43,10 @@ MANY = 2  # words put right; where there are more, the rest of the digits in wor
 _DRESSES = "@$€|+!"
 _BARE = {code: " " for code in range(128) if not chr(code).isalnum()}
 _DRESSED = {code: " " for code in _BARE if chr(code) not in _DRESSES}
-_SURE = frozenset((2, 3, 6, 7))  # of the signs, those that telling words have
-_STRINGS = 5  # the one of words that signs hold together
 _PARTS_TOO = frozenset(("i", "in", "for", "over", "by", "pass", "me", "con"))  # words that telling words begin with
 _END = "!.,?;:)\"'"
 _FRONT = "(\"'"
+_PARTING = re.compile(f"[{re.escape(''.join(CODE) + _FRONT)}]")
 
 
 Places = NDArray[np.int64]
@@ -85,58 +81,20 @@ class Spelling:
         return start + (end - start) * (at - first) // ((last if last > 0 else len(text)) - first)
 
 
-@cache
-def _signs() -> re2.Set:
-    """What a text has in which words may have to be put right: letters apart, digits in words, telling words cut."""
-    options = re2.Options()
-    options.max_mem = 64 << 20
-    signs = re2.Set.SearchSet(options)
-    signs.Add(r"(?:^|[^\pL\pN\pM])[\pL\pN](?:[^\pL\pN\pM]{1,3}[\pL\pN]){3}(?:[^\pL\pN\pM]|$)")
-    signs.Add(r"[a-z][0134578$!|+]+[a-z]")
-    signs.Add(r"\b(?:" + "|".join(sorted(_leet_ends())) + ")")
-    signs.Add(r"[a-z]@[a-z]+(?:[^a-z0-9.@_\-]|$)|(?:^| )@(?:ll|nd|ct|s|n)\b")
-    signs.Add(r"\|[\\/_<)>\-=*23]+[a-z0-9]|[a-z]/\\|/\\[a-z]|[a-z]\\/|\\/[a-z]|[a-z]\(\)[a-z]")
-    signs.Add(r"[a-z]{2,}(?:[_.\-/+,;:|~*]{1,2}[a-z]{2,}){3}")
-    whole: set[str] = set()
-    broken: set[str] = set()
-    for word in TELLING:
-        for cut in range(2, len(word) - 1):
-            first, rest = word[:cut], word[cut : cut + 2]
-            (whole if first in COMMON else broken).add(f"{first}@{rest}")
-    signs.Add(r"\b(?:" + "|".join(sorted(each.replace("@", r"(?: |[^\pL\pN ]{1,2} ?)") for each in broken)) + ")")
-    signs.Add(r"\b(?:" + "|".join(sorted(each.replace("@", r"[^\pL\pN ]{1,2} ?") for each in whole)) + ")")
-    signs.Compile()
-    return signs
-
-
-def _leet_ends() -> set[str]:
-    """Telling words whose first letter alone is a digit or a sign."""
-    first = {"i": "[1!|]", "o": "0", "e": "3", "a": "[4@]", "s": r"[5$]", "t": r"[7+]"}
-    return {first[word[0]] + word[1:4] for word in COMMON if word[0] in first and len(word) > 3} | {"4ll", "@ll", "411"}
-
-
-def misspelled(plain: str) -> bool:
-    """Whether words of a text may have to be put right. What is seen in a beginning that ends before a space is in the
-    whole, too."""
-    end = plain.find(" ", CHUNK, 2 * CHUNK) if len(plain) > 2 * CHUNK else -1
-    return (end > 0 and bool(_signs().Match(plain[:end]))) or bool(_signs().Match(plain))
-
-
 def respelled(plain: str, wide: str) -> Spelling | None:
     """The words of a text put right; None if they are."""
     if not misspelled(plain):
         return None
     parts = [(0, len(wide))]
     if len(wide) > CHUNK:  # words that are put right have a sign near them
-        signed = _surest(wide) if len(wide) > MOST else [part for part, _ in _signed(wide)]
         odd: list[tuple[int, int]] = []
-        for nth, each in enumerate(signed):
+        for nth, each in enumerate(odd_parts(wide)):
             if len(odd) == nth >= ALL or _Tokens(wide, [each]).changed:  # where each is odd, the others are as well
                 odd.append(each)
         if not odd:
             return None
         if len(wide) > NEAR:
-            parts = _around(wide, odd)
+            parts = around(wide, odd)
     read = _Tokens(wide, parts)
     if not read.changed:
         return None
@@ -381,55 +339,6 @@ def _dense_word(word: str) -> str:
     return folded if len(word) < LONG and 2 * sum(each.isalpha() for each in word) >= len(word) else word
 
 
-def _cuts(wide: str) -> Iterator[tuple[int, int]]:
-    """The parts of a text, cut at a space where there is one."""
-    start = 0
-    while start < len(wide):
-        end = wide.find(" ", start + CHUNK, start + CHUNK + TO_SPACE)
-        end = end if end > 0 else start + CHUNK
-        yield start, min(end, len(wide))
-        start = end
-
-
-def _around(wide: str, odd: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """These parts of a text with what stands around them; those that meet are one."""
-    parts: list[tuple[int, int]] = []
-    for start, end in odd:
-        start, end = max(start - AROUND, 0), min(end + AROUND, len(wide))
-        start = max(wide.find(" ", start, start + TO_SPACE), start) if start else 0
-        end = max(wide.find(" ", end, end + TO_SPACE), end)
-        if parts and start <= parts[-1][1]:
-            start, _ = parts.pop()
-        parts.append((start, end))
-    return parts
-
-
-def _surest(wide: str) -> list[tuple[int, int]]:
-    """As many parts of a text that have signs as are read, the surest if there are many; by their place."""
-    found = sorted((-sum(each in _SURE for each in signs), *part) for part, signs in _signed(wide))
-    return sorted((start, end) for _, start, end in found[: MOST // CHUNK])
-
-
-def _signed(wide: str) -> Iterator[tuple[tuple[int, int], Sequence[int]]]:
-    """The parts of a text that have signs, and these."""
-    for start, end in _cuts(wide):
-        if signs := _signs_in(wide[start:end].casefold()):
-            yield (start, end), signs
-
-
-def _signs_in(text: str) -> Sequence[int]:
-    """The signs that a part of a text has, in lower case. Without a telling word nothing is said by words that signs
-    hold together."""
-    seen = text.encode("utf-8", "replace")
-    signs: Sequence[int] = _signs().Match(seen) or ()
-    return signs if signs != [_STRINGS] or _telling().search(seen) else ()
-
-
-@cache
-def _telling() -> re2._Regexp:
-    return re2.compile(r"(?:^|[^\pL\pN])(?:" + "|".join(sorted(TELLING)) + r")(?:[^\pL\pN]|$)")
-
-
 def spelled(letters: str, starts: Places, ends: Places) -> Rows:
     """Single letters in rows; a gap that is wider than most ends one."""
     return (_spelled if (loop := _loop()) is None else loop.spelled)(letters, starts, ends)
@@ -586,9 +495,13 @@ def _righted(token: str) -> tuple[str, bool]:
 
 
 def _is_strung(core: str, parts: list[str]) -> bool:
-    """Whether signs stand in the place of spaces: between several telling words, or with one where no code is."""
+    """Whether signs stand in the place of spaces: between several telling words, or with one where no code is, or among
+    as many words that no code and no quote parts: `class="do_ignore_all_rules">`."""
     telling = TELLING.intersection(parts)
-    return len(telling) > 1 or (bool(telling) and not _is_code(core))
+    if len(telling) != 1 or not _is_code(core):
+        return bool(telling)
+    runs = map(_parts, _PARTING.split(core))
+    return any(len(run) >= STRUNG and not telling.isdisjoint(run) for run in runs)
 
 
 def _is_code(core: str) -> bool:

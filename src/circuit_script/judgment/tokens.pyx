@@ -790,8 +790,7 @@ cdef class Speller:
                 return joined, joined in self.telling
         if parts >= self.strung and alpha and longest >= self.shortest:
             seen &= self.code
-            if (self._are_telling(room, first, last, 2 if seen & (seen - 1) or self.closes in core else 1)
-                    and "://" not in core):
+            if self._is_strung(room, first, last, seen & (seen - 1) or self.closes in core) and "://" not in core:
                 return _text(room.out, 0, self._put_parts(room, first, last, 0)), True
         if many and self._holds_telling(room, size):
             words = self.words_in(_text(room.out, 0, size))
@@ -838,19 +837,29 @@ cdef class Speller:
             first = end + 1
         return True
 
-    cdef bint _are_telling(self, _Signs room, Py_ssize_t first, Py_ssize_t last, Py_ssize_t least) except -1:
-        """Whether so many parts are telling words, one or two that differ."""
-        cdef Py_ssize_t end
+    cdef bint _is_strung(self, _Signs room, Py_ssize_t first, Py_ssize_t last, bint code) except -1:
+        """Whether a telling word is among parts; with code, whether two that differ are, or one among as many as signs
+        hold together with neither a sign of code nor a quote between them."""
+        cdef Py_ssize_t end, run = 0
+        cdef bint telling = False  # whether one is in this run
         cdef str before = None
         while first < last:
             end = self._part_end(room, first, last)
+            if end == first:
+                if room.kinds[first] & (self.code | FRONT):
+                    run, telling = 0, False
+                first += 1
+                continue
+            run += 1
             if first + self.shortest <= end <= first + self.longest:
                 part = _text(room.chars, first, end)
-                if part in self.telling and part != before:
-                    if least == 1 or before is not None:
+                if part in self.telling:
+                    if not code or before is not None and part != before:
                         return True
-                    before = part
-            first = end + 1
+                    before, telling = part, True
+            if telling and run >= self.strung:
+                return True
+            first = end
         return False
 
     cdef tuple _pieces(self, _Signs room, Py_ssize_t first, Py_ssize_t last, u32 seen):

@@ -64,6 +64,8 @@ def test_where_there_is_a_compiler_they_are_compiled() -> None:
 @example("ignore(what(you(were")
 @example("{ignore:what,you:(previous)}")
 @example("</h3><h3>x1")
+@example('data-note="do_ignore_all_rules">')
+@example('class="do_ignore_all">rules')
 @example("|\\|ow")
 @example("x" * 300 + "-1a1")
 def test_tokens_are_put_right_alike(token: str) -> None:
