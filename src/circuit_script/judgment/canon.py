@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 
 import numpy as np
 
@@ -53,12 +52,10 @@ class Canon:
         text, size = self.text, len(self.plain)
         if self.hidden or not text.isascii():
             return (self.folding or folding_of(text)).plain_places()
-        first, last = len(text) - len(text.lstrip(_SPACED)), len(text.rstrip(_SPACED))
-        if last - first == size:
+        if len(text.strip(_SPACED)) == size:
+            first = len(text) - len(text.lstrip(_SPACED))
             return OneByOne(size + 1, lambda at: first + at if at < size else len(text))
-        within = cache(lambda: unspaced(spaces(np.frombuffer(text.encode(), np.uint8))))
-        ends = {0: first, size - 1: last - 1, size: len(text)}  # which are asked of most
-        return OneByOne(size + 1, lambda at: ends[at] if at in ends else int(within()[at]))
+        return np.append(unspaced(spaces(np.frombuffer(text.encode(), np.uint8))), len(text))
 
     def wide_offsets(self) -> Origins:
         if self.wide is self.text:

@@ -27,7 +27,7 @@ import re2
 
 from circuit_script.errors import ConfigError
 from circuit_script.judgment.page import Page, View, shown
-from circuit_script.judgment.rules import in_characters, spans, those_with
+from circuit_script.judgment.rules import MEMORY, in_characters, spans, those_with
 from circuit_script.judgment.verdict import Finding
 
 FOLDER = Path(__file__).with_name("patterns")
@@ -38,7 +38,6 @@ LEVELS = frozenset({
 VIEWS = ("plain", "loose", "raw")
 PLACES = 3  # places of one pattern in one view that become findings
 PLACED = 24  # patterns of one view, the heaviest first, whose places are looked for
-MEMORY = 64 << 20  # bytes that one set may take for its states; without enough it would begin them anew again and again
 DEPTH = 4  # classes of words within classes
 
 

@@ -17,7 +17,7 @@ from circuit_script.judgment.verdict import Finding
 
 PATTERNS = Path(__file__).parent / "patterns"
 
-MEMORY = 64 << 20  # bytes that an expression may take for its states; with too few it would begin them anew
+MEMORY = 64 << 20  # bytes that an expression or a set may take for its states; with too few it begins them anew
 
 
 _ANYWHERE: Any = re2._Anchor.UNANCHORED

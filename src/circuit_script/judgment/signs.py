@@ -8,6 +8,7 @@ from functools import cache
 import re2
 
 from circuit_script.judgment.english import COMMON, TELLING
+from circuit_script.judgment.rules import MEMORY
 
 MOST = 8 * 1024  # characters that are put right, of a longer text
 CHUNK = 512
@@ -28,7 +29,7 @@ def misspelled(plain: str) -> bool:
 def signs() -> re2.Set:
     """What a text has in which words may have to be put right: letters apart, digits in words, telling words cut."""
     options = re2.Options()
-    options.max_mem = 64 << 20
+    options.max_mem = MEMORY
     every = re2.Set.SearchSet(options)
     every.Add(r"(?:^|[^\pL\pN\pM])[\pL\pN](?:[^\pL\pN\pM]{1,3}[\pL\pN]){3}(?:[^\pL\pN\pM]|$)")
     every.Add(r"[a-z][0134578$!|+]+[a-z]")

@@ -25,7 +25,7 @@ _DRAWN = (
     ("|*", "p"), ("|>", "p"), ("><", "x"),
 )  # fmt: skip
 _DRAWS = frozenset("|\\([/>")  # without one of these none is drawn
-NEAR = 2048  # characters of a text that is read as a whole; of a longer one, what is put right, and as much as AROUND
+NEAR = 2048  # characters of a text that is read as a whole; of a longer one, what is put right and around it
 ALL = 3  # parts with signs, of which each has words to be put right
 STRUNG = 4  # words that signs hold together
 CODE = ("<>", "()", "[]", "{}", "=")  # signs of code: several kinds hold together what nobody means to be words

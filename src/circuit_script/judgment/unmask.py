@@ -18,6 +18,7 @@ from circuit_script.judgment import escapes, pieces, wholes
 from circuit_script.judgment.canon import Canon, form_of, respelled_form
 from circuit_script.judgment.page import Offsets, OneByOne, Origins, View, once
 from circuit_script.judgment.parts import Part, apart, in_place, places_of, text_in_place
+from circuit_script.judgment.rules import MEMORY
 
 DEPTH = 3
 DECODED = 64 * 1024  # characters that are decoded of a text, at most
@@ -52,7 +53,7 @@ def _signs() -> tuple[re2._Regexp, re2.Set, tuple[str, ...]]:
     words = (wholes.shifted(), wholes.mirrored(), wholes.pigs())
     lists = [r"\b(?:" + "|".join(sorted(each)) + r")\b" for each in words]
     options = re2.Options()
-    options.max_mem = 64 << 20
+    options.max_mem = MEMORY
     others = re2.Set.SearchSet(options)
     for sign in (*_SIGNS.values(), *lists):
         others.Add(sign)
@@ -114,10 +115,9 @@ def _goes_on(text: str, far: int) -> bool:
     on."""
     half = far // 2
     for at in range(0, len(text), half):
-        if text[at : at + half].split(None, 1) == [text[at : at + half]]:
-            near = text[max(at - far, 0) : at + half + far].split()
-            if max(map(len, near)) > far:
-                return True
+        part = text[at : at + half]
+        if part.split(None, 1) == [part] and max(map(len, text[max(at - far, 0) : at + half + far].split())) > far:
+            return True
     return False
 
 
