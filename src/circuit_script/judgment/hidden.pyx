@@ -43,8 +43,10 @@ cdef inline bint _is_of_key(Py_UCS4 each):
 
 
 cdef bint _is_address(str text, Py_ssize_t start, Py_ssize_t end) except -1:
-    """Whether it is an identifier or an address: `markup._ADDRESS`."""
+    """Whether it is an address: `markup._ADDRESS`."""
     cdef Py_UCS4 each
+    if _next(text, u"/", start, end) < 0:
+        return False
     for each in text[start:end]:
         if not (_is_of_key(each) or 65 <= each <= 90 or each == 46 or each == 58 or each == 126 or each == 43):
             return False

@@ -76,7 +76,7 @@ _KEY = re.compile(
     rf"[\"'](?=[\w$@#/-]{{1,40}}+[\"']{_SPACE}{{0,4}}:{_SPACE}{{0,4}}[\"'])"
     rf"(?:{_KEY_NAME.pattern})[\"']{_SPACE}{{0,4}}:{_SPACE}{{0,4}}([\"'])"
 )
-_ADDRESS = re.compile(r"[a-zA-Z0-9_.:/#$@~+-]*")  # an identifier, an address: they say nothing to anybody
+_ADDRESS = re.compile(r"[a-zA-Z0-9_.:#$@~+-]*/[a-zA-Z0-9_.:/#$@~+-]*")  # it says nothing to anybody
 _CLOSED = {quote: re.compile(rf"(?<!\\){quote}") for quote in "\"'"}
 _NAME = re.compile(r"[^ />]{0,29}")
 _OTHER_NAME = re.compile(r"<[^ />]{0,28}[^\x00-\x7f]")
